@@ -1,0 +1,42 @@
+"""Gradflow: what happens to gradients in recurrent networks, recorded exactly while they train.
+
+Names are loaded when first used, so that reading logs and drawing figures never imports torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "record": "recorder",
+    "trace": "replay",
+    "state_gradients": "replay",
+    "Jacobian": "jacobian",
+    "recurrent_spectrum": "metrics",
+    "Cell": "cells",
+    "LinearRNN": "layers",
+    "GRU": "layers",
+    "Clipping": "clipping",
+    "clip_grad_norm_": "clipping",
+    "clip_grad_value_": "clipping",
+    "clip_grad_parameter_norm_": "clipping",
+    "initialise_": "initialisation",
+    "open_run": "runlog",
+    "open_sweep": "runlog",
+    "figures": "figures",
+    "analysis": "analysis",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradflow' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    module = import_module(f"gradflow.{_HOMES[name]}")
+    return module if name == _HOMES[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
