@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "record": "recorder",
     "trace": "replay",
-    "state_gradients": "replay",
+    "state_gradients": "adjoint",
     "Jacobian": "jacobian",
-    "recurrent_spectrum": "metrics",
+    "recurrent_spectrum": "spectrum",
     "Cell": "cells",
     "LinearRNN": "layers",
     "GRU": "layers",

@@ -179,7 +179,8 @@ class Config:
         gru = self.cell.name in (CellName.gru, CellName.gru_before)
         if uses_forget and self.cell.name != CellName.lstm:
             raise ValueError(
-                f"init.forget_bias: only cell=lstm has a forget gate, got cell={self.cell.name}; drop it or use init=remember"
+                f"init.forget_bias: only cell=lstm has a forget gate, got cell={self.cell.name}; "
+                f"drop it or use init=remember"
             )
         if uses_update and not gru:
             raise ValueError(

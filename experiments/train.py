@@ -1,0 +1,6 @@
+"""Trains and records one run; with `-m`, or by an experiment that says so, a sweep. `--help` lists the choices."""
+
+from experiments.job import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""How much gradient reaches k steps back, at one iteration."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, recorded
+
+FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
+_QUANTILES = {"log_low": "q10", "log_median": "q50", "log_high": "q90"}
+_STATISTICS = [*_QUANTILES.values(), "zeros", "non_finite"]
+LAG_COLUMNS = ["valid"] + [
+    f"{quantity}_{statistic}"
+    for quantity in ("log_relative_gradient", "log_joint_gradient", "log_state_gradient")
+    for statistic in _STATISTICS
+]
+
+
+def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
+    """The total gradient of the state at each lag, out of rows of the `lag` table.
+
+    An LSTM's state is (h, c), so `log_joint_gradient` is taken where it was recorded, and otherwise
+    `log_state_gradient`. Relative to lag 0, `log_relative_gradient` comes before the latter, as it is normalised
+    example by example; the other two are taken less their median at lag 0 of the same iteration.
+
+    Returns:
+        Columns iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros, non_finite (counts);
+        without the lags that have fewer than FEWEST_EXAMPLES examples.
+    """
+    quantity = _quantity(frame, relative)
+    columns = {f"{quantity}_{q}": name for name, q in _QUANTILES.items()}
+    columns |= {f"{quantity}_{count}": count for count in ("zeros", "non_finite")}
+    result = frame[["iteration", "lag", "valid", *columns]].rename(columns=columns).sort_values(["iteration", "lag"])
+    result = result.astype(dict.fromkeys(_QUANTILES, "float64"))
+    if relative and quantity != "log_relative_gradient":
+        last = result[result["lag"] == 0].set_index("iteration")["log_median"]
+        result[list(_QUANTILES)] = result[list(_QUANTILES)].sub(result["iteration"].map(last), axis=0)
+    enough = min(FEWEST_EXAMPLES, frame["valid"].max())
+    return result[result["valid"] >= enough].reset_index(drop=True)
+
+
+def _quantity(frame: pd.DataFrame, relative: bool) -> str:
+    wanted = ["log_joint_gradient", *["log_relative_gradient"] * relative, "log_state_gradient"]
+    there = [name for name in wanted if f"{name}_q50" in frame]
+    measured = [name for name in there if frame[f"{name}_q50"].notna().any()]
+    if not there:
+        raise ValueError(f"lag: expected one of the quantities {wanted} in the log, got none; see record(quantities=)")
+    return (measured or there[-1:])[0]
+
+
+def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
+    """What one step back multiplies the gradient by: exp of the fitted slope; NaN with fewer than two finite points.
+
+    The straight line is fitted from one sixth to two thirds of the greatest lag, clear of the read-out and of the
+    noisy far end; over all finite points where that leaves fewer than four.
+
+    Example:
+        >>> lag = np.arange(61)
+        >>> round(factor_per_step(lag, lag * np.log(0.57)), 6)
+        0.57
+    """
+    finite = np.isfinite(log_value)
+    if finite.sum() < 2:
+        return float("nan")
+    greatest = lag[finite].max()
+    window = finite & (lag >= greatest / 6) & (lag <= greatest * 2 / 3)
+    chosen = window if window.sum() >= 4 else finite
+    return float(np.exp(np.polyfit(lag[chosen], log_value[chosen], 1)[0]))
+
+
+def gradient_by_lag(
+    source: Any, *, iteration: int | None = None, layer: int | None = None, direction: int = 0
+) -> pd.DataFrame:
+    """Gradient relative to the last step against lag, a curve per cell, initialisation and clipping.
+
+    Runs that differ in the seed alone are one curve (median over them). At the first recorded iteration clipping has
+    not acted yet, so runs that differ in it alone are one curve too.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+        iteration: The last recorded one not after this is taken; None is the first recorded, before any update.
+        layer: 0-based; None is the top layer.
+        direction: 0 forward, 1 reverse.
+
+    Returns:
+        The columns IDENTITY (`seed` is the number of seeds), iteration, lag, valid, low, median, high (the 10 %, 50 %
+        and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite, factor (per step).
+
+    Raises:
+        ValueError: No run has rows of the `lag` table.
+    """
+    parts = recorded(source, "lag", LAG_COLUMNS, layer=layer, direction=direction)
+    data = collect([(run, lag_gradient(_at(frame, iteration))) for run, frame in parts])
+    if iteration is None:
+        data["clip"], data["threshold"] = "none", float("nan")
+    data = _over_seeds(data)
+    for name in ("low", "median", "high"):
+        data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
+    curves = data.groupby(["cell", "start", "clip"], sort=False)
+    fits = {key: factor_per_step(g["lag"].to_numpy(), g["log_median"].to_numpy()) for key, g in curves}
+    data["factor"] = [fits[key] for key in zip(data["cell"], data["start"], data["clip"], strict=True)]
+    return data
+
+
+def _at(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
+    first = frame["iteration"].min()
+    last = first if iteration is None else max(iteration, first)
+    return frame[frame["iteration"] == frame.loc[frame["iteration"] <= last, "iteration"].max()]
+
+
+def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
+    keys = [name for name in IDENTITY if name != "seed"] + ["iteration", "lag"]
+    how = dict.fromkeys(["log_low", "log_median", "log_high"], "median")
+    how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique"}
+    result = data.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
+    return result[[*IDENTITY, "iteration", "lag", "valid", *_QUANTILES, "zeros", "non_finite"]]
+
+
+def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Whether the initialisation rather than the cell decides how fast the gradient fades (or what can be said)."""
+    curves = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset="factor")
+    if curves.empty:
+        return []
+    low, high = curves.nsmallest(1, "factor").iloc[0], curves.nlargest(1, "factor").iloc[0]
+    ends = {"low": low["factor"], "high": high["factor"], "low_curve": curve_name(low), "high_curve": curve_name(high)}
+    ends["iteration"] = int(data["iteration"].max())
+    factors = {init: group["factor"] for init, group in curves.groupby("init")}
+    if {"default", "remember"} <= set(factors):
+        default, remember = factors["default"], factors["remember"]
+        spread = {"default_low": default.min(), "default_high": default.max(), "remember_high": remember.max()}
+        holds = remember.min() > default.max()
+        expected = f"> {default.max():.3g}, the slowest decay by default"
+        return [claim("initialisation_decides", remember.min(), expected, holds, **ends, **spread)]
+    if set(factors) == {"default"}:
+        return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
+    return [claim("factor_per_step", high["factor"], "finite", np.isfinite(high["factor"]), **ends)]

@@ -1,0 +1,78 @@
+"""What clipping does to the gradient norm and the loss."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of
+
+TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
+
+
+def clipping_effect(source: Any) -> pd.DataFrame:
+    """Gradient norm before and after clipping, and loss, at every iteration of every run.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+
+    Returns:
+        The columns IDENTITY, iteration, before, after (norms of all gradients), loss, clipped, non_finite (0 or 1).
+        A run without clipping has the same norm before and after.
+
+    Raises:
+        ValueError: No run recorded scalars.
+    """
+    parts = [(run, _norms(run)) for run in runs_of(source) if len(run.scalars)]
+    if not parts:
+        raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
+    return collect(parts)
+
+
+def _norms(run: Run) -> pd.DataFrame:
+    scalars = run.scalars
+    after = np.exp(scalars["log_grad_norm_after"])
+    before = np.exp(scalars["log_grad_norm_before"])
+    unclipped = before.isna() & scalars["clipped"].isna()
+    return pd.DataFrame(
+        {
+            "iteration": scalars.index,
+            "before": before.mask(unclipped, after).to_numpy(),
+            "after": after.to_numpy(),
+            "loss": scalars["loss"].to_numpy(),
+            "clipped": scalars["clipped"].fillna(0).to_numpy(dtype=int),
+            "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
+        }
+    )
+
+
+def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """How often clipping acted; and that clipping by norm kept to its threshold and to its formula."""
+    clipped, unclipped = data[data["clip"] != "none"], data[data["clip"] == "none"]
+    if clipped.empty:
+        return []
+    share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
+    most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
+    details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
+    details |= {"worst": _greatest(unclipped["before"]), "worst_clipped": _greatest(clipped["after"])}
+    claims = [claim("clipping_acted", most["clipped"], "> 0", most["clipped"] > 0, **details)]
+    return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
+
+
+def _norm_checks(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """`after = before * min(1, c / (before + 1e-6))` at every iteration, hence `after <= c`."""
+    data = data[np.isfinite(data["before"]) & np.isfinite(data["after"]) & (data["after"] > 0)]
+    if data.empty:
+        return []
+    over = (data["after"] / data["threshold"]).max()
+    rule = data["before"] * np.minimum(1, data["threshold"] / (data["before"] + TORCH_EPSILON))
+    error = np.abs(data["after"] / rule - 1).max()
+    return [
+        claim("norm_within_threshold", over, "<= 1", over <= 1 + 1e-4),
+        claim("norm_rule", error, "< 1e-4", error < 1e-4),
+    ]
+
+
+def _greatest(norms: pd.Series) -> float:
+    finite = norms[np.isfinite(norms)]
+    return float(finite.max()) if len(finite) else float("nan")

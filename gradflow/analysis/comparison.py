@@ -1,0 +1,95 @@
+"""Which cells learned: final test accuracy and loss of every setting."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.runs import IDENTITY, Run, binned, claim, collect, curve_name, runs_of
+
+_SETTING = [name for name in IDENTITY if name != "seed"]
+_BROKEN = ["failed", "lost", "diverged", "interrupted", "running"]  # worst first
+
+
+def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen in n trials (Wilson 1927, JASA 22, 209-212).
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson_interval(0.5, 1000)]
+        [0.469, 0.531]
+    """
+    centre, scale = share + z * z / (2 * n), 1 + z * z / n
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return float((centre - half) / scale), float((centre + half) / scale)
+
+
+def comparison(source: Any) -> pd.DataFrame:
+    """Final test accuracy and training loss of every setting, over its seeds.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs; they may have failed, diverged or still be running.
+
+    Returns:
+        The columns IDENTITY (`seed` is the number of seeds), status (the worst over seeds), quantity, iteration, value,
+        low, high, chance_accuracy, chance_loss. One row of quantity `test_accuracy` per setting: the last one
+        measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds.
+        Rows of quantity `loss`: training loss, median over a bin of iterations and over seeds.
+    """
+    runs = runs_of(source)
+    accuracy = collect([(run, _accuracy(run)) for run in runs])
+    loss = collect([(run, _loss(run)) for run in runs])
+    accuracy = pd.DataFrame([_over_seeds(group) for _, group in accuracy.groupby(_SETTING, sort=False, dropna=False)])
+    by = [*_SETTING, "iteration"]
+    loss = loss.groupby(by, sort=False, dropna=False).agg({"value": "median", "seed": "nunique"}).reset_index()
+    data = pd.concat([accuracy, loss.assign(quantity="loss")], ignore_index=True)
+    for name in ("chance_accuracy", "chance_loss"):
+        known = [float(run.meta[name]) for run in runs if run.meta.get(name) is not None]
+        data[name] = known[0] if known else np.nan
+    return data[
+        [*IDENTITY, "status", "quantity", "iteration", "value", "low", "high", "chance_accuracy", "chance_loss"]
+    ]
+
+
+def _accuracy(run: Run) -> pd.DataFrame:
+    scalars = run.scalars
+    measured = scalars["test_accuracy"].dropna() if "test_accuracy" in scalars else pd.Series(dtype=float)
+    value = measured.iloc[-1] if len(measured) else np.nan
+    size = run.config.get("data", {}).get("test_size")
+    low, high = wilson_interval(value, size) if size else (np.nan, np.nan)
+    last = scalars.index.max() if len(scalars) else -1
+    row = {"iteration": last, "value": value, "low": low, "high": high, "status": run.status}
+    return pd.DataFrame([row])
+
+
+def _loss(run: Run) -> pd.DataFrame:
+    return binned(run.scalars["loss"])[["iteration", "value"]]
+
+
+def _over_seeds(group: pd.DataFrame) -> pd.Series:
+    row = group.iloc[0].copy()
+    row["quantity"], row["seed"] = "test_accuracy", group["seed"].nunique()
+    row["status"] = min(group["status"], key=lambda s: _BROKEN.index(s) if s in _BROKEN else len(_BROKEN))
+    if len(group) > 1:
+        values = group["value"]
+        row["value"], row["low"], row["high"] = values.mean(), values.min(), values.max()
+        row["iteration"] = group["iteration"].min()
+    return row
+
+
+def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which settings learned: the whole interval of their test accuracy lies above chance."""
+    final = data[(data["quantity"] == "test_accuracy") & data["value"].notna()]
+    if final.empty:
+        return []
+    best, chance = final.nlargest(1, "value").iloc[0], final["chance_accuracy"].iloc[0]
+    if np.isnan(chance):
+        return [claim("best_accuracy", best["value"], "a number", True, curve=curve_name(best))]
+    learned = final[final["low"] > chance]
+    stuck = final[~(final["low"] > chance)]
+    details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
+    details |= {"learned": _names(learned), "stuck": _names(stuck)}
+    return [claim("learned", len(learned), "> 0", len(learned) > 0, **details)]
+
+
+def _names(final: pd.DataFrame) -> list[dict[str, str]]:
+    return [curve_name(row) for _, row in final.drop_duplicates(["cell", "start"]).iterrows()]

@@ -1,0 +1,205 @@
+"""What every analysis starts from: the runs, the settings that name them, one layer and direction of their tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed", "source", "names_per_sequence"]
+"""Columns that say which run a row belongs to, in every table that an analysis returns.
+
+`init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`).
+"""
+
+_SHOWN_TOGETHER = {"cell.name", "init", "clip", "seed", "name", "threads", "device"}
+_FIRST_TOLD = ("data.names_per_sequence", "data.source", "cell")
+
+
+class Run(Protocol):
+    """The part of a recorded run that analyses read (see :func:`gradflow.open_run`)."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def meta(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def columns(self) -> Mapping[str, Mapping[str, Any]]: ...  # noqa: D102
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def scalars(self) -> pd.DataFrame: ...  # noqa: D102
+    def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame: ...  # noqa: D102
+
+
+def start_of(config: Mapping[str, Any]) -> str:
+    """How the recurrent weights and the keeping gate start, as words and formulas joined by commas.
+
+    Example:
+        >>> start_of({"cell": {"name": "lstm"}, "init": {"name": "remember"}})
+        'b_f=3'
+        >>> start_of({"cell": {"name": "rnn"}, "init": {"name": "gaussian", "gain": 1.5}})
+        'gaussian, g=1.5'
+    """
+    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
+    name, gain = init.get("name", "default"), init.get("gain", 1.0)
+    biases = {"b_f": init.get("forget_bias"), "b_z": init.get("update_bias")}
+    words = [name]
+    if name == "remember":
+        gate = {"lstm": "b_f", "gru": "b_z", "gru_before": "b_z"}.get(cell)
+        words = [] if gate else ["identity" if cell == "rnn_relu" else "orthogonal"]
+        if gate and biases[gate] is None:
+            biases[gate] = 3
+    if name == "gaussian" or gain != 1:
+        words.append(f"g={gain:g}")
+    return ", ".join(words + [f"{bias}={value:g}" for bias, value in biases.items() if value is not None])
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """The columns :data:`IDENTITY` of one run; a run without configuration is called after its recorded name."""
+    config = run.config or {}
+    part = {group: config.get(group, {}) for group in ("cell", "init", "clip", "data")}
+    return {
+        "cell": part["cell"].get("name", "model"),
+        "init": part["init"].get("name", "default"),
+        "start": start_of(config),
+        "clip": part["clip"].get("name", "none"),
+        "threshold": float(part["clip"].get("threshold", float("nan"))),
+        "seed": config.get("seed", 0),
+        "source": part["data"].get("source", ""),
+        "names_per_sequence": part["data"].get("names_per_sequence", 0),
+    }
+
+
+def runs_of(source: Any) -> list[Run]:
+    """The runs of `source`: a run, a sweep, or a sequence of runs.
+
+    Args:
+        source: What :func:`gradflow.open_run` or :func:`gradflow.open_sweep` returned, or several runs.
+
+    Raises:
+        ValueError: There is no run in it.
+    """
+    if hasattr(source, "scalars"):
+        return [source]
+    runs = list(getattr(source, "members", source))
+    if not runs:
+        raise ValueError("source: expected at least one run, got none; does the path hold any run.json?")
+    return runs
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys.
+
+    Example:
+        >>> flatten({"cell": {"name": "rnn"}, "seed": 0})
+        {'cell.name': 'rnn', 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping)
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def by_task(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Sort runs into groups that one figure may show together: equal but for cell, init, clip and seed.
+
+    Returns:
+        Group name to runs; the name holds the settings that tell the groups apart, and is empty for a single group.
+    """
+    settings = []
+    for run in runs:
+        flat = flatten(run.config or {})
+        settings.append({k: v for k, v in flat.items() if not {k, k.split(".")[0]} & _SHOWN_TOGETHER})
+    keys = sorted({k for s in settings for k in s}, key=lambda k: (not k.startswith(_FIRST_TOLD), k))
+    wanted = len({tuple(str(s.get(k)) for k in keys) for s in settings})
+    told: list[str] = []
+    for key in keys:
+        if len({tuple(str(s.get(k)) for k in told) for s in settings}) == wanted:
+            break
+        if len({str(s.get(key)) for s in settings}) > 1:
+            told.append(key)
+    groups: dict[str, list[Run]] = {}
+    for run, own in zip(runs, settings, strict=True):
+        groups.setdefault(",".join(f"{k.split('.')[-1]}={own.get(k)}" for k in told), []).append(run)
+    return groups
+
+
+def recorded(
+    source: Any, table: str, columns: Sequence[str], *, layer: int | None = None, direction: int = 0
+) -> list[tuple[Run, pd.DataFrame]]:
+    """Every run that has rows in one table, and those of one layer and direction, never mixed.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+        table: `time`, `lag`, `gates` or `spectrum`.
+        columns: Value columns to read, as far as the run has them.
+        layer: 0-based; None is the top layer.
+        direction: 0 forward, 1 reverse.
+
+    Raises:
+        ValueError: No run has such rows, or a run recorded several modules.
+    """
+    parts = [(run, _rows(run, table, columns, layer, direction)) for run in runs_of(source)]
+    parts = [(run, frame) for run, frame in parts if len(frame)]
+    if not parts:
+        where = f"{'the top layer' if layer is None else f'layer {layer}'}, direction {direction}"
+        raise ValueError(
+            f"{table}: expected recorded rows of {where}, got none in any run; see `record` in the settings"
+        )
+    return parts
+
+
+def _rows(run: Run, table: str, columns: Sequence[str], layer: int | None, direction: int) -> pd.DataFrame:
+    frame = run.frame(table, columns=[name for name in columns if name in run.columns[table]])
+    modules = list(frame["module"].unique())
+    if len(modules) > 1:
+        raise ValueError(f"module: expected one recorded module, got {modules}; record each into a run of its own")
+    frame = frame[frame["direction"] == direction]
+    frame = frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
+    return frame[frame["call"] == 0] if "call" in frame else frame
+
+
+def one_seed(runs: Sequence[Run]) -> list[Run]:
+    """Of runs that differ in the seed alone, the one of the lowest."""
+    kept: dict[tuple[Any, ...], Run] = {}
+    for run in sorted(runs, key=lambda run: run.config.get("seed", 0)):
+        kept.setdefault(tuple(str(value) for key, value in identity(run).items() if key != "seed"), run)
+    return [run for run in runs if run in kept.values()]
+
+
+def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
+    """One table out of the rows of several runs, with the columns IDENTITY in front."""
+    named = [frame.assign(**identity(run))[[*IDENTITY, *frame.columns]] for run, frame in parts]
+    return pd.concat(named, ignore_index=True)
+
+
+def binned(values: pd.Series, points: int = 200) -> pd.DataFrame:
+    """A noisy series in at most `points` bins of equal width: iteration (the first of the bin) and median.
+
+    NaN and infinite values are left out of the median and counted; a bin of nothing else is NaN.
+
+    Example:
+        >>> binned(pd.Series([4.0, 2.0, 3.0, float("nan")], index=[0, 1, 2, 3]), points=2)
+           iteration  value  non_finite
+        0          0    3.0           0
+        1          2    3.0           1
+    """
+    finite = np.isfinite(values)
+    width = -(-len(values) // points) or 1
+    groups = pd.DataFrame(
+        {"iteration": values.index, "value": values.where(finite).to_numpy(), "non_finite": ~finite.to_numpy()}
+    ).groupby(np.arange(len(values)) // width)
+    return groups.agg({"iteration": "first", "value": "median", "non_finite": "sum"}).rename_axis(index=None)
+
+
+def claim(name: str, value: float, expected: str, holds: bool, **details: Any) -> dict[str, Any]:
+    """One checked statement: its name, the measured value, what was expected, whether it holds, words for captions."""
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in details.items()}
+    return {"claim": name, "value": float(value), "expected": expected, "holds": bool(holds), **plain}
+
+
+def curve_name(row: pd.Series) -> dict[str, str]:
+    """What a caption needs to name the curve of a row."""
+    return {"cell": str(row["cell"]), "start": str(row["start"])}

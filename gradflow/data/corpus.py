@@ -1,0 +1,82 @@
+"""Chinese-Names-Corpus: 1.14 million Chinese names with their sex, from a file or downloaded once."""
+
+import hashlib
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+import pooch
+
+from gradflow.data.cleaning import UNKNOWN
+from gradflow.data.tables import parse_rows, read_text
+
+URL = "https://github.com/wainshine/Chinese-Names-Corpus/raw/47d4af8/" + quote(
+    "Chinese_Names_Corpus/Chinese_Names_Corpus_Gender（120W）.txt"
+)
+BLOB_ID = "57a588f603283c5d93cf0600ed8f1f166b6ed28e"
+HEADER = "dict,sex"
+LABELS = {"女", "男", UNKNOWN}
+_FILE = "Chinese_Names_Corpus_Gender.txt"
+_OTHER_WAYS = "give a file you have by data.path=FILE, or use data=generated, which needs no file"
+
+
+def read_corpus(path: Path) -> pd.DataFrame:
+    """A file in the format of Chinese-Names-Corpus: some lines, ``dict,sex``, then ``name,男|女|未知``.
+
+    Another label is an error, not a drop: the format has these three, so the file is damaged or another one.
+
+    Returns:
+        Columns ``name`` and ``label``.
+
+    Raises:
+        FileNotFoundError: no file at `path`.
+        ValueError: not UTF-8, no line ``dict,sex``, a row without two columns, or another label.
+    """
+    _, header, body = read_text(path).partition(HEADER)
+    if not header:
+        raise ValueError(
+            f"data.path: expected a line {HEADER} before the names, as Chinese-Names-Corpus has, "
+            f"got {path} without it; read any other file of name,label by data=csv"
+        )
+    table = parse_rows(body, path)
+    other = sorted(set(table["label"].unique()) - LABELS)
+    if other:
+        raise ValueError(
+            f"data.path: expected the labels {', '.join(sorted(LABELS))} in {path}, "
+            f"got {', '.join(map(repr, other[:5]))}; read a file with other labels by data=csv"
+        )
+    return table
+
+
+def download_corpus(url: str = URL, blob_id: str = BLOB_ID, cache: Path | None = None) -> Path:
+    """The corpus in the user's cache, downloaded if it is not there yet, and checked either way.
+
+    Args:
+        url: where it lies.
+        blob_id: the id git gives the right content.
+        cache: folder to keep it in; None for the user's own.
+
+    Raises:
+        ConnectionError: it could not be fetched.
+        ValueError: what was fetched is not the right file; it is removed.
+    """
+    folder = cache or Path(pooch.os_cache("gradflow"))
+    registry = pooch.create(folder, base_url="", registry={_FILE: None}, urls={_FILE: url})
+    try:
+        path = Path(registry.fetch(_FILE, progressbar=True))
+    except OSError as error:
+        raise ConnectionError(f"data=corpus: could not fetch {url} into {folder} ({error}); {_OTHER_WAYS}") from error
+    found = git_blob_id(path)
+    if found != blob_id:
+        path.unlink()
+        raise ValueError(
+            f"data=corpus: expected the file of git blob id {blob_id} from {url}, got {found} and removed it; "
+            f"try once more, {_OTHER_WAYS}"
+        )
+    return path
+
+
+def git_blob_id(path: Path) -> str:
+    """The id under which git stores a file: the SHA-1 of ``blob <size>``, a zero byte and the content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,108 @@
+"""Every text of the figures, in English and Chinese."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+
+@cache
+def texts(lang: str) -> dict[str, str]:
+    """All texts of a language, by id (`labels/<lang>.yaml`)."""
+    return yaml.safe_load((files("gradflow.figures") / "labels" / f"{lang}.yaml").read_text(encoding="utf-8"))
+
+
+def number(value: float) -> str:
+    """A number as a figure prints it: two to three digits, powers of ten as a formula.
+
+    Example:
+        >>> number(0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
+        ('0.571', '10946', '$3.2{\\\\times}10^{-9}$', 'NaN')
+    """
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
+
+
+class Labels:
+    """The texts of one language, with values filled in."""
+
+    def __init__(self, lang: str) -> None:
+        self._texts = texts(lang)
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
+        text = self._texts[key]
+        return text.format(**{name: self._worded(value) for name, value in values.items()}) if values else text
+
+    def cell(self, name: str) -> str:
+        """A cell's name; a name that gradflow does not know stands for itself."""
+        return self._texts.get(f"cell.{name}", name)
+
+    def start(self, words: str) -> str:
+        """How the weights start, from :func:`gradflow.analysis.runs.start_of`: words translated, formulas set."""
+        return " ".join(self._formula(word) if "=" in word else self._texts[f"init.{word}"] for word in words.split(", "))
+
+    def curve(self, cell: str, start: str) -> str:
+        """Cell and initialisation."""
+        return f"{self.cell(cell)} {self.start(start)}"
+
+    def task(self, source: str, names_per_sequence: int) -> str:
+        """What the network learns from; empty for a run without gradflow's data settings."""
+        if not source:
+            return ""
+        kind = "roll_call" if names_per_sequence > 1 else "names"
+        text, values = self._texts[f"task.{kind}"], {"source": self._texts[f"source.{source}"], "count": names_per_sequence}
+        return text.format(**values)
+
+    def claim(self, claim: Mapping[str, Any]) -> str:
+        """The sentence of a checked statement, and a warning if it does not hold."""
+        name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
+        values["percent"] = values["count"] = values["value"]
+        if name == "clipping_acted":
+            values["percent"] = float(f"{100 * claim['value']:.2g}")
+        if name == "learned" and claim["value"] in (0, claim["total"]):
+            name = "learned_none" if claim["value"] == 0 else "learned_all"
+        sentence = self(f"claim.{name}", **values)
+        return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
+
+    def _worded(self, value: Any) -> str:
+        if isinstance(value, Mapping):
+            return self.curve(value["cell"], value["start"])
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Sequence):
+            return self._texts["list.separator"].join(self._worded(entry) for entry in value)
+        return number(value)
+
+    @staticmethod
+    def _formula(word: str) -> str:
+        return f"${word}$"
+
+
+def wrap(text: str, columns: int) -> str:
+    """Break a text into lines of at most `columns` columns; a Chinese character takes two, formulas stay whole.
+
+    Example:
+        >>> wrap("one two three", 8)
+        'one two\\nthree'
+        >>> wrap("梯度消失了", 6)
+        '梯度消\\n失了'
+    """
+    lines, width = [""], 0
+    for piece in re.findall(r"\$[^$]*\$\S*|[⺀-鿿][，。；：、）〕]*|[^\s⺀-鿿$]+|\s+", text):
+        size = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in piece.strip("$"))
+        if width + size > columns and lines[-1]:
+            lines, width = [*lines, ""], 0
+            piece, size = piece.lstrip(), len(piece.lstrip()) and size
+        lines[-1] += piece
+        width += size
+    return "\n".join(line.strip() for line in lines)

@@ -1,0 +1,88 @@
+"""How figures look: sizes by context, colours and marks by cell, fonts by language."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.style
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+LANGUAGES = ("en", "zh")
+CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
+"""Size of everything, relative to a slide; the composition stays the same."""
+
+CHINESE = "Gradflow Sans SC"
+FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
+"""Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
+
+BLACK, VERMILLION, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#6E6E6E"
+NOTHING = "#BBBBBB"  # cells of a heat map where the gradient is zero
+FADED = 0.25  # opacity of what stands behind
+
+
+class Look(NamedTuple):
+    """Colour and marker of a cell."""
+
+    colour: str
+    marker: str
+
+
+LOOKS = {
+    "linear": Look(BLACK, "s"),
+    "rnn": Look(VERMILLION, "o"),
+    "rnn_relu": Look(GREY, "v"),
+    "lstm": Look(BLUE, "^"),
+    "gru": Look(GREEN, "D"),
+    "gru_before": Look(PURPLE, "P"),
+}
+DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
+"""Line styles of the variants of one cell in one axes."""
+
+
+def look(cell: str) -> Look:
+    """Colour and marker of a cell; a model gradflow does not know is black."""
+    return LOOKS.get(cell, Look(BLACK, "o"))
+
+
+@cache
+def register_font() -> None:
+    """Make the bundled Chinese font known to matplotlib, once."""
+    font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / "GradflowSansSC-Regular.ttf"))
+
+
+@contextmanager
+def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
+    """Apply gradflow's style to what is drawn inside, and put everything back afterwards.
+
+    Args:
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: An unknown language or context.
+    """
+    for argument, value, known in (("lang", lang, LANGUAGES), ("context", context, CONTEXTS)):
+        if value not in known:
+            raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}")
+    register_font()
+    sheet = mpl.rc_params_from_file(str(files("gradflow.figures") / "gradflow.mplstyle"), use_default_template=False)
+    look = {key: _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
+    with mpl.style.context(["default", {**look, "font.family": FAMILIES[lang]}]):
+        yield
+
+
+def _scaled(key: str, value: Any, factor: float) -> Any:
+    if key == "figure.figsize":
+        return [side * factor for side in value]
+    in_points = key.endswith(("size", "pad", "width")) and key != "legend.borderaxespad"
+    return value * factor if in_points else value
+
+
+def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
+    """An empty figure, in multiples of the sheet's 16:9 slide; call it inside :func:`style`."""
+    sides = mpl.rcParams["figure.figsize"]
+    return Figure(figsize=(sides[0] * width, sides[1] * height))

@@ -1,0 +1,212 @@
+"""Sequence layers that torch lacks, with torch's constructor arguments, parameter names and layouts.
+
+They are drop-in for ``torch.nn.RNN`` and ``torch.nn.GRU``, and take one thing more: integer inputs, [T, B]
+(or [B, T], or [T]), are indices of one-hot vectors, looked up in ``weight_ih`` instead of multiplied by it: the same result, cheaper.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, TorchCell
+
+
+class RecurrentLayer(nn.Module):
+    """Runs a cell along time: layers, directions, ragged batches and layouts as in ``torch.nn.RNN``.
+
+    Args:
+        input_size: D, number of input features.
+        hidden_size: H.
+        num_layers: layers on top of each other.
+        bias: whether there are ``bias_ih`` and ``bias_hh``.
+        batch_first: inputs and outputs are [B, T, ·] instead of [T, B, ·].
+        dropout: probability between layers.
+        bidirectional: a second direction that runs from the last position to the first.
+        device: of the parameters.
+        dtype: of the parameters.
+    """
+
+    cell_class: type[TorchCell]
+    mode: ClassVar[str]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: expected a probability between 0 and 1, got {dropout}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        rows = len(self.cell_class.gate_names) * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size * self.num_directions
+            for direction in range(self.num_directions):
+                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+                if bias:
+                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                for name, shape in shapes.items():
+                    value = nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
+                    self.register_parameter(name + suffix(layer, direction), value)
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    def reset_parameters(self) -> None:
+        """Every parameter from U(-1/√H, 1/√H), torch's default."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """The constructor's sizes."""
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, "
+            f"batch_first={self.batch_first}, dropout={self.dropout}, bidirectional={self.bidirectional}"
+        )
+
+    def cell(self, layer: int, direction: int) -> TorchCell:
+        """The cell of one layer and direction, on this layer's own parameters."""
+        tail = suffix(layer, direction)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return self.cell_class(*(getattr(self, name + tail, None) for name in names))
+
+    def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Run the layer; see ``torch.nn.RNN`` for the layouts.
+
+        Args:
+            input: [T, B, D] ([B, T, D] if `batch_first`, [T, D] unbatched), the same without D for indices, or packed.
+            hx: [L·directions, B, H] initial state ([L·directions, H] unbatched); zeros if not given.
+
+        Returns:
+            Output [T, B, directions·H] in the layout of the input, and the final states h_n [L·directions, B, H].
+
+        Raises:
+            ValueError: if the input has a wrong number of dimensions or features.
+        """
+        x, lengths, batched = self._time_major(input)
+        if hx is None:
+            hx = self.weight_hh_l0.new_zeros(self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+        elif not batched:
+            hx = hx.unsqueeze(1)
+        finals = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            sides = [
+                scan(self.cell(layer, d), x, hx[layer * self.num_directions + d], lengths, reverse=d == 1)
+                for d in range(self.num_directions)
+            ]
+            x = torch.cat([side[0] for side in sides], -1)
+            finals += [side[1] for side in sides]
+        return self._own_layout(x, torch.stack(finals), input, lengths, batched)
+
+    def _time_major(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, bool]:
+        if isinstance(input, PackedSequence):
+            x, lengths = pad_packed_sequence(input)
+            return x, lengths, True
+        dimensions = input.dim() + (0 if input.is_floating_point() else 1)
+        if dimensions not in (2, 3):
+            raise ValueError(
+                f"input: expected [T, B, {self.input_size}], [T, {self.input_size}] or indices without the last "
+                f"dimension, got shape {tuple(input.shape)}"
+            )
+        if input.is_floating_point() and input.shape[-1] != self.input_size:
+            raise ValueError(f"input: expected {self.input_size} features in the last dimension, got {input.shape[-1]}")
+        if dimensions == 2:
+            return input.unsqueeze(1), None, False
+        return (input.transpose(0, 1) if self.batch_first else input), None, True
+
+    def _own_layout(
+        self, x: Tensor, h_n: Tensor, input: Tensor | PackedSequence, lengths: Tensor | None, batched: bool
+    ) -> tuple[Any, Tensor]:
+        if isinstance(input, PackedSequence):
+            packed = pack_padded_sequence(x, lengths, enforce_sorted=input.sorted_indices is None)
+            return packed, h_n
+        if not batched:
+            return x.squeeze(1), h_n.squeeze(1)
+        return (x.transpose(0, 1) if self.batch_first else x), h_n
+
+
+def suffix(layer: int, direction: int) -> str:
+    """The tail of torch's parameter names: ``_l0``, ``_l0_reverse``, ``_l1``, ..."""
+    return f"_l{layer}" + ("_reverse" if direction else "")
+
+
+def scan(
+    cell: TorchCell, x: Tensor, h_0: Tensor, lengths: Tensor | None = None, *, reverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Run a cell with one state along time.
+
+    Args:
+        cell: its only state is h.
+        x: [T, B, D], or indices [T, B].
+        h_0: [B, H], the state before the first step.
+        lengths: [B]; positions past an example's length leave its state alone and give 0 as output.
+        reverse: from the last position to the first.
+
+    Returns:
+        [T, B, H] and the final state [B, H].
+    """
+    projected = cell.project(x).unbind(0)
+    valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(x.device).unsqueeze(-1)
+    h, outputs = h_0, list(projected)
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        new = cell.update(cell.gates(projected[t], h), {"h": h})["h"]
+        outputs[t] = new if valid is None else new.masked_fill(~valid[t], 0)
+        h = new if valid is None else torch.where(valid[t], new, h)
+    return torch.stack(outputs), h
+
+
+class LinearRNN(RecurrentLayer):
+    """The recurrence without its non-linearity, h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
+
+    Arguments and layouts: :class:`RecurrentLayer`.
+
+    >>> layer = LinearRNN(input_size=3, hidden_size=2)
+    >>> output, h_n = layer(torch.zeros(5, 1, 3))
+    >>> tuple(output.shape), [name for name, _ in layer.named_parameters()]
+    ((5, 1, 2), ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0'])
+    """
+
+    cell_class = LinearCell
+    mode = "RNN_LINEAR"
+
+
+class GRU(RecurrentLayer):
+    """The GRU with a choice of where the reset gate acts; see :class:`RecurrentLayer`.
+
+    Args:
+        *args: as for ``torch.nn.GRU``.
+        reset: ``"before"`` the matrix product, as in the original (Cho et al. 2014), or ``"after"`` it, as in torch.
+        **kwargs: as for ``torch.nn.GRU``.
+
+    Raises:
+        ValueError: for another value of `reset`.
+    """
+
+    mode = "GRU"
+
+    def __init__(self, *args: Any, reset: str = "before", **kwargs: Any):
+        cells: dict[str, type[TorchCell]] = {"before": GRUBeforeCell, "after": GRUCell}
+        if reset not in cells:
+            raise ValueError(f'reset: expected "before" or "after", got {reset!r}')
+        self.cell_class = cells[reset]
+        super().__init__(*args, **kwargs)
+        self.reset = reset

@@ -1,0 +1,71 @@
+"""Numbers out of tensors: safe norms and summaries over examples.
+
+Norms and logs are float64: in float32 the norm of a vanished gradient is exactly 0 below about 1e-23 and inf above
+about 1e19, because squares under- and overflow. Logs are natural.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def log_norm(vectors: Tensor) -> Tensor:
+    """Natural log of the Euclidean norm over the last dimension, [...] float64, over the whole range of the dtype.
+
+    Returns:
+        -inf for exactly zero, inf for an infinite and NaN for a NaN element.
+
+    >>> log_norm(torch.full((64,), 1e-25)).exp()
+    tensor(8.0000e-25, dtype=torch.float64)
+    """
+    vectors = vectors.double()
+    norm = torch.linalg.vector_norm(vectors, dim=-1)
+    if bool(((norm > 1e-140) & (norm < 1e140)).all()):
+        return norm.log()
+    largest = vectors.abs().amax(-1)
+    usable = (largest > 0) & largest.isfinite()
+    safe = torch.where(usable, largest, 1.0)
+    scaled = torch.linalg.vector_norm(vectors / safe.unsqueeze(-1), dim=-1)
+    return torch.where(usable, scaled.log() + safe.log(), largest.log())
+
+
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+
+
+def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Mean and quantiles over the examples, of the finite values only; the others are counted.
+
+    Args:
+        values: [..., B] natural logs (-inf is an exact zero) or linear numbers.
+        valid: [..., B] bool, broadcastable: False where an example has no such position; it counts nowhere.
+
+    Returns:
+        ``mean, q10, q50, q90`` (NaN where nothing is finite) and the counts ``zeros`` (values of -inf) and
+        ``non_finite`` (NaN or +inf), each [...].
+
+    >>> {name: float(number) for name, number in summarise(np.array([0.0, 2.0, -np.inf, np.nan])).items()}
+    {'mean': 1.0, 'q10': 0.2, 'q50': 1.0, 'q90': 1.8, 'zeros': 1.0, 'non_finite': 1.0}
+    """
+    present = np.broadcast_to(True if valid is None else valid, values.shape)
+    finite = np.isfinite(values) & present
+    zeros = (values == -np.inf) & present
+    count = finite.sum(-1)
+    filled = np.where(finite, values, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result = {"mean": np.where(count > 0, filled.sum(-1) / count, np.nan)}
+    ordered = np.sort(np.where(finite, values, np.inf), -1)
+    result |= {name: _quantile(ordered, count, q) for name, q in QUANTILES.items()}
+    result["zeros"] = zeros.sum(-1)
+    result["non_finite"] = (present & ~finite & ~zeros).sum(-1)
+    return result
+
+
+def _quantile(ordered: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
+    """Linear interpolation (numpy's default) among the first `count` of each sorted row."""
+    place = np.maximum(count - 1, 0) * q
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0))
+    at = [np.take_along_axis(ordered, index[..., None], -1)[..., 0] for index in (low, high)]
+    with np.errstate(invalid="ignore"):
+        value = at[0] + (place - low) * (at[1] - at[0])
+    return np.where(count > 0, value, np.nan)

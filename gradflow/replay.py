@@ -1,0 +1,331 @@
+"""Replay: from what a recurrent layer took in and gave out to every state, gate and Jacobian.
+
+A fused layer shows only its output. But for one layer of it all h_t *are* the output, so every gate of all steps is one
+matrix product (teacher forcing); lower layers are run again one by one, an LSTM's c_t by an elementwise scan.
+
+Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...] in the original batch order, by
+0-based position; in the reverse direction the state that enters position t is that of position t+1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from gradflow.cells import GRUBeforeCell, GRUCell, LSTMCell, ReLUCell, State, TanhCell, TorchCell
+from gradflow.jacobian import Jacobian, ResetBeforeJacobian
+from gradflow.layers import RecurrentLayer, scan, suffix
+
+SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer)
+_KERNELS: dict[str, Callable] = {
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+}
+_CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
+
+
+def cell_class(layer: nn.Module) -> type[TorchCell]:
+    """The cell of a supported layer."""
+    return layer.cell_class if isinstance(layer, RecurrentLayer) else _CELLS[cast(str, layer.mode)]
+
+
+def check_supported(layer: nn.Module, name: str = "layer") -> None:
+    """Raise if a layer cannot be replayed.
+
+    Raises:
+        TypeError: if it is no recurrent layer known here.
+        NotImplementedError: for ``proj_size`` and for dropout between layers, by name.
+    """
+    if not isinstance(layer, SUPPORTED):
+        raise TypeError(
+            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, got {type(layer).__name__}; "
+            f"pass one of these"
+        )
+    if getattr(layer, "proj_size", 0):
+        raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
+    if layer.dropout and layer.num_layers > 1:
+        raise NotImplementedError(
+            f"{name}: dropout={layer.dropout} between layers is not supported yet; use dropout=0 or separate layers"
+        )
+
+
+@dataclass
+class LayerCall:
+    """What is seen of one forward pass of a recurrent layer: tensors by reference, nothing computed.
+
+    Attributes:
+        layer: the module.
+        x: its input, tensor or PackedSequence.
+        hx: its initial state as given: None, a tensor, or (h_0, c_0).
+        output: its output, tensor or PackedSequence.
+        finals: (h_n,) or (h_n, c_n).
+        lengths: [B], where `x` is a padded tensor of ragged examples.
+        weights: name -> parameter, as they were in that forward pass.
+        gradients: "output", "h_n", "c_n" -> what autograd left there; absent where the loss does not use it.
+    """
+
+    layer: Any
+    x: Tensor | PackedSequence
+    hx: Any
+    output: Tensor | PackedSequence
+    finals: tuple[Tensor, ...]
+    lengths: Tensor | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            self.weights = {name: parameter.detach() for name, parameter in self.layer.named_parameters()}
+
+    @property
+    def batched(self) -> bool:
+        """False for the [T, D] layout."""
+        return isinstance(self.output, PackedSequence) or self.output.dim() == 3
+
+    def time_major(self, value: Tensor | PackedSequence) -> Tensor:
+        """Input, output or its gradient as [T, B, ·] (inputs may be indices [T, B]), 0 on padding."""
+        if isinstance(value, PackedSequence):
+            return pad_packed_sequence(value)[0]
+        if not self.batched:
+            return value.unsqueeze(1)
+        return value.transpose(0, 1) if self.layer.batch_first else value
+
+    def state_major(self, value: Tensor) -> Tensor:
+        """Initial or final states, or their gradient, as [L·directions, B, H]."""
+        return value if self.batched else value.unsqueeze(1)
+
+    @cached_property
+    def example_lengths(self) -> Tensor | None:
+        """[B] on the CPU; None if every example fills all T positions."""
+        lengths = self.lengths
+        if isinstance(self.x, PackedSequence):
+            lengths = pad_packed_sequence(self.x)[1]
+        if lengths is None:
+            return None
+        lengths = torch.as_tensor(lengths).cpu()
+        steps = len(self.time_major(self.output))
+        if lengths.shape != (self.batch_size,) or bool((lengths < 1).any() or (lengths > steps).any()):
+            raise ValueError(
+                f"lengths: expected {self.batch_size} numbers from 1 to {steps}, got shape {tuple(lengths.shape)} from "
+                f"{int(lengths.min())} to {int(lengths.max())}"
+            )
+        return None if bool((lengths == steps).all()) else lengths
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.state_major(self.finals[0]).shape[1]
+
+
+@dataclass(frozen=True)
+class Step:
+    """All time steps of one layer in one direction.
+
+    Attributes:
+        cell: the cell, on the weights of that forward pass.
+        inputs: [T, B, D], or indices [T, B].
+        states: "h" (and "c") -> [T, B, H], the states produced at each position.
+        previous: the same for the states that entered.
+        gates: gate letter -> [T, B, H] activations.
+        lengths: [B], or None if all examples fill all positions.
+        reverse: this direction runs from the last position to the first.
+    """
+
+    cell: TorchCell
+    inputs: Tensor
+    states: State
+    previous: State
+    gates: State
+    lengths: Tensor | None
+    reverse: bool
+
+    @property
+    def valid(self) -> Tensor | None:
+        """[T, B] bool: positions within an example; None if all are."""
+        if self.lengths is None:
+            return None
+        h = self.states["h"]
+        return (torch.arange(len(h)).unsqueeze(1) < self.lengths).to(h.device)
+
+    @cached_property
+    def jacobian(self) -> Jacobian:
+        """∂s_t/∂s_{t-1} for all (t, b)."""
+        with torch.no_grad():
+            form = self.cell.coefficients(self.gates, self.states, self.previous)
+            kind = ResetBeforeJacobian if isinstance(self.cell, GRUBeforeCell) else Jacobian
+            return kind(self.cell, form, self.valid)
+
+
+class Trace:
+    """One forward pass, replayed: ``trace[layer, direction]`` is a :class:`Step` (0 forward, 1 reverse).
+
+    Args:
+        call: what was seen of the forward pass.
+        examples: positions in the batch that are replayed; None: all.
+    """
+
+    def __init__(self, call: LayerCall, examples: Sequence[int] | None = None):
+        self.call = call
+        self.output, self.h_n = call.output, call.finals[0]
+        self.c_n = call.finals[1] if len(call.finals) > 1 else None
+        self._examples = examples
+
+    @cached_property
+    def _steps(self) -> dict[tuple[int, int], Step]:
+        with torch.no_grad():
+            return _replay(self.call, self.pick)
+
+    def pick(self, value: Tensor, dim: int = 1) -> Tensor:
+        """The replayed examples of a tensor whose dimension `dim` is the batch."""
+        if self._examples is None:
+            return value
+        return value.index_select(dim, torch.as_tensor(self._examples, device=value.device))
+
+    def __getitem__(self, key: tuple[int, int]) -> Step:
+        if key not in self._steps:
+            raise KeyError(f"trace: expected (layer, direction) among {list(self._steps)}, got {key}")
+        return self._steps[key]
+
+    def keys(self) -> list[tuple[int, int]]:
+        """Every (layer, direction)."""
+        return list(self._steps)
+
+
+def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths: Tensor | None = None) -> Trace:
+    """Run one recurrent layer and keep what is needed to look inside.
+
+    Args:
+        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU.
+        x: its input in its own layout, or packed.
+        hx: its initial state.
+        lengths: [B], where `x` is a padded tensor of ragged examples.
+
+    Returns:
+        The trace; ``trace.output`` is in the autograd graph, in the layer's own layout.
+
+    Raises:
+        TypeError: if the layer is none of these.
+        NotImplementedError: for ``proj_size`` or dropout between layers.
+
+    >>> step = trace(nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0]
+    >>> step.states["h"].shape, step.jacobian.frobenius_norm().shape
+    (torch.Size([5, 4, 2]), torch.Size([5, 4]))
+    """
+    check_supported(layer)
+    output, finals = layer(x, hx)
+    finals = finals if isinstance(finals, tuple) else (finals,)
+    call = LayerCall(layer, x, hx, output, finals, lengths)
+    watch(call)
+    return Trace(call)
+
+
+def watch(call: LayerCall) -> list[Any]:
+    """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles."""
+    watched = {"output": call.output.data if isinstance(call.output, PackedSequence) else call.output}
+    watched |= dict(zip(("h_n", "c_n"), call.finals, strict=False))
+
+    def keep(name: str) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            call.gradients[name] = call.gradients[name] + gradient if name in call.gradients else gradient
+
+        return hook
+
+    return [value.register_hook(keep(name)) for name, value in watched.items() if value.requires_grad]
+
+
+def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int], Step]:
+    layer = call.layer
+    steps: dict[tuple[int, int], Step] = {}
+    sides = 2 if layer.bidirectional else 1
+    x, output = pick(call.time_major(call.x)), pick(call.time_major(call.output).detach())
+    lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
+    given = call.hx if isinstance(call.hx, tuple) else (call.hx,)
+    initial = [None if h is None else pick(call.state_major(h)).detach() for h in given]
+    for index in range(layer.num_layers):
+        cells = [_cell(call, index, side) for side in range(sides)]
+        rows = slice(index * sides, (index + 1) * sides)
+        entering = [
+            _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
+        ]
+        last = index == layer.num_layers - 1
+        hidden = output if last else _run_again(call, index, cells, x, entering, lengths)
+        for side, h in enumerate(hidden.chunk(sides, -1)):
+            steps[index, side] = _teacher_forced(cells[side], x, h, entering[side], lengths, reverse=side == 1)
+        x = hidden
+    return steps
+
+
+def _cell(call: LayerCall, layer: int, side: int) -> TorchCell:
+    tail = suffix(layer, side)
+    weight_ih, weight_hh = call.weights["weight_ih" + tail], call.weights["weight_hh" + tail]
+    return cell_class(call.layer)(
+        weight_ih, weight_hh, call.weights.get("bias_ih" + tail), call.weights.get("bias_hh" + tail)
+    )
+
+
+def _states(cell: TorchCell, given: list[Tensor | None], like: Tensor) -> State:
+    hidden = cell.weight_hh.shape[1]
+    zeros = like.new_zeros(like.shape[1], hidden)
+    filled = [zeros if value is None else value for value in given] + [zeros] * len(cell.state_names)
+    return dict(zip(cell.state_names, filled, strict=False))
+
+
+def _run_again(
+    call: LayerCall, index: int, cells: list[TorchCell], x: Tensor, entering: list[State], lengths: Tensor | None
+) -> Tensor:
+    """The output [T, B, directions·H] of one lower layer, by the kernel that the whole layer used."""
+    if isinstance(call.layer, RecurrentLayer):
+        sides = [scan(c, x, entering[d]["h"], lengths, reverse=d == 1)[0] for d, c in enumerate(cells)]
+        return torch.cat(sides, -1)
+    weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) if w is not None]
+    states = tuple(torch.stack([side[name] for side in entering]) for name in cells[0].state_names)
+    hx: Any = states if len(states) > 1 else states[0]
+    kernel, bidirectional = _KERNELS[call.layer.mode], call.layer.bidirectional
+    if lengths is None:
+        return kernel(x, hx, weights, call.layer.bias, 1, 0.0, False, bidirectional, False)[0]
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    in_order = tuple(h.index_select(1, cast(Tensor, packed.sorted_indices)) for h in states)
+    hx = in_order if len(states) > 1 else in_order[0]
+    data = kernel(packed.data, packed.batch_sizes, hx, weights, call.layer.bias, 1, 0.0, False, bidirectional)[0]
+    return pad_packed_sequence(packed._replace(data=data), total_length=len(x))[0]
+
+
+def _teacher_forced(
+    cell: TorchCell, x: Tensor, h: Tensor, entering: State, lengths: Tensor | None, *, reverse: bool
+) -> Step:
+    previous = {"h": _shifted(h, entering["h"], lengths, reverse)}
+    gates = cell.gates(cell.project(x), previous["h"])
+    states = {"h": h}
+    if "c" in cell.state_names:
+        states["c"] = _cell_states(gates, entering["c"], lengths, reverse)
+        previous["c"] = _shifted(states["c"], entering["c"], lengths, reverse)
+    return Step(cell, x, states, previous, gates, lengths, reverse)
+
+
+def _shifted(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """The state that entered each position, [T, B, H]."""
+    if not reverse:
+        return torch.cat((entering.unsqueeze(0), states[:-1]))
+    shifted = torch.cat((states[1:], entering.unsqueeze(0)))
+    if lengths is not None:
+        examples = torch.arange(len(lengths))
+        shifted[lengths - 1, examples] = entering
+    return shifted
+
+
+def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """c_t = f c_{t-1} + i g, an elementwise scan. A reverse scan meets the padding first and must pass it untouched."""
+    keep, c = gates["f"], gates["i"] * gates["g"]
+    if reverse and lengths is not None:
+        padding = (torch.arange(len(c)).unsqueeze(1) >= lengths).to(c.device).unsqueeze(-1)
+        keep, c = keep.masked_fill(padding, 1), c.masked_fill(padding, 0)
+    before = c_0
+    for keep_t, c_t in reversed(list(zip(keep, c, strict=True))) if reverse else zip(keep, c, strict=True):
+        before = c_t.addcmul_(keep_t, before)
+    return c

@@ -1,0 +1,160 @@
+"""The two JSON documents of a run folder: `run.json`, written once, and `status.json`, the one that changes."""
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gradflow import __version__
+from gradflow.runlog.schema import SCHEMA_VERSION, Label
+
+STATES = ("running", "finished", "diverged", "failed", "interrupted")
+
+
+def write_status(
+    path: str | os.PathLike[str],
+    state: str,
+    *,
+    error: str | None = None,
+    error_traceback: str | None = None,
+    iteration: int | None = None,
+    config_hash: str | None = None,
+) -> None:
+    """Replace `status.json` of the run folder `path` (made if missing), atomically.
+
+    Where they are not given, `config_hash` is kept from the status before, and so is `iteration` unless the run starts
+    (`running`); an error is never kept.
+
+    Args:
+        path: the run folder.
+        state: "running", "finished", "diverged", "failed" or "interrupted".
+        error: what went wrong, in one line.
+        error_traceback: the whole traceback.
+        iteration: the last iteration, or the one that diverged.
+        config_hash: see :func:`config_hash`; tells whether a run was made with the same settings.
+
+    Raises:
+        ValueError: the state is none of the above (`lost` is concluded by the reader, never stored).
+    """
+    if state not in STATES:
+        raise ValueError(f"state: expected one of {', '.join(STATES)}, got {state!r}")
+    path = Path(path)
+    before = read_json(path / "status.json")
+    if iteration is None and state != "running":
+        iteration = before.get("iteration")
+    path.mkdir(parents=True, exist_ok=True)
+    status = {
+        "state": state,
+        "iteration": iteration,
+        "error": error,
+        "error_traceback": error_traceback,
+        "config_hash": config_hash or before.get("config_hash"),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "updated": _now(),
+    }
+    write_json(path / "status.json", status)
+
+
+def write_description(
+    path: Path, *, meta: dict, config: dict | None, seed: int | None, columns: dict[str, dict[str, Label]]
+) -> None:
+    """Write `run.json`: `meta`, and beside it what the log itself knows (which wins where names are equal)."""
+    own = {
+        "schema_version": SCHEMA_VERSION,
+        "created": _now(),
+        "seed": seed,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "config": config or {},
+        "columns": {
+            table: {name: label._asdict() for name, label in labels.items()} for table, labels in columns.items()
+        },
+    }
+    write_json(path / "run.json", meta | own)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """`run.json`, empty if there is none yet.
+
+    Raises:
+        ValueError: a later gradflow wrote it.
+    """
+    description = read_json(path / "run.json")
+    version = description.get("schema_version", SCHEMA_VERSION)
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"path: {path} was written in schema version {version}, and this gradflow ({__version__}) reads up to "
+            f"{SCHEMA_VERSION}; install a newer gradflow"
+        )
+    return description
+
+
+def config_hash(config: dict) -> str:
+    """A hash of the settings that does not depend on their order.
+
+    >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a file that is seen either as it was or complete."""
+    text = json.dumps(content, ensure_ascii=False, indent=1, default=_plain)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content, empty if there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Array scalars as Python numbers, anything else that JSON lacks as text."""
+    return value.item() if getattr(value, "ndim", None) == 0 else str(value)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _versions() -> dict[str, str]:
+    versions = {
+        "python": platform.python_version(),
+        "gradflow": __version__,
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+    }
+    if "torch" in sys.modules:
+        versions["torch"] = str(sys.modules["torch"].__version__)
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, if that is a git repository."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,180 @@
+"""`open_run`: one recorded run, read lazily; running, killed and empty runs open like any other."""
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from gradflow.runlog.documents import read_description, read_json
+from gradflow.runlog.parts import list_parts, read_parts
+from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, check_name, table_columns
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (path / "run.json").is_file() or (path / "status.json").is_file()
+
+
+def open_run(path: str | os.PathLike[str]) -> "Run":
+    """Open the folder of a run, whatever its state; no row is read before it is asked for.
+
+    Raises:
+        FileNotFoundError: there is no run at `path`.
+    """
+    if not is_run(Path(path)):
+        raise FileNotFoundError(
+            f"path: expected the folder of a run (one that holds run.json or status.json), got {path}; "
+            f"gradflow.open_sweep finds the runs below a folder"
+        )
+    return Run(Path(path))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run. Every access reads what the disk holds at that moment; nothing is written."""
+
+    path: Path
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """`run.json` without settings and columns: seed, versions, git commit, host, device, dtype, reduction, ..."""
+        return {key: value for key, value in read_description(self.path).items() if key not in ("config", "columns")}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
+        description = read_description(self.path)
+        composed = self.path / ".hydra" / "config.yaml"
+        if not description and composed.is_file():
+            return yaml.safe_load(composed.read_text(encoding="utf-8")) or {}
+        return description.get("config", {})
+
+    @property
+    def columns(self) -> dict[str, dict[str, Label]]:
+        """For each table its columns with unit and long name."""
+        columns = read_description(self.path).get("columns")
+        if columns is None:
+            return table_columns()
+        return {table: {name: Label(**label) for name, label in labels.items()} for table, labels in columns.items()}
+
+    @property
+    def status(self) -> str:
+        """One of running, finished, diverged, failed, interrupted, lost.
+
+        A run is `lost` if it says `running` but its process is gone from this host, or nothing was written for longer
+        than two minutes and three flush intervals.
+        """
+        status = read_json(self.path / "status.json")
+        state = status.get("state", "lost")
+        return "lost" if state == "running" and (self._process_is_gone(status) or self._is_silent()) else state
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, in one line, if anything did."""
+        return read_json(self.path / "status.json").get("error")
+
+    @property
+    def iteration(self) -> int | None:
+        """The last iteration, or the one that diverged; while the run goes on, the last on disk."""
+        last = read_json(self.path / "status.json").get("iteration")
+        if last is None:
+            ends = [parts[-1].last for parts in (list_parts(self._root, table) for table in TABLES) if parts]
+            last = max(ends, default=None)
+        return last
+
+    @property
+    def scalars(self) -> pd.DataFrame:
+        """The table `scalars`, indexed by iteration."""
+        return self.frame("scalars").set_index("iteration")
+
+    def table(self, table: str, columns: Iterable[str] | None = None, where: Any = None) -> pa.Table:
+        """Rows of a table in order of iteration; only what is asked for is read.
+
+        Args:
+            table: "scalars", "time", "lag", "gates" or "spectrum".
+            columns: value columns (the key columns always come along); all if not given.
+            where: a `pyarrow.compute` expression over any columns of the table that rows must fulfil.
+
+        Returns:
+            A table with the types of :mod:`gradflow.runlog.schema`, without rows if none were recorded.
+
+        Raises:
+            ValueError: an unknown table or column; names near to it are listed.
+        """
+        known = self.columns
+        check_name("table", table, KEYS)
+        return read_parts(self._root, table, arrow_schema(table, known[table]), select(table, columns, known[table]), where)
+
+    def frame(
+        self, table: str, columns: Iterable[str] | None = None, where: Any = None, long: bool = False
+    ) -> pd.DataFrame:
+        """As :meth:`table`, in pandas.
+
+        With `long`, one row per value: the key columns, `quantity` (name of the column) and `value`, as seaborn takes it.
+        """
+        return to_frame(self.table(table, columns, where), KEYS[table], long)
+
+    def dataset(self, table: str = "time", columns: Iterable[str] | None = None, where: Any = None) -> "xr.Dataset":
+        """As :meth:`table`, as an `xarray.Dataset` whose dimensions are the table's key columns (NaN where no row is).
+
+        Variables carry `units` and `long_name`.
+        """
+        return to_dataset(self.frame(table, columns, where), KEYS[table], self.columns[table])
+
+    @property
+    def _root(self) -> Path:
+        return self.path / "gradients"
+
+    def _process_is_gone(self, status: dict[str, Any]) -> bool:
+        if status["host"] != socket.gethostname() or os.name != "posix":
+            return False
+        try:
+            os.kill(status["pid"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # it lives, under another user
+        return False
+
+    def _is_silent(self) -> bool:
+        places = [self.path / "status.json", *(self._root / table for table in TABLES)]
+        newest = max(place.stat().st_mtime for place in places if place.exists())
+        return time.time() - newest > max(120, 3 * self.meta.get("flush_seconds", 0))
+
+
+def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+    """The key columns of a table, then the columns that were asked for, each checked against the known ones."""
+    known = list(known)
+    if isinstance(columns, str):
+        raise ValueError(f"columns: expected a list of names, got the text {columns!r}; write [{columns!r}]")
+    wanted = known if columns is None else list(columns)
+    for name in wanted:
+        check_name(f"columns of table {table!r}", name, known)
+    return list(dict.fromkeys([*KEYS[table], *wanted]))
+
+
+def to_frame(rows: pa.Table, keys: Iterable[str], long: bool) -> pd.DataFrame:
+    """A pandas frame with plain strings; if long, one row per value."""
+    fields = [pa.field(f.name, f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
+    frame = rows.cast(pa.schema(fields)).to_pandas()
+    return frame.melt(id_vars=list(keys), var_name="quantity") if long else frame
+
+
+def to_dataset(frame: pd.DataFrame, dims: Iterable[str], labels: dict[str, Label]) -> "xr.Dataset":
+    """A dataset with these dimensions; its variables carry unit and long name."""
+    import xarray as xr
+
+    dataset = xr.Dataset.from_dataframe(frame.set_index(list(dims)))
+    for name, variable in dataset.data_vars.items():
+        variable.attrs = {"units": labels[str(name)].unit, "long_name": labels[str(name)].long_name}
+    return dataset

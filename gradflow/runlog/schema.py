@@ -1,0 +1,188 @@
+"""The tables of a run log: their columns, in what unit, under which long name and of which type.
+
+| table | one row per | values |
+|---|---|---|
+| `scalars` | iteration | loss, learning rate, declared scalars, gradient norms before and after clipping |
+| `time` | iteration, module, call, layer, direction, time | statistics over the examples valid at that position |
+| `lag` | iteration, module, call, layer, direction, lag | the same, aligned by each example's own end |
+| `gates` | iteration, module, call, layer, direction, time, gate | activity and time scale of a gate |
+| `spectrum` | iteration, module, layer, direction, gate, index | singular values and eigenvalues of W_hh |
+
+Types: `iteration` is int64 and the other numbered keys int32; `module` and `gate` are dictionary-encoded strings; counts
+of examples are int32. Values are float64 in `scalars` and `spectrum`, and float32 in `time`, `lag` and `gates`: there
+norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a float64 norm.
+A value that was not given is NaN, a count that was not given is null.
+"""
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+class Label(NamedTuple):
+    """What a column holds: its unit ("1" if it has none, "" for a key) and its name in words."""
+
+    unit: str
+    long_name: str
+
+
+QUANTITIES = {
+    "log_state_gradient": Label("nats", "ln of the norm of the total derivative dL/dh_t"),
+    "log_cell_gradient": Label("nats", "ln of the norm of the cell part of the adjoint of (h, c)"),
+    "log_joint_gradient": Label("nats", "ln of the norm of the adjoint of (h, c)"),
+    "log_direct_gradient": Label("nats", "ln of the norm of the direct part of dL/dh_t"),
+    "log_relative_gradient": Label("nats", "ln of the norm of dL/dh_t relative to that at the last valid step"),
+    "log_cell_path": Label("nats", "ln of the norm of the product of forget gates"),
+    "log_jacobian_frobenius": Label("nats", "ln of the Frobenius norm of the Jacobian of one step"),
+    "log_jacobian_spectral": Label("nats", "ln of the largest singular value of the Jacobian of one step"),
+    "log_product_spectral": Label("nats", "ln of the largest singular value of the product of Jacobians"),
+    "log_weight_gradient": Label("nats", "ln of the norm of this step's share of dL/dW_hh"),
+    "activation_derivative": Label("1", "mean over units of the derivative of the activation"),
+    "activation_derivative_rms": Label("1", "root mean square over units of the derivative of the activation"),
+    "weight_gradient_share": Label("1", "share of dL/dW_hh that comes from the last lag + 1 steps"),
+}
+"""Every quantity of the tables `time` and `lag`: unit (natural logarithms are in nats) and long name."""
+
+STATISTICS = {
+    "mean": "mean over examples",
+    "q10": "10% quantile over examples",
+    "q50": "median over examples",
+    "q90": "90% quantile over examples",
+}
+"""Taken over the finite, non-zero values of the examples: means of logarithms, not logarithms of means."""
+
+COUNTS = {"zeros": "examples where it is exactly zero", "non_finite": "examples where it is NaN or infinite"}
+
+KEYS = {
+    "scalars": ("iteration",),
+    "time": ("iteration", "module", "call", "layer", "direction", "time"),
+    "lag": ("iteration", "module", "call", "layer", "direction", "lag"),
+    "gates": ("iteration", "module", "call", "layer", "direction", "time", "gate"),
+    "spectrum": ("iteration", "module", "layer", "direction", "gate", "index"),
+}
+"""The key columns of each table."""
+
+TABLES = tuple(KEYS)
+
+_KEY_NAMES = {
+    "iteration": "optimiser update, from 0",
+    "module": "dotted name of the recurrent layer in the model",
+    "call": "use of the module within one forward pass, from 0",
+    "layer": "layer of a stacked module, from 0",
+    "direction": "0 forward, 1 reverse",
+    "time": "position in the sequence, from 0",
+    "lag": "recurrent steps back from the last state of its direction",
+    "gate": "gate, in torch's letters",
+    "index": "rank, largest first",
+}
+
+_SCALARS = {
+    "loss": Label("1", "loss as it was reduced"),
+    "lr": Label("1", "learning rate"),
+    "log_grad_norm_before": Label("nats", "ln of the norm of all gradients before clipping"),
+    "log_grad_norm_after": Label("nats", "ln of the norm of all gradients after clipping"),
+    "coefficient": Label("1", "factor applied by clipping"),
+    "clipped": Label("1", "1 where clipping changed the gradients, else 0"),
+    "non_finite": Label("1", "1 where a gradient was NaN or infinite, else 0"),
+    "wall_time": Label("s", "time since recording started"),
+}
+
+_GATES = {
+    "mean": Label("1", "mean of the gate over examples and units"),
+    "q10": Label("1", "10% quantile of the gate"),
+    "q90": Label("1", "90% quantile of the gate"),
+    "saturated_low": Label("1", "share below 0.05"),
+    "saturated_high": Label("1", "share above 0.95"),
+    "time_scale_q50": Label("steps", "median time scale"),
+    "time_scale_q90": Label("steps", "90% quantile of the time scale"),
+}
+
+_SPECTRUM = {
+    "singular_value": Label("1", "singular value of the recurrent weights"),
+    "eigenvalue_re": Label("1", "real part of an eigenvalue of the recurrent weights"),
+    "eigenvalue_im": Label("1", "imaginary part of an eigenvalue of the recurrent weights"),
+}
+
+RESERVED = frozenset(_KEY_NAMES) | frozenset(_SCALARS) | frozenset(_GATES) | frozenset(_SPECTRUM) | {"valid"}
+"""Names that every log uses for itself."""
+
+
+def table_columns(
+    parameters: Sequence[str] = (), scalars: Sequence[str] = (), quantities: Sequence[str] = ()
+) -> dict[str, dict[str, Label]]:
+    """All columns of a log, keys first, by table.
+
+    Args:
+        parameters: names of the parameters whose gradient norms are recorded.
+        scalars: names of further scalars, such as `accuracy`.
+        quantities: names out of :data:`QUANTITIES`.
+
+    Raises:
+        ValueError: a quantity is unknown, or a scalar's name is taken.
+    """
+    for name in quantities:
+        check_name("quantities", name, QUANTITIES)
+    taken = [name for name in scalars if name in _SCALARS or name == "iteration"]
+    if taken or len(set(scalars)) < len(scalars):
+        raise ValueError(
+            f"scalars: expected distinct names other than {', '.join(_SCALARS)}, which every log has; got {list(scalars)}"
+        )
+    positions = _position_columns(quantities)
+    values = {
+        "scalars": _SCALARS | {name: Label("1", name) for name in scalars} | _parameter_columns(parameters),
+        "time": positions,
+        "lag": positions,
+        "gates": _GATES,
+        "spectrum": _SPECTRUM,
+    }
+    return {table: {key: Label("", _KEY_NAMES[key]) for key in KEYS[table]} | values[table] for table in TABLES}
+
+
+def _parameter_columns(parameters: Sequence[str]) -> dict[str, Label]:
+    return {
+        f"log_grad_{when}.{name}": Label("nats", f"ln of the norm of the gradient of {name} {when} clipping")
+        for when in ("before", "after")
+        for name in parameters
+    }
+
+
+def _position_columns(quantities: Sequence[str]) -> dict[str, Label]:
+    columns = {"valid": Label("examples", "examples counted")}
+    for name in quantities:
+        unit, long_name = QUANTITIES[name]
+        columns |= {f"{name}_{key}": Label(unit, f"{long_name}: {text}") for key, text in STATISTICS.items()}
+        columns |= {f"{name}_{key}": Label("examples", f"{long_name}: {text}") for key, text in COUNTS.items()}
+    return columns
+
+
+def column_type(table: str, name: str) -> pa.DataType:
+    """The Arrow type of a column.
+
+    >>> column_type("time", "log_state_gradient_q50"), column_type("time", "valid"), column_type("scalars", "loss")
+    (DataType(float), DataType(int32), DataType(double))
+    """
+    if name == "iteration":
+        return pa.int64()
+    if name in ("module", "gate"):
+        return pa.dictionary(pa.int32(), pa.string())
+    positions = table in ("time", "lag")
+    if name in KEYS[table] or (positions and (name == "valid" or name.endswith(tuple(f"_{c}" for c in COUNTS)))):
+        return pa.int32()
+    return pa.float64() if table in ("scalars", "spectrum") else pa.float32()
+
+
+def arrow_schema(table: str, columns: Collection[str]) -> pa.Schema:
+    """The Arrow schema of a table that has these columns."""
+    fields = [pa.field(name, column_type(table, name)) for name in columns]
+    return pa.schema(fields, metadata={"gradflow_schema": str(SCHEMA_VERSION)})
+
+
+def check_name(argument: str, name: str, known: Collection[str]) -> None:
+    """Raise a ValueError that lists the nearest known names, unless `name` is one of them."""
+    if name not in known:
+        near = get_close_matches(str(name), known, n=3) or sorted(known)
+        raise ValueError(f"{argument}: expected a known name, got {name!r}; did you mean {', '.join(near)}?")

@@ -1,0 +1,191 @@
+"""`RunWriter`: appends rows to a run folder so that it opens at any moment, even after the process was killed."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
+from gradflow.runlog.documents import config_hash, write_description, write_status
+from gradflow.runlog.parts import has_parts, merge_parts, write_part
+from gradflow.runlog.schema import TABLES, check_name, table_columns
+
+
+@dataclass(frozen=True)
+class FlushPolicy:
+    """When waiting rows go to disk, and when small parts are merged."""
+
+    seconds: float = 10.0  # flush after this long if at least `nbytes` wait
+    nbytes: int = 256 * 1024
+    max_seconds: float = 60.0  # flush after this long whatever waits
+    max_nbytes: int = 32 * 1024 * 1024  # flush at once when so much waits
+    merge_at: int = 64  # new parts of a table that trigger a merge
+    large_part: int = 8 * 1024 * 1024  # bytes of a part that is not merged again
+
+
+class RunWriter:
+    """Writes the log of one run.
+
+    Rows wait in memory and are flushed between iterations, so an iteration is on disk whole or not at all, except that
+    `scalars` go last: an iteration that is among the scalars is complete in every table. What was flushed survives the
+    process. Call :meth:`close` at the end; it merges the parts and says how the run ended.
+
+    Args:
+        path: the run folder; made if missing, and it may hold anything but recorded parts.
+        meta: what else `run.json` should say: threads, device, dtype, reduction.
+        config: the resolved settings.
+        seed: the seed of the run.
+        parameters: names of the parameters whose gradient norms will be given among the scalars.
+        scalars: names of further scalars, such as `accuracy`.
+        quantities: names out of :data:`gradflow.runlog.QUANTITIES` for the tables `time` and `lag`.
+        durable: call fsync on every part, so that it survives a loss of power as well (about 2 ms per part).
+        policy: when to flush and merge.
+
+    Attributes:
+        path: the run folder.
+        iteration: the last iteration a row was given for, None before the first.
+
+    Raises:
+        FileExistsError: the folder holds a recorded run.
+        ValueError: an unknown quantity, or a scalar whose name is taken.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        meta: dict,
+        config: dict | None = None,
+        seed: int | None = None,
+        parameters: Sequence[str] = (),
+        scalars: Sequence[str] = (),
+        quantities: Sequence[str] = (),
+        durable: bool = False,
+        policy: FlushPolicy | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.iteration: int | None = None
+        self._root = self.path / "gradients"
+        self._durable = durable
+        self._policy = policy or FlushPolicy()
+        if has_parts(self._root):
+            raise FileExistsError(
+                f"path: expected a folder without a recorded run, but {self.path} holds one; "
+                f"record into another folder, or delete this one first"
+            )
+        columns = table_columns(parameters, scalars, quantities)
+        rows = {table: RowBuffer(table, columns[table]) for table in TABLES if table != "scalars"}
+        self._buffers: dict[str, RowBuffer | ScalarBuffer] = {**rows, "scalars": ScalarBuffer(columns["scalars"])}
+        self._new_parts = dict.fromkeys(TABLES, 0)
+        self._flushed = -1
+        self._closed = False
+        self._last_flush = time.monotonic()
+        with self._explained():
+            shutil.rmtree(self._root / ".tmp", ignore_errors=True)
+            self._root.mkdir(parents=True, exist_ok=True)
+            meta = {**meta, "flush_seconds": self._policy.max_seconds}
+            write_description(self.path, meta=meta, config=config, seed=seed, columns=columns)
+            write_status(self.path, "running", config_hash=config_hash(config) if config else None)
+
+    def append(self, table: str, iteration: int, rows: Mapping[str, object]) -> None:
+        """Add rows to a table; whatever waits from earlier iterations may be flushed before.
+
+        Args:
+            table: "scalars", "time", "lag", "gates" or "spectrum".
+            iteration: the optimiser update; never before that of an earlier row.
+            rows: column to a one-dimensional array, or to a scalar that holds for all rows. Key columns are required
+                (`iteration` is filled in), a value column that is left out becomes NaN, a count null. `wall_time` is
+                filled in.
+
+        Raises:
+            ValueError: an unknown table or column, arrays of different lengths, or an iteration out of order.
+            OSError: a flush failed; what was flushed before stays readable.
+        """
+        if table not in self._buffers:
+            check_name("table", table, TABLES)
+        if self._closed:
+            raise ValueError(f"append: {self.path} is closed; record into another folder")
+        if iteration != self.iteration or iteration <= self._flushed:
+            self._begin(int(iteration))
+        self._buffers[table].append(iteration, rows)
+
+    def flush(self) -> None:
+        """Bring every waiting row to disk; the iteration at hand can get no more rows.
+
+        Raises:
+            OSError: it failed; what was flushed before stays readable.
+        """
+        if self.iteration is None:
+            return
+        self._flushed = self.iteration
+        for table, buffer in self._buffers.items():
+            if buffer.nbytes:
+                with self._explained():
+                    write_part(self._root, table, buffer.to_table(), durable=self._durable)
+                buffer.clear()
+                self._new_parts[table] += 1
+            if self._new_parts[table] >= self._policy.merge_at:
+                self._merge(table)
+        self._last_flush = time.monotonic()
+
+    def close(self, state: str = "finished", *, error: str | None = None, iteration: int | None = None) -> None:
+        """Flush, merge and write the final status. Closing twice does nothing.
+
+        Args:
+            state: "finished", "diverged", "failed" or "interrupted".
+            error: what went wrong, in one line.
+            iteration: the one that diverged; the last one if not given.
+
+        Raises:
+            OSError: the last flush failed; the status then says `failed`, if it can be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.flush()
+            for table in TABLES:
+                self._merge(table)
+        except BaseException as failure:
+            state, error = "failed", error or str(failure) or type(failure).__name__
+            raise
+        finally:
+            last = self.iteration if iteration is None else iteration
+            with self._explained():
+                write_status(self.path, state, error=error, iteration=last)
+
+    def _begin(self, iteration: int) -> None:
+        """Start an iteration: all rows of the earlier ones are there, so they may go to disk."""
+        earliest = max(self._flushed + 1, self.iteration or 0)
+        if iteration < earliest:
+            raise ValueError(
+                f"iteration: expected at least {earliest} (rows come in order, and none after a flush of their iteration), "
+                f"got {iteration}"
+            )
+        if self._is_due():
+            self.flush()
+        self.iteration = iteration
+
+    def _is_due(self) -> bool:
+        waiting = sum(buffer.nbytes for buffer in self._buffers.values())
+        age, policy = time.monotonic() - self._last_flush, self._policy
+        enough = age >= policy.seconds and waiting >= policy.nbytes
+        return waiting > 0 and (enough or age >= policy.max_seconds or waiting >= policy.max_nbytes)
+
+    def _merge(self, table: str) -> None:
+        with self._explained():
+            merge_parts(self._root, table, self._policy.large_part, durable=self._durable)
+        self._new_parts[table] = 0
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in an OSError where it happened and what is safe."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = f"writing the log failed ({reason}); what was flushed before stays readable with gradflow.open_run"
+            raise OSError(error.errno, message, str(self.path)) from error
