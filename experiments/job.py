@@ -65,12 +65,12 @@ def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
     train(config, path, progress=progress)
 
 
-def _mark(path: Path, state: str, **details: str) -> None:
+def _mark(path: Path, state: str, error: str | None = None, error_traceback: str | None = None) -> None:
     """Writes how a run ended, unless the recorder was already there to do so."""
     from gradflow.runlog import write_status
 
     if not (path / "status.json").is_file() or gf.open_run(path).status == "running":
-        write_status(path, state, **details)
+        write_status(path, state, error=error, error_traceback=error_traceback)
 
 
 def _keep_off_the_console() -> None:

@@ -15,8 +15,8 @@ def summary(run: Run) -> dict[str, object]:
     scalars = run.scalars
     last: dict[str, object] = {}
     for column, name in COLUMNS.items():
-        values = scalars[column].dropna() if column in scalars else ()
-        last[name] = values.iloc[-1] if len(values) else float("nan")
+        values = scalars[column].dropna().tolist() if column in scalars else []
+        last[name] = values[-1] if values else float("nan")
     return {"status": run.status, "iterations": len(scalars), **last}
 
 

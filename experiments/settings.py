@@ -22,7 +22,7 @@ def to_config(settings: DictConfig) -> Config:
     Raises:
         ValueError: If a key is unknown (Hydra lets `+key=value` pass) or a value is out of range.
     """
-    own = OmegaConf.masked_copy(settings, [key for key in settings if key != "hydra"])
+    own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
     values = OmegaConf.to_container(own, resolve=True)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))

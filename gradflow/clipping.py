@@ -1,7 +1,7 @@
 """Gradient clipping that says what it did.
 
 As in torch, but the norm is taken in float64 (torch's float32 norm of finite gradients of 1e25 is inf, and the gradients
-silently become 0), non-finite gradients are left untouched and flagged, and every function returns a :class:`Clipping`.
+silently become 0), non-finite gradients are left alone and flagged, and every function returns a :class:`Clipping`.
 Order in a training step: backward → clip → record → optimiser step.
 """
 
@@ -40,7 +40,7 @@ class Clipping:
 
 
 def gradient_norms(parameters: Iterable[nn.Parameter]) -> tuple[float, ...]:
-    """Euclidean norm of every gradient, in float64, safe over the whole range of the dtype; parameters without one skip.
+    """Euclidean norm of every gradient there is, in float64, safe over the whole range of the dtype.
 
     >>> weight = nn.Parameter(torch.zeros(64))
     >>> weight.grad = torch.full((64,), 1e25)
@@ -164,7 +164,7 @@ CLIPPINGS: dict[str, Callable[[Iterable[nn.Parameter], float], Clipping]] = {
 def _checked(parameters: Iterable[nn.Parameter] | nn.Parameter, name: str, threshold: float) -> list[nn.Parameter]:
     if not threshold > 0:
         raise ValueError(f"{name}: expected a positive number, got {threshold}")
-    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [parameters] if isinstance(parameters, nn.Parameter) else list(parameters)
 
 
 def _total(norms: tuple[float, ...]) -> float:

@@ -1,7 +1,8 @@
 """Sequence layers that torch lacks, with torch's constructor arguments, parameter names and layouts.
 
 They are drop-in for ``torch.nn.RNN`` and ``torch.nn.GRU``, and take one thing more: integer inputs, [T, B]
-(or [B, T], or [T]), are indices of one-hot vectors, looked up in ``weight_ih`` instead of multiplied by it: the same result, cheaper.
+(or [B, T], or [T]), are indices of one-hot vectors, looked up in ``weight_ih`` instead of multiplied by it: the same
+result, cheaper.
 """
 
 from typing import Any, ClassVar

@@ -18,11 +18,15 @@ def log_norm(vectors: Tensor) -> Tensor:
     >>> log_norm(torch.full((64,), 1e-25)).exp()
     tensor(8.0000e-25, dtype=torch.float64)
     """
-    vectors = vectors.double()
-    norm = torch.linalg.vector_norm(vectors, dim=-1)
-    if bool(((norm > 1e-140) & (norm < 1e140)).all()):
-        return norm.log()
-    largest = vectors.abs().amax(-1)
+    norm = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
+    doubtful = ~((norm > 1e-140) & (norm < 1e140))  # squares may have left the range, or it is 0 or not finite
+    if bool(doubtful.any()):
+        return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful].double()))
+    return norm.log()
+
+
+def _scaled_log_norm(vectors: Tensor) -> Tensor:
+    largest = torch.linalg.vector_norm(vectors, torch.inf, dim=-1)
     usable = (largest > 0) & largest.isfinite()
     safe = torch.where(usable, largest, 1.0)
     scaled = torch.linalg.vector_norm(vectors / safe.unsqueeze(-1), dim=-1)

@@ -40,7 +40,11 @@ class SequenceClassifier(nn.Module):
             inputs: [B, T] indices of characters; what stands past an example's length has no effect.
             lengths: [B] int64, on the CPU.
         """
-        finals = self.recurrent(self._encoded(inputs, lengths))[1]
+        return self.scores(self._encoded(inputs, lengths))
+
+    def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
+        """Scores [B, C] from what the recurrent layer takes: one-hot [B, T, D], indices [B, T], or packed."""
+        finals = self.recurrent(encoded)[1]
         h_n = finals[0] if isinstance(finals, tuple) else finals
         top = h_n[-self.directions :]
         return self.read_out(top.transpose(0, 1).flatten(1))

@@ -83,6 +83,10 @@ class LayerCall:
         if not self.weights:
             self.weights = {name: parameter.detach() for name, parameter in self.layer.named_parameters()}
 
+    def keep_weights(self) -> None:
+        """Hold copies, so that the call can be replayed after an optimiser step."""
+        self.weights = {name: weight.clone() for name, weight in self.weights.items()}
+
     @property
     def batched(self) -> bool:
         """False for the [T, D] layout."""

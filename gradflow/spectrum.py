@@ -4,11 +4,12 @@ Singular values are not eigenvalues: σ_1 bounds one step, the spectral radius r
 necessary for exploding gradients, not sufficient (Pascanu et al. 2013, section 2.1).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from gradflow.layers import suffix
 from gradflow.replay import cell_class, check_supported
@@ -30,14 +31,15 @@ def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(spectrum_columns(layer))
 
 
-def spectrum_columns(layer: Any) -> dict[str, np.ndarray]:
-    """The columns of :func:`recurrent_spectrum`, as the log takes them."""
+def spectrum_columns(layer: Any, weights: Mapping[str, Tensor] | None = None) -> dict[str, np.ndarray]:
+    """The columns of :func:`recurrent_spectrum`, as the log takes them; of kept `weights` instead of today's."""
     check_supported(layer)
     names = cell_class(layer).gate_names
     parts: list[dict[str, Any]] = []
     for index in range(layer.num_layers):
         for direction in range(2 if layer.bidirectional else 1):
-            weight = getattr(layer, "weight_hh" + suffix(index, direction)).detach().double().cpu().numpy()
+            name = "weight_hh" + suffix(index, direction)
+            weight = (getattr(layer, name) if weights is None else weights[name]).detach().double().cpu().numpy()
             for gate, matrix in zip(names, np.split(weight, len(names)), strict=True):
                 parts.append({"layer": index, "direction": direction, "gate": gate, **_spectrum(matrix)})
     size = len(parts[0]["singular_value"])

@@ -9,6 +9,7 @@ from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, recorde
 
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
 _QUANTILES = {"log_low": "q10", "log_median": "q50", "log_high": "q90"}
+_KEYS = ["layer", "direction", "iteration", "lag"]
 _STATISTICS = [*_QUANTILES.values(), "zeros", "non_finite"]
 LAG_COLUMNS = ["valid"] + [
     f"{quantity}_{statistic}"
@@ -20,33 +21,25 @@ LAG_COLUMNS = ["valid"] + [
 def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
     """The total gradient of the state at each lag, out of rows of the `lag` table.
 
-    An LSTM's state is (h, c), so `log_joint_gradient` is taken where it was recorded, and otherwise
-    `log_state_gradient`. Relative to lag 0, `log_relative_gradient` comes before the latter, as it is normalised
-    example by example; the other two are taken less their median at lag 0 of the same iteration.
+    Relative to the last step this is `log_relative_gradient`, otherwise `log_joint_gradient` of an LSTM, whose state
+    is (h, c), and `log_state_gradient` of the other cells.
 
     Returns:
-        Columns iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros, non_finite (counts);
-        without the lags that have fewer than FEWEST_EXAMPLES examples.
+        Columns layer, direction, iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros,
+        non_finite (counts); without the lags that have fewer than FEWEST_EXAMPLES examples.
+
+    Raises:
+        ValueError: The quantity was not recorded.
     """
-    quantity = _quantity(frame, relative)
-    columns = {f"{quantity}_{q}": name for name, q in _QUANTILES.items()}
-    columns |= {f"{quantity}_{count}": count for count in ("zeros", "non_finite")}
-    result = frame[["iteration", "lag", "valid", *columns]].rename(columns=columns).sort_values(["iteration", "lag"])
-    result = result.astype(dict.fromkeys(_QUANTILES, "float64"))
-    if relative and quantity != "log_relative_gradient":
-        last = result[result["lag"] == 0].set_index("iteration")["log_median"]
-        result[list(_QUANTILES)] = result[list(_QUANTILES)].sub(result["iteration"].map(last), axis=0)
-    enough = min(FEWEST_EXAMPLES, frame["valid"].max())
-    return result[result["valid"] >= enough].reset_index(drop=True)
-
-
-def _quantity(frame: pd.DataFrame, relative: bool) -> str:
-    wanted = ["log_joint_gradient", *["log_relative_gradient"] * relative, "log_state_gradient"]
+    wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    measured = [name for name in there if frame[f"{name}_q50"].notna().any()]
     if not there:
-        raise ValueError(f"lag: expected one of the quantities {wanted} in the log, got none; see record(quantities=)")
-    return (measured or there[-1:])[0]
+        raise ValueError(f"lag: expected {wanted[-1]} in the log, got a log without; name it in record(quantities=)")
+    columns = {f"{there[0]}_{q}": name for name, q in _QUANTILES.items()}
+    columns |= {f"{there[0]}_{count}": count for count in ("zeros", "non_finite")}
+    result = frame[[*_KEYS, "valid", *columns]].rename(columns=columns).sort_values(["iteration", "lag"])
+    enough = min(FEWEST_EXAMPLES, frame["valid"].max())
+    return result[result["valid"] >= enough].astype(dict.fromkeys(_QUANTILES, "float64")).reset_index(drop=True)
 
 
 def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
@@ -84,8 +77,9 @@ def gradient_by_lag(
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY (`seed` is the number of seeds), iteration, lag, valid, low, median, high (the 10 %, 50 %
-        and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite, factor (per step).
+        The columns IDENTITY (`seed` is the number of seeds), layer, direction, iteration, lag, valid, low, median,
+        high (the 10 %, 50 % and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite,
+        factor (per step).
 
     Raises:
         ValueError: No run has rows of the `lag` table.
@@ -110,11 +104,11 @@ def _at(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
 
 
 def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in IDENTITY if name != "seed"] + ["iteration", "lag"]
+    keys = [name for name in IDENTITY if name != "seed"] + _KEYS
     how = dict.fromkeys(["log_low", "log_median", "log_high"], "median")
     how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique"}
     result = data.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
-    return result[[*IDENTITY, "iteration", "lag", "valid", *_QUANTILES, "zeros", "non_finite"]]
+    return result[[*IDENTITY, *_KEYS, "valid", *_QUANTILES, "zeros", "non_finite"]]
 
 
 def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, Run, binned, claim, collect, curve_name, runs_of
+from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of
 
 _SETTING = [name for name in IDENTITY if name != "seed"]
 _BROKEN = ["failed", "lost", "diverged", "interrupted", "running"]  # worst first
@@ -42,9 +42,7 @@ def comparison(source: Any) -> pd.DataFrame:
     by = [*_SETTING, "iteration"]
     loss = loss.groupby(by, sort=False, dropna=False).agg({"value": "median", "seed": "nunique"}).reset_index()
     data = pd.concat([accuracy, loss.assign(quantity="loss")], ignore_index=True)
-    for name in ("chance_accuracy", "chance_loss"):
-        known = [float(run.meta[name]) for run in runs if run.meta.get(name) is not None]
-        data[name] = known[0] if known else np.nan
+    data[["chance_accuracy", "chance_loss"]] = np.fmax.reduce([chance(run) for run in runs])
     return data[
         [*IDENTITY, "status", "quantity", "iteration", "value", "low", "high", "chance_accuracy", "chance_loss"]
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, lag_gradient
-from gradflow.analysis.runs import Run, binned, claim, collect, curve_name, one_seed, recorded, runs_of
+from gradflow.analysis.runs import Run, binned, chance, claim, collect, curve_name, one_seed, recorded, runs_of
 
 MOST_COLUMNS = 1000  # recorded iterations kept; a slide has no more pixels
 LEARNED = 0.8  # final loss relative to the first below which a network counts as having learned
@@ -25,9 +25,9 @@ def gradient_heatmap(
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY, quantity, iteration, lag, value, valid, zeros, non_finite, chance_loss. Rows of quantity
-        `gradient` hold the median over examples (natural log; -inf where it is zero in all of them), rows of quantity
-        `loss` the training loss (lag is -1).
+        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss.
+        Rows of quantity `gradient` hold the median over examples (natural log; -inf where it is zero in all of them),
+        rows of quantity `loss` the training loss (layer, direction and lag are -1).
 
     Raises:
         ValueError: No run has rows of the `lag` table.
@@ -35,7 +35,7 @@ def gradient_heatmap(
     parts = []
     for run, frame in recorded(one_seed(runs_of(source)), "lag", LAG_COLUMNS, layer=layer, direction=direction):
         both = pd.concat([_image(frame, relative), _loss(run)], ignore_index=True)
-        parts.append((run, both.assign(chance_loss=float(run.meta.get("chance_loss", "nan")))))
+        parts.append((run, both.assign(chance_loss=chance(run)[1])))
     return collect(parts)
 
 
@@ -44,11 +44,14 @@ def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
     kept = iterations[:: -(-len(iterations) // MOST_COLUMNS)]
     image = lag_gradient(frame[frame["iteration"].isin(kept)], relative=relative)
     image["value"] = image["log_median"].mask(image["zeros"] == image["valid"], -np.inf)
-    return image[["iteration", "lag", "value", "valid", "zeros", "non_finite"]].assign(quantity="gradient")
+    return image[["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite"]].assign(
+        quantity="gradient"
+    )
 
 
 def _loss(run: Run) -> pd.DataFrame:
-    return binned(run.scalars["loss"]).assign(quantity="loss", lag=-1, valid=0, zeros=0)
+    empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0}
+    return binned(run.scalars["loss"]).assign(quantity="loss", **empty)
 
 
 def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed", "source", "names_per_sequence"]
+IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
+IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence"]
 """Columns that say which run a row belongs to, in every table that an analysis returns.
 
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`).
@@ -47,7 +48,7 @@ def start_of(config: Mapping[str, Any]) -> str:
     words = [name]
     if name == "remember":
         gate = {"lstm": "b_f", "gru": "b_z", "gru_before": "b_z"}.get(cell)
-        words = [] if gate else ["identity" if cell == "rnn_relu" else "orthogonal"]
+        words = [] if gate else ["orthogonal"]
         if gate and biases[gate] is None:
             biases[gate] = 3
     if name == "gaussian" or gain != 1:
@@ -66,6 +67,8 @@ def identity(run: Run) -> dict[str, Any]:
         "clip": part["clip"].get("name", "none"),
         "threshold": float(part["clip"].get("threshold", float("nan"))),
         "seed": config.get("seed", 0),
+        "num_layers": part["cell"].get("num_layers", 1),
+        "bidirectional": part["cell"].get("bidirectional", False),
         "source": part["data"].get("source", ""),
         "names_per_sequence": part["data"].get("names_per_sequence", 0),
     }
@@ -167,6 +170,15 @@ def one_seed(runs: Sequence[Run]) -> list[Run]:
     for run in sorted(runs, key=lambda run: run.config.get("seed", 0)):
         kept.setdefault(tuple(str(value) for key, value in identity(run).items() if key != "seed"), run)
     return [run for run in runs if run in kept.values()]
+
+
+def chance(run: Run) -> tuple[float, float]:
+    """Test accuracy of always guessing the commonest class, loss (nats) of calling all classes equally likely.
+
+    NaN where the log does not say.
+    """
+    classes = len(run.meta.get("classes", ()))
+    return float(run.meta.get("chance", "nan")), float(np.log(classes)) if classes else float("nan")
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:

@@ -23,9 +23,9 @@ def singular_values_over_training(
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY, gate, quantity, iteration, index, value. Rows of quantity `singular_value` are sorted,
-        largest first (so crossings look like repulsion); `spectral_radius` is the largest modulus of an eigenvalue;
-        rows of quantity `clipped` are the iterations at which clipping acted.
+        The columns IDENTITY, layer, direction, gate, quantity, iteration, index, value. Rows of quantity
+        `singular_value` are sorted, largest first (so crossings look like repulsion); `spectral_radius` is the
+        largest modulus of an eigenvalue; rows of quantity `clipped` are the iterations at which clipping acted.
 
     Raises:
         ValueError: No run has rows of the `spectrum` table, or the gate is not there.
@@ -41,8 +41,9 @@ def singular_values_over_training(
         scalars = run.scalars
         acted = pd.DataFrame({"quantity": "clipped", "iteration": scalars.index[scalars["clipped"] == 1]})
         both = pd.concat([values, acted.assign(index=-1, value=1.0)], ignore_index=True)
-        parts.append((run, both.assign(gate=wanted)))
-    return collect(parts)[[*IDENTITY, "gate", "quantity", "iteration", "index", "value"]]
+        place = {name: frame[name].iloc[0] for name in ("layer", "direction")}
+        parts.append((run, both.assign(gate=wanted, **place)))
+    return collect(parts)[[*IDENTITY, "layer", "direction", "gate", "quantity", "iteration", "index", "value"]]
 
 
 def _values(frame: pd.DataFrame) -> pd.DataFrame:

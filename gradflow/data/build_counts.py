@@ -1,7 +1,7 @@
 """Makes the table of character counts that `generated.py` draws from.
 
-``python -m gradflow.data.build_counts NAMES.csv`` takes labelled Chinese names (``name,女|男``) of two and
-three characters, and writes counts by position and sex, which no longer tell what names there were.
+``python -m gradflow.data.build_counts NAMES.csv`` takes labelled Chinese names (``name,女|男``) of three
+characters, and writes counts by position and sex, which no longer tell what names there were.
 """
 
 import sys
@@ -18,7 +18,7 @@ MIN_COUNT = 10  # rarer characters are left out
 
 
 def count_characters(names: pd.DataFrame) -> pd.DataFrame:
-    """Counts of the characters of two- and three-character names.
+    """Counts of the characters of the three-character names.
 
     Args:
         names: columns ``name`` and ``label``, the labels those of `SEXES`.
@@ -26,14 +26,11 @@ def count_characters(names: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``position``, ``character`` and one per sex, sorted by the first two.
     """
-    parts = []
-    for length in (2, 3):
-        chosen = names[names["name"].str.len() == length]
-        for place, position in enumerate(POSITIONS[length]):
-            parts.append(
-                pd.DataFrame({"position": position, "character": chosen["name"].str[place], "sex": chosen["label"]})
-            )
-    rows = pd.concat(parts)
+    chosen = names[names["name"].str.len() == 3]
+    rows = pd.concat(
+        pd.DataFrame({"position": position, "character": chosen["name"].str[place], "sex": chosen["label"]})
+        for place, position in enumerate(POSITIONS[3])
+    )
     rows = rows[rows.groupby("character")["sex"].transform("size") >= MIN_COUNT]
     counts = rows.groupby(["position", "character", "sex"]).size().unstack("sex", fill_value=0)
     return counts[list(SEXES)].reset_index()

@@ -58,9 +58,7 @@ def build(source: Path, target: Path = TARGET) -> None:
     """Write the subset of the font file `source` to `target`."""
     font = TTFont(source, recalcTimestamp=False)
     if "glyf" not in font:
-        raise ValueError(
-            f"source: expected TrueType outlines (a glyf table), got {source}; take the .ttf release"
-        )
+        raise ValueError(f"source: expected TrueType outlines (a glyf table), got {source}; take the .ttf release")
     options = Options(layout_features=[], hinting=False, notdef_outline=True, name_IDs=["*"])
     options.drop_tables += ["GPOS", "GSUB", "BASE", "STAT", "vhea", "vmtx"]
     subsetter = Subsetter(options)

@@ -8,7 +8,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import pandas as pd
 import yaml
+
+
+_UNBROKEN = re.compile(
+    r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
+)
+"""What a line is not broken in: a word, a formula or a Chinese character, with its punctuation; or white space."""
 
 
 @cache
@@ -18,11 +25,11 @@ def texts(lang: str) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """A number as a figure prints it: two to three digits, powers of ten as a formula.
+    r"""A number as a figure prints it: two to three digits, powers of ten as a formula.
 
     Example:
         >>> number(0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
-        ('0.571', '10946', '$3.2{\\\\times}10^{-9}$', 'NaN')
+        ('0.571', '10946', '$3.2{\\times}10^{-9}$', 'NaN')
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
@@ -49,19 +56,29 @@ class Labels:
 
     def start(self, words: str) -> str:
         """How the weights start, from :func:`gradflow.analysis.runs.start_of`: words translated, formulas set."""
-        return " ".join(self._formula(word) if "=" in word else self._texts[f"init.{word}"] for word in words.split(", "))
+        return " ".join(
+            self._formula(word) if "=" in word else self._texts[f"init.{word}"] for word in words.split(", ")
+        )
 
     def curve(self, cell: str, start: str) -> str:
         """Cell and initialisation."""
-        return f"{self.cell(cell)} {self.start(start)}"
+        return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
 
-    def task(self, source: str, names_per_sequence: int) -> str:
-        """What the network learns from; empty for a run without gradflow's data settings."""
-        if not source:
-            return ""
-        kind = "roll_call" if names_per_sequence > 1 else "names"
-        text, values = self._texts[f"task.{kind}"], {"source": self._texts[f"source.{source}"], "count": names_per_sequence}
-        return text.format(**values)
+    def setting(self, data: pd.DataFrame) -> str:
+        """What the networks of a table learn from, and the layer and direction it shows where there are several."""
+        row = data.iloc[0]
+        count, layers = int(row["names_per_sequence"]), int(row["num_layers"])
+        words = []
+        if row["source"]:
+            source = self._texts[f"source.{row['source']}"]
+            words.append(self(f"task.{'roll_call' if count > 1 else 'names'}", source=source, count=count))
+        if layers > 1:
+            layer = data.get("layer", pd.Series([-1])).max()
+            words.append(self("place.layer" if layer >= 0 else "place.layers", layer=layer + 1, count=layers))
+        if row["bidirectional"]:
+            direction = data.get("direction", pd.Series([2])).max()
+            words.append(self._texts[f"place.{('forward', 'reverse', 'bidirectional')[direction]}"])
+        return self._texts["list.separator"].join(words)
 
     def claim(self, claim: Mapping[str, Any]) -> str:
         """The sentence of a checked statement, and a warning if it does not hold."""
@@ -89,16 +106,16 @@ class Labels:
 
 
 def wrap(text: str, columns: int) -> str:
-    """Break a text into lines of at most `columns` columns; a Chinese character takes two, formulas stay whole.
+    r"""Break a text into lines of at most `columns` columns; a Chinese character takes two, formulas stay whole.
 
     Example:
         >>> wrap("one two three", 8)
-        'one two\\nthree'
+        'one two\nthree'
         >>> wrap("梯度消失了", 6)
-        '梯度消\\n失了'
+        '梯度消\n失了'
     """
     lines, width = [""], 0
-    for piece in re.findall(r"\$[^$]*\$\S*|[⺀-鿿][，。；：、）〕]*|[^\s⺀-鿿$]+|\s+", text):
+    for piece in _UNBROKEN.findall(text):
         size = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in piece.strip("$"))
         if width + size > columns and lines[-1]:
             lines, width = [*lines, ""], 0

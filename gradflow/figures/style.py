@@ -82,6 +82,11 @@ def _scaled(key: str, value: Any, factor: float) -> Any:
     return value * factor if in_points else value
 
 
+def thin(share: float = 0.6) -> float:
+    """A line width relative to that of the style in force."""
+    return mpl.rcParams["lines.linewidth"] * share
+
+
 def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
     """An empty figure, in multiples of the sheet's 16:9 slide; call it inside :func:`style`."""
     sides = mpl.rcParams["figure.figsize"]

@@ -33,7 +33,9 @@ class ScalarBuffer:
         try:
             values = {name: float(value) for name, value in row.items()}
         except (TypeError, ValueError) as error:
-            raise ValueError(f"rows: expected one number per scalar, got {dict(row)}; leave out what is missing") from error
+            raise ValueError(
+                f"rows: expected one number per scalar, got {dict(row)}; leave out what is missing"
+            ) from error
         self._rows[iteration] = {"wall_time": time.monotonic() - self._started} | values
         self.nbytes += 8 * len(self._schema)
 
@@ -86,11 +88,15 @@ class RowBuffer:
         try:
             values = np.asarray(value).astype(self._dtypes[name], casting="same_kind")
         except (TypeError, ValueError) as error:
-            raise ValueError(f"rows: expected {self._dtypes[name].name} values in {name!r}, got others: {error}") from error
+            raise ValueError(
+                f"rows: expected {self._dtypes[name].name} values in {name!r}, got others: {error}"
+            ) from error
         if values.ndim == 0:
             return np.broadcast_to(values, length)
         if values.shape != (length,):
-            raise ValueError(f"rows: expected {length} values in {name!r} as in the columns before, got shape {values.shape}")
+            raise ValueError(
+                f"rows: expected {length} values in {name!r} as in the columns before, got shape {values.shape}"
+            )
         return values
 
     def _joined(self, name: str) -> pa.Array:

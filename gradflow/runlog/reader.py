@@ -113,16 +113,19 @@ class Run:
         """
         known = self.columns
         check_name("table", table, KEYS)
-        return read_parts(self._root, table, arrow_schema(table, known[table]), select(table, columns, known[table]), where)
+        return read_parts(
+            self._root, table, arrow_schema(table, known[table]), select(table, columns, known[table]), where
+        )
 
     def frame(
         self, table: str, columns: Iterable[str] | None = None, where: Any = None, long: bool = False
     ) -> pd.DataFrame:
         """As :meth:`table`, in pandas.
 
-        With `long`, one row per value: the key columns, `quantity` (name of the column) and `value`, as seaborn takes it.
+        With `long`, one row per value: the key columns, `quantity` (its column) and `value`, as seaborn takes it.
         """
-        return to_frame(self.table(table, columns, where), KEYS[table], long)
+        frame = to_frame(self.table(table, columns, where))
+        return to_long(frame, KEYS[table]) if long else frame
 
     def dataset(self, table: str = "time", columns: Iterable[str] | None = None, where: Any = None) -> "xr.Dataset":
         """As :meth:`table`, as an `xarray.Dataset` whose dimensions are the table's key columns (NaN where no row is).
@@ -163,11 +166,15 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     return list(dict.fromkeys([*KEYS[table], *wanted]))
 
 
-def to_frame(rows: pa.Table, keys: Iterable[str], long: bool) -> pd.DataFrame:
-    """A pandas frame with plain strings; if long, one row per value."""
+def to_frame(rows: pa.Table) -> pd.DataFrame:
+    """A pandas frame with plain strings, which, unlike categories, bring no empty groups along."""
     fields = [pa.field(f.name, f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
-    frame = rows.cast(pa.schema(fields)).to_pandas()
-    return frame.melt(id_vars=list(keys), var_name="quantity") if long else frame
+    return rows.cast(pa.schema(fields)).to_pandas()
+
+
+def to_long(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
+    """One row per value, with the name of its column as `quantity`."""
+    return frame.melt(id_vars=list(keys), var_name="quantity", value_name="value")
 
 
 def to_dataset(frame: pd.DataFrame, dims: Iterable[str], labels: dict[str, Label]) -> "xr.Dataset":

@@ -8,10 +8,10 @@
 | `gates` | iteration, module, call, layer, direction, time, gate | activity and time scale of a gate |
 | `spectrum` | iteration, module, layer, direction, gate, index | singular values and eigenvalues of W_hh |
 
-Types: `iteration` is int64 and the other numbered keys int32; `module` and `gate` are dictionary-encoded strings; counts
-of examples are int32. Values are float64 in `scalars` and `spectrum`, and float32 in `time`, `lag` and `gates`: there
-norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a float64 norm.
-A value that was not given is NaN, a count that was not given is null.
+Types: `iteration` is int64 and the other numbered keys int32; `module` and `gate` are dictionary-encoded strings;
+counts of examples are int32. Values are float64 in `scalars` and `spectrum`, and float32 in `time`, `lag` and `gates`:
+there norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a float64
+norm. A value that was not given is NaN, a count that was not given is null.
 """
 
 from collections.abc import Collection, Sequence
@@ -129,7 +129,7 @@ def table_columns(
     taken = [name for name in scalars if name in _SCALARS or name == "iteration"]
     if taken or len(set(scalars)) < len(scalars):
         raise ValueError(
-            f"scalars: expected distinct names other than {', '.join(_SCALARS)}, which every log has; got {list(scalars)}"
+            f"scalars: expected distinct names that no log has anyway ({', '.join(_SCALARS)}); got {list(scalars)}"
         )
     positions = _position_columns(quantities)
     values = {

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gradflow.runlog.parts import read_parts
-from gradflow.runlog.reader import Run, is_run, select, to_dataset, to_frame
+from gradflow.runlog.reader import Run, is_run, select, to_dataset, to_frame, to_long
 from gradflow.runlog.schema import KEYS, RESERVED, Label, arrow_schema, check_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Sweep:
 
     @property
     def runs(self) -> pd.DataFrame:
-        """A row per run: run (its path below the sweep), path, status, last iteration, error, the settings that vary."""
+        """A row per run: run (path below the sweep), path, status, last iteration, error and the settings that vary."""
         rows = [(str(run.path), run.status, run.iteration, run.error) for run in self.members]
         frame = pd.DataFrame(rows, columns=_RUN_COLUMNS[1:]).astype({"iteration": "Int64"})
         settings = self._settings(None)
@@ -83,10 +83,13 @@ class Sweep:
             ValueError: an unknown table, column or setting; names near to it are listed.
         """
         settings = self._settings(params)
-        frame, counts = self._rows(table, columns, where)
-        labels = settings.iloc[np.repeat(np.arange(len(counts)), counts)].reset_index(drop=True)
-        frame = pd.concat([labels, frame], axis=1)
-        return frame.melt(id_vars=[*labels, *KEYS[table]], var_name="quantity") if long else frame
+        known = self._columns(table)
+        wanted, schema = select(table, columns, known), arrow_schema(table, known)
+        tables = [read_parts(run.path / "gradients", table, schema, wanted, where) for run in self.members]
+        owners = np.repeat(np.arange(len(tables)), [rows.num_rows for rows in tables])
+        labels = settings.iloc[owners].reset_index(drop=True)
+        frame = pd.concat([labels, to_frame(pa.concat_tables(tables))], axis=1)
+        return to_long(frame, [*labels, *KEYS[table]]) if long else frame
 
     def dataset(
         self,
@@ -95,8 +98,63 @@ class Sweep:
         params: Iterable[str] | None = None,
         where: Any = None,
     ) -> "xr.Dataset":
-        """As :meth:`frame`, with the dimension `run` before the table's key columns; settings are coordinates of `run`."""
+        """As :meth:`frame`, with dimension `run` before the table's keys; the settings are coordinates of `run`."""
         frame = self.frame(table, columns, [], where)
         dataset = to_dataset(frame, ("run", *KEYS[table]), self._columns(table))
         settings = self._settings(params).set_index("run").loc[dataset["run"].to_index()]
         return dataset.assign_coords({name: ("run", settings[name].to_numpy()) for name in settings})
+
+    def _columns(self, table: str) -> dict[str, Label]:
+        """The columns of a table that any run has."""
+        check_name("table", table, KEYS)
+        return {name: label for run in self.members for name, label in run.columns[table].items()}
+
+    def _settings(self, params: Iterable[str] | None) -> pd.DataFrame:
+        """A row per run: its name, and the settings that were asked for, or that vary."""
+        if isinstance(params, str):
+            raise ValueError(f"params: expected a list of names, got the text {params!r}; write [{params!r}]")
+        settings = [_settings_of(run) for run in self.members]
+        shorts = _short_names(dict.fromkeys(key for row in settings for key in row))
+        keys = {short: key for key, short in shorts.items()} | {key: key for key in shorts}
+        if params is None:
+            params = [short for key, short in shorts.items() if _varies(key, settings)]
+        params = list(params)
+        for name in params:
+            check_name("params", name, keys)
+        columns = {name: [row.get(keys[name]) for row in settings] for name in params}
+        return pd.DataFrame({"run": [os.path.relpath(run.path, self.path) for run in self.members], **columns})
+
+
+def _settings_of(run: Run) -> dict[str, Any]:
+    """The settings under dotted names, and the seed where the settings do not name it."""
+    seed = run.meta.get("seed")
+    return ({} if seed is None else {"seed": seed}) | _flatten(run.config)
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def _short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Dotted name to the shortest clear one.
+
+    >>> _short_names(["seed", "cell.name", "clip.threshold", "a.gain", "b.gain", "train.lr", "time"])
+    {'seed': 'seed', 'cell.name': 'cell', 'clip.threshold': 'threshold', 'a.gain': 'a.gain', 'b.gain': 'b.gain', \
+'train.lr': 'train.lr', 'time': 'config.time'}
+    """
+    shorts = {key: key.removesuffix(".name").rsplit(".", 1)[-1] for key in keys}
+    uses = Counter(shorts.values())
+    taken = RESERVED.union(_RUN_COLUMNS)
+    clear = {key: short if uses[short] == 1 and short not in taken else key for key, short in shorts.items()}
+    return {key: f"config.{name}" if name in taken else name for key, name in clear.items()}
+
+
+def _varies(key: str, settings: list[dict[str, Any]]) -> bool:
+    """Whether a setting differs between runs, left aside those of which no setting is known."""
+    return len({repr(row.get(key)) for row in settings if row}) > 1

@@ -162,8 +162,8 @@ class RunWriter:
         earliest = max(self._flushed + 1, self.iteration or 0)
         if iteration < earliest:
             raise ValueError(
-                f"iteration: expected at least {earliest} (rows come in order, and none after a flush of their iteration), "
-                f"got {iteration}"
+                f"iteration: expected at least {earliest}, got {iteration}; "
+                f"rows come in order of iteration, and none after a flush of their iteration"
             )
         if self._is_due():
             self.flush()
@@ -187,5 +187,7 @@ class RunWriter:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            message = f"writing the log failed ({reason}); what was flushed before stays readable with gradflow.open_run"
+            message = (
+                f"writing the log failed ({reason}); what was flushed before stays readable with gradflow.open_run"
+            )
             raise OSError(error.errno, message, str(self.path)) from error

@@ -1,0 +1,53 @@
+# What gradflow's users and contributors type. `make` alone lists the targets.
+
+PYTHON ?= python3.13 python3.12 python3.11 python3# the first that is 3.11 to 3.13 is taken
+TORCH ?= torch# what pip installs for it, such as "torch --index-url ADDRESS" for a CPU build
+ARGS ?=# settings for `make compare`, such as "data=csv data.path=names.csv"
+
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+RUNS := outputs/compare/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.PHONY: help compare test test-slow lint clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'make compare ARGS="data=csv data.path=names.csv"   the main job on names of your own'
+	@echo 'make compare TORCH="torch --index-url ADDRESS"     with another build of torch (first use only)'
+	@echo 'make test PYTHON=python3.12                        with this Python (first use only)'
+
+compare: .venv/ready ## Train the cells with and without clipping, then print a table and draw the figures
+	@.venv/bin/python experiments/train.py experiment=compare hydra.sweep.dir=$(RUNS) $(ARGS); status=$$?; \
+	if [ -d $(RUNS) ]; then .venv/bin/python experiments/compare.py $(RUNS) || exit; fi; exit $$status
+
+test: .venv/ready ## Run the tests
+	@.venv/bin/python -m pytest -q
+
+test-slow: .venv/ready ## Run the slow tests too
+	@.venv/bin/python -m pytest -q -m ""
+
+lint: .venv/lint ## Check style and types
+	@.venv/bin/python -m ruff check
+	@.venv/bin/python -m ruff format --check
+	@.venv/bin/python -m mypy
+
+clean: ## Remove the virtual environment and caches; outputs stay
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/ready: pyproject.toml
+	@python=$$(for p in $(PYTHON); do \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done); \
+	if [ -z "$$python" ]; then \
+	  echo "gradflow needs Python 3.11, 3.12 or 3.13; tried: $(PYTHON)" >&2; \
+	  echo "Install one, or say where it is: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "$$python lacks the module venv; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; fi; \
+	echo "Setting up .venv with $$python (once, a minute or more) ..."; \
+	$$python -m venv .venv
+	@$(PIP) $(TORCH)
+	@$(PIP) -e '.[parallel,test]'
+	@touch $@
+
+.venv/lint: .venv/ready
+	@$(PIP) -e '.[lint]'
+	@touch $@

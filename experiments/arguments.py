@@ -1,0 +1,36 @@
+"""The arguments of the reading commands, `key=value` as everywhere in `experiments/`."""
+
+import sys
+from pathlib import Path
+
+REQUIRED = ""
+
+
+def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
+    """Reads `key=value` arguments; the first key of `defaults` may be left out, as in `compare.py outputs/compare`.
+
+    Args:
+        usage: What `--help` prints, and what an error ends with.
+        arguments: The command line without the program.
+        **defaults: Every key with its default, or `REQUIRED`.
+
+    Raises:
+        SystemExit: After `--help`, and with a line that says what is wrong: an unknown or missing key.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(usage)
+        sys.exit(0)
+    values = dict(defaults)
+    first = next(iter(defaults))
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in defaults:
+            values[key] = value
+        elif not equals or Path(argument).exists():  # folders of runs are called cell=gru,clip=norm
+            values[first] = argument
+        else:
+            sys.exit(f"{key}: expected one of {', '.join(defaults)}, got {argument!r}\n\n{usage}")
+    missing = [key for key, value in values.items() if value == REQUIRED]
+    if missing:
+        sys.exit(f"{missing[0]}: expected {missing[0]}=VALUE, got nothing\n\n{usage}")
+    return values

@@ -1,0 +1,67 @@
+"""Asks a trained model: the probability of each label, and how much each character had to do with the answer.
+
+    python experiments/predict.py run=outputs/train/DATE names=王晓丽,李建国
+
+run    the folder of a finished run
+names  names with commas between them
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.arguments import REQUIRED, read_arguments
+
+if TYPE_CHECKING:
+    from gradflow.prediction import Prediction
+
+
+def width(text: str) -> int:
+    """Columns that a text takes on a terminal, where Chinese characters are two wide.
+
+    >>> width("王 a")
+    4
+    """
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as columns of equal width."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)) for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def rows(predictions: Sequence[Prediction]) -> list[list[str]]:
+    """A title row, then for each name the shares of its characters and the probabilities, the largest first."""
+    title = ["name", "share of each character", "probability of each label"]
+    return [title] + [
+        [
+            prediction.name,
+            " ".join(f"{character} {share:.2f}" for character, share in prediction.shares),
+            " ".join(f"{label} {probability:.3f}" for label, probability in prediction.probabilities.items()),
+        ]
+        for prediction in predictions
+    ]
+
+
+def main() -> None:
+    """The command line."""
+    arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, names=REQUIRED)
+    from gradflow.prediction import predict  # here, so that --help does not wait for torch
+
+    names = [name.strip() for name in arguments["names"].replace("，", ",").split(",") if name.strip()]
+    try:
+        predictions = predict(arguments["run"], names)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(aligned(rows(predictions)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What does clipping do to the gradient norm and the loss?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.layout import CELL_ORDER, add_caption, in_order, log_axis, mark_top_edge
+from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, look, new_figure, style, thin
+
+BEFORE = "#E69F00"  # faint on white, so only ever behind something darker
+ROOM = 1.35  # of the axis of the loss, relative to where it starts
+
+
+def plot_clipping_effect(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw gradient norm and loss with and without clipping, from the same seed: a column per cell and start.
+
+    Args:
+        data: What :func:`gradflow.analysis.clipping_effect` returned, of runs without clipping and of one kind of
+            clipping.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    kinds = sorted(set(data["clip"]) - {"none"})
+    if len(kinds) > 1:
+        raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
+    labels = Labels(lang)
+    columns = [(cell, start) for cell in in_order(data["cell"], CELL_ORDER) for start in _starts(data, cell)]
+    with style(lang, context):
+        figure = new_figure(1.0 if len(columns) == 1 else 1.2)
+        grid = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
+        for (norm, loss), (cell, start) in zip(grid.T, columns, strict=True):
+            panel = data[(data["cell"] == cell) & (data["start"] == start)]
+            title = labels.cell(cell) if start == "default" else labels.curve(cell, start)
+            norm.set_title(title, color=look(cell).colour)
+            _draw_norms(norm, panel)
+            _draw_losses(loss, panel)
+            _note_share(norm, panel, labels)
+            loss.set_xlabel(labels("axis.iteration"))
+            loss.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        log_axis(grid[0, 0].yaxis)
+        grid[0, 0].set_ylabel(labels("axis.gradient_norm"))
+        grid[1, 0].set_ylabel(labels("axis.loss"))
+        _limit_loss(grid[1, 0], data)
+        _add_legend(figure, data, labels)
+        add_caption(figure, data, claims, labels)
+        figure.draw_without_rendering()
+    return figure
+
+
+def _starts(data: pd.DataFrame, cell: str) -> list[str]:
+    return list(data.loc[data["cell"] == cell, "start"].unique())
+
+
+def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float]]:
+    """Rows and opacity of each seed: the lowest stands out."""
+    side = panel[(panel["clip"] != "none") == clipped]
+    return [(side[side["seed"] == s], 1.0 if s == side["seed"].min() else FADED) for s in sorted(side["seed"].unique())]
+
+
+def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
+    for run, opacity in _seeds(panel, clipped=False):
+        _line(axes, run, "before", VERMILLION, opacity)
+    for run, opacity in _seeds(panel, clipped=True):
+        acted = run[run["clipped"] == 1]
+        axes.vlines(acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=0.35 * opacity, linewidth=thin(0.4))
+        _line(axes, run, "after", BLUE, opacity)
+        axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
+
+
+def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
+    for clipped, colour in ((False, VERMILLION), (True, BLUE)):
+        for run, opacity in _seeds(panel, clipped):
+            _line(axes, run, "loss", colour, opacity)
+
+
+def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
+    """A line that stops where the value is not finite, and triangles there on the top edge."""
+    values = run[quantity].where(np.isfinite(run[quantity]))
+    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55))
+    mark_top_edge(axes, run.loc[values.isna(), "iteration"], colour)
+
+
+def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    clipped = panel[panel["clip"] != "none"]
+    if len(clipped):
+        share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.0f}")
+        axes.text(0.98, 0.03, share, transform=axes.transAxes, ha="right", va="bottom", fontsize="small", color=BLUE)
+
+
+def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
+    """A single spike must not flatten the curves; what leaves the axes is told by the norm above."""
+    finite = data.loc[np.isfinite(data["loss"])]
+    if len(finite):
+        start = finite.loc[finite["iteration"] <= finite["iteration"].min() + 5, "loss"].median()
+        axes.set_ylim(0, min(finite["loss"].max() * 1.05, 2 * ROOM * start))
+
+
+def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [("note.without", {"color": VERMILLION}), ("note.after", {"color": BLUE})]
+    handles = [Line2D([], [], **kind, label=labels(key)) for key, kind in entries]
+    thresholds = data.loc[data["clip"] != "none", "threshold"]
+    if len(thresholds):
+        text = labels("note.threshold", threshold=number(thresholds.iloc[0]))
+        handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=text))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    non_finite = int(data["non_finite"].sum())
+    if non_finite:
+        figure.text(0.99, 0.99, labels("note.non_finite", count=str(non_finite)), ha="right", va="top", color=GREY)

@@ -1,0 +1,122 @@
+"""How much gradient reaches k steps back in each architecture?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.layout import (
+    CELL_ORDER,
+    CLIP_ORDER,
+    INIT_ORDER,
+    EndLabel,
+    add_caption,
+    corner_note,
+    in_order,
+    label_ends,
+    log_axis,
+)
+from gradflow.figures.style import DASHES, look, new_figure, style
+
+SHORT = 8  # steps; fewer do not show vanishing
+
+
+def plot_gradient_by_lag(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the gradient relative to the last step against lag: a panel per initialisation, a colour per cell.
+
+    Args:
+        data: What :func:`gradflow.analysis.gradient_by_lag` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        inits = in_order(data["init"], INIT_ORDER)
+        columns = min(len(inits), 3)
+        rows = -(-len(inits) // columns)
+        figure = new_figure(1.0 if columns == 1 else 1.2, 1.0 if rows == 1 else 1.2)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        for axes, init in zip(panels, inits, strict=False):
+            axes.set_title(labels(f"facet.{init}"))
+            _draw_curves(axes, data[data["init"] == init])
+        for axes in panels[len(inits) :]:
+            axes.set_axis_off()
+        log_axis(panels[0].yaxis)
+        panels[0].set_xlim(0, max(data["lag"].max(), 1))
+        add_caption(figure, data, claims, labels)
+        _write(figure, grid, data, inits, labels)
+        figure.draw_without_rendering()
+    return figure
+
+
+def _curves(data: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame, Any]]:
+    """First row, rows and line style of every curve; the variants of a cell differ in their dashes."""
+    curves = []
+    for cell in in_order(data["cell"], CELL_ORDER):
+        own = data[data["cell"] == cell]
+        variants = [
+            (s, c) for c in in_order(own["clip"], CLIP_ORDER) for s in own.loc[own["clip"] == c, "start"].unique()
+        ]
+        for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
+            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
+            curves.append((curve.iloc[0], curve, dash))
+    return curves
+
+
+def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
+    curves = _curves(data)
+    for i, (first, curve, dash) in enumerate(curves):
+        colour, marker = look(first["cell"])
+        every = max(1, len(curve) // 8)
+        marks = (i * every // len(curves), every)
+        axes.fill_between(curve["lag"], curve["low"], curve["high"], color=colour, alpha=0.1, linewidth=0)
+        axes.plot(
+            curve["lag"], curve["median"], color=colour, linestyle=dash, marker=marker, markevery=marks, clip_on=False
+        )
+
+
+def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
+    for axes in grid[-1]:
+        axes.set_xlabel(labels("axis.lag"))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for axes in grid[:, 0]:
+        axes.set_ylabel(labels("axis.relative_gradient"))
+    corner_note(grid[0, 0], _remarks(data, labels))
+    for axes, init in zip(grid.flat, inits, strict=False):
+        curves = _curves(data[data["init"] == init])
+        several = len({first["clip"] for first, _, _ in curves}) > 1
+        label_ends(
+            axes,
+            [
+                EndLabel(_end(curve["median"]), _label(first, labels, several), look(first["cell"]).colour)
+                for first, curve, _ in curves
+            ],
+        )
+
+
+def _end(values: pd.Series) -> float:
+    drawn = values[np.isfinite(values) & (values > 0)]
+    return float(drawn.iloc[-1]) if len(drawn) else float("nan")
+
+
+def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
+    name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
+    clip = ", " + labels(f"clip.{first['clip']}") if several_clips else ""
+    return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
+
+
+def _remarks(data: pd.DataFrame, labels: Labels) -> list[str]:
+    zeros, non_finite = int(data["zeros"].sum()), int(data["non_finite"].sum())
+    remarks = [labels("note.band")]
+    remarks += [labels("note.zeros", count=str(zeros))] if zeros else []
+    remarks += [labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else []
+    return remarks + ([labels("note.short", count=number(data["lag"].max()))] if data["lag"].max() < SHORT else [])

@@ -1,0 +1,123 @@
+"""How does gradient flow through time change while the network learns?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, in_order, mark_top_edge
+from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
+
+FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
+
+
+def plot_gradient_heatmap(
+    data: pd.DataFrame,
+    *,
+    relative: bool = True,
+    claims: Sequence[Mapping[str, Any]] = (),
+    lang: str = "en",
+    context: str = "slide",
+) -> Figure:
+    """Draw gradient (colour) over lag and training iteration, the loss under it: a column per cell.
+
+    Args:
+        data: What :func:`gradflow.analysis.gradient_heatmap` returned.
+        relative: Whether it is relative to the last step; it decides the label only.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    rows = [(i, c) for i in in_order(data["init"], INIT_ORDER) for c in in_order(data["clip"], CLIP_ORDER)]
+    cells = in_order(data["cell"], CELL_ORDER)
+    with style(lang, context):
+        figure = new_figure(1.0 if len(cells) == 1 else 1.2, 1.0 if len(rows) == 1 else 1.2)
+        grid = figure.subplots(
+            2 * len(rows), len(cells), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.2] * len(rows)
+        )
+        norm = _colours(data)
+        for j, cell in enumerate(cells):
+            for i, (init, clip) in enumerate(rows):
+                panel = data[(data["cell"] == cell) & (data["init"] == init) & (data["clip"] == clip)]
+                _draw_panel(grid[2 * i, j], grid[2 * i + 1, j], panel, norm, labels)
+            grid[-1, j].set_xlabel(labels("axis.iteration"))
+        _label_rows(grid, data, labels)
+        _add_colour_bar(figure, grid, data, norm, labels, relative)
+        add_caption(figure, data, claims, labels)
+        figure.draw_without_rendering()
+    return figure
+
+
+def _colours(data: pd.DataFrame) -> LogNorm:
+    """Whole decades that hold the finite gradients of all panels (up to a factor of two), not below FAINTEST."""
+    values = data.loc[(data["quantity"] == "gradient") & np.isfinite(data["value"]), "value"] / np.log(10)
+    low, high = (np.floor(values.min()), np.ceil(values.max() - 0.3)) if len(values) else (-1.0, 0.0)
+    return LogNorm(max(10**low, FAINTEST), 10 ** max(high, low + 1, np.log10(FAINTEST) + 1))
+
+
+def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, labels: Labels) -> None:
+    for axes in (image, loss):
+        axes.grid(False)
+    if panel.empty:
+        image.set_axis_off()
+        loss.set_axis_off()
+        return
+    first = panel.iloc[0]
+    name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
+    image.set_title(name, fontsize="medium", color=look(first["cell"]).colour)
+    gradient = panel[panel["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
+    _draw_image(image, gradient, norm)
+    _draw_loss(loss, panel[panel["quantity"] == "loss"], first)
+
+
+def _draw_image(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
+    values, lags, iterations = gradient.to_numpy(), gradient.index.to_numpy(), gradient.columns.to_numpy()
+    if len(iterations) == 1:  # a cell needs a width
+        iterations, values = np.array([iterations[0], iterations[0] + 1]), np.repeat(values, 2, axis=1)
+    kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
+    shown = np.exp(np.ma.masked_invalid(values))
+    axes.pcolormesh(iterations, lags, shown, norm=norm, **kind)
+    zero = np.ma.masked_where(values != -np.inf, np.ones_like(values))
+    axes.pcolormesh(iterations, lags, zero, cmap=ListedColormap([NOTHING]), **kind)
+    axes.set_ylim(lags.max() + 0.5, lags.min() - 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.spines[:].set_visible(False)
+
+
+def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
+    axes.plot(loss["iteration"], loss["value"], color=look(first["cell"]).colour, linewidth=thin(0.7))
+    axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
+    mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
+    axes.set_ylim(0, 1.6 * np.nanmax([first["chance_loss"], loss["value"].iloc[:5].median()]))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(2))
+
+
+def _label_rows(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
+    for i, axes in enumerate(grid[:, 0]):
+        axes.set_ylabel(labels("axis.loss") if i % 2 else labels("axis.lag_short"))
+    chance = data["chance_loss"].iloc[0]
+    if np.isfinite(chance):
+        place = {"xy": (1, chance), "xycoords": ("axes fraction", "data"), "xytext": (0, 1), "ha": "right", "va": "bottom"}
+        grid[1, 0].annotate(labels("note.chance"), textcoords="offset points", color=GREY, fontsize="x-small", **place)
+
+
+def _add_colour_bar(
+    figure: Figure, grid: np.ndarray, data: pd.DataFrame, norm: LogNorm, labels: Labels, relative: bool
+) -> None:
+    gradient = data.loc[data["quantity"] == "gradient", "value"]
+    shown = np.exp(gradient[np.isfinite(gradient)])
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    beyond = extend[bool((shown < norm.vmin).any()), bool((shown > norm.vmax).any())]
+    bar = figure.colorbar(ScalarMappable(norm), ax=grid, extend=beyond, aspect=30, pad=0.015)
+    bar.set_label(labels("axis.relative_gradient" if relative else "axis.absolute_gradient"))
+    if (gradient == -np.inf).any():
+        bar.ax.set_title(labels("note.zero_cells"), fontsize="x-small", color=GREY)

@@ -1,0 +1,215 @@
+"""Every choice in conf/ composes and trains; wrong settings and failing runs say what is wrong."""
+
+import itertools
+import logging
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+import gradflow as gf
+from experiments import compare, predict
+from experiments.job import main
+from experiments.settings import CONF
+from experiments.sweep import plan
+from gradflow.runlog import Run
+
+CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
+EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
+NEEDS = {"init/forget_bias": ["cell=lstm"], "init/update_bias": ["cell=gru"]}
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path) -> Iterator[Callable[..., int]]:
+    """Runs `experiments/train.py` with these arguments in an empty folder and gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    root = logging.getLogger()
+    level, before = root.level, root.handlers[:]
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        try:
+            main()
+        except SystemExit as exit_:
+            if isinstance(exit_.code, str):  # as the interpreter does
+                sys.stderr.write(exit_.code)
+                return 1
+            return int(exit_.code or 0)
+        return 0
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:], root.level = before, level
+
+
+def runs() -> list[Run]:
+    return list(gf.open_sweep("outputs").members)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Small files of every format that a data source reads."""
+    chinese = ["".join(letters) for letters in itertools.product("王李张刘陈杨黄吴", "伟芳娜敏静丽强磊军洋")]
+    rows = [f"{name},{'男女'[number % 2]}" for number, name in enumerate(chinese)]
+    (tmp_path / "names.csv").write_text("\n".join(rows), encoding="utf-8")
+    head = ["By@someone", "2018-04-04", "", "dict,sex"]
+    (tmp_path / "corpus.txt").write_text("\n".join(head + rows), encoding="utf-8")
+    (tmp_path / "languages").mkdir()
+    for language, ending in {"Czech": "ak", "Greek": "os"}.items():
+        words = ["".join(letters) + ending for letters in itertools.product("BDKLM", "aeiou", "rn")]
+        (tmp_path / "languages" / f"{language}.txt").write_text("\n".join(words), encoding="utf-8")
+    return {
+        "data/csv": [f"data.path={tmp_path / 'names.csv'}"],
+        "data/corpus": [f"data.path={tmp_path / 'corpus.txt'}"],
+        "data/languages": [f"data.path={tmp_path / 'languages'}"],
+    }
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.split("/")[0] not in ("experiment", "hydra", "launcher")])
+def test_every_choice_trains_for_two_iterations(choice, train, files):
+    group, name = choice.split("/")
+    chosen = [] if group == "debug" else [f"{group}={name}"]
+    assert train("debug=tiny", *chosen, *NEEDS.get(choice, []), *files.get(choice, [])) == 0
+    [run] = runs()
+    assert (run.status, len(run.scalars)) == ("finished", 2)
+    if group in ("cell", "clip"):
+        assert run.config[group]["name"] == name
+
+
+def test_roll_call_wraps_any_source(train, files):
+    assert train("debug=tiny", "data=roll_call", "data.source=csv", *files["data/csv"]) == 0
+    [run] = runs()
+    assert (run.config["data"]["source"], run.config["data"]["names_per_sequence"]) == ("csv", 8)
+    assert run.frame("lag")["lag"].max() >= 20
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_file_says_what_it_is_for(choice):
+    comments = [
+        line
+        for line in (CONF / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+        if line.startswith("# ") and "@package" not in line
+    ]
+    assert comments
+    if choice in EXPERIMENTS:
+        assert comments[0].startswith("# Question: ")
+        assert any(f"experiment={Path(choice).name}" in line for line in comments)
+
+
+@pytest.mark.parametrize("choice", EXPERIMENTS)
+def test_grid_of_every_experiment_composes(choice):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", [choice.replace("/", "="), "debug=tiny"], RunMode.MULTIRUN)
+        assert config.hydra.mode == RunMode.MULTIRUN
+        paths = plan(config)
+    assert len(set(paths)) == len(paths) > 1
+    if choice == "experiment/compare":
+        assert len(paths) == 32
+        assert {path.parent for path in paths} == {paths[0].parent}
+
+
+def test_an_experiment_is_narrowed_by_overrides(train):
+    narrow = ["launcher=local", "cell=gru", "init=remember", "data.names_per_sequence=1"]
+    assert train("experiment=compare", "debug=tiny", *narrow) == 0
+    assert sorted(run.config["clip"]["name"] for run in runs()) == ["none", "norm"]
+
+
+def test_layers_and_directions_are_sweepable(train):
+    assert train("-m", "debug=tiny", "cell.num_layers=1,2", "cell.bidirectional=true,false") == 0
+    assert sorted(gf.open_sweep("outputs").runs.columns[5:]) == ["bidirectional", "num_layers"]
+    assert [len(run.scalars) for run in runs()] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cell=lstmm"], "Available options in 'cell':\n\tgru\n\tgru_before\n\tlinear\n\tlstm\n\trnn\n\trnn_relu\n"),
+        (["clip.name=nrm"], r"expected one of [none, norm, value, parameter]"),
+        (["cell.hiden_size=3"], "Key 'hiden_size' not in 'CellConfig'"),
+        (["seed=abc"], "Value 'abc' of type 'str' could not be converted to Integer"),
+        (["cell.hidden_size=-3"], "cell.hidden_size: expected at least 1, got -3"),
+        (["cell=gru", "init=forget_bias"], "init.forget_bias: only cell=lstm has a forget gate, got cell=gru"),
+        (
+            ["+clip.max_nrom=1"],
+            "clip.max_nrom: no such setting; `python experiments/train.py --cfg job` lists them all",
+        ),
+        (["data=csv"], "set data.path=PATH, or use data=generated"),
+        (["data=csv", "data.path=missing.csv"], "missing.csv"),
+    ],
+)
+def test_wrong_settings_are_named_without_a_traceback(arguments, words, train, capsys):
+    assert train(*arguments) == 1
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cell=lstm,gru", "init=forget_bias"], "cell=gru init=forget_bias\ninit.forget_bias: only cell=lstm"),
+        (["cell=lstm,grru"], "Available options in 'cell'"),
+        (["seed=0,0"], "two runs would share the folder"),
+    ],
+)
+def test_a_wrong_sweep_fails_before_its_first_run(arguments, words, train, capsys):
+    assert train("-m", *arguments) == 1
+    assert words in capsys.readouterr().err
+    assert not list(Path().rglob("status.json"))
+
+
+def test_a_taken_folder_is_not_overwritten(train, capsys):
+    assert train("-m", "debug=tiny", "seed=0,1", "hydra.sweep.dir=here") == 0
+    before = gf.open_run("here/seed=0").scalars
+    assert train("-m", "debug=tiny", "seed=0,1", "hydra.sweep.dir=here") == 1
+    assert "already holds a run: choose another folder with hydra.sweep.dir=PATH" in capsys.readouterr().err
+    assert gf.open_run("here/seed=0").scalars.equals(before)
+
+
+@pytest.mark.parametrize("launcher", ["local", pytest.param("processes", marks=pytest.mark.slow)])
+def test_a_failing_run_does_not_stop_the_sweep(launcher, train, files, capfd):
+    sizes = ["data.train_size=4000,40", "data=csv", *files["data/csv"], "hydra.sweep.dir=sweep"]
+    assert train("-m", "debug=tiny", f"launcher={launcher}", *sizes) == 1
+    failed, finished = Path("sweep/data.train_size=4000,data=csv"), Path("sweep/data.train_size=40,data=csv")
+    assert gf.open_run(finished).status == "finished"
+    assert gf.open_run(failed).status == "failed"
+    assert "train_size" in gf.open_run(failed).error
+    assert "Traceback" in (failed / "tiny.log").read_text(encoding="utf-8")
+    err = capfd.readouterr().err
+    assert "1 of 2 runs done in sweep" in err
+    assert f"{failed}: failed: " in err
+    assert "[2/2]" in err
+    assert "Traceback" not in err
+
+
+def test_a_trained_model_answers(train, monkeypatch, capsys):
+    assert train("debug=tiny", "hydra.run.dir=model") == 0
+    vocabulary = (Path("model") / "vocabulary.json").read_text(encoding="utf-8")
+    name = "".join(re.findall(r"[\u4e00-\u9fff]", vocabulary)[:3])
+    monkeypatch.setattr(sys, "argv", ["predict.py", "run=model", f"names={name}，{name}"])
+    capsys.readouterr()
+    predict.main()
+    title, first, second = capsys.readouterr().out.splitlines()
+    assert title.startswith("name")
+    assert first == second
+    assert first.startswith(name)
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_a_sweep(train, monkeypatch):
+    assert train("-m", "debug=tiny", "train.iterations=20", "cell=rnn,lstm", "clip=none,norm") == 0
+    [folder] = Path("outputs/tiny").iterdir()
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(folder)])
+    compare.main()
+    assert len(list((folder / "figures").glob("*.png"))) >= 5

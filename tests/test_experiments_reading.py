@@ -1,0 +1,117 @@
+"""The commands that read: the table, the answers of a model, and their arguments."""
+
+import math
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import gradflow as gf
+from experiments import compare, predict
+from experiments.arguments import REQUIRED, read_arguments
+from experiments.report import describe, summary
+from gradflow.runlog import RunWriter, write_status
+
+
+def write_run(path: Path, cell: str, accuracy: list[float], state: str = "finished", error: str | None = None) -> None:
+    writer = RunWriter(path, meta={}, config={"cell": {"name": cell}}, scalars=["test_accuracy", "test_loss"])
+    for iteration, value in enumerate(accuracy):
+        writer.append("scalars", iteration, {"loss": 1.0, "test_accuracy": value, "test_loss": 0.5})
+    writer.close(state, error=error)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    write_run(tmp_path / "a", "rnn", [0.5, 0.75, math.nan])
+    write_run(tmp_path / "b", "lstm", [math.nan, math.nan], "diverged")
+    write_status(tmp_path / "c", "failed", error="data.path: no such file")
+    return gf.open_sweep(tmp_path)
+
+
+def test_summary_takes_the_last_value_that_was_measured(sweep):
+    finished, diverged, failed = map(summary, sweep.members)
+    assert (finished["status"], finished["iterations"], finished["test accuracy"]) == ("finished", 3, 0.75)
+    assert (diverged["status"], diverged["iterations"]) == ("diverged", 2)
+    assert math.isnan(diverged["test accuracy"])
+    assert (failed["status"], failed["iterations"]) == ("failed", 0)
+
+
+def test_describe_is_one_line(sweep):
+    finished, diverged, failed = map(describe, sweep.members)
+    assert re.fullmatch(r"finished, 3 iterations, test accuracy 0\.750, \d\.\d s", finished)
+    assert diverged.startswith("diverged, 2 iterations, test accuracy nan")
+    assert failed == "failed: data.path: no such file"
+
+
+def test_table_has_a_row_per_run_and_the_settings_that_vary(sweep):
+    table = compare.table(sweep)
+    assert list(table["status"]) == ["finished", "diverged", "failed"]
+    assert list(table["cell"])[:2] == ["rnn", "lstm"]
+    assert "run" not in table
+
+
+def test_table_names_the_run_where_no_setting_varies(tmp_path):
+    write_run(tmp_path / "only", "rnn", [0.5])
+    assert list(compare.table(gf.open_sweep(tmp_path))["run"]) == ["only"]
+
+
+def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, capsys):
+    drawn = {}
+    monkeypatch.setattr(gf.figures, "draw_all", lambda path, out, **options: drawn.update(options) or [out / "a.png"])
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep.path), "lang=zh"])
+    compare.main()
+    out = capsys.readouterr().out
+    assert f"{sweep.path / 'c'}: failed: data.path: no such file" in out
+    assert str(sweep.path / "b") not in out  # diverging is an outcome
+    assert out.rstrip().endswith(str(sweep.path / "figures" / "a.png"))
+    assert drawn == {"lang": "zh", "context": "slide"}
+
+
+def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="expected a folder with runs below it"):
+        compare.main()
+
+
+def test_arguments_are_keys_and_values():
+    def read(*arguments: str) -> dict[str, str]:
+        return read_arguments("usage", list(arguments), path=REQUIRED, lang="en")
+
+    assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
+    assert read("path=x=1") == {"path": "x=1", "lang": "en"}
+    with pytest.raises(SystemExit, match=r"lnag: expected one of path, lang, got 'lnag=zh'\n\nusage"):
+        read("outputs/a", "lnag=zh")
+    with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
+        read("lang=zh")
+
+
+def test_a_folder_called_like_a_setting_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cell=gru,clip=norm").mkdir()
+    assert read_arguments("", ["cell=gru,clip=norm"], path=REQUIRED) == {"path": "cell=gru,clip=norm"}
+
+
+def test_help_is_the_usage(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        read_arguments(compare.__doc__, ["--help"], path=REQUIRED)
+    assert exit_.value.code == 0
+    assert "lang=zh context=paper" in capsys.readouterr().out
+
+
+def test_answers_are_aligned_by_columns_of_the_terminal():
+    answers = [
+        SimpleNamespace(name="王丽", probabilities={"女": 0.9, "男": 0.1}, shares=[("王", 0.25), ("丽", 0.75)]),
+        SimpleNamespace(name="Li", probabilities={"男": 0.5, "女": 0.5}, shares=[("L", 1.0), ("i", 0.0)]),
+    ]
+    title, first, second = predict.aligned(predict.rows(answers)).splitlines()
+    assert title == "name  share of each character  probability of each label"
+    assert first == "王丽  王 0.25 丽 0.75          女 0.900 男 0.100"
+    assert second == "Li    L 1.00 i 0.00            男 0.500 女 0.500"
+
+
+def test_asking_no_model_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predict.py", f"run={tmp_path}", "names=王"])
+    with pytest.raises(SystemExit, match=re.escape(str(tmp_path))):
+        predict.main()

@@ -1,0 +1,112 @@
+"""Many runs side by side: which settings vary, under which names, and their rows in one frame."""
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.runlog import RunWriter, write_status
+
+
+def record(path, config, quantities=("log_state_gradient",), iterations=3, seed=None):
+    writer = RunWriter(path, meta={}, config=config, seed=seed, quantities=quantities)
+    for iteration in range(iterations):
+        writer.append("scalars", iteration, {"loss": 1.0 / (iteration + 1), "lr": 0.5})
+        where = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.arange(2)}
+        writer.append("time", iteration, where | {f"{name}_q50": -float(iteration) for name in quantities})
+    writer.close()
+
+
+def settings(cell, clip="none", lr=0.1, **more):
+    return {"cell": {"name": cell, "hidden_size": 8}, "clip": {"name": clip}, "train": {"lr": lr}, **more}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    record(tmp_path / "a" / "rnn", settings("rnn", seed=0))
+    record(tmp_path / "a" / "rnn,norm", settings("rnn", "norm", seed=0))
+    record(tmp_path / "lstm", settings("lstm", seed=1), ("log_state_gradient", "log_cell_gradient"), iterations=2)
+    write_status(tmp_path / "broken", "failed", error="data.path: no such file")
+    return tmp_path
+
+
+def test_runs_tells_how_each_stands_and_what_varies(folder):
+    runs = gf.open_sweep(folder).runs.set_index("run").sort_index()
+    assert list(runs) == ["path", "status", "iteration", "error", "cell", "clip", "seed"]
+    assert runs.index.tolist() == ["a/rnn", "a/rnn,norm", "broken", "lstm"]
+    assert runs["status"].tolist() == ["finished", "finished", "failed", "finished"]
+    assert runs.loc["broken", "error"] == "data.path: no such file"
+    assert runs["iteration"].dropna().tolist() == [2, 2, 1]
+    assert runs.loc["lstm", ["cell", "clip", "seed"]].tolist() == ["lstm", "none", 1]
+    assert runs.loc["broken", ["cell", "clip"]].isna().all()
+    assert gf.open_run(runs.loc["lstm", "path"]).config["cell"]["name"] == "lstm"
+
+
+def test_frame_joins_rows_and_settings(folder):
+    sweep = gf.open_sweep(folder)
+    frame = sweep.frame("time", columns=["log_cell_gradient_q50"], params=["cell", "train.lr"])
+    assert list(frame)[:4] == ["run", "cell", "train.lr", "iteration"]
+    assert frame.groupby("cell").size().to_dict() == {"lstm": 4, "rnn": 12}
+    assert frame.loc[frame["cell"] == "rnn", "log_cell_gradient_q50"].isna().all()
+    assert frame.loc[frame["cell"] == "lstm", "log_cell_gradient_q50"].tolist() == [0, 0, -1, -1]
+    long = sweep.frame("scalars", columns=["loss", "lr"], params=["clip"], long=True)
+    assert list(long) == ["run", "clip", "iteration", "quantity", "value"]
+    assert long.groupby("quantity")["value"].sum()["lr"] == 4.0
+    assert {"cell", "clip", "seed"} <= set(sweep.frame("scalars"))
+
+
+def test_dataset_has_a_run_dimension_with_settings(folder):
+    dataset = gf.open_sweep(folder).dataset(columns=["log_state_gradient_q50"], params=["cell"])
+    assert dataset.sizes["run"] == 3
+    assert dataset["cell"].sel(run="lstm").item() == "lstm"
+    values = dataset["log_state_gradient_q50"].sel(run="lstm", time=0).squeeze()
+    np.testing.assert_array_equal(values, [0, -1, np.nan])
+
+
+def test_settings_go_by_the_shortest_clear_name(tmp_path):
+    for number in (1, 2):
+        config = {
+            "a": {"gain": number},
+            "b": {"gain": number},
+            "train": {"lr": number},
+            "time": number,
+            "status": number,
+        }
+        config |= {"deep": {"er": {"name": f"n{number}", "hidden_size": number}}, "sizes": [number], "same": 1}
+        record(tmp_path / str(number), config, seed=number)
+    runs = gf.open_sweep(tmp_path).runs
+    names = ["seed", "a.gain", "b.gain", "train.lr", "config.time", "config.status", "er", "hidden_size", "sizes"]
+    assert list(runs)[5:] == names
+    assert runs["sizes"].tolist() == ["[1]", "[2]"]
+    frame = gf.open_sweep(tmp_path).frame("scalars", ["loss"], params=["deep.er.name", "same"])
+    assert list(frame) == ["run", "deep.er.name", "same", "iteration", "loss"]
+
+
+def test_a_single_run_is_a_sweep_of_one(tmp_path):
+    record(tmp_path, settings("rnn"))
+    sweep = gf.open_sweep(tmp_path)
+    assert sweep.runs["run"].tolist() == ["."]
+    assert list(sweep.frame("scalars", ["loss"])) == ["run", "iteration", "loss"]
+
+
+def test_sweeps_of_empty_runs_give_empty_frames(tmp_path):
+    record(tmp_path / "a", settings("rnn"), iterations=0)
+    record(tmp_path / "b", settings("gru"), iterations=0)
+    frame = gf.open_sweep(tmp_path).frame("time")
+    assert len(frame) == 0
+    assert {"cell", "log_state_gradient_q50"} <= set(frame)
+
+
+def test_bad_requests_are_answered_with_names(folder):
+    sweep = gf.open_sweep(folder)
+    with pytest.raises(ValueError, match="params: expected a known name, got 'cells'; did you mean cell"):
+        sweep.frame("time", params=["cells"])
+    with pytest.raises(ValueError, match=r"did you mean .*log_state_gradient_q50"):
+        sweep.frame("time", columns=["log_state_gradient_q5"])
+    with pytest.raises(ValueError, match="table: expected a known name, got 'clock'"):
+        sweep.frame("clock")
+    with pytest.raises(ValueError, match=r"params: expected a list of names, got the text 'cell'; write \['cell'\]"):
+        sweep.frame("time", params="cell")
+    with pytest.raises(
+        FileNotFoundError, match=r"path: expected a folder with runs below it .*give the folder of a sweep"
+    ):
+        gf.open_sweep(folder / "nowhere")
