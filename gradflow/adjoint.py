@@ -3,10 +3,15 @@
 The gradient of a fused layer's output is only the *direct* derivative g_t. The total one follows by
 δ_{t-1} = J_tᵀ δ_t + g_{t-1}; what arrives at the inputs of one layer is the direct gradient of the layer below.
 
+The sweep goes backward through blocks of time that stay in the processor's cache. Each example has a scale, a power of
+two that is renewed at every block; a block that still leaves the range of its dtype is done again in float64 with a
+scale for every step. So 1e-2000 is as exact as 1.
+
 Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +21,190 @@ from torch.nn.utils.rnn import PackedSequence
 from gradflow.cells import State
 from gradflow.metrics import log_norm
 from gradflow.replay import Step, Trace
+
+_LN2 = 0.6931471805599453
+_BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
+_LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Direct gradients g_t of one layer and direction.
+
+    Attributes:
+        at_output: [T, B, H], what arrives position by position, 0 past an example's length; None: nothing does.
+        finals: state name -> [B, H], what arrives at the last state of this direction.
+    """
+
+    at_output: Tensor | None
+    finals: State
+
+    def part(self, step: Step, positions: slice) -> State:
+        """State name -> [t, B, H] at some positions, fresh tensors."""
+        like = step.states["h"][positions]
+        direct = {name: torch.zeros_like(like) for name in step.cell.state_names}
+        if self.at_output is not None:
+            direct["h"] += self.at_output[positions]
+        local, examples = ends_within(step, positions)
+        for name, gradient in self.finals.items():
+            direct[name][local, examples] += gradient[examples]
+        return direct
+
+
+def ends_within(step: Step, positions: slice) -> tuple[Tensor, Tensor]:
+    """Where within `positions` (counted from their start) which examples have the last state of this direction."""
+    examples = ((step.ends >= positions.start) & (step.ends < positions.stop)).nonzero().squeeze(1)
+    return step.ends[examples] - positions.start, examples
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of time of the backward sweep; what it holds times exp(log_scale) is the gradient.
+
+    Attributes:
+        positions: where it lies in the sequence.
+        step: states, gates and Jacobian of these positions.
+        direct: state name -> [t, B, H], not scaled.
+        total: state name -> [t, B, H], total gradients, scaled.
+        epsilon: [t, B, K, H], gradient at each gate's share W_hh h of its pre-activation, scaled.
+        log_scale: [t, B] float64.
+        log_norm_of_state: [t, B] float64, natural log of the norm of all states' total gradients together.
+    """
+
+    positions: slice
+    step: Step
+    direct: State
+    total: State
+    epsilon: Tensor
+    log_scale: Tensor
+    log_norm_of_state: Tensor
+
+    def log_norm(self, name: str) -> Tensor:
+        """Natural log of the norm of the total gradient at one state, [t, B] float64."""
+        if len(self.total) == 1:
+            return self.log_norm_of_state
+        return self.masked(log_norm(self.total[name]) + self.log_scale)
+
+    def cell_total(self) -> Tensor:
+        """Autograd's gradient of c_t, scaled: the adjoint of c, and the path c_t -> h_t of the same step."""
+        through = self.step.gates["o"] * (1 - torch.tanh(self.step.states["c"]).square())
+        return self.total["c"] + through * self.total["h"]
+
+    def log_weight_share(self) -> Tensor:
+        """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
+        multiplied = self.step.cell.multiplied(self.step.gates, self.step.previous)
+        if multiplied.shape[-2] == 1:
+            share = log_norm(self.epsilon.flatten(-2)) + log_norm(multiplied.squeeze(-2))
+        else:
+            share = torch.logsumexp(2 * (log_norm(self.epsilon) + log_norm(multiplied)), -1) / 2
+        return self.masked(share + self.log_scale)
+
+    def at_input(self) -> Tensor:
+        """dL/dx_t, [t, B, D]: the direct gradient of the layer below."""
+        epsilon = self.step.jacobian.gate_gradients(self.total, of_input=True) * self.log_scale.exp()[..., None, None]
+        return epsilon.flatten(-2).to(self.step.cell.weight_ih.dtype) @ self.step.cell.weight_ih
+
+    def masked(self, values: Tensor) -> Tensor:
+        """NaN past an example's length."""
+        return values if self.step.valid is None else values.masked_fill(~self.step.valid, torch.nan)
+
+
+def sweep(step: Step, direct: Direct) -> Iterator[Block]:
+    """The total gradients of one layer and direction, block by block against its direction."""
+    time, batch, hidden = step.states["h"].shape
+    size = max(1, _BLOCK_NUMBERS // (batch * hidden * len(step.cell.gate_names) * len(step.cell.state_names)))
+    starts = range(0, time, size)
+    carried = {name: step.states["h"].new_zeros(batch, hidden) for name in step.cell.state_names}
+    exponent = torch.zeros(batch, dtype=torch.float64, device=step.states["h"].device)
+    for start in starts if step.reverse else reversed(starts):
+        positions = slice(start, min(start + size, time))
+        part, arriving = step.part(positions), direct.part(step, positions)
+        carried, exponent = _renewed(carried, exponent, arriving["h"].dtype)
+        swept = _on_one_scale(part, arriving, carried, exponent) or _step_by_step(part, arriving, carried, exponent)
+        block = _block(positions, part, arriving, swept)
+        carried, exponent = swept.onward, swept.exponents[-1 if step.reverse else 0]
+        yield block
+
+
+@dataclass(frozen=True)
+class _Swept:
+    total: State
+    onward: State  # [B, H], handed on to the next block
+    epsilon: Tensor
+    exponents: Tensor  # [t, B] float64, of 2
+    log_norm: Tensor  # [t, B] float64, of all states together, scaled
+
+
+def _block(positions: slice, step: Step, direct: State, swept: _Swept) -> Block:
+    total, norm, log_scale = swept.total, swept.log_norm, swept.exponents * _LN2
+    if step.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
+        total = {name: part.masked_fill(~step.valid.unsqueeze(-1), 0) for name, part in total.items()}
+    block = Block(positions, step, direct, total, swept.epsilon, log_scale, norm + log_scale)
+    return replace(block, log_norm_of_state=block.masked(block.log_norm_of_state))
+
+
+def _order(step: Step, length: int) -> list[int]:
+    return list(range(length)) if step.reverse else list(range(length - 1, -1, -1))
+
+
+def _on_one_scale(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept | None:
+    """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
+    length, order = len(direct["h"]), _order(step, len(direct["h"]))
+    total = {name: torch.cat((part, torch.zeros_like(part[:1]))) for name, part in direct.items()}
+    if bool(exponent.any()):
+        total = {name: torch.ldexp(part, -exponent.unsqueeze(-1)).to(part.dtype) for name, part in total.items()}
+    for name, part in carried.items():
+        total[name][order[0]] += part
+    epsilon = step.jacobian.backward_(total, order)
+    norms = log_norm(_together(total))
+    lowest = _LOWEST[total["h"].dtype]
+    in_order = norms[[*order, length]]
+    lost = (in_order < lowest) & (in_order.cummax(0).values > lowest)
+    if bool((lost | (in_order > -lowest)).any()):
+        return None
+    steps, onward = {n: p[:length] for n, p in total.items()}, {n: p[length] for n, p in total.items()}
+    return _Swept(steps, onward, epsilon, exponent.expand(length, -1), norms[:length])
+
+
+def _step_by_step(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept:
+    """A scale for every step and example, in float64."""
+    jacobian, stacked, flat = step.jacobian.double(), _together(direct).double(), _together(carried).double()
+    total, exponents = torch.zeros_like(stacked), torch.zeros(stacked.shape[:2], dtype=torch.float64)
+    exponents = exponents.to(stacked.device)
+    for t in _order(step, len(stacked)):
+        flat, exponent = _rescaled_sum(flat, exponent, stacked[t])
+        total[t], exponents[t] = flat, exponent
+        flat = jacobian[t].rmatvec(flat)
+    split = jacobian.split(total)
+    return _Swept(split, jacobian.split(flat), jacobian.gate_gradients(split), exponents, log_norm(total))
+
+
+def _together(parts: State) -> Tensor:
+    return torch.cat(list(parts.values()), -1) if len(parts) > 1 else next(iter(parts.values()))
+
+
+def _renewed(carried: State, exponent: Tensor, dtype: torch.dtype) -> tuple[State, Tensor]:
+    """The same on a scale near 1, per example; nothing carried has scale 1, NaN and Inf keep theirs."""
+    flat = _together(carried)
+    shift = _exponent(flat.double())
+    shift = torch.where(shift.isfinite(), shift, 0.0)
+    scaled = {name: torch.ldexp(part.double(), -shift.unsqueeze(-1)).to(dtype) for name, part in carried.items()}
+    return scaled, torch.where(flat.eq(0).all(-1), 0.0, exponent + shift)
+
+
+def _rescaled_sum(carried: Tensor, exponent: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """Carried·2^exponent + added, as numbers near 1 and an exponent, per example; NaN and Inf keep the old scale."""
+    new = torch.maximum(_exponent(carried) + exponent, _exponent(added))
+    new = torch.where(new.isfinite(), new, exponent)
+    shifted = torch.ldexp(carried, (exponent - new).unsqueeze(-1)) + torch.ldexp(added, -new.unsqueeze(-1))
+    return shifted, new
+
+
+def _exponent(vector: Tensor) -> Tensor:
+    """The power of two above the largest element, [..., S] -> [...]; -inf for zero and for what is not finite."""
+    largest = vector.abs().amax(-1)
+    exponent = torch.frexp(largest).exponent.to(vector.dtype)
+    return torch.where(largest.isfinite() & (largest > 0), exponent, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -31,22 +220,14 @@ class StateGradients:
             NaN past an example's length, -inf where exactly zero.
         direct: key -> [T, B, H], the direct derivative: what arrives at the state not through later states.
         log_weight_share: [T, B] float64, ln‖ε_t ⊗ h_{t-1}‖, the share of each step and example in dL/dW_hh.
+        weight_share: [T, K·H, H] float64, that share summed over the examples; its sum over time is dL/dW_hh.
     """
 
     value: State
     log_norm: State
     direct: State
     log_weight_share: Tensor
-    _scaled: State
-    _log_scale: Tensor
-    _step: Step
-
-    def weight_share(self) -> Tensor:
-        """Share of each step in dL/dW_hh, summed over the examples, [T, K·H, H] float64; their sum is dL/dW_hh."""
-        scale = self._log_scale.exp().unsqueeze(-1)
-        epsilon = self._step.jacobian.double().gate_gradients({n: p * scale for n, p in self._scaled.items()})
-        inputs = self._step.cell.multiplied(self._step.gates, self._step.previous).double()
-        return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
+    weight_share: Tensor
 
 
 def state_gradients(
@@ -80,72 +261,73 @@ def state_gradients(
     if not arrived:
         raise ValueError("state_gradients: no gradient has arrived at the layer's outputs; call loss.backward() first")
     with torch.no_grad():
-        return _descend(trace, arrived)
+        found = {key: [(block, _weight_share(block)) for block in blocks] for key, blocks in descend(trace, arrived)}
+        return {key: _assembled(trace[key], *zip(*found[key], strict=True)) for key in trace.keys()}  # noqa: SIM118
 
 
-def _descend(trace: Trace, arrived: dict[str, Any]) -> dict[tuple[int, int], StateGradients]:
+def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
+    """(layer, direction) and its backward sweep, from the top layer down; each sweep must be run through.
+
+    Args:
+        trace: a forward pass.
+        arrived: "output", "h_n", "c_n" -> the gradient that autograd left there.
+    """
     call, layer = trace.call, trace.call.layer
     sides = 2 if layer.bidirectional else 1
-    keys = trace.keys()
-    hidden = trace[0, 0].states["h"]
-    from_above = hidden.new_zeros(*hidden.shape[:2], sides * hidden.shape[2])
-    if "output" in arrived:
-        gradient = arrived["output"]
-        if isinstance(call.output, PackedSequence) and not isinstance(gradient, PackedSequence):
-            gradient = call.output._replace(data=gradient)
-        from_above = trace.pick(call.time_major(gradient))
-    result = {}
+    from_above = _at_output(trace, arrived)
     for index in reversed(range(layer.num_layers)):
-        below: list[Tensor] = []
-        for side, part in enumerate(from_above.chunk(sides, -1)):
+        below: dict[int, list[Block]] = {}
+        parts = [None] * sides if from_above is None else from_above.chunk(sides, -1)
+        for side, part in enumerate(parts):
             step, row = trace[index, side], index * sides + side
-            finals = {
-                name: trace.pick(call.state_major(arrived[name]))[row] for name in ("h_n", "c_n") if name in arrived
+            finals: State = {
+                name[0]: trace.pick(call.state_major(arrived[name]))[row] for name in ("h_n", "c_n") if name in arrived
             }
-            result[index, side] = _step_gradients(step, part, finals)
-            if index:
-                below.append(_at_input(step, result[index, side]))
-        from_above = torch.stack(below).sum(0) if below else from_above
-    return {key: result[key] for key in keys}
+            if part is not None and step.valid is not None:
+                part = part.masked_fill(~step.valid.unsqueeze(-1), 0)
+            swept = sweep(step, Direct(part, finals))
+            yield (index, side), _kept(swept, below.setdefault(side, [])) if index else swept
+        from_above = sum(_in_time([b.at_input() for b in blocks], trace[index, side]) for side, blocks in below.items())
 
 
-def _step_gradients(step: Step, at_output: Tensor, finals: dict[str, Tensor]) -> StateGradients:
-    """`at_output` [T, B, H] arrives position by position; `finals` at the last state of this direction."""
-    direct = {name: torch.zeros_like(step.states["h"]) for name in step.cell.state_names}
-    valid = step.valid
-    direct["h"] += at_output if valid is None else at_output.masked_fill(~valid.unsqueeze(-1), 0)
-    batch = torch.arange(at_output.shape[1])
-    ends = 0 if step.reverse else len(at_output) - 1 if step.lengths is None else step.lengths - 1
-    for name, gradient in finals.items():
-        direct[name[0]][ends, batch] += gradient
-    scaled, log_scale = step.jacobian.adjoint(direct, reverse=step.reverse)
-    if valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
-        scaled = {name: part.masked_fill(~valid.unsqueeze(-1), 0) for name, part in scaled.items()}
-    return _gradients(step, direct, scaled, log_scale)
+def _kept(blocks: Iterator[Block], into: list[Block]) -> Iterator[Block]:
+    for block in blocks:
+        into.append(block)
+        yield block
 
 
-def _gradients(step: Step, direct: State, scaled: State, log_scale: Tensor) -> StateGradients:
-    named = dict(scaled)
-    if "c" in scaled:
-        through = step.gates["o"] * (1 - torch.tanh(step.states["c"]).square())
-        named["c_total"] = scaled["c"] + through * scaled["h"]
-    norms = {name: log_norm(part) + log_scale for name, part in named.items()}
-    if "c" in scaled:
-        norms["joint"] = log_norm(torch.cat((scaled["h"], scaled["c"]), -1)) + log_scale
-    epsilon = step.jacobian.double().gate_gradients(scaled)
-    share = log_norm(epsilon) + log_norm(step.cell.multiplied(step.gates, step.previous))
-    share = torch.logsumexp(2 * share, -1) / 2 + log_scale
-    valid = step.valid
-    if valid is not None:
-        norms = {name: part.masked_fill(~valid, torch.nan) for name, part in norms.items()}
-        share = share.masked_fill(~valid, torch.nan)
-    scale = log_scale.exp().unsqueeze(-1)
-    value = {name: (part * scale).to(step.states["h"].dtype) for name, part in named.items()}
-    return StateGradients(value, norms, direct, share, scaled, log_scale, step)
+def _at_output(trace: Trace, arrived: Mapping[str, Any]) -> Tensor | None:
+    gradient, output = arrived.get("output"), trace.call.output
+    if gradient is None:
+        return None
+    if isinstance(output, PackedSequence) and not isinstance(gradient, PackedSequence):
+        gradient = output._replace(data=gradient)
+    return trace.pick(trace.call.time_major(gradient))
 
 
-def _at_input(step: Step, gradients: StateGradients) -> Tensor:
-    """dL/dx_t, [T, B, D]: the direct gradient of the layer below."""
-    states = {name: gradients.value[name] for name in step.cell.state_names}
-    epsilon = step.jacobian.gate_gradients(states, of_input=True)
-    return epsilon.flatten(-2) @ step.cell.weight_ih
+def _in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
+    """Blocks of the backward sweep put together by position."""
+    return torch.cat(list(parts if step.reverse else reversed(parts)))
+
+
+def _weight_share(block: Block) -> Tensor:
+    inputs = block.step.cell.multiplied(block.step.gates, block.step.previous).double()
+    epsilon = block.epsilon.double() * block.log_scale.exp()[..., None, None]
+    return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
+
+
+def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Tensor]) -> StateGradients:
+    def joined(parts: list[Tensor]) -> Tensor:
+        return _in_time(parts, step)
+
+    names, dtype = step.cell.state_names, step.states["h"].dtype
+    scaled = {name: [block.total[name] for block in blocks] for name in names}
+    norms = {name: joined([block.log_norm(name) for block in blocks]) for name in names}
+    if "c" in names:
+        scaled["c_total"] = [block.cell_total() for block in blocks]
+        norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
+        norms["joint"] = joined([block.log_norm_of_state for block in blocks])
+    scales = [block.log_scale.exp().unsqueeze(-1) for block in blocks]
+    value = {n: joined([p * s for p, s in zip(parts, scales, strict=True)]).to(dtype) for n, parts in scaled.items()}
+    direct = {name: joined([block.direct[name] for block in blocks]) for name in names}
+    return StateGradients(value, norms, direct, joined([b.log_weight_share() for b in blocks]), joined(list(shares)))

@@ -7,7 +7,7 @@ Shapes: T time steps, B examples, H hidden size, K gates, S state size (H, or 2H
 Past an example's length, norms and dense matrices are NaN and products are 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from itertools import combinations_with_replacement, pairwise
 from typing import Any
@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 from gradflow.cells import Coefficients, State, TorchCell
-
-_LN2 = 0.6931471805599453
 
 
 class Jacobian:
@@ -105,6 +103,33 @@ class Jacobian:
             epsilon.addcmul_(rows[name], u[name].unsqueeze(-2))
         return epsilon
 
+    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+        """Turn direct gradients into total ones, δ_{t-1} = J_tᵀ δ_t + g_{t-1}, in place: the one loop over time.
+
+        Args:
+            total: state name -> [T + 1, B, H]; the last place takes what is handed on beyond the last step of `order`.
+            order: every time step, against the direction of the layer.
+
+        Returns:
+            ε of every step, [T, B, K, H], see :meth:`gate_gradients`.
+        """
+        weight = self.weight_hh.flatten(0, 1)
+        epsilon = torch.empty_like(self.coefficients.rows["h"])
+        rows = {name: part.unbind(0) for name, part in self.coefficients.rows.items()}
+        steps = {name: part.unbind(0) for name, part in total.items()}
+        across = {name: part.unsqueeze(2).unbind(0) for name, part in total.items()}
+        diagonal = {pair: part.unbind(0) for pair, part in self.coefficients.diagonal.items()}
+        epsilons, flat = epsilon.unbind(0), epsilon.flatten(2).unbind(0)
+        first, *rest = self.state_names
+        for t, following in pairwise([*order, len(order)]):
+            torch.mul(rows[first][t], across[first][t], out=epsilons[t])
+            for name in rest:
+                epsilons[t].addcmul_(rows[name][t], across[name][t])
+            steps["h"][following].addmm_(flat[t], weight)
+            for (out, name), numbers in diagonal.items():
+                steps[name][following].addcmul_(numbers[t], steps[out][t])
+        return epsilon
+
     def block(self, out: str, name: str) -> Tensor:
         """The H×H block ∂out/∂name, such as ``block("c", "h")``, [T, B, H, H].
 
@@ -137,26 +162,28 @@ class Jacobian:
 
         Its square is Σ_i κ_iᵀ Γ_i κ_i, κ_i the coefficients of unit i and Γ_i the Gram matrix of row i of every W_k.
         """
-        eye = torch.eye(self.weight_hh.shape[1], dtype=torch.float64, device=self.weight_hh.device)
-        blocks = [*self.weight_hh.double(), eye]
-        factors = [self._factors(out) for out in self.state_names]
-        total = torch.zeros(self.shape[:-2], dtype=torch.float64, device=eye.device)
-        for k, m in combinations_with_replacement(range(len(blocks)), 2):
-            gram = (blocks[k] * blocks[m]).sum(1) * (1 if k == m else 2)
-            for factor in factors:
-                if max(k, m) < len(factor):
-                    total += (factor[k] * factor[m]) @ gram
+        squares = self._frobenius_squares().double()
+        doubtful = ~((squares > 1e-24) & (squares < 1e24))
+        if self.weight_hh.dtype != torch.float64 and bool(doubtful.any()):
+            squares[doubtful] = self[doubtful].double()._frobenius_squares()
+        return self._nan_past_length(squares.clamp_min(0).sqrt())
+
+    def _frobenius_squares(self) -> Tensor:
+        weights = self.weight_hh.unbind(0)
+        total = self.coefficients.rows["h"].new_zeros(self.shape[:-2])
+        for out, rows in self.coefficients.rows.items():
+            factors = rows.unbind(-2)
+            for k, m in combinations_with_replacement(range(len(weights)), 2):
+                gram = (weights[k] * weights[m]).sum(1) * (1 if k == m else 2)
+                total += (factors[k] * factors[m]) @ gram
+            if (out, "h") in self.coefficients.diagonal:
+                diagonal = self.coefficients.diagonal[out, "h"]
+                crossed = (rows * torch.stack([w.diagonal() for w in weights])).sum(-2)
+                total += (diagonal * (diagonal + 2 * crossed)).sum(-1)
         for (_, name), numbers in self.coefficients.diagonal.items():
             if name != "h":
-                total += numbers.double().square().sum(-1)
-        return self._nan_past_length(total.clamp_min(0).sqrt())
-
-    def _factors(self, out: str) -> list[Tensor]:
-        diagonal = self.coefficients.diagonal.get((out, "h"))
-        return [
-            *self.coefficients.rows[out].double().unbind(-2),
-            *([] if diagonal is None else [diagonal.double()]),
-        ]
+                total += numbers.square().sum(-1)
+        return total
 
     def singular_values(self) -> Tensor:
         """Of the dense J, descending, [T, B, S] float64; NaN where J is not finite."""
@@ -171,53 +198,6 @@ class Jacobian:
 
     def _nan_past_length(self, values: Tensor) -> Tensor:
         return values if self.valid is None else values.masked_fill(~_spread(self.valid, values), torch.nan)
-
-    def adjoint(self, direct: State, *, reverse: bool = False) -> tuple[State, Tensor]:
-        """Total gradients by δ_{t-1} = J_tᵀ δ_t + g_{t-1}, without loss of range.
-
-        The sweep runs in float64; where it came near the ends of that range it is done again with a scale of its own
-        for every step and example, so that 1e-2000 is as exact as 1.
-
-        Args:
-            direct: state name -> [T, B, H], g_t; it must be 0 past an example's length.
-            reverse: the layer runs from the last position to the first.
-
-        Returns:
-            State name -> [T, B, H] float64, and the natural log of the scale, [T, B] float64, that multiplies them.
-        """
-        wide = self.double()
-        order = range(self.shape[0]) if reverse else range(self.shape[0] - 1, -1, -1)
-        total = {name: part.double().clone() for name, part in direct.items()}
-        wide._sweep(total, order)
-        if _range_suffices(total, order):
-            return total, torch.zeros(self.shape[:2], dtype=torch.float64, device=self.weight_hh.device)
-        return wide._scaled_sweep({name: part.double() for name, part in direct.items()}, order)
-
-    def _sweep(self, total: State, order: range) -> None:
-        """Turn direct gradients into total ones, in place: the loop over time, so few operations a turn."""
-        weight = self.weight_hh.flatten(0, 1)
-        rows = {name: part.unbind(0) for name, part in self.coefficients.rows.items()}
-        steps = {name: part.unbind(0) for name, part in total.items()}
-        diagonal = {pair: part.unbind(0) for pair, part in self.coefficients.diagonal.items()}
-        first, *rest = self.state_names
-        for t, following in pairwise(order):
-            epsilon = rows[first][t] * steps[first][t].unsqueeze(1)
-            for name in rest:
-                epsilon.addcmul_(rows[name][t], steps[name][t].unsqueeze(1))
-            steps["h"][following].addmm_(epsilon.flatten(1), weight)
-            for (out, name), numbers in diagonal.items():
-                steps[name][following].addcmul_(numbers[t], steps[out][t])
-
-    def _scaled_sweep(self, direct: State, order: range) -> tuple[State, Tensor]:
-        stacked = torch.cat([direct[name] for name in self.state_names], -1)
-        total = torch.zeros_like(stacked)
-        exponents = stacked.new_zeros(stacked.shape[:2])
-        carried, exponent = torch.zeros_like(stacked[0]), exponents[0].clone()
-        for t in order:
-            carried, exponent = _rescaled_sum(carried, exponent, stacked[t])
-            total[t], exponents[t] = carried, exponent
-            carried = self[t].rmatvec(carried)
-        return self.split(total), exponents * _LN2
 
 
 class ResetBeforeJacobian(Jacobian):
@@ -260,32 +240,15 @@ class ResetBeforeJacobian(Jacobian):
         assert self.coefficients.reset is not None
         return self.coefficients.reset
 
-    def _sweep(self, total: State, order: range) -> None:
-        for t, following in pairwise(order):
-            total["h"][following] += self[t].rmatvec(total["h"][t])
+    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+        """See :meth:`Jacobian.backward_`."""
+        epsilon = torch.empty_like(self.coefficients.rows["h"])
+        for t, following in pairwise([*order, len(order)]):
+            step, arriving = self[t], {"h": total["h"][t]}
+            epsilon[t] = step.gate_gradients(arriving)
+            total["h"][following] += step.rmatvec(arriving["h"])
+        return epsilon
 
 
 def _spread(mask: Tensor, like: Tensor) -> Tensor:
     return mask.view(*mask.shape, *[1] * (like.dim() - mask.dim()))
-
-
-def _range_suffices(total: State, order: range) -> bool:
-    """False if a gradient fell below (or rose above) what float64 holds although it was there one step before."""
-    largest = torch.stack([part.abs().amax(-1) for part in total.values()]).amax(0)[list(order)]
-    lost = (largest < 1e-290) & (largest.cummax(0).values > 0)
-    return not bool((lost | (largest > 1e290)).any())
-
-
-def _rescaled_sum(carried: Tensor, exponent: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-    """(carried·2^exponent + added) as a number near 1 and an exponent, per example; NaN and Inf keep the old scale."""
-    own = _exponent(carried) + exponent
-    new = torch.maximum(torch.where(carried.eq(0).all(-1), -torch.inf, own), _exponent(added))
-    new = torch.where(new.isfinite(), new, exponent)
-    shifted = torch.ldexp(carried, (exponent - new).unsqueeze(-1)) + torch.ldexp(added, -new.unsqueeze(-1))
-    return shifted, new
-
-
-def _exponent(vector: Tensor) -> Tensor:
-    largest = vector.abs().amax(-1)
-    exponent = torch.frexp(largest).exponent.to(vector.dtype)
-    return torch.where(largest.isfinite() & (largest > 0), exponent, -torch.inf)

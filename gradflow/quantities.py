@@ -1,110 +1,122 @@
-"""What is recorded of one layer and direction: from replayed steps and total gradients to the columns of the log.
+"""What is recorded of one layer and direction: from the blocks of the backward sweep to the columns of the log.
 
 Every quantity is one number per position and example, [T, B] float64; the log keeps their summary over the examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.adjoint import StateGradients
+from gradflow.adjoint import Block, ends_within
 from gradflow.cells import LinearCell, LSTMCell, TorchCell
 from gradflow.metrics import log_norm, summarise
 from gradflow.replay import Step
 
-Quantity = Callable[[Step, StateGradients], Tensor]
+
+def _derivative(block: Block) -> Tensor:
+    """φ'_t, [t, B, H]: the only row coefficients of the Jacobian of a cell without gates."""
+    return block.step.jacobian.coefficients.rows["h"].squeeze(-2)
 
 
-def _relative(step: Step, gradients: StateGradients) -> Tensor:
-    """Whole state, so (h, c) for an LSTM, against its own value at the last valid step."""
-    norms = gradients.log_norm["joint" if "joint" in gradients.log_norm else "h"]
-    return norms - _at_last_step(step, norms)
-
-
-def _at_last_step(step: Step, values: Tensor) -> Tensor:
-    """[T, B, ...] -> [B, ...], at the last valid step of this direction."""
-    if step.reverse:
-        return values[0]
-    if step.lengths is None:
-        return values[-1]
-    return values[step.lengths - 1, torch.arange(values.shape[1])]
-
-
-def _cell_path(step: Step, gradients: StateGradients) -> Tensor:
-    """‖(Π_{s>t} f_s) ∘ dL/dc_T‖: what reaches c_t through the cells alone."""
-    log_f = step.gates["f"].double().log()
-    if step.valid is not None:
-        log_f = log_f.masked_fill(~step.valid.unsqueeze(-1), 0)
-    run = log_f.cumsum(0)
-    total = _at_last_step(step, gradients.value["c_total"]).double().abs().log()
-    path = (run - log_f) if step.reverse else (run[-1] - run)
-    return torch.logsumexp(2 * (path + total), -1) / 2
-
-
-def _direct(step: Step, gradients: StateGradients) -> Tensor:
-    return log_norm(gradients.direct["h"])
-
-
-def _share(step: Step, gradients: StateGradients) -> Tensor:
-    """Cumulative over lag: Σ_{lag ≤ k} of the norms of the per-step shares of dL/dW_hh over their whole sum."""
-    norms = gradients.log_weight_share.nan_to_num(nan=-torch.inf)
-    largest = norms.amax(0)
-    parts = (norms - torch.where(largest.isfinite(), largest, 0)).exp()
-    return (parts.cumsum(0) if step.reverse else parts.flip(0).cumsum(0).flip(0)) / parts.sum(0)
-
-
-def _derivative(step: Step) -> Tensor:
-    assert isinstance(step.cell, LinearCell)
-    return step.cell.derivative(step.states["h"]).double()
-
-
-LOG_GRADIENTS: dict[str, Quantity] = {
-    "log_state_gradient": lambda step, gradients: gradients.log_norm["h"],
-    "log_cell_gradient": lambda step, gradients: gradients.log_norm["c"],
-    "log_joint_gradient": lambda step, gradients: gradients.log_norm["joint"],
-    "log_direct_gradient": _direct,
-    "log_cell_path": _cell_path,
-    "log_weight_gradient": lambda step, gradients: gradients.log_weight_share,
+BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
+    "log_state_gradient": lambda block: block.log_norm("h"),
+    "log_cell_gradient": lambda block: block.log_norm("c"),
+    "log_joint_gradient": lambda block: block.log_norm_of_state,
+    "log_direct_gradient": lambda block: block.masked(log_norm(block.direct["h"])),
+    "log_weight_gradient": Block.log_weight_share,
+    "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
+    "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1, dtype=torch.float64)),
+    "activation_derivative_rms": lambda block: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
 }
-"""Natural logs of gradients: they take the loss's reduction and scale."""
+"""Quantities that need only their own steps."""
 
-OTHERS: dict[str, Quantity] = {
-    "log_relative_gradient": _relative,
-    "log_jacobian_frobenius": lambda step, gradients: step.jacobian.frobenius_norm().log(),
-    "activation_derivative": lambda step, gradients: _derivative(step).mean(-1),
-    "activation_derivative_rms": lambda step, gradients: _derivative(step).square().mean(-1).sqrt(),
-    "weight_gradient_share": _share,
-}
+WHOLE = ("log_cell_path", "log_relative_gradient", "weight_gradient_share")
+"""Quantities that compare the steps of an example."""
 
+_SCALED = {name for name in (*BY_BLOCK, *WHOLE) if name.endswith("_gradient") and name != "log_relative_gradient"}
 _ONLY_LSTM = {"log_cell_gradient", "log_joint_gradient", "log_cell_path"}
 _ONLY_RNN = {"activation_derivative", "activation_derivative_rms"}
 
 
 def quantities_of(cell: type[TorchCell]) -> list[str]:
     """Names of the quantities that a cell has."""
-    names = [*LOG_GRADIENTS, *OTHERS]
     absent = (set() if issubclass(cell, LSTMCell) else _ONLY_LSTM) | (
         set() if issubclass(cell, LinearCell) else _ONLY_RNN
     )
-    return [name for name in names if name not in absent]
+    return [name for name in (*BY_BLOCK, *WHOLE) if name not in absent]
 
 
-def measure(step: Step, gradients: StateGradients, names: list[str], log_factor: float) -> np.ndarray:
+def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: float) -> np.ndarray:
     """The named quantities, [Q, T, B] float64.
 
     Args:
         step: a replayed layer and direction.
-        gradients: its total gradients.
+        blocks: its backward sweep, run through here.
         names: quantities that this cell has.
         log_factor: added to the natural logs of gradients: ln of the number of targets of a mean-reduced loss.
     """
-    values = [
-        LOG_GRADIENTS[name](step, gradients) + log_factor if name in LOG_GRADIENTS else OTHERS[name](step, gradients)
-        for name in names
-    ]
-    return torch.stack(values).cpu().numpy()
+    parts: dict[str, list[Tensor]] = {name: [] for name in (*BY_BLOCK, *WHOLE)}
+    path: Tensor | None = None
+    for block in blocks:
+        for name in names:
+            if name in BY_BLOCK:
+                parts[name].append(BY_BLOCK[name](block))
+        if "log_cell_path" in names:
+            values, path = _cell_path(block, path)
+            parts["log_cell_path"].append(values)
+        if "log_relative_gradient" in names:
+            parts["log_relative_gradient"].append(block.log_norm_of_state)
+        if "weight_gradient_share" in names:
+            parts["weight_gradient_share"].append(block.log_weight_share())
+    joined = {name: torch.cat(p if step.reverse else p[::-1]) for name, p in parts.items() if p}
+    if "log_relative_gradient" in names:
+        joined["log_relative_gradient"] = _relative(step, joined["log_relative_gradient"])
+    if "weight_gradient_share" in names:
+        joined["weight_gradient_share"] = _share(step, joined["weight_gradient_share"])
+    scaled = [joined[name] + log_factor if name in _SCALED else joined[name] for name in names]
+    return torch.stack(scaled).cpu().numpy()
+
+
+def _relative(step: Step, norms: Tensor) -> Tensor:
+    """Of the whole state, so (h, c) for an LSTM, against its own value at the last valid step."""
+    return norms - norms[step.ends, torch.arange(norms.shape[1])]
+
+
+def _share(step: Step, log_shares: Tensor) -> Tensor:
+    """Cumulative over lag: Σ_{lag ≤ k} of the norms of the per-step shares of dL/dW_hh over their whole sum."""
+    largest = log_shares.nan_to_num(nan=-torch.inf).amax(0)
+    parts = (log_shares - torch.where(largest.isfinite(), largest, 0)).exp()
+    present = parts if step.valid is None else parts.masked_fill(~step.valid, 0)
+    run = present.cumsum(0) if step.reverse else present.flip(0).cumsum(0).flip(0)
+    return run / present.sum(0)
+
+
+def _cell_path(block: Block, path: Tensor | None) -> tuple[Tensor, Tensor]:
+    """ln‖(Π_{s>t} f_s) ∘ dL/dc_T‖, [t, B]: what reaches c_t through the cells alone.
+
+    Args:
+        block: the next block of the backward sweep.
+        path: ln|·| of it, [B, H], as the block before handed it on.
+
+    Returns:
+        The norms, and the `path` to hand on.
+    """
+    step = block.step
+    log_f = step.gates["f"].log()
+    if step.valid is not None:
+        log_f = log_f.masked_fill(~step.valid.unsqueeze(-1), 0)
+    ordered = log_f if step.reverse else log_f.flip(0)
+    run = ordered.cumsum(0)
+    start = torch.full_like(run[0], -torch.inf, dtype=torch.float64) if path is None else path
+    ends, examples = ends_within(step, block.positions)
+    if len(ends):
+        total = block.cell_total()[ends, examples].double().abs().log()
+        start = start.index_put((examples,), total + block.log_scale[ends, examples].unsqueeze(-1))
+    paths = start + (run - ordered)
+    norms = torch.logsumexp(2 * paths, -1) / 2
+    return block.masked(norms if step.reverse else norms.flip(0)), start + run[-1]
 
 
 def by_time(values: np.ndarray, lengths: np.ndarray | None, names: list[str]) -> dict[str, np.ndarray]:

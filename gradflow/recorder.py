@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradflow.adjoint import state_gradients
+from gradflow.adjoint import descend
 from gradflow.clipping import Clipping, gradient_norms
 from gradflow.quantities import by_lag, by_time, gate_columns, measure, quantities_of
 from gradflow.replay import SUPPORTED, LayerCall, Trace, cell_class, check_supported, watch
@@ -296,11 +296,11 @@ class Recorder:
                 self._write(iteration, {"module": name, "call": index}, Trace(call, chosen), log_factor)
 
     def _write(self, iteration: int, key: dict[str, Any], trace: Trace, log_factor: float) -> None:
-        for (layer, direction), gradients in state_gradients(trace).items():
+        for (layer, direction), blocks in descend(trace, trace.call.gradients):
             step = trace[layer, direction]
             has = quantities_of(type(step.cell))
             names = [name for name in self._quantities if name in has]
-            values = measure(step, gradients, names, log_factor)
+            values = measure(step, blocks, names, log_factor)
             lengths = None if step.lengths is None else step.lengths.numpy()
             where = {**key, "layer": layer, "direction": direction}
             in_time = by_time(values, lengths, names)

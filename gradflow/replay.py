@@ -8,7 +8,7 @@ Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -138,6 +138,8 @@ class Step:
         previous: the same for the states that entered.
         gates: gate letter -> [T, B, H] activations.
         lengths: [B], or None if all examples fill all positions.
+        ends: [B], the position of the last state of this direction.
+        valid: [T, B] bool: positions within an example; None if all are.
         reverse: this direction runs from the last position to the first.
     """
 
@@ -147,15 +149,19 @@ class Step:
     previous: State
     gates: State
     lengths: Tensor | None
+    ends: Tensor
+    valid: Tensor | None
     reverse: bool
 
-    @property
-    def valid(self) -> Tensor | None:
-        """[T, B] bool: positions within an example; None if all are."""
-        if self.lengths is None:
-            return None
-        h = self.states["h"]
-        return (torch.arange(len(h)).unsqueeze(1) < self.lengths).to(h.device)
+    def part(self, positions: slice) -> "Step":
+        """The same at some positions only; `lengths` and `ends` stay those of the whole."""
+
+        def cut(tensors: State) -> State:
+            return {name: tensor[positions] for name, tensor in tensors.items()}
+
+        valid = None if self.valid is None else self.valid[positions]
+        states, previous, gates = cut(self.states), cut(self.previous), cut(self.gates)
+        return replace(self, inputs=self.inputs[positions], states=states, previous=previous, gates=gates, valid=valid)
 
     @cached_property
     def jacobian(self) -> Jacobian:
@@ -309,7 +315,10 @@ def _teacher_forced(
     if "c" in cell.state_names:
         states["c"] = _cell_states(gates, entering["c"], lengths, reverse)
         previous["c"] = _shifted(states["c"], entering["c"], lengths, reverse)
-    return Step(cell, x, states, previous, gates, lengths, reverse)
+    valid = None if lengths is None else (torch.arange(len(h)).unsqueeze(1) < lengths).to(h.device)
+    time, batch = h.shape[:2]
+    ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
+    return Step(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
 
 
 def _shifted(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:

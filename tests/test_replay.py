@@ -107,7 +107,7 @@ def test_states_gradients_and_weight_shares(cell, num_layers, bidirectional, len
             assert bool((found.value["h"][full[b] :, b] == 0).all())
             assert bool(found.log_norm["h"][full[b] :, b].isnan().all())
         tail = f"_l{key[0]}" + ("_reverse" if key[1] else "")
-        close(found.weight_share().sum(0), getattr(slow, "weight_hh" + tail).grad, dtype)
+        close(found.weight_share.sum(0), getattr(slow, "weight_hh" + tail).grad, dtype)
 
 
 @each_dtype

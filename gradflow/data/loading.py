@@ -59,7 +59,7 @@ def split(table: pd.DataFrame, config: DataConfig, rng: np.random.Generator) -> 
     """Training and test rows at random, without a name in common; the table must have enough different names."""
     shuffled = table.iloc[rng.permutation(len(table))]
     test, rest = shuffled.iloc[: config.test_size], shuffled.iloc[config.test_size :]
-    train = rest.iloc[: config.train_size]
+    train = rest[~rest["name"].isin(test["name"])].iloc[: config.train_size]
     return train, test
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-
 _UNBROKEN = re.compile(
     r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
 )

@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import CELL_ORDER, add_caption, in_order, log_axis, mark_top_edge
-from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, look, new_figure, style, thin
+from gradflow.figures.layout import CELL_ORDER, add_caption, finish, in_order, log_scale, mark_top_edge
+from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
 
-BEFORE = "#E69F00"  # faint on white, so only ever behind something darker
 ROOM = 1.35  # of the axis of the loss, relative to where it starts
 
 
@@ -43,19 +44,19 @@ def plot_clipping_effect(
         for (norm, loss), (cell, start) in zip(grid.T, columns, strict=True):
             panel = data[(data["cell"] == cell) & (data["start"] == start)]
             title = labels.cell(cell) if start == "default" else labels.curve(cell, start)
-            norm.set_title(title, color=look(cell).colour)
+            norm.set_title(title, pad=1.5 * mpl.rcParams["font.size"])
             _draw_norms(norm, panel)
             _draw_losses(loss, panel)
             _note_share(norm, panel, labels)
             loss.set_xlabel(labels("axis.iteration"))
             loss.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        log_axis(grid[0, 0].yaxis)
+        log_scale(grid[0, 0])
         grid[0, 0].set_ylabel(labels("axis.gradient_norm"))
         grid[1, 0].set_ylabel(labels("axis.loss"))
         _limit_loss(grid[1, 0], data)
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
-        figure.draw_without_rendering()
+        finish(figure)
     return figure
 
 
@@ -74,7 +75,9 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
         _line(axes, run, "before", VERMILLION, opacity)
     for run, opacity in _seeds(panel, clipped=True):
         acted = run[run["clipped"] == 1]
-        axes.vlines(acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=0.35 * opacity, linewidth=thin(0.4))
+        axes.vlines(
+            acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=0.35 * opacity, linewidth=thin(0.4)
+        )
         _line(axes, run, "after", BLUE, opacity)
         axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
 
@@ -96,7 +99,7 @@ def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     clipped = panel[panel["clip"] != "none"]
     if len(clipped):
         share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.0f}")
-        axes.text(0.98, 0.03, share, transform=axes.transAxes, ha="right", va="bottom", fontsize="small", color=BLUE)
+        axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
 
 
 def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
@@ -108,10 +111,8 @@ def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
-    from matplotlib.lines import Line2D
-
-    entries = [("note.without", {"color": VERMILLION}), ("note.after", {"color": BLUE})]
-    handles = [Line2D([], [], **kind, label=labels(key)) for key, kind in entries]
+    entries = [("note.without", VERMILLION), ("note.after", BLUE)]
+    handles = [Line2D([], [], color=colour, label=labels(key)) for key, colour in entries]
     thresholds = data.loc[data["clip"] != "none", "threshold"]
     if len(thresholds):
         text = labels("note.threshold", threshold=number(thresholds.iloc[0]))

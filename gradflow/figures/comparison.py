@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import blended_transform_factory
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, in_order, mark_top_edge
+from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, finish, in_order, mark_top_edge
 from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
 
 APART = 0.32  # distance of the marks of one row, in rows
@@ -46,7 +47,7 @@ def plot_comparison(
         _limit_loss(axes, data)
         _add_legend(figure, clips, labels)
         add_caption(figure, data, claims, labels)
-        figure.draw_without_rendering()
+        finish(figure)
     return figure
 
 
@@ -60,7 +61,9 @@ def _draw_accuracy(axes: Axes, final: pd.DataFrame, inits: Sequence[str], clips:
     for y, (cell, start) in enumerate(rows):
         for i, clip in enumerate(clips):
             height = y + APART * (i - (len(clips) - 1) / 2)
-            for _, row in final[(final["cell"] == cell) & (final["start"] == start) & (final["clip"] == clip)].iterrows():
+            for _, row in final[
+                (final["cell"] == cell) & (final["start"] == start) & (final["clip"] == clip)
+            ].iterrows():
                 _draw_dot(axes, row, height, filled=i > 0, labels=labels)
     axes.set_yticks(range(len(rows)), [labels.curve(cell, start) for cell, start in rows])
     for text, (cell, _) in zip(axes.get_yticklabels(), rows, strict=True):
@@ -82,8 +85,8 @@ def _draw_dot(axes: Axes, row: pd.Series, height: float, *, filled: bool, labels
         axes.plot(row["value"], height, marker=marker, color=colour, markerfacecolor=colour if filled else "white")
     if row["status"] != "finished":
         words = labels(f"status.{row['status']}")
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center"}
-        axes.annotate(words, (0.99, height), color=colour, fontsize="small", **place)
+        place = blended_transform_factory(axes.transAxes, axes.transData)
+        axes.text(0.99, height, words, transform=place, color=colour, fontsize="small", ha="right", va="center")
 
 
 def _draw_chance(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
@@ -95,8 +98,8 @@ def _draw_chance(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     axes.set_xlim(max(low - room, 0), min(high + room, 1.01))
     if np.isfinite(chance):
         axes.axvline(chance, color=GREY, linestyle=":", linewidth=thin())
-        place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-        axes.annotate(labels("note.chance"), (chance, 1.005), color=GREY, fontsize="small", **place)
+        words, place = labels("note.chance"), axes.get_xaxis_transform()
+        axes.text(chance, 1.005, words, transform=place, color=GREY, fontsize="small", ha="center", va="bottom")
 
 
 def _draw_losses(axes: Axes, data: pd.DataFrame, clips: Sequence[str], labels: Labels) -> None:
@@ -106,13 +109,24 @@ def _draw_losses(axes: Axes, data: pd.DataFrame, clips: Sequence[str], labels: L
             for i, clip in enumerate(clips):
                 own = loss[(loss["cell"] == cell) & (loss["start"] == start) & (loss["clip"] == clip)]
                 colour = look(cell).colour
-                axes.plot(own["iteration"], own["value"], color=colour, linestyle=DASHES[1 - i if i < 2 else i], linewidth=thin(0.75))
+                axes.plot(
+                    own["iteration"],
+                    own["value"],
+                    color=colour,
+                    linestyle=_dash(i),
+                    linewidth=thin(0.75),
+                )
                 mark_top_edge(axes, own.loc[own["value"].isna(), "iteration"], colour)
     chance = data["chance_loss"].iloc[0]
     if np.isfinite(chance):
         axes.axhline(chance, color=GREY, linestyle=":", linewidth=thin())
     axes.set_ylabel(labels("axis.loss"))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _dash(i: int) -> Any:
+    """Line style of the i-th kind of clipping: without clipping dashed, the next solid."""
+    return DASHES[1 - i if i < 2 else i]
 
 
 def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
@@ -132,7 +146,7 @@ def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
             [],
             color=GREY,
             marker="o",
-            linestyle=DASHES[1 - i if i < 2 else i],
+            linestyle=_dash(i),
             markerfacecolor=GREY if i else "white",
             label=labels(f"clip.{clip}"),
         )

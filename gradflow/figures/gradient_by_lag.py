@@ -17,9 +17,10 @@ from gradflow.figures.layout import (
     EndLabel,
     add_caption,
     corner_note,
+    finish,
     in_order,
     label_ends,
-    log_axis,
+    log_scale,
 )
 from gradflow.figures.style import DASHES, look, new_figure, style
 
@@ -50,11 +51,11 @@ def plot_gradient_by_lag(
             _draw_curves(axes, data[data["init"] == init])
         for axes in panels[len(inits) :]:
             axes.set_axis_off()
-        log_axis(panels[0].yaxis)
+        log_scale(panels[0])
         panels[0].set_xlim(0, max(data["lag"].max(), 1))
         add_caption(figure, data, claims, labels)
         _write(figure, grid, data, inits, labels)
-        figure.draw_without_rendering()
+        finish(figure)
     return figure
 
 
@@ -91,16 +92,15 @@ def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence
     for axes in grid[:, 0]:
         axes.set_ylabel(labels("axis.relative_gradient"))
     corner_note(grid[0, 0], _remarks(data, labels))
+    ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
-        curves = _curves(data[data["init"] == init])
-        several = len({first["clip"] for first, _, _ in curves}) > 1
-        label_ends(
-            axes,
-            [
-                EndLabel(_end(curve["median"]), _label(first, labels, several), look(first["cell"]).colour)
-                for first, curve, _ in curves
-            ],
-        )
+        curves = [(first, curve) for first, curve, _ in _curves(data[data["init"] == init])]
+        several = len({first["clip"] for first, _ in curves}) > 1
+        ends[axes] = [
+            EndLabel(_end(curve["median"]), _label(first, labels, several), look(first["cell"]).colour)
+            for first, curve in curves
+        ]
+    label_ends(figure, ends)
 
 
 def _end(values: pd.Series) -> float:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, in_order, mark_top_edge
+from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, finish, in_order, mark_top_edge
 from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
@@ -52,7 +52,7 @@ def plot_gradient_heatmap(
         _label_rows(grid, data, labels)
         _add_colour_bar(figure, grid, data, norm, labels, relative)
         add_caption(figure, data, claims, labels)
-        figure.draw_without_rendering()
+        finish(figure)
     return figure
 
 
@@ -106,7 +106,13 @@ def _label_rows(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
         axes.set_ylabel(labels("axis.loss") if i % 2 else labels("axis.lag_short"))
     chance = data["chance_loss"].iloc[0]
     if np.isfinite(chance):
-        place = {"xy": (1, chance), "xycoords": ("axes fraction", "data"), "xytext": (0, 1), "ha": "right", "va": "bottom"}
+        place = {
+            "xy": (1, chance),
+            "xycoords": ("axes fraction", "data"),
+            "xytext": (0, 1),
+            "ha": "right",
+            "va": "bottom",
+        }
         grid[1, 0].annotate(labels("note.chance"), textcoords="offset points", color=GREY, fontsize="x-small", **place)
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, StrMethodFormatter
 
@@ -25,10 +25,10 @@ def in_order(values: pd.Series, order: Sequence[str]) -> list[str]:
     return sorted(values.unique(), key=lambda value: (order.index(value) if value in order else len(order), value))
 
 
-def log_axis(axis: Axis) -> None:
-    """Make an axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = axis.get_view_interval()
+def log_scale(axes: Axes) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+    axes.set_yscale("log")
+    axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low > 50:
         axis.set_major_locator(LogLocator(numticks=7))
         axis.set_major_formatter(LogFormatterSciNotation())
@@ -46,37 +46,29 @@ class EndLabel(NamedTuple):
     colour: str
 
 
-def label_ends(axes: Axes, labels: Sequence[EndLabel], size: str | float = "small") -> None:
-    """Write labels right of the axes, highest line first, moved apart where they would touch."""
-    labels = sorted((label for label in labels if np.isfinite(label.y)), key=lambda label: label.y)
-    if not labels:
-        return
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()
-    place = axes.transScale + axes.transLimits
-    wanted = np.clip([place.transform((1, label.y))[1] for label in labels], 0, 1)
-    line = mpl.font_manager.FontProperties(size=size).get_size_in_points() * 1.25 * figure.dpi / 72
-    heights = np.array([label.text.count("\n") + 1 for label in labels]) * line / axes.get_window_extent().height
-    for label, start, end in zip(labels, wanted, spread(wanted, heights), strict=True):
-        axes.annotate(
-            label.text,
-            (1, start),
-            (1.06, end),
-            xycoords="axes fraction",
-            color=label.colour,
-            fontsize=size,
-            va="center",
-            linespacing=1.05,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": label.colour,
-                "linewidth": thin(0.4),
-                "shrinkA": 0,
-                "shrinkB": 0,
-                "relpos": (0, 0.5),
-            },
-        )
+def label_ends(figure: Figure, labels: Mapping[Axes, Sequence[EndLabel]]) -> None:
+    """Write labels right of each axes at the height where their lines end, moved apart where they would touch."""
+    _settle(figure)  # heights must be known
+    size = font_manager.FontProperties(size="small").get_size_in_points()
+    for axes, texts in labels.items():
+        texts = sorted((text for text in texts if np.isfinite(text.y)), key=lambda text: text.y)
+        place = axes.transScale + axes.transLimits
+        wanted = np.array([np.clip(place.transform((1, text.y))[1], 0, 1) for text in texts])
+        line = size * 1.25 * figure.dpi / 72 / axes.get_window_extent().height
+        heights = line * np.array([text.text.count("\n") + 1 for text in texts])
+        for text, start, end in zip(texts, wanted, spread(wanted, heights), strict=True):
+            leader = {"arrowstyle": "-", "color": text.colour, "linewidth": thin(0.4), "shrinkA": 0, "shrinkB": 0}
+            axes.annotate(
+                text.text,
+                (1, start),
+                (1.06, end),
+                xycoords="axes fraction",
+                color=text.colour,
+                fontsize="small",
+                va="center",
+                linespacing=1.05,
+                arrowprops=leader | {"relpos": (0, 0.5)},
+            )
 
 
 def spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
@@ -86,6 +78,8 @@ def spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
         >>> spread(np.array([0.5, 0.5]), np.array([0.2, 0.2]))
         array([0.4, 0.6])
     """
+    if not len(wanted):
+        return wanted
     gaps = (heights[:-1] + heights[1:]) / 2
     up = wanted.astype(float)
     for i, gap in enumerate(gaps):
@@ -98,17 +92,28 @@ def spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
     return centre - excess[0] + excess[1]
 
 
-def corner_note(axes: Axes, lines: Sequence[str], x: float = 0.02, y: float = 0.03) -> None:
-    """Small grey remarks inside the axes, in the lower left unless told otherwise."""
+def corner_note(axes: Axes, lines: Sequence[str]) -> None:
+    """Small grey remarks in the lower left of the axes."""
     if lines:
-        side = {"ha": "left" if x < 0.5 else "right", "va": "bottom" if y < 0.5 else "top"}
-        axes.text(x, y, "\n".join(lines), transform=axes.transAxes, color=GREY, fontsize="small", **side)
+        axes.text(0.02, 0.03, "\n".join(lines), transform=axes.transAxes, color=GREY, fontsize="small")
 
 
-def mark_top_edge(axes: Axes, x: Sequence[float], colour: str) -> None:
+def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
     """Triangles on the top edge, where a value is not finite."""
     if len(x):
         axes.plot(x, np.ones(len(x)), "^", color=colour, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
+
+
+def finish(figure: Figure) -> None:
+    """Settle the layout, so that every format and size gets the same and saving need not work it out again."""
+    _settle(figure)
+    figure.set_layout_engine("none")
+
+
+def _settle(figure: Figure) -> None:
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
 
 
 def add_caption(figure: Figure, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], labels: Labels) -> None:

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, EndLabel, add_caption, in_order, label_ends, log_axis
+from gradflow.figures.layout import (
+    CELL_ORDER,
+    CLIP_ORDER,
+    EndLabel,
+    add_caption,
+    finish,
+    in_order,
+    label_ends,
+    log_scale,
+)
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
 SMALLEST = 1e-4  # singular values below do not stretch the axis further
@@ -30,7 +39,9 @@ def plot_singular_values_over_training(
     """
     labels = Labels(lang)
     clips = in_order(data["clip"], CLIP_ORDER)
-    columns = [(c, s) for c in in_order(data["cell"], CELL_ORDER) for s in data.loc[data["cell"] == c, "start"].unique()]
+    columns = [
+        (c, s) for c in in_order(data["cell"], CELL_ORDER) for s in data.loc[data["cell"] == c, "start"].unique()
+    ]
     with style(lang, context):
         figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 1.15)
         grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
@@ -42,9 +53,8 @@ def plot_singular_values_over_training(
         add_caption(figure, data, claims, labels)
         if len(clips) > 1:
             figure.supylabel(labels("axis.singular_value"), fontsize="medium")
-        for row in grid:
-            _label_last(row[-1], labels)
-        figure.draw_without_rendering()
+        label_ends(figure, {row[-1]: _ends(row[-1], labels) for row in grid})
+        finish(figure)
     return figure
 
 
@@ -67,7 +77,7 @@ def _set_axes(grid: np.ndarray, data: pd.DataFrame, columns: Sequence[tuple[str,
     values = data.loc[(data["quantity"] == "singular_value") & (data["value"] > 0), "value"]
     if len(values):
         grid[0, 0].set_ylim(max(values.min(), SMALLEST) / 1.5, max(values.max(), 1) * 1.3)
-    log_axis(grid[0, 0].yaxis)
+    log_scale(grid[0, 0])
     for axes, (cell, start) in zip(grid[0], columns, strict=True):
         gate = data.loc[data["cell"] == cell, "gate"].iloc[0]
         matrix = r"$W_{hh}$" if gate not in "ifgorzn" else f"$W_{{h{gate}}}$"
@@ -78,10 +88,10 @@ def _set_axes(grid: np.ndarray, data: pd.DataFrame, columns: Sequence[tuple[str,
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def _label_last(axes: Axes, labels: Labels) -> None:
-    """Name the three bold lines beside the last panel of a row."""
-    if len(axes.lines) >= 3:
-        keys = ("note.largest", "note.median", "note.smallest")
-        ends = [float(np.asarray(line.get_ydata())[-1]) for line in axes.lines[:3]]
-        colour = str(axes.lines[0].get_color())
-        label_ends(axes, [EndLabel(end, labels(key), colour) for key, end in zip(keys, ends, strict=True)])
+def _ends(axes: Axes, labels: Labels) -> list[EndLabel]:
+    """Names of the three bold lines, for the last panel of a row."""
+    keys = ("note.largest", "note.median", "note.smallest")
+    return [
+        EndLabel(float(np.asarray(line.get_ydata())[-1]), labels(key), str(line.get_color()))
+        for key, line in zip(keys, axes.lines, strict=False)
+    ]

@@ -70,8 +70,8 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
             raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}")
     register_font()
     sheet = mpl.rc_params_from_file(str(files("gradflow.figures") / "gradflow.mplstyle"), use_default_template=False)
-    look = {key: _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
-    with mpl.style.context(["default", {**look, "font.family": FAMILIES[lang]}]):
+    params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
+    with mpl.style.context(["default", params | {"font.family": FAMILIES[lang]}]):
         yield
 
 

@@ -127,9 +127,10 @@ class RunWriter:
                     write_part(self._root, table, buffer.to_table(), durable=self._durable)
                 buffer.clear()
                 self._new_parts[table] += 1
-            if self._new_parts[table] >= self._policy.merge_at:
-                self._merge(table)
         self._last_flush = time.monotonic()
+        for table, new in self._new_parts.items():
+            if new >= self._policy.merge_at:
+                self._merge(table)
 
     def close(self, state: str = "finished", *, error: str | None = None, iteration: int | None = None) -> None:
         """Flush, merge and write the final status. Closing twice does nothing.

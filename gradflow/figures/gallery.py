@@ -1,0 +1,94 @@
+"""Every figure that a log supports, in one go."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradflow import analysis
+from gradflow.analysis.runs import Run, identity
+from gradflow.figures.clipping_effect import plot_clipping_effect
+from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
+from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
+from gradflow.figures.output import save
+from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
+from gradflow.runlog import open_sweep
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """How a figure of the gallery is made; runs that differ in `apart` get a figure each."""
+
+    analyse: Callable[[Any], pd.DataFrame]
+    check: Callable[[pd.DataFrame], list[dict[str, Any]]]
+    plot: Callable[..., Figure]
+    apart: tuple[str, ...] = ()
+
+
+GALLERY = {
+    "comparison": Entry(analysis.comparison, analysis.comparison_claims, plot_comparison),
+    "gradient_by_lag": Entry(analysis.gradient_by_lag, analysis.gradient_by_lag_claims, plot_gradient_by_lag),
+    "gradient_heatmap": Entry(
+        analysis.gradient_heatmap, analysis.gradient_heatmap_claims, plot_gradient_heatmap, ("clip",)
+    ),
+    "clipping_effect": Entry(
+        analysis.clipping_effect, analysis.clipping_effect_claims, plot_clipping_effect, ("init",)
+    ),
+    "singular_values_over_training": Entry(
+        analysis.singular_values_over_training,
+        analysis.singular_values_over_training_claims,
+        plot_singular_values_over_training,
+        ("init",),
+    ),
+}
+
+
+def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context: str = "slide") -> list[Path]:
+    """Draw every figure that the runs below a path support; say in the log which are left out, and why.
+
+    Runs of different tasks, sizes or other settings never share a figure: each such group has its own, and the name
+    of the file says which.
+
+    Args:
+        path: The folder of a run or of a sweep.
+        out_dir: Where the figures go; made if missing.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Returns:
+        All files written.
+
+    Raises:
+        FileNotFoundError: There is no run below the path.
+        ValueError: An unknown language or context.
+    """
+    files: list[Path] = []
+    for group, runs in analysis.by_task(open_sweep(path).members).items():
+        for name, entry in GALLERY.items():
+            for part, members in _apart(runs, entry.apart).items():
+                title = "-".join(word for word in (name, group, part) if word)
+                try:
+                    data = entry.analyse(members)
+                except ValueError as reason:
+                    log.info("left out %s: %s", title, reason)
+                    continue
+                claims = entry.check(data)
+                figure = entry.plot(data, claims=claims, lang=lang, context=context)
+                files += save(figure, Path(out_dir) / title, data=data, claims=claims)
+    return files
+
+
+def _apart(runs: Sequence[Run], keys: tuple[str, ...]) -> dict[str, list[Run]]:
+    """Runs by the settings that are kept apart, named where they vary."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(str(identity(run)[key]) for key in keys), []).append(run)
+    single = len(groups) == 1
+    return {
+        "" if single else ",".join(map("=".join, zip(keys, values, strict=True))): g for values, g in groups.items()
+    }

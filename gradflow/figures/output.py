@@ -1,0 +1,98 @@
+"""Writing a figure: PNG, PDF, SVG, the numbers behind it, and the checks of what it claims."""
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradflow.figures.style import style
+
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": "gradflow"},
+    "pdf": {"CreationDate": None, "Creator": "gradflow"},
+    "svg": {"Date": None, "Creator": "gradflow"},
+}
+"""Nothing that changes from one run to the next, so that equal figures are equal files."""
+
+
+class _Complaint(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ValueError(_explained(record.getMessage()))
+
+
+def _explained(message: str) -> str:
+    return (
+        f"figure: expected characters of the bundled font, got one without a glyph ({message}); "
+        f"use another character, or add it to the font with gradflow.figures.build_font"
+    )
+
+
+@contextmanager
+def strict_glyphs() -> Iterator[None]:
+    """Turn both ways in which matplotlib reports a missing glyph, a warning and a log message, into a ValueError."""
+    logger, handler = logging.getLogger("matplotlib.mathtext"), _Complaint()
+    logger.addHandler(handler)
+    subsetting = logging.getLogger("fontTools.subset")  # says many things about every PDF
+    level = subsetting.level
+    subsetting.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=r"Glyph .* missing from font")
+            yield
+    except UserWarning as warning:
+        raise ValueError(_explained(str(warning))) from None
+    finally:
+        logger.removeHandler(handler)
+        subsetting.setLevel(level)
+
+
+def save(
+    figure: Figure,
+    path: str | Path,
+    *,
+    data: pd.DataFrame | None = None,
+    claims: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Path]:
+    """Write a figure as PNG (192 dots per inch), PDF and SVG, its numbers as CSV and the checks of its claims as JSON.
+
+    Args:
+        figure: What a plot function returned.
+        path: Where, without suffix; folders are made.
+        data: The numbers it shows.
+        claims: Checked statements, each with claim, value, expected, holds.
+
+    Returns:
+        The files, in the order PNG, PDF, SVG, CSV, JSON.
+
+    Raises:
+        ValueError: A character has no glyph in the fonts.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_name(f"{path.name}.{kind}") for kind in METADATA]
+    with style(), strict_glyphs():
+        for file, (kind, metadata) in zip(files, METADATA.items(), strict=True):
+            figure.savefig(file, format=kind, metadata=metadata)
+    if data is not None:
+        files.append(path.with_name(f"{path.name}.csv"))
+        data.to_csv(files[-1], index=False)
+    if claims is not None:
+        files.append(path.with_name(f"{path.name}.json"))
+        files[-1].write_text(json.dumps(_plain(list(claims)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return files
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become text."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
