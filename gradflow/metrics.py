@@ -19,9 +19,11 @@ def log_norm(vectors: Tensor) -> Tensor:
     tensor(8.0000e-25, dtype=torch.float64)
     """
     norm = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
+    if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
+        return norm.log()
     doubtful = ~((norm > 1e-140) & (norm < 1e140))  # squares may have left the range, or it is 0 or not finite
     if bool(doubtful.any()):
-        return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful].double()))
+        return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
     return norm.log()
 
 
@@ -50,26 +52,23 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
     >>> {name: float(number) for name, number in summarise(np.array([0.0, 2.0, -np.inf, np.nan])).items()}
     {'mean': 1.0, 'q10': 0.2, 'q50': 1.0, 'q90': 1.8, 'zeros': 1.0, 'non_finite': 1.0}
     """
-    present = np.broadcast_to(True if valid is None else valid, values.shape)
-    finite = np.isfinite(values) & present
-    zeros = (values == -np.inf) & present
-    count = finite.sum(-1)
-    filled = np.where(finite, values, 0)
+    ordered = np.sort(values if valid is None else np.where(valid, values, np.nan), -1)  # -inf first, NaN last
+    zeros, usable = (ordered == -np.inf).sum(-1), (ordered < np.inf).sum(-1)
+    present = values.shape[-1] if valid is None else np.broadcast_to(valid, values.shape).sum(-1)
+    count = usable - zeros
     with np.errstate(invalid="ignore", divide="ignore"):
-        result = {"mean": np.where(count > 0, filled.sum(-1) / count, np.nan)}
-    ordered = np.sort(np.where(finite, values, np.inf), -1)
-    result |= {name: _quantile(ordered, count, q) for name, q in QUANTILES.items()}
-    result["zeros"] = zeros.sum(-1)
-    result["non_finite"] = (present & ~finite & ~zeros).sum(-1)
-    return result
+        mean = np.add.reduce(ordered, -1, np.float64, where=np.isfinite(ordered)) / count
+    result = {"mean": np.where(count > 0, mean, np.nan)}
+    result |= {name: _quantile(ordered, zeros, count, q) for name, q in QUANTILES.items()}
+    return result | {"zeros": zeros, "non_finite": present - usable}
 
 
-def _quantile(ordered: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
-    """Linear interpolation (numpy's default) among the first `count` of each sorted row."""
-    place = np.maximum(count - 1, 0) * q
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, np.maximum(count - 1, 0))
-    at = [np.take_along_axis(ordered, index[..., None], -1)[..., 0] for index in (low, high)]
+def _quantile(ordered: np.ndarray, first: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
+    """Linear interpolation (numpy's default) among `count` numbers of each sorted row, from place `first` on."""
+    last = np.maximum(count - 1, 0)
+    low = np.floor(last * q).astype(int)
+    share = last * q - low
+    places = np.stack((low, np.minimum(low + 1, last)), -1) + first[..., None]
+    below, above = np.moveaxis(np.take_along_axis(ordered, np.minimum(places, ordered.shape[-1] - 1), -1), -1, 0)
     with np.errstate(invalid="ignore"):
-        value = at[0] + (place - low) * (at[1] - at[0])
-    return np.where(count > 0, value, np.nan)
+        return np.where(count > 0, below + share * (above - below), np.nan)

@@ -168,12 +168,12 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
     size = step.states["h"].shape[2]
     valid = None if step.valid is None else np.repeat(step.valid.cpu().numpy()[:, None], size, -1)
     summary = summarise(values, valid)
-    present = np.broadcast_to(True if valid is None else valid, values.shape)
-    count = np.maximum((present & np.isfinite(values)).sum(-1), 1)
-    keeps = np.isin(names, list(_KEEPS))
+    present = values if valid is None else np.where(valid, values, np.nan)
+    count = values.shape[-1] if valid is None else np.maximum(valid.sum(-1), 1)
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
-    columns["saturated_low"] = ((values < 0.05) & present).sum(-1) / count
-    columns["saturated_high"] = ((values > 0.95) & present).sum(-1) / count
+    columns["saturated_low"] = (present < 0.05).sum(-1) / count
+    columns["saturated_high"] = (present > 0.95).sum(-1) / count
+    keeps = np.isin(names, list(_KEEPS))
     with np.errstate(divide="ignore", invalid="ignore"):
         for quantile in ("q50", "q90"):
             columns[f"time_scale_{quantile}"] = np.where(keeps, -1 / np.log(summary[quantile]), np.nan)

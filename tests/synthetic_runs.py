@@ -54,7 +54,7 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
     scalars = ["accuracy", "test_accuracy", "test_loss"]
     quantities = QUANTITIES + ["log_joint_gradient"] * (config.cell.name == "lstm")
     writer = RunWriter(path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=quantities)
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(sum(map(ord, config.cell.name)))
     for iteration in range(planted.iterations):
         last = iteration == planted.iterations - 1
         writer.append("scalars", iteration, scalar_row(config, planted, iteration, random))

@@ -13,6 +13,13 @@ IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence"]
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`).
 """
 
+ORDER = {
+    "cell": ["linear", "rnn", "rnn_relu", "lstm", "gru", "gru_before"],
+    "init": ["default", "gaussian", "orthogonal", "identity", "remember"],
+    "clip": ["none", "norm", "value", "parameter"],
+}
+"""In which order tables and figures show cells, initialisations and clippings; others come after, by name."""
+
 _SHOWN_TOGETHER = {"cell.name", "init", "clip", "seed", "name", "threads", "device"}
 _FIRST_TOLD = ("data.names_per_sequence", "data.source", "cell")
 
@@ -80,6 +87,9 @@ def runs_of(source: Any) -> list[Run]:
     Args:
         source: What :func:`gradflow.open_run` or :func:`gradflow.open_sweep` returned, or several runs.
 
+    Returns:
+        The runs in the order of :data:`ORDER`, then by seed.
+
     Raises:
         ValueError: There is no run in it.
     """
@@ -88,7 +98,17 @@ def runs_of(source: Any) -> list[Run]:
     runs = list(getattr(source, "members", source))
     if not runs:
         raise ValueError("source: expected at least one run, got none; does the path hold any run.json?")
-    return runs
+    return sorted(runs, key=_rank)
+
+
+def _rank(run: Run) -> list[tuple[int, str]]:
+    names = identity(run)
+    return [rank(names[key], order) for key, order in ORDER.items()] + [(int(names["seed"]), "")]
+
+
+def rank(value: str, order: Sequence[str]) -> tuple[int, str]:
+    """Sort key that puts known values in the given order and others after them, by name."""
+    return (order.index(value) if value in order else len(order), value)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,10 +186,10 @@ def _rows(run: Run, table: str, columns: Sequence[str], layer: int | None, direc
 
 def one_seed(runs: Sequence[Run]) -> list[Run]:
     """Of runs that differ in the seed alone, the one of the lowest."""
-    kept: dict[tuple[Any, ...], Run] = {}
-    for run in sorted(runs, key=lambda run: run.config.get("seed", 0)):
+    kept: dict[tuple[str, ...], Run] = {}
+    for run in sorted(runs, key=lambda run: identity(run)["seed"]):
         kept.setdefault(tuple(str(value) for key, value in identity(run).items() if key != "seed"), run)
-    return [run for run in runs if run in kept.values()]
+    return sorted(kept.values(), key=_rank)
 
 
 def chance(run: Run) -> tuple[float, float]:

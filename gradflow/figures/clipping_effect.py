@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import CELL_ORDER, add_caption, finish, in_order, log_scale, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, log_scale, mark_top_edge
 from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
 
+SPIKE = 0.35  # opacity of what clipping cut off
 ROOM = 1.35  # of the axis of the loss, relative to where it starts
 
 
@@ -37,7 +38,7 @@ def plot_clipping_effect(
     if len(kinds) > 1:
         raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
     labels = Labels(lang)
-    columns = [(cell, start) for cell in in_order(data["cell"], CELL_ORDER) for start in _starts(data, cell)]
+    columns = [(cell, start) for cell in distinct(data, "cell") for start in _starts(data, cell)]
     with style(lang, context):
         figure = new_figure(1.0 if len(columns) == 1 else 1.2)
         grid = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
@@ -76,7 +77,7 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
     for run, opacity in _seeds(panel, clipped=True):
         acted = run[run["clipped"] == 1]
         axes.vlines(
-            acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=0.35 * opacity, linewidth=thin(0.4)
+            acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=SPIKE * opacity, linewidth=thin(0.4)
         )
         _line(axes, run, "after", BLUE, opacity)
         axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
@@ -111,8 +112,8 @@ def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
-    entries = [("note.without", VERMILLION), ("note.after", BLUE)]
-    handles = [Line2D([], [], color=colour, label=labels(key)) for key, colour in entries]
+    entries = [("note.without", VERMILLION, 1.0), ("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
+    handles = [Line2D([], [], color=colour, alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
     thresholds = data.loc[data["clip"] != "none", "threshold"]
     if len(thresholds):
         text = labels("note.threshold", threshold=number(thresholds.iloc[0]))

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, finish, in_order, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, mark_top_edge
 from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
 
 APART = 0.32  # distance of the marks of one row, in rows
@@ -30,7 +30,7 @@ def plot_comparison(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    inits, clips = in_order(data["init"], INIT_ORDER), in_order(data["clip"], CLIP_ORDER)
+    inits, clips = distinct(data, "init"), distinct(data, "clip")
     with style(lang, context):
         figure = new_figure(1.2, 1.0 if len(inits) == 1 else 1.15)
         grid = figure.add_gridspec(len(inits), 2, width_ratios=[1, 1.15])
@@ -55,7 +55,7 @@ def _draw_accuracy(axes: Axes, final: pd.DataFrame, inits: Sequence[str], clips:
     rows = [
         (cell, start)
         for init in inits
-        for cell in in_order(final.loc[final["init"] == init, "cell"], CELL_ORDER)
+        for cell in distinct(final[final["init"] == init], "cell")
         for start in final.loc[(final["init"] == init) & (final["cell"] == cell), "start"].unique()
     ]
     for y, (cell, start) in enumerate(rows):
@@ -72,7 +72,7 @@ def _draw_accuracy(axes: Axes, final: pd.DataFrame, inits: Sequence[str], clips:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_xlabel(labels("axis.test_accuracy"))
     _draw_chance(axes, final, labels)
 
@@ -104,7 +104,7 @@ def _draw_chance(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
 
 def _draw_losses(axes: Axes, data: pd.DataFrame, clips: Sequence[str], labels: Labels) -> None:
     loss = data[data["quantity"] == "loss"]
-    for cell in in_order(loss["cell"], CELL_ORDER):
+    for cell in distinct(loss, "cell"):
         for start in loss.loc[loss["cell"] == cell, "start"].unique():
             for i, clip in enumerate(clips):
                 own = loss[(loss["cell"] == cell) & (loss["start"] == start) & (loss["clip"] == clip)]

@@ -11,14 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import (
-    CELL_ORDER,
-    CLIP_ORDER,
-    INIT_ORDER,
     EndLabel,
     add_caption,
     corner_note,
+    distinct,
     finish,
-    in_order,
     label_ends,
     log_scale,
 )
@@ -40,7 +37,7 @@ def plot_gradient_by_lag(
     """
     labels = Labels(lang)
     with style(lang, context):
-        inits = in_order(data["init"], INIT_ORDER)
+        inits = distinct(data, "init")
         columns = min(len(inits), 3)
         rows = -(-len(inits) // columns)
         figure = new_figure(1.0 if columns == 1 else 1.2, 1.0 if rows == 1 else 1.2)
@@ -62,11 +59,9 @@ def plot_gradient_by_lag(
 def _curves(data: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame, Any]]:
     """First row, rows and line style of every curve; the variants of a cell differ in their dashes."""
     curves = []
-    for cell in in_order(data["cell"], CELL_ORDER):
+    for cell in distinct(data, "cell"):
         own = data[data["cell"] == cell]
-        variants = [
-            (s, c) for c in in_order(own["clip"], CLIP_ORDER) for s in own.loc[own["clip"] == c, "start"].unique()
-        ]
+        variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
         for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
             curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
             curves.append((curve.iloc[0], curve, dash))

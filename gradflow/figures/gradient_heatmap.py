@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import CELL_ORDER, CLIP_ORDER, INIT_ORDER, add_caption, finish, in_order, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, mark_top_edge
 from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
@@ -36,8 +36,8 @@ def plot_gradient_heatmap(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    rows = [(i, c) for i in in_order(data["init"], INIT_ORDER) for c in in_order(data["clip"], CLIP_ORDER)]
-    cells = in_order(data["cell"], CELL_ORDER)
+    rows = [(i, c) for i in distinct(data, "init") for c in distinct(data, "clip")]
+    cells = distinct(data, "cell")
     with style(lang, context):
         figure = new_figure(1.0 if len(cells) == 1 else 1.2, 1.0 if len(rows) == 1 else 1.2)
         grid = figure.subplots(

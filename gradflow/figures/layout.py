@@ -11,18 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, StrMethodFormatter
 
+from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.style import GREY, thin
 
 CAPTION_SIZE = 0.8  # of the base font
-INIT_ORDER = ["default", "gaussian", "orthogonal", "identity", "remember"]
-CELL_ORDER = ["linear", "rnn", "rnn_relu", "lstm", "gru", "gru_before"]
-CLIP_ORDER = ["none", "norm", "value", "parameter"]
 
 
-def in_order(values: pd.Series, order: Sequence[str]) -> list[str]:
-    """The distinct values, the known ones in the given order, others after them."""
-    return sorted(values.unique(), key=lambda value: (order.index(value) if value in order else len(order), value))
+def distinct(data: pd.DataFrame, column: str) -> list[str]:
+    """The distinct cells, initialisations or clippings of a table, in the order in which they are shown."""
+    return sorted(data[column].unique(), key=lambda value: rank(value, ORDER[column]))
 
 
 def log_scale(axes: Axes) -> None:

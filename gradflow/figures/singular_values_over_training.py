@@ -8,16 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import (
-    CELL_ORDER,
-    CLIP_ORDER,
     EndLabel,
     add_caption,
+    distinct,
     finish,
-    in_order,
     label_ends,
     log_scale,
 )
@@ -38,21 +37,21 @@ def plot_singular_values_over_training(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    clips = in_order(data["clip"], CLIP_ORDER)
-    columns = [
-        (c, s) for c in in_order(data["cell"], CELL_ORDER) for s in data.loc[data["cell"] == c, "start"].unique()
-    ]
+    clips = distinct(data, "clip")
+    columns = [(c, s) for c in distinct(data, "cell") for s in data.loc[data["cell"] == c, "start"].unique()]
     with style(lang, context):
         figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 1.15)
         grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
         for row, clip in zip(grid, clips, strict=True):
-            row[0].set_ylabel(labels("axis.singular_value") if len(clips) == 1 else labels(f"clip.{clip}"))
+            name = labels("axis.singular_value")
+            row[0].set_ylabel(name if len(clips) == 1 else f"{labels(f'clip.{clip}')}\n{name}", fontsize="medium")
             for axes, (cell, start) in zip(row, columns, strict=True):
                 _draw_panel(axes, data[(data["cell"] == cell) & (data["start"] == start) & (data["clip"] == clip)])
         _set_axes(grid, data, columns, labels)
         add_caption(figure, data, claims, labels)
-        if len(clips) > 1:
-            figure.supylabel(labels("axis.singular_value"), fontsize="medium")
+        if (data["quantity"] == "clipped").any():
+            rug = Line2D([], [], color=GREY, marker="|", linestyle="none", label=labels("note.rug"))
+            figure.legend(handles=[rug], loc="outside upper right")
         label_ends(figure, {row[-1]: _ends(row[-1], labels) for row in grid})
         finish(figure)
     return figure
