@@ -152,7 +152,7 @@ def _on_one_scale(step: Step, direct: State, carried: State, exponent: Tensor) -
     length, order = len(direct["h"]), _order(step, len(direct["h"]))
     total = {name: torch.cat((part, torch.zeros_like(part[:1]))) for name, part in direct.items()}
     if bool(exponent.any()):
-        total = {name: torch.ldexp(part, -exponent.unsqueeze(-1)).to(part.dtype) for name, part in total.items()}
+        total = {name: _times_power_of_two(part, -exponent).to(part.dtype) for name, part in total.items()}
     for name, part in carried.items():
         total[name][order[0]] += part
     epsilon = step.jacobian.backward_(total, order)
@@ -188,7 +188,7 @@ def _renewed(carried: State, exponent: Tensor, dtype: torch.dtype) -> tuple[Stat
     flat = _together(carried)
     shift = _exponent(flat.double())
     shift = torch.where(shift.isfinite(), shift, 0.0)
-    scaled = {name: torch.ldexp(part.double(), -shift.unsqueeze(-1)).to(dtype) for name, part in carried.items()}
+    scaled = {name: _times_power_of_two(part.double(), -shift).to(dtype) for name, part in carried.items()}
     return scaled, torch.where(flat.eq(0).all(-1), 0.0, exponent + shift)
 
 
@@ -196,8 +196,13 @@ def _rescaled_sum(carried: Tensor, exponent: Tensor, added: Tensor) -> tuple[Ten
     """Carried·2^exponent + added, as numbers near 1 and an exponent, per example; NaN and Inf keep the old scale."""
     new = torch.maximum(_exponent(carried) + exponent, _exponent(added))
     new = torch.where(new.isfinite(), new, exponent)
-    shifted = torch.ldexp(carried, (exponent - new).unsqueeze(-1)) + torch.ldexp(added, -new.unsqueeze(-1))
+    shifted = _times_power_of_two(carried, exponent - new) + _times_power_of_two(added, -new)
     return shifted, new
+
+
+def _times_power_of_two(vectors: Tensor, exponent: Tensor) -> Tensor:
+    """Vectors [..., B, S] times 2^exponent [B]; only zeros meet a power beyond float64, and stay zeros."""
+    return torch.ldexp(vectors, exponent.clamp(max=1023).unsqueeze(-1))
 
 
 def _exponent(vector: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ class Recorder:
         if iteration % self._every == 0:
             self._record(iteration)
         for _, _, call, _ in self._latest:
-            call.keep_weights()
+            call.settle()
         self.iteration += 1
 
     def _arrived(self) -> list[tuple[str, int, LayerCall]]:

@@ -83,9 +83,13 @@ class LayerCall:
         if not self.weights:
             self.weights = {name: parameter.detach() for name, parameter in self.layer.named_parameters()}
 
-    def keep_weights(self) -> None:
-        """Hold copies, so that the call can be replayed after an optimiser step."""
+    def settle(self) -> None:
+        """Let go of the graph and copy the weights, so that the call can be replayed after an optimiser step."""
         self.weights = {name: weight.clone() for name, weight in self.weights.items()}
+        self.finals = tuple(final.detach() for final in self.finals)
+        output = self.output
+        is_packed = isinstance(output, PackedSequence)
+        self.output = output._replace(data=output.data.detach()) if is_packed else output.detach()  # type: ignore[union-attr]
 
     @property
     def batched(self) -> bool:
@@ -240,9 +244,11 @@ def watch(call: LayerCall) -> list[Any]:
     watched = {"output": call.output.data if isinstance(call.output, PackedSequence) else call.output}
     watched |= dict(zip(("h_n", "c_n"), call.finals, strict=False))
 
+    gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
+
     def keep(name: str) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
-            call.gradients[name] = call.gradients[name] + gradient if name in call.gradients else gradient
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
         return hook
 

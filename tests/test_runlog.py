@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -138,6 +139,44 @@ def test_a_flush_waits_for_its_time(tmp_path, monkeypatch):
     assert recorded(1, 10.0, 1) == 0
     assert recorded(2, 69.0, 1) == 0  # little waits, and 60 s have not passed
     assert recorded(3, 70.0, 1) == 2
+
+
+def test_a_reader_that_a_merge_overtakes_misses_nothing(tmp_path, monkeypatch):
+    writer, merged = start(tmp_path / "parts"), start(tmp_path / "merged")
+    for iteration in range(2):
+        for log in (writer, merged):
+            log.append("scalars", iteration, {"loss": iteration})
+            log.flush()
+    merged.close()
+    folder = writer.path / "gradients" / "scalars"
+    listdir = os.listdir
+
+    def while_merging(path):
+        if Path(path) != folder or len(listdir(folder)) < 2:
+            return listdir(path)
+        for name in listdir(folder):
+            (folder / name).unlink()
+        seen = listdir(folder)
+        shutil.copytree(merged.path / "gradients" / "scalars", folder, dirs_exist_ok=True)
+        return seen
+
+    monkeypatch.setattr(os, "listdir", while_merging)
+    assert gf.open_run(writer.path).scalars["loss"].tolist() == [0, 1]
+
+
+def test_what_is_left_out_is_nan_or_null(tmp_path):
+    writer = start(tmp_path)
+    first = {"time": 0, "log_state_gradient_q50": -1.0, "valid": 3}
+    for iteration, rows in enumerate([first, {"time": 0}]):
+        writer.append("time", iteration, WHERE | rows)
+    writer.append("scalars", 1, {"loss": 1.0})
+    writer.append("scalars", 2, {"lr": 1.0})
+    writer.close()
+    run = gf.open_run(tmp_path)
+    table = run.table("time", columns=["log_state_gradient_q50", "valid"])
+    assert table["valid"].to_pylist() == [3, None]
+    np.testing.assert_array_equal(table["log_state_gradient_q50"].to_pylist(), [-1.0, np.nan])
+    np.testing.assert_array_equal(run.scalars[["loss", "lr"]], [[1.0, np.nan], [np.nan, 1.0]])
 
 
 def test_long_frames_and_filters_read_what_was_asked(tmp_path):

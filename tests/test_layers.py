@@ -1,0 +1,180 @@
+"""Cells, layers and initialisations: drop-in for torch, proved over shapes."""
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import gradflow as gf
+from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, LSTMCell, ReLUCell, TanhCell
+
+shapes = st.fixed_dictionaries(
+    {
+        "time": st.integers(1, 6),
+        "batch": st.integers(1, 4),
+        "features": st.integers(1, 4),
+        "hidden": st.integers(1, 5),
+        "num_layers": st.integers(1, 3),
+        "bidirectional": st.booleans(),
+        "bias": st.booleans(),
+        "batch_first": st.booleans(),
+        "packed": st.booleans(),
+        "given": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes)
+def test_gru_after_is_torch(shape):
+    """I28: load_state_dict from torch.nn.GRU; outputs, final states and every gradient agree."""
+    torch.manual_seed(0)
+    options = {name: shape[name] for name in ("num_layers", "bidirectional", "bias", "batch_first")}
+    theirs = nn.GRU(shape["features"], shape["hidden"], **options).double()
+    ours = gf.GRU(shape["features"], shape["hidden"], reset="after", **options).double()
+    ours.load_state_dict(theirs.state_dict())
+    time, batch = shape["time"], shape["batch"]
+    x = torch.randn(*((batch, time) if shape["batch_first"] else (time, batch)), shape["features"]).double()
+    rows = shape["num_layers"] * (2 if shape["bidirectional"] else 1)
+    hx = torch.randn(rows, batch, shape["hidden"]).double() if shape["given"] else None
+    if shape["packed"]:
+        lengths = torch.randint(1, time + 1, (batch,))
+        x = pack_padded_sequence(x, lengths, batch_first=shape["batch_first"], enforce_sorted=False)
+    for (out, h_n), layer in ((ours(x, hx), ours), (theirs(x, hx), theirs)):
+        out = pad_packed_sequence(out)[0] if shape["packed"] else out
+        (out.square().sum() + h_n.sum()).backward()
+        layer.seen = (out.detach(), h_n.detach(), *(p.grad for p in layer.parameters()))
+    for mine, other in zip(ours.seen, theirs.seen, strict=True):
+        assert torch.allclose(mine, other, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [gf.LinearRNN(3, 4, 2, bidirectional=True), gf.GRU(3, 4, 2, bidirectional=True)])
+def test_own_layers_are_the_slide(layer):
+    layer = layer.double()
+    x, lengths = torch.randn(5, 3, 3).double(), [5, 2, 4]
+    _, outputs, h_n, _ = oracles.run(layer, x, lengths)
+    out, mine = layer(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False))
+    padded = pad_packed_sequence(out)[0]
+    assert torch.allclose(mine, h_n, atol=1e-14)
+    for b, expected in enumerate(outputs):
+        assert torch.allclose(padded[: lengths[b], b], expected, atol=1e-14)
+        assert bool((padded[lengths[b] :, b] == 0).all())
+
+
+def test_one_step_of_every_cell_is_torch():
+    """I28 for the step on the slide."""
+    torch.manual_seed(0)
+    x, h, c = torch.randn(3, 4).double(), torch.randn(3, 5).double(), torch.randn(3, 5).double()
+    pairs = [
+        (TanhCell, nn.RNNCell(4, 5).double()),
+        (ReLUCell, nn.RNNCell(4, 5, nonlinearity="relu").double()),
+        (LSTMCell, nn.LSTMCell(4, 5).double()),
+        (GRUCell, nn.GRUCell(4, 5).double()),
+    ]
+    for kind, theirs in pairs:
+        cell = kind(theirs.weight_ih, theirs.weight_hh, theirs.bias_ih, theirs.bias_hh)
+        new = cell.step(x, {"h": h, "c": c} if "c" in cell.state_names else {"h": h})
+        expected = theirs(x, (h, c) if kind is LSTMCell else h)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for name, value in zip(cell.state_names, expected, strict=True):
+            assert torch.allclose(new[name], value, atol=1e-15)
+
+
+def test_indices_are_one_hot_vectors():
+    """Looking columns of W_ih up equals multiplying by one-hot vectors, gradients too."""
+    for layer in (gf.LinearRNN(7, 4), gf.GRU(7, 4)):
+        indices = torch.randint(0, 7, (5, 3))
+        gradients = []
+        for x in (indices, nn.functional.one_hot(indices, 7).float()):
+            layer.zero_grad()
+            output, _ = layer(x)
+            output.square().sum().backward()
+            gradients.append((output.detach(), *(p.grad.clone() for p in layer.parameters())))
+        for looked_up, multiplied in zip(*gradients, strict=True):
+            assert torch.allclose(looked_up, multiplied, atol=1e-6)
+
+
+def test_linear_cell_at_rest_has_the_jacobian_of_a_tanh_cell():
+    """I29: h = x = b = 0 makes J = W exactly."""
+    layer = nn.RNN(2, 3, bias=False)
+    jacobian = gf.trace(layer, torch.zeros(2, 1, 2))[0, 0].jacobian.dense()[1, 0]
+    assert torch.equal(jacobian, layer.weight_hh_l0.detach())
+    assert torch.equal(LinearCell.derivative(torch.ones(2)), torch.ones(2))
+
+
+def test_gru_with_open_update_gate_keeps_everything():
+    """I14: z = 1 makes J the identity."""
+    for layer in (nn.GRU(2, 3), gf.GRU(2, 3)):
+        gf.initialise_(layer, update_bias=60.0)
+        dense = gf.trace(layer.double(), torch.randn(4, 2, 2).double())[0, 0].jacobian.dense()
+        assert torch.allclose(dense, torch.eye(3).double().expand_as(dense), atol=1e-15)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r'reset: expected "before" or "after", got \'never\''):
+        gf.GRU(2, 3, reset="never")
+    with pytest.raises(ValueError, match=r"hidden_size: expected at least 1, got 0"):
+        gf.LinearRNN(2, 0)
+    with pytest.raises(ValueError, match=r"dropout: expected a probability"):
+        gf.LinearRNN(2, 2, dropout=2)
+    with pytest.raises(ValueError, match=r"input: expected 2 features in the last dimension, got 3"):
+        gf.LinearRNN(2, 3)(torch.zeros(1, 1, 3))
+    with pytest.raises(ValueError, match=r"input: expected \[T, B, 2\].* got shape \(2,\)"):
+        gf.LinearRNN(2, 3)(torch.zeros(2))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
+def test_initialisations_gate_by_gate(kind):
+    """I9: orthogonal blocks have all singular values 1; every layer and direction is reached."""
+    layer = kind(3, 6, 2, bidirectional=True)
+    gf.initialise_(layer, "orthogonal", gain=0.9)
+    assert gf.recurrent_spectrum(layer).singular_value.to_numpy() == pytest.approx(0.9, abs=1e-6)
+    gf.initialise_(layer, "identity", gain=1.1)
+    spectrum = gf.recurrent_spectrum(layer)
+    assert spectrum.eigenvalue_re.to_numpy() == pytest.approx(1.1)
+    gates = {nn.LSTM: 4, nn.GRU: 3, gf.GRU: 3}.get(kind, 1)
+    assert len(spectrum) == 2 * 2 * gates * 6
+
+
+def test_gaussian_gain():
+    torch.manual_seed(0)
+    layer = gf.initialise_(nn.RNN(2, 256), "gaussian", gain=1.5)
+    assert float(layer.weight_hh_l0.std()) == pytest.approx(1.5 / 16, rel=0.02)
+    assert gf.recurrent_spectrum(layer).singular_value.max() == pytest.approx(3.0, abs=0.15)
+
+
+def test_remember_suits_each_cell():
+    lstm = gf.initialise_(nn.LSTM(2, 3), "remember")
+    assert (lstm.bias_ih_l0 + lstm.bias_hh_l0)[3:6].tolist() == [3.0] * 3
+    for gru in (nn.GRU(2, 3), gf.GRU(2, 3)):
+        gf.initialise_(gru, "remember")
+        assert (gru.bias_ih_l0 + gru.bias_hh_l0)[3:6].tolist() == [3.0] * 3
+    for plain in (nn.RNN(2, 3), gf.LinearRNN(2, 3)):
+        gf.initialise_(plain, "remember")
+        assert gf.recurrent_spectrum(plain).singular_value.to_numpy() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_initialisation_errors():
+    with pytest.raises(ValueError, match=r"forget_bias: expected a cell with a gate f, got gates \('h',\)"):
+        gf.initialise_(nn.RNN(2, 3), forget_bias=1.0)
+    with pytest.raises(ValueError, match=r"update_bias: expected a layer with biases, got bias=False"):
+        gf.initialise_(nn.GRU(2, 3, bias=False), update_bias=1.0)
+    with pytest.raises(ValueError, match=r"name: expected one of default, gaussian, .* got 'xavier'"):
+        gf.initialise_(nn.RNN(2, 3), "xavier")
+
+
+def test_spectrum_identities():
+    """I10: Σσ² = ‖W‖², Σ ln σ = ln|det W|, ρ ≤ σ_1; NaN weights are reported as NaN."""
+    layer = nn.RNN(2, 8).double()
+    spectrum, weight = gf.recurrent_spectrum(layer), layer.weight_hh_l0.detach()
+    sigma, modulus = spectrum.singular_value, (spectrum.eigenvalue_re**2 + spectrum.eigenvalue_im**2) ** 0.5
+    assert (sigma**2).sum() == pytest.approx(float(weight.square().sum()))
+    assert sum(torch.tensor(sigma.to_numpy()).log()) == pytest.approx(float(weight.det().abs().log()))
+    assert modulus.max() <= sigma.max() + 1e-12
+    assert modulus.is_monotonic_decreasing
+    with torch.no_grad():
+        layer.weight_hh_l0[0, 0] = torch.nan
+    assert gf.recurrent_spectrum(layer).singular_value.isna().all()
