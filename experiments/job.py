@@ -83,7 +83,7 @@ def _keep_off_the_console() -> None:
 def interrupt(signal_number: int, frame: FrameType | None) -> None:
     """Ends a run the same way on SIGTERM as on Ctrl-C; further signals would only disturb the saving of its log."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # SIG_IGN would make noise about a signal that is on its way
     raise KeyboardInterrupt
 
 

@@ -23,6 +23,8 @@ import gradflow as gf
 from experiments.report import describe
 from experiments.settings import to_config
 
+tqdm.set_lock(threading.RLock())  # its default is shared between processes, and an interrupted worker would leak it
+
 PATIENCE = 10.0  # seconds that interrupted runs get to save their log
 
 

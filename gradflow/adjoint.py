@@ -292,7 +292,8 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
                 part = part.masked_fill(~step.valid.unsqueeze(-1), 0)
             swept = sweep(step, Direct(part, finals))
             yield (index, side), _kept(swept, below.setdefault(side, [])) if index else swept
-        from_above = sum(_in_time([b.at_input() for b in blocks], trace[index, side]) for side, blocks in below.items())
+        arriving = [_in_time([b.at_input() for b in blocks], trace[index, side]) for side, blocks in below.items()]
+        from_above = torch.stack(arriving).sum(0) if arriving else None
 
 
 def _kept(blocks: Iterator[Block], into: list[Block]) -> Iterator[Block]:

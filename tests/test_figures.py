@@ -1,0 +1,295 @@
+"""Figures: every one in both languages and all formats, with warnings as errors; style, labels, font, saving."""
+
+import json
+import logging
+import re
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from fontTools.ttLib import TTFont
+from matplotlib.figure import Figure
+from synthetic_runs import Planted, config_of, write_run, write_sweep
+
+import gradflow as gf
+from gradflow import analysis, figures
+from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
+from gradflow.figures.catalogue import Labels, number, texts, wrap
+from gradflow.figures.gallery import GALLERY
+from gradflow.figures.layout import spread
+from gradflow.figures.style import CHINESE, CONTEXTS, LANGUAGES, LOOKS
+
+SMALL = Planted(steps=12, iterations=30)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("sweep")
+    write_sweep(folder, inits=("default", "remember"), names=8, steps=12, iterations=30)
+    return gf.open_sweep(folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    return gf.open_run(write_run(tmp_path_factory.mktemp("run"), config_of(clip="norm"), SMALL))
+
+
+def words(figure: Figure) -> str:
+    """Everything that a figure says."""
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def draw(name: str, source, **options) -> Figure:
+    data = GALLERY[name].analyse(source)
+    return GALLERY[name].plot(data, claims=GALLERY[name].check(data), **options)
+
+
+# --- every figure ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("name", GALLERY)
+def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, run, tmp_path: Path):
+    data = GALLERY[name].analyse(run)
+    claims = GALLERY[name].check(data)
+    figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
+    png, pdf, svg, csv, checks = figures.save(figure, tmp_path / "new" / name, data=data, claims=claims)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert b"<svg" in svg.read_bytes()[:1000]
+    assert len(pd.read_csv(csv)) == len(data)
+    assert [claim["claim"] for claim in json.loads(checks.read_text(encoding="utf-8"))] == [c["claim"] for c in claims]
+    assert Labels(lang).claim(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
+
+
+@pytest.mark.parametrize("name", ["gradient_by_lag", "comparison"])
+def test_sixteen_runs_are_spread_over_panels(name, sweep):
+    figure = draw(name, sweep, context="paper")
+    curves = [len([line for line in axes.lines if len(np.atleast_1d(line.get_xdata())) > 9]) for axes in figure.axes]
+    assert max(curves) <= 8
+    assert "default initialisation" in words(figure)
+    assert "b_f=3" in words(figure)
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_plots_neither_change_their_data_nor_global_settings(name, run):
+    before = dict(mpl.rcParams)
+    data = GALLERY[name].analyse(run)
+    copy = data.copy(deep=True)
+    GALLERY[name].plot(data, context="paper")
+    pd.testing.assert_frame_equal(data, copy)
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_figures_survive_a_run_that_diverged(name, tmp_path: Path):
+    run = gf.open_run(write_run(tmp_path / "run", config_of(clip="norm"), SMALL))
+    data = GALLERY[name].analyse(run)
+    values = [column for column in ("value", "before", "after", "loss", "median", "low", "high") if column in data]
+    data.loc[data.index[len(data) // 2 :], values] = np.nan
+    data.loc[data.index[:: len(data) // 5 + 1], values] = np.inf
+    data = data.assign(non_finite=1)
+    figures.save(GALLERY[name].plot(data, claims=GALLERY[name].check(data), context="paper"), tmp_path / name)
+
+
+def test_gradient_by_lag_prints_factor_counts_and_a_warning_for_short_sequences(tmp_path: Path):
+    run = gf.open_run(write_run(tmp_path / "run", config_of(), Planted(steps=4, iterations=1)))
+    data = analysis.gradient_by_lag(run).assign(zeros=2, non_finite=1)
+    said = words(figures.plot_gradient_by_lag(data, context="paper"))
+    for text in ("RNN\n×0.57 / step", "8 gradients exactly zero", "4 NaN or infinite", "only 3 steps back"):
+        assert text in said
+
+
+def test_heatmap_shows_zero_gradients_grey_and_keeps_the_last_step_on_top(run):
+    data = analysis.gradient_heatmap(run)
+    data.loc[(data["quantity"] == "gradient") & (data["lag"] == 5), "value"] = -np.inf
+    figure = figures.plot_gradient_heatmap(data, context="paper")
+    assert "grey" in words(figure)
+    image, grey = figure.axes[0].collections[:2]
+    assert np.ma.count(grey.get_array()) == np.ma.count_masked(image.get_array()) == 4
+    assert figure.axes[0].get_ylim() == (11.5, -0.5)
+
+
+def test_clipping_effect_marks_what_is_not_finite_on_the_top_edge(run):
+    data = analysis.clipping_effect(run)
+    data.loc[data["iteration"] == 7, ["after", "non_finite"]] = [np.nan, 1]
+    figure = figures.plot_clipping_effect(data, context="paper")
+    triangles = [line for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert [line.get_xdata().tolist() for line in triangles] == [[7]]
+    assert "1 NaN or infinite" in words(figure)
+
+
+def test_clipping_effect_refuses_several_kinds_of_clipping(run):
+    data = analysis.clipping_effect(run)
+    with pytest.raises(ValueError, match=r"data: expected one kind of clipping beside none, got \['norm', 'value'\]"):
+        figures.plot_clipping_effect(pd.concat([data, data.assign(clip="value")]))
+
+
+def test_comparison_says_which_runs_did_not_finish(run):
+    data = analysis.comparison(run)
+    data.loc[data["quantity"] == "test_accuracy", "status"] = "diverged"
+    assert "diverged" in words(figures.plot_comparison(data, context="paper"))
+    assert "发散" in words(figures.plot_comparison(data, context="paper", lang="zh"))
+
+
+def test_a_claim_that_does_not_hold_says_so(tmp_path: Path):
+    run = gf.open_run(write_run(tmp_path / "run", config_of(), Planted(factor=1.2, iterations=1)))
+    assert "not so here" in words(draw("gradient_by_lag", run, context="paper"))
+
+
+# --- all at once -----------------------------------------------------------------------------------------------------
+
+
+def test_draw_all_draws_what_the_log_supports_and_says_what_it_leaves_out(tmp_path: Path, caplog):
+    write_run(tmp_path / "runs" / "names", config_of(), Planted(steps=4, iterations=3))
+    write_run(tmp_path / "runs" / "roll", config_of(names=8), Planted(iterations=0, state="failed"))
+    with caplog.at_level(logging.INFO, "gradflow"):
+        files = figures.draw_all(tmp_path / "runs", tmp_path / "out", context="paper")
+    drawn = {file.stem for file in files if file.suffix == ".png"}
+    assert {f"{name}-names_per_sequence=1" for name in GALLERY} <= drawn
+    assert "gradient_by_lag-names_per_sequence=8" not in drawn
+    assert "left out gradient_by_lag-names_per_sequence=8: lag: expected recorded rows" in caplog.text
+    assert len(files) == 5 * len(drawn)
+    assert all(file.is_file() for file in files)
+
+
+def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("gradflow.figures.gallery.save", lambda figure, path, **_: [path])
+    names = [file.name for file in figures.draw_all(sweep.members[0].path, tmp_path, context="paper")]
+    assert names == list(GALLERY)
+    names = [file.name for file in figures.draw_all(sweep.path, tmp_path, lang="zh", context="paper")]
+    assert {"gradient_heatmap-clip=none", "gradient_heatmap-clip=norm", "clipping_effect-init=remember"} <= set(names)
+
+
+# --- style, font, labels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("argument", "value"), [("lang", "de"), ("context", "poster")])
+def test_unknown_language_or_context(argument, value):
+    with (
+        pytest.raises(ValueError, match=f"{argument}: expected one of .*, got '{value}'"),
+        figures.style(**{argument: value}),
+    ):
+        pass
+
+
+def test_contexts_scale_everything_alike(run):
+    slide, paper = draw("comparison", run), draw("comparison", run, context="paper")
+    np.testing.assert_allclose(paper.get_size_inches(), CONTEXTS["paper"] * slide.get_size_inches())
+    sizes = [[text.get_fontsize() for text in f.findobj(mpl.text.Text) if text.get_text()] for f in (slide, paper)]
+    np.testing.assert_allclose(np.sort(sizes[1]), CONTEXTS["paper"] * np.sort(sizes[0]))
+
+
+def test_the_font_has_outlines_that_survive_in_a_pdf_and_the_characters_of_names():
+    font = TTFont(TARGET)
+    assert font.sfntVersion == "\x00\x01\x00\x00"
+    assert "glyf" in font
+    gb2312 = {
+        bytes((row, cell)).decode("gb2312", errors="ignore") for row in range(0xB0, 0xF8) for cell in range(0xA1, 0xFF)
+    }
+    assert len(gb2312 - {""}) == 6763
+    covered = {chr(code) for code in font.getBestCmap()}
+    assert gb2312 - {""} <= covered
+    assert set("玥喆×−‖σδ∞▲" + "".join(NAME_CHARACTERS.split())) <= covered
+    assert font["name"].getDebugName(1) == CHINESE
+    assert "Open Font License" in font["name"].getDebugName(13)
+    assert "SIL OPEN FONT LICENSE Version 1.1" in TARGET.with_name("OFL.txt").read_text(encoding="utf-8")
+
+
+def test_both_languages_have_the_same_texts_formulas_and_values():
+    english, chinese = texts("en"), texts("zh")
+    assert list(english) == list(chinese)
+    for key, text in english.items():
+        for pattern in (r"\$[^$]*\$",):
+            assert re.findall(pattern, text) == re.findall(pattern, chinese[key]), key
+        if "$" not in text:
+            fields = [{name for _, name, _, _ in string.Formatter().parse(t) if name} for t in (text, chinese[key])]
+            assert fields[0] == fields[1], key
+
+
+def test_english_never_mixes_chinese_and_formulas():
+    assert all(text.isascii() or "$" not in text for text in texts("en").values())
+
+
+def test_every_cell_and_initialisation_has_a_name_and_a_look():
+    from gradflow.config import CellName, InitName
+
+    for cell in CellName:
+        assert cell in LOOKS
+        assert f"cell.{cell}" in texts("en")
+    for init in InitName:
+        assert {f"init.{init}", f"facet.{init}"} <= texts("en").keys()
+
+
+def test_every_text_is_used():
+    code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].glob("*.py"))
+    families = ("cell.", "init.", "facet.", "clip.", "status.", "source.", "task.", "place.", "claim.")
+    assert [
+        key for key in texts("en") if f'"{key}"' not in code and f"'{key}'" not in code and not key.startswith(families)
+    ] == []
+
+
+def test_numbers_and_lines():
+    assert (number(0), number(0.1234), number(30854.4)) == ("0", "0.123", "30854")
+    assert number(1.5e-6) == r"$1.5{\times}10^{-6}$"
+    assert number(-np.inf) == "−∞"
+    assert wrap("第一句（很长）。第二句", 10).split("\n") == ["第一句", "（很长）。", "第二句"]
+    assert wrap("a formula $x = y$ stays", 12).split("\n") == ["a formula", "$x = y$", "stays"]
+    np.testing.assert_allclose(spread(np.array([0.0, 0.01, 0.9]), np.full(3, 0.1)), [0.05, 0.15, 0.9])
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+def test_missing_glyphs_are_errors_in_plain_text_and_beside_formulas(tmp_path: Path):
+    for text in ("𓀀", "𓀀 $x$"):
+        with figures.style():
+            figure = Figure()
+            figure.text(0.5, 0.5, text)
+        with pytest.raises(ValueError, match="figure: expected characters of the bundled font"):
+            figures.save(figure, tmp_path / "hieroglyph")
+
+
+def test_names_appear_in_english_figures_too(tmp_path: Path):
+    with figures.style("en"):
+        figure = Figure()
+        figure.text(0.5, 0.5, "王晓丽 李玥")
+    assert [file.suffix for file in figures.save(figure, tmp_path / "names.v2")] == [".png", ".pdf", ".svg"]
+    assert (tmp_path / "names.v2.png").is_file()
+
+
+def test_equal_figures_are_equal_files(run, tmp_path: Path):
+    written = []
+    for folder in ("a", "b"):
+        figure = draw("gradient_by_lag", run, lang="zh", context="paper")
+        written.append([file.read_bytes() for file in figures.save(figure, tmp_path / folder / "figure")])
+    assert written[0] == written[1]
+
+
+def test_claims_that_are_not_finite_are_still_json(tmp_path: Path):
+    claims = [{"claim": "c", "value": float("nan"), "expected": "> 0", "holds": False, "details": [float("inf")]}]
+    *_, file = figures.save(Figure(), tmp_path / "figure", claims=claims)
+    written = json.loads(file.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (written[0]["value"], written[0]["details"]) == ("nan", ["inf"])
+
+
+def test_importing_figures_changes_no_settings_and_loads_no_torch():
+    code = """
+import matplotlib, sys
+before = dict(matplotlib.rcParams)
+import gradflow.figures
+assert dict(matplotlib.rcParams) == before
+assert not {"torch", "seaborn", "matplotlib.pyplot", "fontTools"} & sys.modules.keys(), "loaded"
+import gradflow.analysis
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_analysis_loads_no_plotting():
+    code = "import sys, gradflow.analysis; assert not {'torch', 'matplotlib', 'seaborn'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

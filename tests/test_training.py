@@ -1,0 +1,150 @@
+"""The training loop: deterministic, learns, survives divergence and Ctrl-C, can be asked afterwards."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import gradflow as gf
+from gradflow import training
+from gradflow.config import (
+    CellConfig,
+    CellName,
+    ClipConfig,
+    ClipName,
+    Config,
+    DataConfig,
+    InitConfig,
+    InitName,
+    OptimizerName,
+    RecordConfig,
+    Source,
+    TrainConfig,
+)
+from gradflow.model import build_model
+from gradflow.prediction import predict
+
+SMALL = DataConfig(train_size=300, test_size=60, vocabulary_size=60)
+
+
+def config(cell="rnn", iterations=5, **options):
+    options = {"data": SMALL, "train": TrainConfig(iterations=iterations, batch_size=50, evaluate_every=3)} | options
+    return Config(cell=CellConfig(name=CellName(cell), hidden_size=8), **options)
+
+
+@pytest.mark.parametrize("cell", list(CellName))
+def test_same_seed_same_bits(cell, tmp_path):
+    outcomes = [training.train(config(cell), tmp_path / str(i), progress=False) for i in range(2)]
+    first, second = (load_file(tmp_path / str(i) / "model.safetensors") for i in range(2))
+    assert outcomes[0].test_loss == outcomes[1].test_loss
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    a, b = (gf.open_run(tmp_path / str(i)) for i in range(2))
+    assert a.frame("lag").equals(b.frame("lag"))
+    assert a.status == "finished"
+    assert a.meta["chance"] >= 0.5
+    assert a.config["cell"]["name"] == cell
+    other = training.train(config(cell, seed=1), tmp_path / "other", progress=False)
+    assert other.test_loss != outcomes[0].test_loss
+
+
+def test_scalars_of_a_run(tmp_path):
+    outcome = training.train(config(), tmp_path, progress=False)
+    scalars = gf.open_run(tmp_path).scalars
+    assert np.isfinite(scalars.test_accuracy).tolist() == [False, False, True, False, True]
+    assert scalars.test_accuracy.iloc[-1] == outcome.test_accuracy
+    assert scalars.lr.eq(1e-3).all()
+    assert scalars.accuracy.between(0, 1).all()
+    assert (outcome.state, outcome.iteration) == ("finished", 4)
+
+
+@pytest.mark.parametrize("clip", list(ClipName))
+def test_every_way_to_clip(clip, tmp_path):
+    training.train(config(clip=ClipConfig(clip, 1e-3)), tmp_path, progress=False)
+    scalars = gf.open_run(tmp_path).scalars
+    assert (scalars.clipped == (clip != "none")).all()
+    assert (scalars.log_grad_norm_after < scalars.log_grad_norm_before).all() == (clip != "none")
+
+
+def test_stacked_bidirectional_roll_call_in_float64(tmp_path):
+    data = DataConfig(train_size=100, test_size=20, vocabulary_size=60, names_per_sequence=3)
+    settings = config(data=data, dtype="float64", record=RecordConfig(every=2))
+    settings.cell.num_layers, settings.cell.bidirectional = 2, True
+    training.train(settings, tmp_path, progress=False)
+    frame = gf.open_run(tmp_path).frame("lag")
+    assert frame.groupby(["layer", "direction"]).ngroups == 4
+    assert frame.iteration.unique().tolist() == [0, 2, 4]
+    assert frame.log_state_gradient_non_finite.sum() == 0
+
+
+def test_diverged_run_is_recorded_and_ends_without_an_exception(tmp_path):
+    bad = TrainConfig(OptimizerName.sgd, lr=1e30, iterations=50, batch_size=50)
+    outcome = training.train(config("linear", train=bad), tmp_path, progress=False)
+    run = gf.open_run(tmp_path)
+    assert outcome.state == run.status == "diverged"
+    assert run.iteration == outcome.iteration < 50
+    assert not math.isfinite(run.scalars.loss.iloc[-1])
+    assert math.isnan(outcome.test_accuracy)
+    assert run.frame("time").iteration.iloc[-1] == outcome.iteration
+
+
+def test_ctrl_c_leaves_a_readable_log(tmp_path, monkeypatch):
+    def interrupted(model, test):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config(), tmp_path, progress=False)
+    run = gf.open_run(tmp_path)
+    assert run.status == "interrupted"
+    assert len(run.scalars) == 2
+    assert not run.frame("time").empty
+
+
+def test_nothing_is_written_before_the_data_are_there(tmp_path):
+    missing = config(data=DataConfig(source=Source.csv, path=str(tmp_path / "no.csv")))
+    with pytest.raises((OSError, ValueError), match=r"no\.csv"):
+        training.train(missing, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "gradients").exists()
+
+
+@pytest.mark.parametrize("cell", list(CellName))
+def test_padding_touches_no_score(cell):
+    """Whatever stands beyond the length of an example, its scores are those of the example alone, in both directions."""
+    settings = config(cell)
+    settings.cell.bidirectional, settings.cell.num_layers = True, 2
+    torch.manual_seed(0)
+    model = build_model(settings, 9, 3).double()
+    lengths, inputs = torch.tensor([1, 5, 3]), torch.randint(0, 9, (3, 5))
+    scores = model(inputs, lengths)
+    for b, length in enumerate(lengths.tolist()):
+        alone = model(inputs[b : b + 1, :length], lengths[b : b + 1])
+        assert torch.allclose(scores[b], alone[0], atol=1e-12)
+    changed = inputs.clone()
+    changed[0, 1:], changed[2, 3:] = 7, 7
+    assert torch.equal(model(changed, lengths), scores)
+
+
+def test_initialisation_is_that_of_the_settings():
+    settings = config("lstm", init=InitConfig(InitName.remember))
+    bias = build_model(settings, 4, 2).recurrent.bias_ih_l0
+    assert bias[8:16].tolist() == [3.0] * 8
+
+
+def test_prediction_asks_the_saved_model(tmp_path):
+    training.train(config(iterations=30), tmp_path, progress=False)
+    model, vocabulary = training.load_run(tmp_path)
+    name = "".join(vocabulary["alphabet"][:3])
+    (answer,) = predict(tmp_path, [name])
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert list(answer.probabilities.values()) == sorted(answer.probabilities.values(), reverse=True)
+    assert [character for character, _ in answer.shares] == list(name)
+    assert sum(share for _, share in answer.shares) == pytest.approx(1)
+    inputs = torch.tensor([[0, 1, 2]])
+    expected = model(inputs, torch.tensor([3]))[0].softmax(0).detach()
+    assert answer.probabilities[vocabulary["classes"][0]] == pytest.approx(float(expected[0]), rel=1e-5)
+    with pytest.raises(ValueError, match=r"names: expected characters of the alphabet"):
+        predict(tmp_path, ["Smith"])
+    with pytest.raises(FileNotFoundError, match=r"path: expected the folder of a finished run with model.safetensors"):
+        predict(tmp_path / "nowhere", [name])
