@@ -3,9 +3,9 @@
     python benchmarks/recording.py [rounds]
 
 For each cell and shape (B, T, H), blocks of iterations without a recorder, with the default recording, and with every
-iteration recorded alternate in one process; each ratio is that of neighbouring blocks, and the median over the rounds is
-printed with its quartiles. One torch thread, float32, Adam, clipping by norm in all three; processor time, so that other
-work on the machine disturbs less.
+iteration recorded alternate in one process. Each ratio is that of neighbouring blocks; the median over the rounds is
+printed with its quartiles. One torch thread, float32, Adam, clipping by norm in all three; processor time, so that
+other work on the machine disturbs less.
 """
 
 import logging

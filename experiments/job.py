@@ -59,6 +59,7 @@ def job(settings: DictConfig) -> str:
 def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
     config = to_config(settings)
     import torch  # here, so that --help and wrong settings do not wait for it
+
     from gradflow.training import train
 
     torch.set_num_threads(config.threads)

@@ -15,6 +15,7 @@ _HOMES = {
     "Jacobian": "jacobian",
     "recurrent_spectrum": "spectrum",
     "Cell": "cells",
+    "RNN": "layers",
     "LinearRNN": "layers",
     "GRU": "layers",
     "Clipping": "clipping",

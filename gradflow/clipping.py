@@ -1,8 +1,8 @@
 """Gradient clipping that says what it did.
 
-As in torch, but the norm is taken in float64 (torch's float32 norm of finite gradients of 1e25 is inf, and the gradients
-silently become 0), non-finite gradients are left alone and flagged, and every function returns a :class:`Clipping`.
-Order in a training step: backward → clip → record → optimiser step.
+As in torch, but the norm is taken in float64 (torch's float32 norm of finite gradients of 1e25 is inf, and the
+gradients silently become 0), non-finite gradients are left alone and flagged, and every function returns a
+:class:`Clipping`. Order in a training step: backward → clip → record → optimiser step.
 """
 
 from collections.abc import Callable, Iterable

@@ -5,13 +5,13 @@ They are drop-in for ``torch.nn.RNN`` and ``torch.nn.GRU``, and take one thing m
 result, cheaper.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, TorchCell
+from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, ReLUCell, TanhCell, TorchCell
 
 
 class RecurrentLayer(nn.Module):
@@ -30,7 +30,6 @@ class RecurrentLayer(nn.Module):
     """
 
     cell_class: type[TorchCell]
-    mode: ClassVar[str]
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class RecurrentLayer(nn.Module):
         for layer in range(num_layers):
             columns = input_size if layer == 0 else hidden_size * self.num_directions
             for direction in range(self.num_directions):
-                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 for name, shape in shapes.items():
@@ -85,8 +84,10 @@ class RecurrentLayer(nn.Module):
     def cell(self, layer: int, direction: int) -> TorchCell:
         """The cell of one layer and direction, on this layer's own parameters."""
         tail = suffix(layer, direction)
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return self.cell_class(*(getattr(self, name + tail, None) for name in names))
+        weight_ih, weight_hh = getattr(self, "weight_ih" + tail), getattr(self, "weight_hh" + tail)
+        return self.cell_class(
+            weight_ih, weight_hh, getattr(self, "bias_ih" + tail, None), getattr(self, "bias_hh" + tail, None)
+        )
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         """Run the layer; see ``torch.nn.RNN`` for the layouts.
@@ -103,7 +104,7 @@ class RecurrentLayer(nn.Module):
         """
         x, lengths, batched = self._time_major(input)
         if hx is None:
-            hx = self.weight_hh_l0.new_zeros(self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+            hx = next(self.parameters()).new_zeros(self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
         elif not batched:
             hx = hx.unsqueeze(1)
         finals = []
@@ -138,6 +139,7 @@ class RecurrentLayer(nn.Module):
         self, x: Tensor, h_n: Tensor, input: Tensor | PackedSequence, lengths: Tensor | None, batched: bool
     ) -> tuple[Any, Tensor]:
         if isinstance(input, PackedSequence):
+            assert lengths is not None
             packed = pack_padded_sequence(x, lengths, enforce_sorted=input.sorted_indices is None)
             return packed, h_n
         if not batched:
@@ -175,6 +177,27 @@ def scan(
     return torch.stack(outputs), h
 
 
+class RNN(RecurrentLayer):
+    """torch.nn.RNN that takes indices as well; see :class:`RecurrentLayer`.
+
+    Args:
+        *args: as for ``torch.nn.RNN``.
+        nonlinearity: ``"tanh"`` or ``"relu"``.
+        **kwargs: as for ``torch.nn.RNN``.
+
+    Raises:
+        ValueError: for another `nonlinearity`.
+    """
+
+    def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any):
+        cells: dict[str, type[TorchCell]] = {"tanh": TanhCell, "relu": ReLUCell}
+        if nonlinearity not in cells:
+            raise ValueError(f'nonlinearity: expected "tanh" or "relu", got {nonlinearity!r}')
+        self.cell_class = cells[nonlinearity]
+        super().__init__(*args, **kwargs)
+        self.nonlinearity = nonlinearity
+
+
 class LinearRNN(RecurrentLayer):
     """The recurrence without its non-linearity, h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
 
@@ -187,7 +210,6 @@ class LinearRNN(RecurrentLayer):
     """
 
     cell_class = LinearCell
-    mode = "RNN_LINEAR"
 
 
 class GRU(RecurrentLayer):
@@ -201,8 +223,6 @@ class GRU(RecurrentLayer):
     Raises:
         ValueError: for another value of `reset`.
     """
-
-    mode = "GRU"
 
     def __init__(self, *args: Any, reset: str = "before", **kwargs: Any):
         cells: dict[str, type[TorchCell]] = {"before": GRUBeforeCell, "after": GRUCell}

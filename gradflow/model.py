@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from gradflow.config import CellName, Config
@@ -55,8 +54,13 @@ class SequenceClassifier(nn.Module):
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False) if ragged else None
         data = inputs if packed is None else packed.data
         if not isinstance(self.recurrent, RecurrentLayer):
-            data = F.one_hot(data, self.recurrent.input_size).to(self.read_out.weight.dtype)  # type: ignore[arg-type]
+            data = one_hot(data, int(self.recurrent.input_size), self.read_out.weight.dtype)  # type: ignore[arg-type]
         return data if packed is None else packed._replace(data=data)
+
+
+def one_hot(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """One-hot vectors [..., D] of indices [...], made in `dtype` at once (``F.one_hot`` goes through int64)."""
+    return torch.zeros(*indices.shape, size, dtype=dtype, device=indices.device).scatter_(-1, indices.unsqueeze(-1), 1)
 
 
 def build_model(config: Config, input_size: int, classes: int) -> SequenceClassifier:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from gradflow.data import encode
-from gradflow.model import SequenceClassifier
+from gradflow.model import SequenceClassifier, one_hot
 from gradflow.training import load_run
 
 
@@ -57,9 +56,9 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
 
 def _explain(model: SequenceClassifier, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
     """Scores [C] of one sequence [T], and the share of each of its T positions."""
-    one_hot = F.one_hot(indices, model.recurrent.input_size).to(model.read_out.weight.dtype)  # type: ignore[arg-type]
-    one_hot = one_hot.unsqueeze(0).requires_grad_()
-    logits = model.scores(one_hot)[0]
-    (gradient,) = torch.autograd.grad(logits.max(), one_hot)
+    size, dtype = int(model.recurrent.input_size), model.read_out.weight.dtype  # type: ignore[arg-type]
+    encoded = one_hot(indices.unsqueeze(0), size, dtype).requires_grad_()
+    logits = model.scores(encoded)[0]
+    (gradient,) = torch.autograd.grad(logits.max(), encoded)
     norms = gradient[0].double().norm(dim=-1)
     return logits.detach(), (norms / norms.sum().clamp_min(torch.finfo(torch.float64).tiny)).tolist()

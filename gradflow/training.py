@@ -5,8 +5,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from gradflow.recorder import record
 
 log = logging.getLogger(__name__)
 
-_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     model = build_model(config, dataset.input_size, len(dataset.classes))
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
     clip = CLIPPINGS[config.clip.name]
-    test, batches = _on_device(dataset.test, config.device), _batches(dataset.train, config)
+    test, source = on_device(dataset.test, config.device), batches(dataset.train, config)
     settings = json.loads(json.dumps(asdict(config)))
     recorder = record(
         model,
@@ -96,7 +100,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     diverged, scalars = False, {"test_loss": math.nan, "test_accuracy": math.nan}
     with recorder, tqdm(total=config.train.iterations, unit="it", disable=None if progress else True) as bar:
         for iteration in range(config.train.iterations):
-            batch = next(batches)
+            batch = next(source)
             logits = model(batch.inputs, batch.lengths)
             loss = F.cross_entropy(logits, batch.targets)
             optimizer.zero_grad()
@@ -145,21 +149,24 @@ def evaluate(model: SequenceClassifier, test: Batch, size: int = 1000) -> dict[s
     return {"test_loss": loss / len(test.targets), "test_accuracy": correct / len(test.targets)}
 
 
-def _on_device(sequences: Sequences, device: str) -> Batch:
+def on_device(sequences: Sequences, device: str) -> Batch:
+    """Sequences as tensors."""
     inputs, lengths, targets = (torch.from_numpy(a) for a in (sequences.inputs, sequences.lengths, sequences.targets))
     return Batch(inputs.to(device), lengths, targets.to(device))
 
 
-def _batches(train: Sequences, config: Config) -> Iterator[Batch]:
+def batches(train: Sequences, config: Config) -> Iterator[Batch]:
     """Epoch after epoch in a new order, every batch as short as its longest example."""
-    whole, size = _on_device(train, config.device), min(config.train.batch_size, len(train))
+    whole, size = on_device(train, config.device), min(config.train.batch_size, len(train))
     random = np.random.default_rng(config.seed)
     while True:
         order = torch.from_numpy(random.permutation(len(train)))
-        for rows in order.split(size):
-            if len(rows) == size:
-                lengths, there = whole.lengths[rows], rows.to(config.device)
-                yield Batch(whole.inputs[there, : int(lengths.max())], lengths, whole.targets[there])
+        there, lengths = order.to(config.device), whole.lengths[order].split(size)
+        longest = [int(part.max()) for part in lengths]
+        parts = zip(whole.inputs[there].split(size), lengths, whole.targets[there].split(size), longest, strict=True)
+        for inputs, part, targets, steps in parts:
+            if len(part) == size:
+                yield Batch(inputs[:, :steps], part, targets)
 
 
 def save(model: SequenceClassifier, vocabulary: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -24,7 +24,7 @@ def test_unlimited_range(dtype):
     """A linear RNN with W = 0.1 I: 2,000 steps of exactly ln 0.1, far below the smallest float64."""
     layer = gf.LinearRNN(D, H, dtype=dtype)
     gf.initialise_(layer, "identity", gain=0.1)
-    seen, gradients = gradients_of_last(layer, torch.randn(2000, 2, D, dtype=dtype), 1.0)
+    _, gradients = gradients_of_last(layer, torch.randn(2000, 2, D, dtype=dtype), 1.0)
     norms = gradients[0, 0].log_norm["h"]
     expected = norms[-1] + 1999 * math.log(float(torch.tensor(0.1, dtype=dtype)))
     assert torch.allclose(norms[0], expected, atol=1e-9 if dtype == torch.float64 else 1e-2, rtol=0)
@@ -66,7 +66,7 @@ def test_product_of_jacobians(cell, dtype):
 
     def last(state):
         hx = state.view(-1, 1, 1, H)
-        output, finals = layer(x, (hx[0], hx[1]) if cell == "lstm" else hx[0])
+        _, finals = layer(x, (hx[0], hx[1]) if cell == "lstm" else hx[0])
         return torch.cat([final.flatten() for final in finals]) if cell == "lstm" else finals.flatten()
 
     start = torch.randn(size, dtype=dtype)
@@ -182,5 +182,3 @@ def test_errors_name_the_argument():
         seen[1, 0]
     with pytest.raises(KeyError, match=r"block: expected two of the states"):
         seen[0, 0].jacobian.block("c", "h")
-
-

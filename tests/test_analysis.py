@@ -178,6 +178,12 @@ def test_claim_of_default_runs_alone_can_fail(run_of):
         assert (claim["claim"], claim["holds"]) == ("default_fades", holds)
 
 
+def test_short_sequences_make_no_claim_about_rates(run_of):
+    (claim,) = analysis.gradient_by_lag_claims(analysis.gradient_by_lag(run_of(planted=Planted(steps=4))))
+    assert (claim["claim"], claim["holds"], claim["lag"]) == ("too_short", True, 3)
+    assert claim["value"] == pytest.approx(0.57**3)
+
+
 # --- gradient_heatmap ------------------------------------------------------------------------------------------------
 
 
@@ -215,8 +221,8 @@ def test_claim_what_learns_is_what_the_gradient_reaches(roll_call):
 
 
 def test_claim_reach_fails_where_a_vanished_gradient_learned(run_of):
-    learned = run_of("a", Planted(factor=0.3, final_loss=0.1))
-    stuck = run_of("b", Planted(factor=0.9, final_loss=0.69), cell="gru")
+    learned = run_of("a", Planted(factor=0.3, accuracy=0.9))
+    stuck = run_of("b", Planted(factor=0.9, accuracy=0.51, final_loss=0.01), cell="gru")  # learned by heart
     (claim,) = analysis.gradient_heatmap_claims(analysis.gradient_heatmap([learned, stuck]))
     assert not claim["holds"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradflow as gf
-from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, LSTMCell, ReLUCell, TanhCell
+from gradflow.cells import GRUCell, LinearCell, LSTMCell, ReLUCell, TanhCell
 
 shapes = st.fixed_dictionaries(
     {
@@ -27,14 +27,19 @@ shapes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(shapes)
-def test_gru_after_is_torch(shape):
-    """I28: load_state_dict from torch.nn.GRU; outputs, final states and every gradient agree."""
+@pytest.mark.parametrize(
+    ("kind", "own", "extra"),
+    [(nn.GRU, gf.GRU, {"reset": "after"}), (nn.RNN, gf.RNN, {}), (nn.RNN, gf.RNN, {"nonlinearity": "relu"})],
+)
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes)
+def test_own_kernels_are_torch(kind, own, extra, shape):
+    """I28: load_state_dict from torch.nn; outputs, final states and every gradient agree."""
     torch.manual_seed(0)
     options = {name: shape[name] for name in ("num_layers", "bidirectional", "bias", "batch_first")}
-    theirs = nn.GRU(shape["features"], shape["hidden"], **options).double()
-    ours = gf.GRU(shape["features"], shape["hidden"], reset="after", **options).double()
+    both = {name: value for name, value in extra.items() if name != "reset"}
+    theirs = kind(shape["features"], shape["hidden"], **options, **both).double()
+    ours = own(shape["features"], shape["hidden"], **options, **extra).double()
     ours.load_state_dict(theirs.state_dict())
     time, batch = shape["time"], shape["batch"]
     x = torch.randn(*((batch, time) if shape["batch_first"] else (time, batch)), shape["features"]).double()
@@ -85,7 +90,7 @@ def test_one_step_of_every_cell_is_torch():
 
 def test_indices_are_one_hot_vectors():
     """Looking columns of W_ih up equals multiplying by one-hot vectors, gradients too."""
-    for layer in (gf.LinearRNN(7, 4), gf.GRU(7, 4)):
+    for layer in (gf.RNN(7, 4), gf.LinearRNN(7, 4), gf.GRU(7, 4)):
         indices = torch.randint(0, 7, (5, 3))
         gradients = []
         for x in (indices, nn.functional.one_hot(indices, 7).float()):
@@ -116,6 +121,8 @@ def test_gru_with_open_update_gate_keeps_everything():
 def test_errors():
     with pytest.raises(ValueError, match=r'reset: expected "before" or "after", got \'never\''):
         gf.GRU(2, 3, reset="never")
+    with pytest.raises(ValueError, match=r'nonlinearity: expected "tanh" or "relu", got \'gelu\''):
+        gf.RNN(2, 3, nonlinearity="gelu")
     with pytest.raises(ValueError, match=r"hidden_size: expected at least 1, got 0"):
         gf.LinearRNN(2, 0)
     with pytest.raises(ValueError, match=r"dropout: expected a probability"):

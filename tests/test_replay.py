@@ -65,7 +65,8 @@ def both(layer, lengths, dtype, packed=True):
     """A trace with a loss at every step, and the oracle's states with their gradients."""
     sides = 2 if layer.bidirectional else 1
     x, hx = torch.randn(T, B, D, dtype=dtype), states_like(layer, dtype)
-    shapes = {"output": (T, B, sides * H), "h_n": (layer.num_layers * sides, B, H), "c_n": (layer.num_layers * sides, B, H)}
+    final = (layer.num_layers * sides, B, H)
+    shapes = {"output": (T, B, sides * H), "h_n": final, "c_n": final}
     weights = {name: torch.randn(*shape, dtype=dtype) for name, shape in shapes.items()}
     given = x if lengths is None else pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
     seen = gf.trace(layer, given, hx)
@@ -114,7 +115,7 @@ def test_states_gradients_and_weight_shares(cell, num_layers, bidirectional, len
 @each_shape
 @each_cell
 def test_step_jacobian(cell, num_layers, bidirectional, lengths, dtype):
-    """I1, I7: the closed form is autograd's Jacobian; its Frobenius norm, products and blocks are those of the matrix."""
+    """I1, I7: the closed form is autograd's Jacobian; Frobenius norm and products are those of the matrix."""
     layer = build(cell, num_layers, bidirectional, dtype)
     seen, states, slow, full = both(layer, lengths, dtype)
     for (index, d), examples in states.items():

@@ -111,7 +111,7 @@ def test_nothing_is_written_before_the_data_are_there(tmp_path):
 
 @pytest.mark.parametrize("cell", list(CellName))
 def test_padding_touches_no_score(cell):
-    """Whatever stands beyond the length of an example, its scores are those of the example alone, in both directions."""
+    """Whatever stands past the length of an example, its scores are those of the example alone, in both directions."""
     settings = config(cell)
     settings.cell.bidirectional, settings.cell.num_layers = True, 2
     torch.manual_seed(0)

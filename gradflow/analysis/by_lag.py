@@ -8,6 +8,8 @@ import pandas as pd
 from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, recorded
 
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
+SHORT = 8  # steps; over fewer nothing vanishes and a rate per step means little
+VANISHED = 1e-3  # share of the gradient that counts as nothing
 _QUANTILES = {"log_low": "q10", "log_median": "q50", "log_high": "q90"}
 _KEYS = ["layer", "direction", "iteration", "lag"]
 _STATISTICS = [*_QUANTILES.values(), "zeros", "non_finite"]
@@ -113,6 +115,8 @@ def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """Whether the initialisation rather than the cell decides how fast the gradient fades (or what can be said)."""
+    if data["lag"].max() < SHORT:
+        return _too_short(data)
     curves = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset="factor")
     if curves.empty:
         return []
@@ -129,3 +133,12 @@ def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     if set(factors) == {"default"}:
         return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
     return [claim("factor_per_step", high["factor"], "finite", np.isfinite(high["factor"]), **ends)]
+
+
+def _too_short(data: pd.DataFrame) -> list[dict[str, Any]]:
+    far = data[data["lag"] == data["lag"].max()].nsmallest(1, "median")
+    if far.empty:
+        return []
+    least, lag = far.iloc[0], int(data["lag"].max())
+    holds = least["median"] > VANISHED
+    return [claim("too_short", least["median"], f"> {VANISHED:g}", holds, curve=curve_name(least), lag=lag)]

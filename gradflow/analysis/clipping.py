@@ -17,7 +17,8 @@ def clipping_effect(source: Any) -> pd.DataFrame:
         source: A run, a sweep, or a sequence of runs.
 
     Returns:
-        The columns IDENTITY, iteration, before, after (norms of all gradients), loss, clipped, non_finite (0 or 1).
+        The columns IDENTITY, iteration, before, after (norms of all gradients), loss, loss_trend (its running
+        median over a fortieth of the run), clipped, non_finite (0 or 1).
         A run without clipping has the same norm before and after.
 
     Raises:
@@ -40,6 +41,10 @@ def _norms(run: Run) -> pd.DataFrame:
             "before": before.mask(unclipped, after).to_numpy(),
             "after": after.to_numpy(),
             "loss": scalars["loss"].to_numpy(),
+            "loss_trend": scalars["loss"]
+            .rolling(-(-len(scalars) // 40), center=True, min_periods=1)
+            .median()
+            .to_numpy(),
             "clipped": scalars["clipped"].fillna(0).to_numpy(dtype=int),
             "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
         }

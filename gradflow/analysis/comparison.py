@@ -23,6 +23,22 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
     return float((centre - half) / scale), float((centre + half) / scale)
 
 
+def final_accuracy(run: Run) -> tuple[float, float, float]:
+    """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
+    scalars = run.scalars
+    measured = scalars["test_accuracy"].dropna() if "test_accuracy" in scalars else pd.Series(dtype=float)
+    size = run.config.get("data", {}).get("test_size")
+    if measured.empty:
+        return float("nan"), float("nan"), float("nan")
+    value = float(measured.iloc[-1])
+    return value, *(wilson_interval(value, size) if size else (float("nan"), float("nan")))
+
+
+def has_learned(run: Run) -> bool:
+    """Whether the whole interval of the final test accuracy lies above chance (training loss may fall without that)."""
+    return final_accuracy(run)[1] > chance(run)[0]
+
+
 def comparison(source: Any) -> pd.DataFrame:
     """Final test accuracy and training loss of every setting, over its seeds.
 
@@ -49,18 +65,13 @@ def comparison(source: Any) -> pd.DataFrame:
 
 
 def _accuracy(run: Run) -> pd.DataFrame:
-    scalars = run.scalars
-    measured = scalars["test_accuracy"].dropna() if "test_accuracy" in scalars else pd.Series(dtype=float)
-    value = measured.iloc[-1] if len(measured) else np.nan
-    size = run.config.get("data", {}).get("test_size")
-    low, high = wilson_interval(value, size) if size else (np.nan, np.nan)
-    last = scalars.index.max() if len(scalars) else -1
-    row = {"iteration": last, "value": value, "low": low, "high": high, "status": run.status}
-    return pd.DataFrame([row])
+    value, low, high = final_accuracy(run)
+    iteration = run.scalars.index.max() if len(run.scalars) else -1
+    return pd.DataFrame([{"iteration": iteration, "value": value, "low": low, "high": high, "status": run.status}])
 
 
 def _loss(run: Run) -> pd.DataFrame:
-    return binned(run.scalars["loss"])[["iteration", "value"]]
+    return binned(run.scalars["loss"], points=60)[["iteration", "value"]]
 
 
 def _over_seeds(group: pd.DataFrame) -> pd.Series:

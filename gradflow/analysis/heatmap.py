@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, lag_gradient
+from gradflow.analysis.comparison import has_learned
 from gradflow.analysis.runs import Run, binned, chance, claim, collect, curve_name, one_seed, recorded, runs_of
 
 MOST_COLUMNS = 1000  # recorded iterations kept; a slide has no more pixels
-LEARNED = 0.8  # final loss relative to the first below which a network counts as having learned
 
 
 def gradient_heatmap(
@@ -25,7 +25,8 @@ def gradient_heatmap(
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss.
+        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss,
+        learned (whether the test accuracy ended above chance).
         Rows of quantity `gradient` hold the median over examples (natural log; -inf where it is zero in all of them),
         rows of quantity `loss` the training loss (layer, direction and lag are -1).
 
@@ -35,7 +36,7 @@ def gradient_heatmap(
     parts = []
     for run, frame in recorded(one_seed(runs_of(source)), "lag", LAG_COLUMNS, layer=layer, direction=direction):
         both = pd.concat([_image(frame, relative), _loss(run)], ignore_index=True)
-        parts.append((run, both.assign(chance_loss=chance(run)[1])))
+        parts.append((run, both.assign(chance_loss=chance(run)[1], learned=has_learned(run))))
     return collect(parts)
 
 
@@ -57,7 +58,7 @@ def _loss(run: Run) -> pd.DataFrame:
 def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """Whether the networks that learned are those whose gradient reached the far end before training."""
     panels = pd.DataFrame([_panel(group) for _, group in data.groupby(["cell", "start", "clip"], sort=False)])
-    learned, stuck = panels[panels["loss_ratio"] < LEARNED], panels[~(panels["loss_ratio"] < LEARNED)]
+    learned, stuck = panels[panels["learned"]], panels[~panels["learned"]]
     if len(learned) and len(stuck):
         weakest, strongest = learned.nsmallest(1, "first").iloc[0], stuck.nlargest(1, "first").iloc[0]
         details = {"learned": curve_name(weakest), "stuck": curve_name(strongest), "stuck_value": strongest["first"]}
@@ -68,12 +69,10 @@ def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     return [claim("reach_changes", value, "finite", np.isfinite(value), learned=len(learned), total=len(panels))]
 
 
-def _panel(group: pd.DataFrame) -> pd.Series:
-    """First and last gradient at the greatest lag that both have, and final over first loss."""
+def _panel(group: pd.DataFrame) -> dict[str, Any]:
+    """First and last gradient at the greatest lag that both have."""
     image = group[group["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
     ends = np.exp(image.iloc[:, [0, -1]].dropna().iloc[-1:].to_numpy()).reshape(-1)
-    loss = group.loc[group["quantity"] == "loss", "value"].dropna()
-    row = {"cell": group["cell"].iloc[0], "start": group["start"].iloc[0]}
-    row["first"], row["last"] = ends if len(ends) else (np.nan, np.nan)
-    row["loss_ratio"] = loss.iloc[-5:].median() / loss.iloc[:5].median() if len(loss) else np.nan
-    return pd.Series(row)
+    first, last = ends if len(ends) else (np.nan, np.nan)
+    named = {key: group[key].iloc[0] for key in ("cell", "start", "learned")}
+    return named | {"first": first, "last": last}

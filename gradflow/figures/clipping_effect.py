@@ -12,11 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import add_caption, distinct, finish, log_scale, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, log_scale, mark_top_edge
 from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
 
 SPIKE = 0.35  # opacity of what clipping cut off
-ROOM = 1.35  # of the axis of the loss, relative to where it starts
 
 
 def plot_clipping_effect(
@@ -54,7 +53,7 @@ def plot_clipping_effect(
         log_scale(grid[0, 0])
         grid[0, 0].set_ylabel(labels("axis.gradient_norm"))
         grid[1, 0].set_ylabel(labels("axis.loss"))
-        _limit_loss(grid[1, 0], data)
+        limit_loss(grid[1, 0], data, "loss")
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
@@ -86,7 +85,8 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
 def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
     for clipped, colour in ((False, VERMILLION), (True, BLUE)):
         for run, opacity in _seeds(panel, clipped):
-            _line(axes, run, "loss", colour, opacity)
+            axes.plot(run["iteration"], run["loss"], color=colour, alpha=FADED * opacity, linewidth=thin(0.3))
+            _line(axes, run, "loss_trend", colour, opacity)
 
 
 def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
@@ -99,16 +99,8 @@ def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: fl
 def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     clipped = panel[panel["clip"] != "none"]
     if len(clipped):
-        share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.0f}")
+        share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.2g}")
         axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
-
-
-def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
-    """A single spike must not flatten the curves; what leaves the axes is told by the norm above."""
-    finite = data.loc[np.isfinite(data["loss"])]
-    if len(finite):
-        start = finite.loc[finite["iteration"] <= finite["iteration"].min() + 5, "loss"].median()
-        axes.set_ylim(0, min(finite["loss"].max() * 1.05, 2 * ROOM * start))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, distinct, finish, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge
 from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
 
 APART = 0.32  # distance of the marks of one row, in rows
@@ -44,7 +44,7 @@ def plot_comparison(
             axes.set_title(labels(f"facet.{init}"), fontsize="medium")
             axes.tick_params(labelbottom=i == len(inits) - 1)
         axes.set_xlabel(labels("axis.iteration"))
-        _limit_loss(axes, data)
+        limit_loss(axes, data[data["quantity"] == "loss"])
         _add_legend(figure, clips, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
@@ -127,14 +127,6 @@ def _draw_losses(axes: Axes, data: pd.DataFrame, clips: Sequence[str], labels: L
 def _dash(i: int) -> Any:
     """Line style of the i-th kind of clipping: without clipping dashed, the next solid."""
     return DASHES[1 - i if i < 2 else i]
-
-
-def _limit_loss(axes: Axes, data: pd.DataFrame) -> None:
-    """From zero to a little above where the losses start, so that one that explodes does not flatten the others."""
-    loss = data[(data["quantity"] == "loss") & np.isfinite(data["value"])]
-    if len(loss):
-        start = loss.loc[loss["iteration"] == loss["iteration"].min(), "value"].median()
-        axes.set_ylim(0, min(loss["value"].max() * 1.05, 1.7 * start))
 
 
 def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:

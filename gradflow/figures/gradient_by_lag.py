@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.analysis.by_lag import SHORT
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import (
     EndLabel,
@@ -20,8 +21,6 @@ from gradflow.figures.layout import (
     log_scale,
 )
 from gradflow.figures.style import DASHES, look, new_figure, style
-
-SHORT = 8  # steps; fewer do not show vanishing
 
 
 def plot_gradient_by_lag(

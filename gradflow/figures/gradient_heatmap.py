@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, distinct, finish, mark_top_edge
+from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge
 from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
@@ -49,6 +49,8 @@ def plot_gradient_heatmap(
                 panel = data[(data["cell"] == cell) & (data["init"] == init) & (data["clip"] == clip)]
                 _draw_panel(grid[2 * i, j], grid[2 * i + 1, j], panel, norm, labels)
             grid[-1, j].set_xlabel(labels("axis.iteration"))
+        for row in grid[1::2]:
+            limit_loss(row[0], data[data["quantity"] == "loss"])
         _label_rows(grid, data, labels)
         _add_colour_bar(figure, grid, data, norm, labels, relative)
         add_caption(figure, data, claims, labels)
@@ -96,7 +98,6 @@ def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
     axes.plot(loss["iteration"], loss["value"], color=look(first["cell"]).colour, linewidth=thin(0.7))
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
     mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
-    axes.set_ylim(0, 1.6 * np.nanmax([first["chance_loss"], loss["value"].iloc[:5].median()]))
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(2))
 

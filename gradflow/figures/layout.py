@@ -36,6 +36,21 @@ def log_scale(axes: Axes) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def limit_loss(axes: Axes, loss: pd.DataFrame, column: str = "value") -> None:
+    """From zero to somewhat above where the losses start, so that one that explodes does not flatten the others.
+
+    Args:
+        axes: The axes, or one of several that share the vertical axis.
+        loss: Columns iteration and `column`, the loss.
+        column: Its name.
+    """
+    loss = loss[np.isfinite(loss[column])]
+    if len(loss):
+        first = loss["iteration"].min()
+        start = loss.loc[loss["iteration"] <= first + 5, column].median()
+        axes.set_ylim(0, max(min(loss[column].max() * 1.05, 1.7 * start), 1e-3))
+
+
 class EndLabel(NamedTuple):
     """Text beside the right end of a line that ends at height y."""
 
@@ -70,24 +85,25 @@ def label_ends(figure: Figure, labels: Mapping[Axes, Sequence[EndLabel]]) -> Non
 
 
 def spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Centres of boxes of these heights, near the wanted ones (ascending), without overlap and within [0, 1].
+    """Centres of boxes of these heights, as near as may be to the wanted ones (ascending), not overlapping, in [0, 1].
+
+    Stacked without gaps the boxes have offsets; what each would shift the stack by must not decrease, so the nearest
+    arrangement is the isotonic regression of these shifts (pooling of adjacent violators).
 
     Example:
         >>> spread(np.array([0.5, 0.5]), np.array([0.2, 0.2]))
         array([0.4, 0.6])
     """
-    if not len(wanted):
-        return wanted
-    gaps = (heights[:-1] + heights[1:]) / 2
-    up = wanted.astype(float)
-    for i, gap in enumerate(gaps):
-        up[i + 1] = max(up[i + 1], up[i] + gap)
-    down = wanted.astype(float)
-    for i in range(len(gaps) - 1, -1, -1):
-        down[i] = min(down[i], down[i + 1] - gaps[i])
-    centre = (up + down) / 2
-    excess = max(0.0, centre[-1] + heights[-1] / 2 - 1.0), max(0.0, -(centre[0] - heights[0] / 2))
-    return centre - excess[0] + excess[1]
+    offsets = np.cumsum(heights) - heights / 2
+    pools: list[tuple[float, int]] = []
+    for shift in wanted - offsets:
+        mean, count = float(shift), 1
+        while pools and pools[-1][0] > mean:
+            below, size = pools.pop()
+            mean, count = (below * size + mean * count) / (size + count), size + count
+        pools.append((mean, count))
+    shifts = np.array([mean for mean, count in pools for _ in range(count)])
+    return np.clip(shifts, 0, max(0.0, 1 - heights.sum())) + offsets
 
 
 def corner_note(axes: Axes, lines: Sequence[str]) -> None:

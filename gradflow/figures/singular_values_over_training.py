@@ -73,7 +73,9 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
 
 
 def _set_axes(grid: np.ndarray, data: pd.DataFrame, columns: Sequence[tuple[str, str]], labels: Labels) -> None:
-    values = data.loc[(data["quantity"] == "singular_value") & (data["value"] > 0), "value"]
+    values = data.loc[
+        (data["quantity"] == "singular_value") & (data["value"] > 0) & np.isfinite(data["value"]), "value"
+    ]
     if len(values):
         grid[0, 0].set_ylim(max(values.min(), SMALLEST) / 1.5, max(values.max(), 1) * 1.3)
     log_scale(grid[0, 0])
