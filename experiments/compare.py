@@ -10,6 +10,7 @@ context  what they are for: slide, paper, notebook
 
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -21,11 +22,11 @@ from gradflow.runlog import Sweep
 
 
 def table(sweep: Sweep) -> pd.DataFrame:
-    """A row per run: the settings that vary (the run's folder, if none do) and how it ended."""
+    """A row per run, sorted: the settings that vary (the run's folder, if none do) and how it ended."""
     settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
     if len(settings.columns) > 1:
         settings = settings.drop(columns="run")
-    return settings.join(pd.DataFrame([summary(run) for run in sweep.members]))
+    return settings.join(pd.DataFrame([summary(run) for run in sweep.members])).sort_values(list(settings))
 
 
 def unfinished(sweep: Sweep) -> list[str]:
@@ -33,6 +34,14 @@ def unfinished(sweep: Sweep) -> list[str]:
     return [
         f"{run.path}: {describe(run)}" for run in sweep.members if run.status not in ("finished", "diverged", "running")
     ]
+
+
+def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
+    """The files of each figure, as its path without suffix and the suffixes."""
+    figures: dict[Path, list[str]] = {}
+    for file in files:
+        figures.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
+    return figures
 
 
 def main() -> None:
@@ -49,8 +58,8 @@ def main() -> None:
         figures = gf.figures.draw_all(path, path / "figures", lang=arguments["lang"], context=arguments["context"])
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    for figure in figures:
-        print(figure)
+    for figure, suffixes in by_figure(figures).items():
+        print(f"{figure} ({', '.join(suffixes)})")
 
 
 if __name__ == "__main__":

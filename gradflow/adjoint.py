@@ -12,6 +12,7 @@ Shapes: T time steps, B examples, H hidden size, K gates.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ class Block:
         through = self.step.gates["o"] * (1 - torch.tanh(self.step.states["c"]).square())
         return self.total["c"] + through * self.total["h"]
 
+    @cached_property
     def log_weight_share(self) -> Tensor:
         """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
         multiplied = self.step.cell.multiplied(self.step.gates, self.step.previous)
@@ -114,12 +116,13 @@ def sweep(step: Step, direct: Direct) -> Iterator[Block]:
     time, batch, hidden = step.states["h"].shape
     size = max(1, _BLOCK_NUMBERS // (batch * hidden * len(step.cell.gate_names) * len(step.cell.state_names)))
     starts = range(0, time, size)
-    carried = {name: step.states["h"].new_zeros(batch, hidden) for name in step.cell.state_names}
+    carried: State = {}
     exponent = torch.zeros(batch, dtype=torch.float64, device=step.states["h"].device)
     for start in starts if step.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = step.part(positions), direct.part(step, positions)
-        carried, exponent = _renewed(carried, exponent, arriving["h"].dtype)
+        if carried:
+            carried, exponent = _renewed(carried, exponent, arriving["h"].dtype)
         swept = _on_one_scale(part, arriving, carried, exponent) or _step_by_step(part, arriving, carried, exponent)
         block = _block(positions, part, arriving, swept)
         carried, exponent = swept.onward, swept.exponents[-1 if step.reverse else 0]
@@ -168,7 +171,8 @@ def _on_one_scale(step: Step, direct: State, carried: State, exponent: Tensor) -
 
 def _step_by_step(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept:
     """A scale for every step and example, in float64."""
-    jacobian, stacked, flat = step.jacobian.double(), _together(direct).double(), _together(carried).double()
+    jacobian, stacked = step.jacobian.double(), _together(direct).double()
+    flat = _together(carried).double() if carried else torch.zeros_like(stacked[0])
     total, exponents = torch.zeros_like(stacked), torch.zeros(stacked.shape[:2], dtype=torch.float64)
     exponents = exponents.to(stacked.device)
     for t in _order(step, len(stacked)):
@@ -336,4 +340,4 @@ def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Tensor]) ->
     scales = [block.log_scale.exp().unsqueeze(-1) for block in blocks]
     value = {n: joined([p * s for p, s in zip(parts, scales, strict=True)]).to(dtype) for n, parts in scaled.items()}
     direct = {name: joined([block.direct[name] for block in blocks]) for name in names}
-    return StateGradients(value, norms, direct, joined([b.log_weight_share() for b in blocks]), joined(list(shares)))
+    return StateGradients(value, norms, direct, joined([b.log_weight_share for b in blocks]), joined(list(shares)))

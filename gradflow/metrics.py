@@ -59,16 +59,18 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.add.reduce(ordered, -1, np.float64, where=np.isfinite(ordered)) / count
     result = {"mean": np.where(count > 0, mean, np.nan)}
-    result |= {name: _quantile(ordered, zeros, count, q) for name, q in QUANTILES.items()}
+    result |= dict(zip(QUANTILES, _quantiles(ordered, zeros, count), strict=True))
     return result | {"zeros": zeros, "non_finite": present - usable}
 
 
-def _quantile(ordered: np.ndarray, first: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
+def _quantiles(ordered: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Linear interpolation (numpy's default) among `count` numbers of each sorted row, from place `first` on."""
-    last = np.maximum(count - 1, 0)
-    low = np.floor(last * q).astype(int)
-    share = last * q - low
-    places = np.stack((low, np.minimum(low + 1, last)), -1) + first[..., None]
-    below, above = np.moveaxis(np.take_along_axis(ordered, np.minimum(places, ordered.shape[-1] - 1), -1), -1, 0)
+    last = np.maximum(count - 1, 0)[..., None]
+    place = last * np.array(list(QUANTILES.values()))
+    low = np.floor(place).astype(int)
+    places = np.concatenate((low, np.minimum(low + 1, last)), -1) + first[..., None]
+    found = np.take_along_axis(ordered, np.minimum(places, ordered.shape[-1] - 1), -1)
+    below, above = np.split(found, 2, -1)
     with np.errstate(invalid="ignore"):
-        return np.where(count > 0, below + share * (above - below), np.nan)
+        values = np.where(count[..., None] > 0, below + (place - low) * (above - below), np.nan)
+    return np.moveaxis(values, -1, 0)

@@ -25,7 +25,7 @@ BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
     "log_cell_gradient": lambda block: block.log_norm("c"),
     "log_joint_gradient": lambda block: block.log_norm_of_state,
     "log_direct_gradient": lambda block: block.masked(log_norm(block.direct["h"])),
-    "log_weight_gradient": Block.log_weight_share,
+    "log_weight_gradient": lambda block: block.log_weight_share,
     "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
     "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1, dtype=torch.float64)),
     "activation_derivative_rms": lambda block: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
@@ -69,7 +69,7 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         if "log_relative_gradient" in names:
             parts["log_relative_gradient"].append(block.log_norm_of_state)
         if "weight_gradient_share" in names:
-            parts["weight_gradient_share"].append(block.log_weight_share())
+            parts["weight_gradient_share"].append(block.log_weight_share)
     joined = {name: torch.cat(p if step.reverse else p[::-1]) for name, p in parts.items() if p}
     if "log_relative_gradient" in names:
         joined["log_relative_gradient"] = _relative(step, joined["log_relative_gradient"])

@@ -132,10 +132,12 @@ class Recorder:
     ):
         self.iteration = 0
         self.path = writer.path
-        self._model, self._layers, self._writer = model, layers, writer
+        self._layers, self._writer = layers, writer
+        self._parameters = list(model.named_parameters())
+        self._weights = {name: dict(layer.named_parameters()) for name, layer in layers.items()}
         self._quantities, self._every, self._examples = quantities, every, examples
         self._spectrum_every, self._reduction = spectrum_every, reduction
-        self._calls: list[tuple[str, LayerCall, tuple[int, ...]]] = []
+        self._calls: list[tuple[str, LayerCall, list[int]]] = []
         self._latest: list[tuple[str, int, LayerCall, float]] = []  # kept in case it is the last iteration
         self._hooks: list[Any] = []
         self._diverged_at: int | None = None
@@ -172,15 +174,17 @@ class Recorder:
                 self._writer.close("finished")
 
     def _saw(self, name: str) -> Any:
+        weights = self._weights[name]
+
         def hook(layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
             if not torch.is_grad_enabled():
                 return
             x = args[0] if args else kwargs["input"]
             hx = args[1] if len(args) > 1 else kwargs.get("hx")
             finals = output[1] if isinstance(output[1], tuple) else (output[1],)
-            call = LayerCall(layer, x, hx, output[0], finals)
+            call = LayerCall(layer, x, hx, output[0], finals, weights=weights)
             watch(call)
-            self._calls.append((name, call, _versions(layer)))
+            self._calls.append((name, call, _versions(weights)))
 
         return hook
 
@@ -238,8 +242,8 @@ class Recorder:
             raise RuntimeError(
                 "step: no gradient has arrived at any recurrent layer; call loss.backward() before recorder.step(...)"
             )
-        for name, call, versions in seen:
-            if _versions(call.layer) != versions:
+        for name, _, versions in seen:
+            if _versions(self._weights[name]) != versions:
                 raise RuntimeError(
                     f"step: the parameters of {name!r} changed since its forward pass; call recorder.step(...) before "
                     f"optimizer.step()"
@@ -257,7 +261,7 @@ class Recorder:
     def _scalar_row(
         self, loss: float | Tensor | None, clipping: Clipping | None, scalars: Mapping[str, float]
     ) -> dict[str, float]:
-        named = [(name, p) for name, p in self._model.named_parameters() if p.grad is not None]
+        named = [(name, p) for name, p in self._parameters if p.grad is not None]
         row = dict(scalars)
         if loss is not None:
             row["loss"] = float(loss)
@@ -317,8 +321,8 @@ class Recorder:
                 self._writer.append("spectrum", iteration, columns)
 
 
-def _versions(layer: nn.Module) -> tuple[int, ...]:
-    return tuple(parameter._version for parameter in layer.parameters())
+def _versions(weights: Mapping[str, Tensor]) -> list[int]:
+    return [weight._version for weight in weights.values()]
 
 
 def _log(number: float) -> float:

@@ -7,7 +7,7 @@ Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...
 0-based position; in the reverse direction the state that enters position t is that of position t+1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
@@ -76,16 +76,16 @@ class LayerCall:
     output: Tensor | PackedSequence
     finals: tuple[Tensor, ...]
     lengths: Tensor | None = None
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weights:
-            self.weights = {name: parameter.detach() for name, parameter in self.layer.named_parameters()}
+            self.weights = dict(self.layer.named_parameters())
 
     def settle(self) -> None:
         """Let go of the graph and copy the weights, so that the call can be replayed after an optimiser step."""
-        self.weights = {name: weight.clone() for name, weight in self.weights.items()}
+        self.weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self.finals = tuple(final.detach() for final in self.finals)
         output = self.output
         is_packed = isinstance(output, PackedSequence)

@@ -113,6 +113,7 @@ def test_planted_factors_are_found(roll_call):
     assert found == pytest.approx(FACTORS, rel=1e-5)
     assert set(data["clip"]) == {"none"}  # before the first update clipping has not acted
     curve = data[(data["cell"] == "rnn") & (data["init"] == "default")].sort_values("lag")
+    assert curve["valid"].tolist() == [32] * 30
     np.testing.assert_allclose(curve["median"], 0.57 ** np.arange(30), rtol=1e-5)
     np.testing.assert_allclose(curve["high"] / curve["median"], [1, *[np.exp(0.5)] * 29], rtol=1e-5)
 

@@ -47,8 +47,8 @@ def test_describe_is_one_line(sweep):
 
 def test_table_has_a_row_per_run_and_the_settings_that_vary(sweep):
     table = compare.table(sweep)
-    assert list(table["status"]) == ["finished", "diverged", "failed"]
-    assert list(table["cell"])[:2] == ["rnn", "lstm"]
+    assert list(table["status"]) == ["diverged", "finished", "failed"]
+    assert list(table["cell"])[:2] == ["lstm", "rnn"]
     assert "run" not in table
 
 
@@ -59,13 +59,15 @@ def test_table_names_the_run_where_no_setting_varies(tmp_path):
 
 def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, capsys):
     drawn = {}
-    monkeypatch.setattr(gf.figures, "draw_all", lambda path, out, **options: drawn.update(options) or [out / "a.png"])
+    monkeypatch.setattr(
+        gf.figures, "draw_all", lambda path, out, **options: drawn.update(options) or [out / "a.png", out / "a.pdf"]
+    )
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep.path), "lang=zh"])
     compare.main()
     out = capsys.readouterr().out
     assert f"{sweep.path / 'c'}: failed: data.path: no such file" in out
     assert str(sweep.path / "b") not in out  # diverging is an outcome
-    assert out.rstrip().endswith(str(sweep.path / "figures" / "a.png"))
+    assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'a'} (png, pdf)")
     assert drawn == {"lang": "zh", "context": "slide"}
 
 

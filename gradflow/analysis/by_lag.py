@@ -90,6 +90,7 @@ def gradient_by_lag(
     data = collect([(run, lag_gradient(_at(frame, iteration))) for run, frame in parts])
     if iteration is None:
         data["clip"], data["threshold"] = "none", float("nan")
+        data = data.drop_duplicates([*IDENTITY, *_KEYS])
     data = _over_seeds(data)
     for name in ("low", "median", "high"):
         data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
