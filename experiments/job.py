@@ -44,11 +44,12 @@ def job(settings: DictConfig) -> str:
             os._exit(130)  # a worker process would go on with the next run
         raise
     except Exception as error:
-        message = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        foreseen = isinstance(error, (ValueError, OSError))  # wrong settings and files, which the message explains
+        message = str(error) if foreseen else f"{type(error).__name__}: {error}"
         log.debug("The run failed", exc_info=True)
         _mark(path, "failed", error=message, error_traceback=traceback.format_exc())
         if not sweeping:
-            log.error("%s\n(traceback in %s)", message, path / f"{HydraConfig.get().job.name}.log")
+            log.error(message if foreseen else f"{message}\nThe traceback is in {path}.")
             sys.exit(1)
         return "failed"
     run = gf.open_run(path)

@@ -4,9 +4,12 @@ import atexit
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,6 +49,8 @@ class Sweep(Callback):
             return  # about a group or a type: Hydra meets it next and reports it well
         except ValueError as error:
             sys.exit(str(error))
+        except Exception:  # of which Hydra would make a warning
+            sys.exit(traceback.format_exc())
         self.directory = config.hydra.sweep.dir
         self.stop = threading.Event()
         self.watcher = threading.Thread(target=watch, args=(self.paths, self.stop), daemon=True)
@@ -77,7 +82,7 @@ class Sweep(Callback):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
         for path in self.paths:
             if state(path) == "running":
-                os.kill(json.loads((path / "status.json").read_text())["pid"], signal.SIGTERM)
+                terminate(json.loads((path / "status.json").read_text(encoding="utf-8")))
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and any(state(path) == "running" for path in self.paths):
             time.sleep(0.05)
@@ -121,6 +126,13 @@ def state(path: Path) -> str | None:
     return gf.open_run(path).status if (path / "status.json").is_file() else None
 
 
+def terminate(status: dict[str, Any]) -> None:
+    """Sends SIGTERM to the process of a run, if it is on this host and still there."""
+    if status["host"] == socket.gethostname():
+        with suppress(ProcessLookupError):
+            os.kill(status["pid"], signal.SIGTERM)
+
+
 def watch(paths: list[Path], stop: threading.Event) -> None:
     """Reports each run when it ends: a line each and, on a terminal, a bar below."""
     waiting = list(paths)
@@ -132,5 +144,6 @@ def watch(paths: list[Path], stop: threading.Event) -> None:
                 count = f"[{len(paths) - len(waiting)}/{len(paths)}]"
                 tqdm.write(f"{count} {path.name}: {describe(gf.open_run(path))}", file=sys.stderr)
                 bar.update()
+            bar.refresh()
             if stopping:
                 break

@@ -25,6 +25,7 @@ from gradflow.replay import Step, Trace
 
 _LN2 = 0.6931471805599453
 _BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
+_BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
 _LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
 
 
@@ -114,7 +115,8 @@ class Block:
 def sweep(step: Step, direct: Direct) -> Iterator[Block]:
     """The total gradients of one layer and direction, block by block against its direction."""
     time, batch, hidden = step.states["h"].shape
-    size = max(1, _BLOCK_NUMBERS // (batch * hidden * len(step.cell.gate_names) * len(step.cell.state_names)))
+    numbers = batch * hidden * len(step.cell.gate_names) * len(step.cell.state_names)
+    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // numbers))
     starts = range(0, time, size)
     carried: State = {}
     exponent = torch.zeros(batch, dtype=torch.float64, device=step.states["h"].device)
