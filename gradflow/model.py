@@ -1,5 +1,8 @@
 """The sequence classifier of the lecture: a recurrent layer, and a linear read-out of its final states."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -8,7 +11,7 @@ from gradflow.config import CellName, Config
 from gradflow.initialisation import initialise_
 from gradflow.layers import GRU, LinearRNN, RecurrentLayer
 
-_LAYERS: dict[str, type[nn.Module]] = {
+_LAYERS: dict[str, Callable[..., nn.Module]] = {
     "linear": LinearRNN,
     "rnn": nn.RNN,
     "rnn_relu": nn.RNN,
@@ -26,36 +29,39 @@ class SequenceClassifier(nn.Module):
         classes: number of classes.
     """
 
-    def __init__(self, recurrent: nn.Module, classes: int):
+    def __init__(self, recurrent: Any, classes: int):
         super().__init__()
         self.recurrent = recurrent
         self.directions = 2 if recurrent.bidirectional else 1
-        self.read_out = nn.Linear(self.directions * int(recurrent.hidden_size), classes)  # type: ignore[arg-type]
+        self.read_out = nn.Linear(self.directions * recurrent.hidden_size, classes)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Scores (logits), [B, C].
+
+        A layer that only runs forward takes the padded batch and is read at each example's last character, which the
+        padding behind it cannot reach; two directions are packed, so that the reverse one starts there.
 
         Args:
             inputs: [B, T] indices of characters; what stands past an example's length has no effect.
             lengths: [B] int64, on the CPU.
         """
-        return self.scores(self._encoded(inputs, lengths))
+        x = self.encode(inputs)
+        if self.directions == 2:
+            return self.scores(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        output, _ = self.recurrent(x)
+        return self.read_out(output[torch.arange(len(lengths)), lengths - 1])
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """What the recurrent layer takes: one-hot vectors for torch's, indices for gradflow's, which look them up."""
+        if isinstance(self.recurrent, RecurrentLayer):
+            return inputs
+        return one_hot(inputs, self.recurrent.input_size, self.read_out.weight.dtype)
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
-        """Scores [B, C] from what the recurrent layer takes: one-hot [B, T, D], indices [B, T], or packed."""
+        """Scores [B, C] from the final states after all of `encoded`, one-hot [B, T, D], indices [B, T], or packed."""
         finals = self.recurrent(encoded)[1]
         h_n = finals[0] if isinstance(finals, tuple) else finals
-        top = h_n[-self.directions :]
-        return self.read_out(top.transpose(0, 1).flatten(1))
-
-    def _encoded(self, inputs: Tensor, lengths: Tensor) -> Tensor | PackedSequence:
-        """Packed if ragged; one-hot for torch's kernels, indices for gradflow's layers, which look them up."""
-        ragged = int(lengths.min()) < inputs.shape[1]
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False) if ragged else None
-        data = inputs if packed is None else packed.data
-        if not isinstance(self.recurrent, RecurrentLayer):
-            data = one_hot(data, int(self.recurrent.input_size), self.read_out.weight.dtype)  # type: ignore[arg-type]
-        return data if packed is None else packed._replace(data=data)
+        return self.read_out(h_n[-self.directions :].transpose(0, 1).flatten(1))
 
 
 def one_hot(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:

@@ -56,7 +56,7 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
 
 def _explain(model: SequenceClassifier, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
     """Scores [C] of one sequence [T], and the share of each of its T positions."""
-    size, dtype = int(model.recurrent.input_size), model.read_out.weight.dtype  # type: ignore[arg-type]
+    size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
     encoded = one_hot(indices.unsqueeze(0), size, dtype).requires_grad_()
     logits = model.scores(encoded)[0]
     (gradient,) = torch.autograd.grad(logits.max(), encoded)

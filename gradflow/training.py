@@ -114,7 +114,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
             last = iteration == config.train.iterations - 1
             if not diverged and (last or (iteration + 1) % config.train.evaluate_every == 0):
                 scalars |= evaluate(model, test)  # of the weights that this iteration's gradient was taken at
-            recorder.step(value, clipping, scalars=scalars)
+            recorder.step(value, clipping, lengths=batch.lengths, scalars=scalars)
             if diverged:
                 break
             optimizer.step()

@@ -33,11 +33,13 @@ def wait_for(count: int, process: subprocess.Popen[str]) -> list[Path]:
     raise AssertionError(f"no run began: {process.communicate()[1]}")
 
 
-def test_sigterm_ends_a_run_that_can_be_read(tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_can_be_read(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process = start(*ENDLESS)
     [path] = wait_for(1, process)
-    process.terminate()
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     run = gf.open_run(path)
     assert (process.returncode, run.status) == (130, "interrupted")
