@@ -1,4 +1,4 @@
-"""Compares the runs below a folder: a table, and the figures in its folder `figures`. It trains nothing.
+"""Compares the runs below a folder: a table, and the figures in its folder `figures/LANG`. It trains nothing.
 
     python experiments/compare.py outputs/compare/DATE
     python experiments/compare.py outputs/compare/DATE lang=zh context=paper
@@ -49,13 +49,13 @@ def main() -> None:
     arguments = read_arguments(__doc__, sys.argv[1:], path=REQUIRED, lang="en", context="slide")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("gradflow").setLevel(logging.INFO)
-    path = Path(arguments["path"])
+    path, lang = Path(arguments["path"]), arguments["lang"]
     try:
         sweep = gf.open_sweep(path)
         print(table(sweep).to_string(index=False, float_format="{:.3g}".format))
         for line in unfinished(sweep):
             print(line)
-        figures = gf.figures.draw_all(path, path / "figures", lang=arguments["lang"], context=arguments["context"])
+        figures = gf.figures.draw_all(path, path / "figures" / lang, lang=lang, context=arguments["context"])
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     for figure, suffixes in by_figure(figures).items():
