@@ -57,7 +57,8 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
     present = values.shape[-1] if valid is None else np.broadcast_to(valid, values.shape).sum(-1)
     count = usable - zeros
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.add.reduce(ordered, -1, np.float64, where=np.isfinite(ordered)) / count
+        whole = bool((count == values.shape[-1]).all())
+        mean = (ordered if whole else np.where(np.isfinite(ordered), ordered, 0)).sum(-1, dtype=np.float64) / count
     result = {"mean": np.where(count > 0, mean, np.nan)}
     result |= dict(zip(QUANTILES, _quantiles(ordered, zeros, count), strict=True))
     return result | {"zeros": zeros, "non_finite": present - usable}

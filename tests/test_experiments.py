@@ -212,4 +212,4 @@ def test_figures_are_drawn_from_a_sweep(train, monkeypatch):
     [folder] = Path("outputs/tiny").iterdir()
     monkeypatch.setattr(sys, "argv", ["compare.py", str(folder)])
     compare.main()
-    assert len(list((folder / "figures").glob("*.png"))) >= 5
+    assert len(list((folder / "figures" / "en").glob("*.png"))) >= 5

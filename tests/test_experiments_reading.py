@@ -67,7 +67,7 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
     out = capsys.readouterr().out
     assert f"{sweep.path / 'c'}: failed: data.path: no such file" in out
     assert str(sweep.path / "b") not in out  # diverging is an outcome
-    assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'a'} (png, pdf)")
+    assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)")
     assert drawn == {"lang": "zh", "context": "slide"}
 
 
