@@ -72,12 +72,12 @@ def train(model: nn.Module, dataset: Dataset, loss_of: Callable[[Tensor, Tensor]
 
 WAYS: dict[str, Callable[[int], nn.Module]] = {
     "lecture's way": lambda characters: LectureRNN(characters, 2),
-    "rnn, torch.nn": lambda characters: SequenceClassifier(nn.RNN(characters, HIDDEN, batch_first=True), 2),
-    "rnn, gf.RNN": lambda characters: SequenceClassifier(gf.RNN(characters, HIDDEN, batch_first=True), 2),
-    "linear": lambda characters: SequenceClassifier(gf.LinearRNN(characters, HIDDEN, batch_first=True), 2),
-    "lstm": lambda characters: SequenceClassifier(nn.LSTM(characters, HIDDEN, batch_first=True), 2),
-    "gru": lambda characters: SequenceClassifier(nn.GRU(characters, HIDDEN, batch_first=True), 2),
-    "gru_before": lambda characters: SequenceClassifier(gf.GRU(characters, HIDDEN, batch_first=True), 2),
+    "rnn, torch.nn": lambda characters: SequenceClassifier(nn.RNN(characters, HIDDEN), 2),
+    "rnn, gf.RNN": lambda characters: SequenceClassifier(gf.RNN(characters, HIDDEN), 2),
+    "linear": lambda characters: SequenceClassifier(gf.LinearRNN(characters, HIDDEN), 2),
+    "lstm": lambda characters: SequenceClassifier(nn.LSTM(characters, HIDDEN), 2),
+    "gru": lambda characters: SequenceClassifier(nn.GRU(characters, HIDDEN), 2),
+    "gru_before": lambda characters: SequenceClassifier(gf.GRU(characters, HIDDEN), 2),
 }
 
 

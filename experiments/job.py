@@ -64,7 +64,8 @@ def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
     from gradflow.training import train
 
     torch.set_num_threads(config.threads)
-    torch.backends.mkldnn.enabled = False  # oneDNN's LSTM takes up to twice as long to train on such short sequences
+    # oneDNN's LSTM takes up to twice as long to train on such short sequences
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     train(config, path, progress=progress)
 
 

@@ -6,7 +6,7 @@ gradients silently become 0), non-finite gradients are left alone and flagged, a
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 
 import torch
@@ -28,6 +28,7 @@ class Clipping:
         non_finite: whether any gradient holds NaN or Inf; nothing is changed then.
         parameter_norms_before: one per parameter with a gradient, in the order given.
         parameter_norms_after: the same after clipping.
+        parameter_ids: ``id()`` of these parameters, so that each norm can be given its name.
     """
 
     norm_before: float
@@ -37,6 +38,7 @@ class Clipping:
     non_finite: bool
     parameter_norms_before: tuple[float, ...]
     parameter_norms_after: tuple[float, ...]
+    parameter_ids: tuple[int, ...] = field(default=(), repr=False)
 
 
 def gradient_norms(parameters: Iterable[nn.Parameter]) -> tuple[float, ...]:
@@ -81,12 +83,13 @@ def clip_grad_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm:
     norms = gradient_norms(parameters)
     total = _total(norms)
     if not isfinite(total):
-        return _untouched(norms)
+        return _untouched(parameters, norms)
     coefficient = min(1.0, max_norm / (total + _EPS))
     if coefficient < 1:
         _scale(parameters, [coefficient] * len(norms))
     after = tuple(n * coefficient for n in norms)
-    return Clipping(total, total * coefficient, coefficient, coefficient < 1, False, norms, after)
+    ids = tuple(map(id, parameters))
+    return Clipping(total, total * coefficient, coefficient, coefficient < 1, False, norms, after, ids)
 
 
 def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm: float) -> Clipping:
@@ -105,13 +108,14 @@ def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter,
     parameters = _checked(parameters, "max_norm", max_norm)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
-        return _untouched(norms)
+        return _untouched(parameters, norms)
     factors = [min(1.0, max_norm / (n + _EPS)) for n in norms]
     smallest = min(factors, default=1.0)
     if smallest < 1:
         _scale(parameters, factors)
     after = tuple(n * f for n, f in zip(norms, factors, strict=True))
-    return Clipping(_total(norms), _total(after), smallest, smallest < 1, False, norms, after)
+    ids = tuple(map(id, parameters))
+    return Clipping(_total(norms), _total(after), smallest, smallest < 1, False, norms, after, ids)
 
 
 def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_value: float) -> Clipping:
@@ -130,14 +134,14 @@ def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_val
     parameters = _checked(parameters, "clip_value", clip_value)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
-        return _untouched(norms)
+        return _untouched(parameters, norms)
     gradients = [p.grad for p in parameters if p.grad is not None]
     clipped = any(bool((g.abs() > clip_value).any()) for g in gradients)
     if clipped:
         for gradient in gradients:
             gradient.clamp_(-clip_value, clip_value)
-    after = gradient_norms(parameters) if clipped else norms
-    return Clipping(_total(norms), _total(after), nan, clipped, False, norms, after)
+    after, ids = gradient_norms(parameters) if clipped else norms, tuple(map(id, parameters))
+    return Clipping(_total(norms), _total(after), nan, clipped, False, norms, after, ids)
 
 
 def measure_grad_norm(parameters: Iterable[nn.Parameter] | nn.Parameter, threshold: float = inf) -> Clipping:
@@ -164,7 +168,8 @@ CLIPPINGS: dict[str, Callable[[Iterable[nn.Parameter], float], Clipping]] = {
 def _checked(parameters: Iterable[nn.Parameter] | nn.Parameter, name: str, threshold: float) -> list[nn.Parameter]:
     if not threshold > 0:
         raise ValueError(f"{name}: expected a positive number, got {threshold}")
-    return [parameters] if isinstance(parameters, nn.Parameter) else list(parameters)
+    given = [parameters] if isinstance(parameters, nn.Parameter) else parameters
+    return [parameter for parameter in given if parameter.grad is not None]
 
 
 def _total(norms: tuple[float, ...]) -> float:
@@ -177,8 +182,9 @@ def _total(norms: tuple[float, ...]) -> float:
     return largest * sum((n / largest) ** 2 for n in norms) ** 0.5
 
 
-def _untouched(norms: tuple[float, ...]) -> Clipping:
-    return Clipping(_total(norms), _total(norms), 1.0, False, True, norms, norms)
+def _untouched(parameters: list[nn.Parameter], norms: tuple[float, ...]) -> Clipping:
+    total = _total(norms)
+    return Clipping(total, total, 1.0, False, True, norms, norms, tuple(map(id, parameters)))
 
 
 def _scale(parameters: list[nn.Parameter], factors: list[float]) -> None:

@@ -25,7 +25,7 @@ class SequenceClassifier(nn.Module):
     """Reads characters, answers with one score per class from the final state of each direction of the top layer.
 
     Args:
-        recurrent: the recurrent layer, `batch_first`.
+        recurrent: the recurrent layer, time first.
         classes: number of classes.
     """
 
@@ -45,20 +45,20 @@ class SequenceClassifier(nn.Module):
             inputs: [B, T] indices of characters; what stands past an example's length has no effect.
             lengths: [B] int64, on the CPU.
         """
-        x = self.encode(inputs)
+        x = self.encode(inputs.t())
         if self.directions == 2:
-            return self.scores(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+            return self.scores(pack_padded_sequence(x, lengths, enforce_sorted=False))
         output, _ = self.recurrent(x)
-        return self.read_out(output[torch.arange(len(lengths)), lengths - 1])
+        return self.read_out(output[lengths - 1, torch.arange(len(lengths))])
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """What the recurrent layer takes: one-hot vectors for torch's, indices for gradflow's, which look them up."""
+        """From indices [T, B] what the layer takes: one-hot vectors for torch's; gradflow's own look indices up."""
         if isinstance(self.recurrent, RecurrentLayer):
             return inputs
         return one_hot(inputs, self.recurrent.input_size, self.read_out.weight.dtype)
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
-        """Scores [B, C] from the final states after all of `encoded`, one-hot [B, T, D], indices [B, T], or packed."""
+        """Scores [B, C] from the final states after all of `encoded`, one-hot [T, B, D], indices [T, B], or packed."""
         finals = self.recurrent(encoded)[1]
         h_n = finals[0] if isinstance(finals, tuple) else finals
         return self.read_out(h_n[-self.directions :].transpose(0, 1).flatten(1))
@@ -84,7 +84,6 @@ def build_model(config: Config, input_size: int, classes: int) -> SequenceClassi
         cell.hidden_size,
         num_layers=cell.num_layers,
         bidirectional=cell.bidirectional,
-        batch_first=True,
         **options,
     )
     initialise_(recurrent, init.name, init.gain, init.forget_bias, init.update_bias)

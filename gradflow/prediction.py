@@ -57,8 +57,8 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
 def _explain(model: SequenceClassifier, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
     """Scores [C] of one sequence [T], and the share of each of its T positions."""
     size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
-    encoded = one_hot(indices.unsqueeze(0), size, dtype).requires_grad_()
+    encoded = one_hot(indices.unsqueeze(1), size, dtype).requires_grad_()
     logits = model.scores(encoded)[0]
     (gradient,) = torch.autograd.grad(logits.max(), encoded)
-    norms = gradient[0].double().norm(dim=-1)
+    norms = gradient[:, 0].double().norm(dim=-1)
     return logits.detach(), (norms / norms.sum().clamp_min(torch.finfo(torch.float64).tiny)).tolist()

@@ -159,10 +159,11 @@ class Recorder:
     def _close(self, error: BaseException | None) -> None:
         try:
             last = self.iteration - 1
-            if last > 0 and last % self._every:
-                self._record(last)
-            if last > 0 and last % self._spectrum_every:
-                self._record_spectrum(last)
+            if self._writer.iteration == last:  # not so if the next step was interrupted half way
+                if last % self._every:
+                    self._record(last)
+                if last % self._spectrum_every:
+                    self._record_spectrum(last)
         finally:
             if isinstance(error, KeyboardInterrupt):
                 self._writer.close("interrupted")
@@ -261,17 +262,23 @@ class Recorder:
     def _scalar_row(
         self, loss: float | Tensor | None, clipping: Clipping | None, scalars: Mapping[str, float]
     ) -> dict[str, float]:
-        named = [(name, p) for name, p in self._parameters if p.grad is not None]
         row = dict(scalars)
         if loss is not None:
             row["loss"] = float(loss)
             self._note_divergence(row["loss"])
         if clipping is None:
-            after = gradient_norms(p for _, p in named)
+            names = [name for name, p in self._parameters if p.grad is not None]
+            after = gradient_norms(p for _, p in self._parameters)
+            row |= {f"log_grad_after.{name}": _log(norm) for name, norm in zip(names, after, strict=True)}
             row["log_grad_norm_after"] = _log(math.hypot(*after))
             row["non_finite"] = not math.isfinite(row["log_grad_norm_after"]) and any(after)
         else:
-            before, after = clipping.parameter_norms_before, clipping.parameter_norms_after
+            norms = zip(clipping.parameter_norms_before, clipping.parameter_norms_after, strict=True)
+            found = dict(zip(clipping.parameter_ids, norms, strict=False))
+            for name, parameter in self._parameters:
+                if id(parameter) in found:
+                    before, afterwards = found[id(parameter)]
+                    row[f"log_grad_before.{name}"], row[f"log_grad_after.{name}"] = _log(before), _log(afterwards)
             row |= {
                 "log_grad_norm_before": _log(clipping.norm_before),
                 "log_grad_norm_after": _log(clipping.norm_after),
@@ -279,10 +286,6 @@ class Recorder:
                 "clipped": clipping.clipped,
                 "non_finite": clipping.non_finite,
             }
-            if len(before) == len(named):
-                row |= {f"log_grad_before.{n}": _log(norm) for (n, _), norm in zip(named, before, strict=True)}
-        if len(after) == len(named):
-            row |= {f"log_grad_after.{n}": _log(norm) for (n, _), norm in zip(named, after, strict=True)}
         return row
 
     def _note_divergence(self, loss: float) -> None:

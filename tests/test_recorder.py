@@ -189,6 +189,38 @@ def test_scalars_and_clipping(tmp_path):
     assert np.sqrt(squares).to_numpy() == pytest.approx(np.exp(scalars.log_grad_norm_before).to_numpy())
 
 
+def test_norms_keep_their_names_in_any_order_of_parameters(tmp_path):
+    """Clipping only some parameters, in another order: each norm is written under its own name, the others stay NaN."""
+    model = fresh(nn.RNN)
+    with gf.record(model, tmp_path) as recorder:
+        model(torch.randn(T, B, D)).sum().backward()
+        chosen = [model.read_out.bias, model.recurrent.weight_hh_l0]
+        expected = [float(parameter.grad.norm().log()) for parameter in chosen]
+        recorder.step(clipping=gf.clip_grad_norm_(chosen, 1e9))
+    row = gf.open_run(tmp_path).scalars.iloc[0]
+    names = ["log_grad_before.read_out.bias", "log_grad_before.recurrent.weight_hh_l0"]
+    assert row[names].tolist() == pytest.approx(expected, rel=1e-6)
+    assert math.isnan(row["log_grad_after.recurrent.weight_ih_l0"])
+
+
+def test_interruption_half_way_through_a_step(tmp_path, monkeypatch):
+    """Ctrl-C while an iteration is being written: the log closes as interrupted and opens."""
+    model = fresh(nn.RNN)
+    with contextlib.suppress(KeyboardInterrupt), gf.record(model, tmp_path, every=3) as recorder:
+        for iteration in range(3):
+            if iteration == 2:
+                monkeypatch.setattr(recorder, "_log_factor", interrupt)
+            model(torch.randn(T, B, D)).sum().backward()
+            recorder.step(loss=1.0)
+    run = gf.open_run(tmp_path)
+    assert run.status == "interrupted"
+    assert len(run.scalars) == 3
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
+
+
 def test_without_clipping_before_is_not_known(tmp_path):
     model = fresh(nn.RNN)
     with gf.record(model, tmp_path) as recorder:
