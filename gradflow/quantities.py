@@ -114,8 +114,8 @@ def _cell_path(block: Block, path: Tensor | None) -> tuple[Tensor, Tensor]:
     if len(ends):
         total = block.cell_total()[ends, examples].double().abs().log()
         start = start.index_put((examples,), total + block.log_scale[ends, examples].unsqueeze(-1))
-    paths = start + (run - ordered)
-    norms = torch.logsumexp(2 * paths, -1) / 2
+    paths = start.to(run.dtype) + (run - ordered)
+    norms = torch.logsumexp(2 * paths, -1).double() / 2
     return block.masked(norms if step.reverse else norms.flip(0)), start + run[-1]
 
 

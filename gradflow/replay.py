@@ -316,7 +316,7 @@ def _teacher_forced(
     cell: TorchCell, x: Tensor, h: Tensor, entering: State, lengths: Tensor | None, *, reverse: bool
 ) -> Step:
     previous = {"h": _shifted(h, entering["h"], lengths, reverse)}
-    gates = cell.gates(cell.project(x), previous["h"])
+    gates = {"h": h} if len(cell.gate_names) == 1 else cell.gates(cell.project(x), previous["h"])
     states = {"h": h}
     if "c" in cell.state_names:
         states["c"] = _cell_states(gates, entering["c"], lengths, reverse)

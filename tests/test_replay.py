@@ -112,6 +112,21 @@ def test_states_gradients_and_weight_shares(cell, num_layers, bidirectional, len
 
 
 @each_dtype
+@pytest.mark.parametrize("lengths", [None, [3, 7, 1, 7]])
+@each_cell
+def test_gate_gradients_sum_to_those_of_all_parameters(cell, lengths, dtype):
+    """I4: Σ ε_t x_tᵀ = dL/dW_ih and Σ ε_t = dL/db, of the input's and of the recurrent share."""
+    layer = build(cell, dtype=dtype)
+    seen, _, slow, _ = both(layer, lengths, dtype)
+    found, step = gf.state_gradients(seen)[0, 0], seen[0, 0]
+    u = {name: found.value[name] for name in step.cell.state_names}
+    of_input, of_state = (step.jacobian.gate_gradients(u, of_input=side).flatten(-2) for side in (True, False))
+    close(torch.einsum("tbi,tbj->ij", of_input, step.inputs), slow.weight_ih_l0.grad, dtype)
+    close(of_input.sum((0, 1)), slow.bias_ih_l0.grad, dtype)
+    close(of_state.sum((0, 1)), slow.bias_hh_l0.grad, dtype)
+
+
+@each_dtype
 @each_shape
 @each_cell
 def test_step_jacobian(cell, num_layers, bidirectional, lengths, dtype):
