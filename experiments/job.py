@@ -64,6 +64,7 @@ def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
     from gradflow.training import train
 
     torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)  # vanished gradients of training are slow as denormals; the log has its own scale
     # oneDNN's LSTM takes up to twice as long to train on such short sequences
     torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     train(config, path, progress=progress)
