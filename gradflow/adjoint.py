@@ -11,7 +11,7 @@ Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +70,7 @@ class Block:
         total: state name -> [t, B, H], total gradients, scaled.
         epsilon: [t, B, K, H], gradient at each gate's share W_hh h of its pre-activation, scaled.
         log_scale: [t, B] float64.
-        log_norm_of_state: [t, B] float64, natural log of the norm of all states' total gradients together.
+        log_norms: state name -> [t, B] float64, natural log of the norm of the total gradient at that state.
     """
 
     positions: slice
@@ -79,13 +79,12 @@ class Block:
     total: State
     epsilon: Tensor
     log_scale: Tensor
-    log_norm_of_state: Tensor
+    log_norms: State
 
-    def log_norm(self, name: str) -> Tensor:
-        """Natural log of the norm of the total gradient at one state, [t, B] float64."""
-        if len(self.total) == 1:
-            return self.log_norm_of_state
-        return self.masked(log_norm(self.total[name]) + self.log_scale)
+    @cached_property
+    def log_joint_norm(self) -> Tensor:
+        """The same of all states together, [t, B] float64."""
+        return _joint(self.log_norms)
 
     def cell_total(self) -> Tensor:
         """Autograd's gradient of c_t, scaled: the adjoint of c, and the path c_t -> h_t of the same step."""
@@ -137,15 +136,16 @@ class _Swept:
     onward: State  # [B, H], handed on to the next block
     epsilon: Tensor
     exponents: Tensor  # [t, B] float64, of 2
-    log_norm: Tensor  # [t, B] float64, of all states together, scaled
+    log_norms: State  # [t, B] float64 each, scaled
 
 
 def _block(positions: slice, step: Step, direct: State, swept: _Swept) -> Block:
-    total, norm, log_scale = swept.total, swept.log_norm, swept.exponents * _LN2
+    total, log_scale = swept.total, swept.exponents * _LN2
+    norms = {name: norm + log_scale for name, norm in swept.log_norms.items()}
     if step.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
         total = {name: part.masked_fill(~step.valid.unsqueeze(-1), 0) for name, part in total.items()}
-    block = Block(positions, step, direct, total, swept.epsilon, log_scale, norm + log_scale)
-    return replace(block, log_norm_of_state=block.masked(block.log_norm_of_state))
+        norms = {name: norm.masked_fill(~step.valid, torch.nan) for name, norm in norms.items()}
+    return Block(positions, step, direct, total, swept.epsilon, log_scale, norms)
 
 
 def _order(step: Step, length: int) -> list[int]:
@@ -161,14 +161,15 @@ def _on_one_scale(step: Step, direct: State, carried: State, exponent: Tensor) -
     for name, part in carried.items():
         total[name][order[0]] += part
     epsilon = step.jacobian.backward_(total, order)
-    norms = log_norm(_together(total))
+    norms = {name: log_norm(part) for name, part in total.items()}
     lowest = _LOWEST[total["h"].dtype]
-    in_order = norms[[*order, length]]
+    in_order = _joint(norms)[[*order, length]]
     lost = (in_order < lowest) & (in_order.cummax(0).values > lowest)
     if bool((lost | (in_order > -lowest)).any()):
         return None
     steps, onward = {n: p[:length] for n, p in total.items()}, {n: p[length] for n, p in total.items()}
-    return _Swept(steps, onward, epsilon, exponent.expand(length, -1), norms[:length])
+    within = {name: norm[:length] for name, norm in norms.items()}
+    return _Swept(steps, onward, epsilon, exponent.expand(length, -1), within)
 
 
 def _step_by_step(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept:
@@ -182,7 +183,16 @@ def _step_by_step(step: Step, direct: State, carried: State, exponent: Tensor) -
         total[t], exponents[t] = flat, exponent
         flat = jacobian[t].rmatvec(flat)
     split = jacobian.split(total)
-    return _Swept(split, jacobian.split(flat), jacobian.gate_gradients(split), exponents, log_norm(total))
+    norms = {name: log_norm(part) for name, part in split.items()}
+    return _Swept(split, jacobian.split(flat), jacobian.gate_gradients(split), exponents, norms)
+
+
+def _joint(log_norms: State) -> Tensor:
+    """Natural log of the norm of all parts together from those of each."""
+    first, *rest = log_norms.values()
+    for other in rest:
+        first = torch.logaddexp(2 * first, 2 * other) / 2
+    return first
 
 
 def _together(parts: State) -> Tensor:
@@ -334,11 +344,11 @@ def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Tensor]) ->
 
     names, dtype = step.cell.state_names, step.states["h"].dtype
     scaled = {name: [block.total[name] for block in blocks] for name in names}
-    norms = {name: joined([block.log_norm(name) for block in blocks]) for name in names}
+    norms = {name: joined([block.log_norms[name] for block in blocks]) for name in names}
     if "c" in names:
         scaled["c_total"] = [block.cell_total() for block in blocks]
         norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
-        norms["joint"] = joined([block.log_norm_of_state for block in blocks])
+        norms["joint"] = joined([block.log_joint_norm for block in blocks])
     scales = [block.log_scale.exp().unsqueeze(-1) for block in blocks]
     value = {n: joined([p * s for p, s in zip(parts, scales, strict=True)]).to(dtype) for n, parts in scaled.items()}
     direct = {name: joined([block.direct[name] for block in blocks]) for name in names}

@@ -21,9 +21,9 @@ def _derivative(block: Block) -> Tensor:
 
 
 BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
-    "log_state_gradient": lambda block: block.log_norm("h"),
-    "log_cell_gradient": lambda block: block.log_norm("c"),
-    "log_joint_gradient": lambda block: block.log_norm_of_state,
+    "log_state_gradient": lambda block: block.log_norms["h"],
+    "log_cell_gradient": lambda block: block.log_norms["c"],
+    "log_joint_gradient": lambda block: block.log_joint_norm,
     "log_direct_gradient": lambda block: block.masked(log_norm(block.direct["h"])),
     "log_weight_gradient": lambda block: block.log_weight_share,
     "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
@@ -67,7 +67,7 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
             values, path = _cell_path(block, path)
             parts["log_cell_path"].append(values)
         if "log_relative_gradient" in names:
-            parts["log_relative_gradient"].append(block.log_norm_of_state)
+            parts["log_relative_gradient"].append(block.log_joint_norm)
         if "weight_gradient_share" in names:
             parts["weight_gradient_share"].append(block.log_weight_share)
     joined = {name: torch.cat(p if step.reverse else p[::-1]) for name, p in parts.items() if p}

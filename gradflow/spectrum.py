@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from gradflow.layers import suffix
@@ -53,8 +54,8 @@ def spectrum_columns(layer: Any, weights: Mapping[str, Tensor] | None = None) ->
 def _spectrum(matrix: np.ndarray) -> dict[str, np.ndarray]:
     size = len(matrix)
     if np.isfinite(matrix).all():
-        singular = np.linalg.svd(matrix, compute_uv=False)
-        eigen = np.linalg.eigvals(matrix).astype(complex)
+        singular = torch.linalg.svdvals(torch.from_numpy(matrix)).numpy()
+        eigen = torch.linalg.eigvals(torch.from_numpy(matrix)).numpy()
         eigen = eigen[np.lexsort((eigen.imag, -np.abs(eigen)))]
     else:
         singular, eigen = np.full(size, np.nan), np.full(size, complex(np.nan, np.nan))
