@@ -67,7 +67,10 @@ def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
     torch.set_flush_denormal(True)  # vanished gradients of training are slow as denormals; the log has its own scale
     # oneDNN's LSTM takes up to twice as long to train on such short sequences
     torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-    train(config, path, progress=progress)
+    try:
+        train(config, path, progress=progress)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _mark(path: Path, state: str, error: str | None = None, error_traceback: str | None = None) -> None:
