@@ -263,6 +263,18 @@ def test_non_finite_norms_stay_and_do_not_break_the_checks(tmp_path: Path):
     assert not analysis.clipping_effect_claims(data)[0]["holds"]  # it never acted
 
 
+def test_a_threshold_that_no_gradient_reaches_is_said_to_be_so(tmp_path: Path):
+    writer = RunWriter(tmp_path, meta={}, config={"clip": {"name": "norm", "threshold": 2.0}})
+    for iteration, norm in enumerate((0.5, 1.5)):
+        row = {"log_grad_norm_before": np.log(norm), "log_grad_norm_after": np.log(norm)}
+        writer.append("scalars", iteration, row | {"clipped": 0, "non_finite": 0})
+    writer.close()
+    first = analysis.clipping_effect_claims(analysis.clipping_effect(gf.open_run(tmp_path)))[0]
+    assert first["claim"] == "nothing_clipped"
+    assert first["value"] == pytest.approx(1.5)
+    assert first["holds"]
+
+
 def test_clipping_of_a_run_that_recorded_nothing_is_an_error(tmp_path: Path):
     RunWriter(tmp_path, meta={}).close("failed")
     with pytest.raises(ValueError, match="scalars: expected at least one recorded iteration, got none"):

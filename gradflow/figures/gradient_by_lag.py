@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.analysis.by_lag import SHORT
-from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import (
     EndLabel,
     add_caption,
@@ -112,5 +111,4 @@ def _remarks(data: pd.DataFrame, labels: Labels) -> list[str]:
     zeros, non_finite = int(data["zeros"].sum()), int(data["non_finite"].sum())
     remarks = [labels("note.band")]
     remarks += [labels("note.zeros", count=str(zeros))] if zeros else []
-    remarks += [labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else []
-    return remarks + ([labels("note.short", count=number(data["lag"].max()))] if data["lag"].max() < SHORT else [])
+    return remarks + ([labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else [])
