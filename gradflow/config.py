@@ -173,7 +173,7 @@ class Config:
     dtype: Dtype = Dtype.float32
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", "at least 0", self.seed)
+        _require(0 <= self.seed < 2**63, "seed", "a number from 0 to 2**63 - 1", self.seed)
         _require(self.threads >= 1, "threads", "at least 1", self.threads)
         uses_forget, uses_update = self.init.forget_bias is not None, self.init.update_bias is not None
         gru = self.cell.name in (CellName.gru, CellName.gru_before)

@@ -78,6 +78,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         ValueError, OSError: for data that cannot be used.
         FileExistsError: if the folder already holds a recorded run.
     """
+    _check_device(config.device)
     torch.manual_seed(config.seed)
     dataset = load(config.data, config.seed)
     model = build_model(config, dataset.input_size, len(dataset.classes))
@@ -126,6 +127,16 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     if diverged:
         return Outcome("diverged", last_iteration, math.nan, math.nan, seconds)
     return Outcome("finished", last_iteration, scalars["test_accuracy"], scalars["test_loss"], seconds)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch says the latter where it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: expected one that this torch can use, such as cpu, got {name!r} ({reason})"
+        ) from error
 
 
 @torch.no_grad()

@@ -126,6 +126,14 @@ def test_padding_touches_no_score(cell):
     assert torch.equal(model(changed, lengths), scores)
 
 
+def test_a_device_that_is_not_there_is_an_error_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"device: expected one that this torch can use, such as cpu, got 'gpu'"):
+        training.train(config(device="gpu"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=r"seed: expected a number from 0 to 2\*\*63 - 1, got -1"):
+        config(seed=-1)
+
+
 def test_initialisation_is_that_of_the_settings():
     settings = config("lstm", init=InitConfig(InitName.remember))
     bias = build_model(settings, 4, 2).recurrent.bias_ih_l0
