@@ -177,6 +177,16 @@ def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: 
     ]
 
 
+def test_each_kind_of_clipping_is_drawn_beside_the_runs_without(tmp_path: Path, monkeypatch):
+    clipping = {"clipping_effect": GALLERY["clipping_effect"]}
+    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", clipping)
+    for clip in ("none", "norm", "value"):
+        write_run(tmp_path / "runs" / clip, config_of(clip=clip), Planted(steps=4, iterations=3))
+    files = figures.draw_all(tmp_path / "runs", tmp_path / "out", context="paper")
+    tables = {file.stem: set(pd.read_csv(file)["clip"]) for file in files if file.suffix == ".csv"}
+    assert tables == {f"clipping_effect-clip={clip}": {"none", clip} for clip in ("norm", "value")}
+
+
 # --- style, font, labels ---------------------------------------------------------------------------------------------
 
 

@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """How a figure of the gallery is made; runs that differ in `apart` get a figure each."""
+    """How a figure of the gallery is made; runs that differ in `apart` get a figure each, `beside` joins them all."""
 
     analyse: Callable[[Any], pd.DataFrame]
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
     apart: tuple[str, ...] = ()
+    beside: str | None = None  # value of the last of `apart`
 
 
 GALLERY = {
@@ -37,7 +38,7 @@ GALLERY = {
         analysis.gradient_heatmap, analysis.gradient_heatmap_claims, plot_gradient_heatmap, ("clip",)
     ),
     "clipping_effect": Entry(
-        analysis.clipping_effect, analysis.clipping_effect_claims, plot_clipping_effect, ("init",)
+        analysis.clipping_effect, analysis.clipping_effect_claims, plot_clipping_effect, ("init", "clip"), "none"
     ),
     "singular_values_over_training": Entry(
         analysis.singular_values_over_training,
@@ -70,7 +71,7 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
     files: list[Path] = []
     for group, runs in analysis.by_task(open_sweep(path).members).items():
         for name, entry in GALLERY.items():
-            for part, members in _apart(runs, entry.apart).items():
+            for part, members in _apart(runs, entry).items():
                 title = "-".join(word for word in (name, group, part) if word)
                 try:
                     data = entry.analyse(members)
@@ -83,12 +84,20 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
     return files
 
 
-def _apart(runs: Sequence[Run], keys: tuple[str, ...]) -> dict[str, list[Run]]:
-    """Runs by the settings that are kept apart, named where they vary."""
+def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
+    """Runs by the settings that are kept apart, named where these vary."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(identity(run)[key]) for key in keys), []).append(run)
-    single = len(groups) == 1
-    return {
-        "" if single else ",".join(map("=".join, zip(keys, values, strict=True))): g for values, g in groups.items()
-    }
+        groups.setdefault(tuple(str(identity(run)[key]) for key in entry.apart), []).append(run)
+    if entry.beside is not None:
+        groups = _joined(groups, entry.beside)
+    varying = [i for i in range(len(entry.apart)) if len({values[i] for values in groups}) > 1]
+    return {",".join(f"{entry.apart[i]}={values[i]}" for i in varying): members for values, members in groups.items()}
+
+
+def _joined(groups: dict[tuple[str, ...], list[Run]], beside: str) -> dict[tuple[str, ...], list[Run]]:
+    """Groups without that of `beside`, whose runs are in each of the others; alone it stays."""
+    baseline = {values[:-1]: members for values, members in groups.items() if values[-1] == beside}
+    others = {values: members for values, members in groups.items() if values[-1] != beside}
+    alone = {(*start, beside): runs for start, runs in baseline.items() if start not in {v[:-1] for v in others}}
+    return {values: baseline.get(values[:-1], []) + members for values, members in others.items()} | alone
