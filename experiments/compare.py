@@ -26,7 +26,9 @@ def table(sweep: Sweep) -> pd.DataFrame:
     settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
     if len(settings.columns) > 1:
         settings = settings.drop(columns="run")
-    return settings.join(pd.DataFrame([summary(run) for run in sweep.members])).sort_values([*settings.columns])
+    ends = pd.DataFrame([summary(run) for run in sweep.members])
+    settings = settings.rename(columns={name: f"{name} (set)" for name in ends})
+    return settings.join(ends).sort_values([*settings.columns])
 
 
 def unfinished(sweep: Sweep) -> list[str]:

@@ -3,7 +3,7 @@
     python experiments/predict.py run=outputs/train/DATE names=王晓丽,李建国
 
 run    the folder of a finished run
-names  names with commas between them
+names  names with commas between them; of a roll-call model sequences of names, each joined by |
 """
 
 from __future__ import annotations

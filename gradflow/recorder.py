@@ -210,10 +210,16 @@ class Recorder:
             scalars: the further numbers declared in :func:`record`; those left out are NaN.
 
         Raises:
+            TypeError: if `clipping` is not gradflow's.
             RuntimeError: if no recurrent layer ran since the last call, if it ran but no gradient has come back
                 (``step`` before ``backward``), or if its parameters have changed since (``step`` after
                 ``optimizer.step``).
         """
+        if clipping is not None and not isinstance(clipping, Clipping):
+            raise TypeError(
+                f"clipping: expected what gradflow.clip_grad_norm_ (or another gradflow.clip_*) returned, got "
+                f"{type(clipping).__name__}; clip with gradflow, or leave clipping out"
+            )
         calls = self._arrived()
         if lengths is not None:
             for _, _, call in calls:

@@ -1,5 +1,6 @@
 """The commands that read: the table, the answers of a model, and their arguments."""
 
+import json
 import math
 import re
 import sys
@@ -55,6 +56,15 @@ def test_table_has_a_row_per_run_and_the_settings_that_vary(sweep):
 def test_table_names_the_run_where_no_setting_varies(tmp_path):
     write_run(tmp_path / "only", "rnn", [0.5])
     assert list(compare.table(gf.open_sweep(tmp_path))["run"]) == ["only"]
+
+
+def test_table_of_a_sweep_over_iterations(tmp_path):
+    for iterations in (2, 4):
+        write_run(tmp_path / str(iterations), "rnn", [0.5])
+        document = json.loads((tmp_path / str(iterations) / "run.json").read_text())
+        document["config"]["train"] = {"iterations": iterations}
+        (tmp_path / str(iterations) / "run.json").write_text(json.dumps(document))
+    assert list(compare.table(gf.open_sweep(tmp_path))["iterations (set)"]) == [2, 4]
 
 
 def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, capsys):

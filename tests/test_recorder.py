@@ -3,6 +3,8 @@
 import contextlib
 import gc
 import math
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -316,6 +318,28 @@ def test_steps_in_the_wrong_place_raise(tmp_path):
         with pytest.raises(RuntimeError, match=r"'recurrent' changed since its forward pass; .* before optimizer.step"):
             recorder.step()
         assert recorder.iteration == 0
+
+
+def test_clipping_of_torch_is_refused_by_name(tmp_path):
+    model = fresh(nn.RNN)
+    with gf.record(model, tmp_path) as recorder:
+        model(torch.randn(T, B, D)).sum().backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        with pytest.raises(TypeError, match=r"clipping: expected what gradflow.clip_grad_norm_ .* got Tensor"):
+            recorder.step(clipping=norm)
+        recorder.step()
+
+
+def test_a_folder_that_another_process_records_into_is_refused(tmp_path):
+    write = (
+        "import sys, time; from gradflow.runlog import RunWriter as W; W(sys.argv[1], meta={}); print(); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-uc", write, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(FileExistsError, match=r"another process records into .* right now"):
+            gf.record(fresh(nn.RNN), tmp_path)
+        other.kill()
 
 
 def test_bad_arguments(tmp_path):

@@ -75,11 +75,11 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
                 title = "-".join(word for word in (name, group, part) if word)
                 try:
                     data = entry.analyse(members)
+                    claims = entry.check(data)
+                    figure = entry.plot(data, claims=claims, lang=lang, context=context)
                 except ValueError as reason:
                     log.info("left out %s: %s", title, reason)
                     continue
-                claims = entry.check(data)
-                figure = entry.plot(data, claims=claims, lang=lang, context=context)
                 files += save(figure, Path(out_dir) / title, data=data, claims=claims)
     return files
 

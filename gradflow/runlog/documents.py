@@ -65,6 +65,12 @@ def write_status(
     write_json(path / "status.json", status)
 
 
+def was_written_here(path: Path) -> bool:
+    """Whether this process wrote the `status.json` of a run folder."""
+    status = read_json(path / "status.json")
+    return (status.get("pid"), status.get("host")) == (os.getpid(), socket.gethostname())
+
+
 def write_description(
     path: Path, *, meta: dict, config: dict | None, seed: int | None, columns: dict[str, dict[str, Label]]
 ) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
-from gradflow.runlog.documents import config_hash, write_description, write_status
+from gradflow.runlog.documents import config_hash, was_written_here, write_description, write_status
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
+from gradflow.runlog.reader import is_run, open_run
 from gradflow.runlog.schema import TABLES, check_name, table_columns
 
 
@@ -49,7 +50,7 @@ class RunWriter:
         iteration: the last iteration a row was given for, None before the first.
 
     Raises:
-        FileExistsError: the folder holds a recorded run.
+        FileExistsError: the folder holds a recorded run, or another process records into it.
         ValueError: an unknown quantity, or a scalar whose name is taken.
     """
 
@@ -75,6 +76,11 @@ class RunWriter:
             raise FileExistsError(
                 f"path: expected a folder without a recorded run, but {self.path} holds one; "
                 f"record into another folder, or delete this one first"
+            )
+        if is_run(self.path) and open_run(self.path).status == "running" and not was_written_here(self.path):
+            raise FileExistsError(
+                f"path: expected a folder of its own, but another process records into {self.path} right now; "
+                f"record into another folder"
             )
         columns = table_columns(parameters, scalars, quantities)
         rows = {table: RowBuffer(table, columns[table]) for table in TABLES if table != "scalars"}
