@@ -34,6 +34,9 @@ def plot_gradient_heatmap(
         claims: Checked statements; the first becomes the caption.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: Runs of one cell and initialisation differ in its gain or bias.
     """
     labels = Labels(lang)
     rows = [(i, c) for i in distinct(data, "init") for c in distinct(data, "clip")]
@@ -72,6 +75,9 @@ def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, lab
         image.set_axis_off()
         loss.set_axis_off()
         return
+    starts = distinct(panel, "start")
+    if len(starts) > 1:
+        raise ValueError(f"data: expected one start per cell and initialisation, got {starts}; draw them one by one")
     first = panel.iloc[0]
     name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
     image.set_title(name, fontsize="medium", color=look(first["cell"]).colour)
