@@ -75,7 +75,7 @@ def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, lab
         image.set_axis_off()
         loss.set_axis_off()
         return
-    starts = distinct(panel, "start")
+    starts = sorted(panel["start"].unique())
     if len(starts) > 1:
         raise ValueError(f"data: expected one start per cell and initialisation, got {starts}; draw them one by one")
     first = panel.iloc[0]
