@@ -6,7 +6,7 @@ gradients silently become 0), non-finite gradients are left alone and flagged, a
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan
 
 import torch
@@ -88,8 +88,7 @@ def clip_grad_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm:
     if coefficient < 1:
         _scale(parameters, [coefficient] * len(norms))
     after = tuple(n * coefficient for n in norms)
-    ids = tuple(map(id, parameters))
-    return Clipping(total, total * coefficient, coefficient, coefficient < 1, False, norms, after, ids)
+    return _done(parameters, norms, after, coefficient, coefficient < 1)
 
 
 def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm: float) -> Clipping:
@@ -114,8 +113,7 @@ def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter,
     if smallest < 1:
         _scale(parameters, factors)
     after = tuple(n * f for n, f in zip(norms, factors, strict=True))
-    ids = tuple(map(id, parameters))
-    return Clipping(_total(norms), _total(after), smallest, smallest < 1, False, norms, after, ids)
+    return _done(parameters, norms, after, smallest, smallest < 1)
 
 
 def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_value: float) -> Clipping:
@@ -140,8 +138,7 @@ def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_val
     if clipped:
         for gradient in gradients:
             gradient.clamp_(-clip_value, clip_value)
-    after, ids = gradient_norms(parameters) if clipped else norms, tuple(map(id, parameters))
-    return Clipping(_total(norms), _total(after), nan, clipped, False, norms, after, ids)
+    return _done(parameters, norms, gradient_norms(parameters) if clipped else norms, nan, clipped)
 
 
 def measure_grad_norm(parameters: Iterable[nn.Parameter] | nn.Parameter, threshold: float = inf) -> Clipping:
@@ -183,8 +180,18 @@ def _total(norms: tuple[float, ...]) -> float:
 
 
 def _untouched(parameters: list[nn.Parameter], norms: tuple[float, ...]) -> Clipping:
-    total = _total(norms)
-    return Clipping(total, total, 1.0, False, True, norms, norms, tuple(map(id, parameters)))
+    return replace(_done(parameters, norms, norms, 1.0, False), non_finite=True)
+
+
+def _done(
+    parameters: list[nn.Parameter],
+    before: tuple[float, ...],
+    after: tuple[float, ...],
+    coefficient: float,
+    clipped: bool,
+) -> Clipping:
+    ids = tuple(map(id, parameters))
+    return Clipping(_total(before), _total(after), coefficient, clipped, False, before, after, ids)
 
 
 def _scale(parameters: list[nn.Parameter], factors: list[float]) -> None:
