@@ -1,18 +1,14 @@
 """Total gradients dL/dh_t of a replayed layer from the direct ones, which autograd leaves on its outputs.
 
 The gradient of a fused layer's output is only the *direct* derivative g_t. The total one follows by
-δ_{t-1} = J_tᵀ δ_t + g_{t-1}; what arrives at the inputs of one layer is the direct gradient of the layer below.
-
-The sweep goes backward through blocks of time that stay in the processor's cache. Each example has a scale, a power of
-two that is renewed at every block; a block that still leaves the range of its dtype is done again in float64 with a
-scale for every step. So 1e-2000 is as exact as 1.
+δ_{t-1} = J_tᵀ δ_t + g_{t-1} (:mod:`gradflow.sweep`); what arrives at the inputs of one layer is the direct gradient of
+the layer below.
 
 Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,210 +18,8 @@ from torch.nn.utils.rnn import PackedSequence
 from gradflow.cells import State
 from gradflow.metrics import log_norm
 from gradflow.replay import Step, Trace
-
-_LN2 = 0.6931471805599453
-_BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
-_BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
-_LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Direct gradients g_t of one layer and direction.
-
-    Attributes:
-        at_output: [T, B, H], what arrives position by position, 0 past an example's length; None: nothing does.
-        finals: state name -> [B, H], what arrives at the last state of this direction.
-    """
-
-    at_output: Tensor | None
-    finals: State
-
-    def part(self, step: Step, positions: slice) -> State:
-        """State name -> [t, B, H] at some positions, fresh tensors."""
-        like = step.states["h"][positions]
-        direct = {name: torch.zeros_like(like) for name in step.cell.state_names}
-        if self.at_output is not None:
-            direct["h"] += self.at_output[positions]
-        local, examples = ends_within(step, positions)
-        for name, gradient in self.finals.items():
-            direct[name][local, examples] += gradient[examples]
-        return direct
-
-
-def ends_within(step: Step, positions: slice) -> tuple[Tensor, Tensor]:
-    """Where within `positions` (counted from their start) which examples have the last state of this direction."""
-    examples = ((step.ends >= positions.start) & (step.ends < positions.stop)).nonzero().squeeze(1)
-    return step.ends[examples] - positions.start, examples
-
-
-@dataclass(frozen=True)
-class Block:
-    """A stretch of time of the backward sweep; what it holds times exp(log_scale) is the gradient.
-
-    Attributes:
-        positions: where it lies in the sequence.
-        step: states, gates and Jacobian of these positions.
-        direct: state name -> [t, B, H], not scaled.
-        total: state name -> [t, B, H], total gradients, scaled.
-        epsilon: [t, B, K, H], gradient at each gate's share W_hh h of its pre-activation, scaled.
-        log_scale: [t, B] float64.
-        log_norms: state name -> [t, B] float64, natural log of the norm of the total gradient at that state.
-    """
-
-    positions: slice
-    step: Step
-    direct: State
-    total: State
-    epsilon: Tensor
-    log_scale: Tensor
-    log_norms: State
-
-    @cached_property
-    def log_joint_norm(self) -> Tensor:
-        """The same of all states together, [t, B] float64."""
-        return _joint(self.log_norms)
-
-    def cell_total(self) -> Tensor:
-        """Autograd's gradient of c_t, scaled: the adjoint of c, and the path c_t -> h_t of the same step."""
-        through = self.step.gates["o"] * (1 - torch.tanh(self.step.states["c"]).square())
-        return self.total["c"] + through * self.total["h"]
-
-    @cached_property
-    def log_weight_share(self) -> Tensor:
-        """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
-        multiplied = self.step.cell.multiplied(self.step.gates, self.step.previous)
-        if multiplied.shape[-2] == 1:
-            share = log_norm(self.epsilon.flatten(-2)) + log_norm(multiplied.squeeze(-2))
-        else:
-            share = torch.logsumexp(2 * (log_norm(self.epsilon) + log_norm(multiplied)), -1) / 2
-        return self.masked(share + self.log_scale)
-
-    def at_input(self) -> Tensor:
-        """dL/dx_t, [t, B, D]: the direct gradient of the layer below."""
-        epsilon = self.step.jacobian.gate_gradients(self.total, of_input=True) * self.log_scale.exp()[..., None, None]
-        return epsilon.flatten(-2).to(self.step.cell.weight_ih.dtype) @ self.step.cell.weight_ih
-
-    def masked(self, values: Tensor) -> Tensor:
-        """NaN past an example's length."""
-        return values if self.step.valid is None else values.masked_fill(~self.step.valid, torch.nan)
-
-
-def sweep(step: Step, direct: Direct) -> Iterator[Block]:
-    """The total gradients of one layer and direction, block by block against its direction."""
-    time, batch, hidden = step.states["h"].shape
-    numbers = batch * hidden * len(step.cell.gate_names) * len(step.cell.state_names)
-    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // numbers))
-    starts = range(0, time, size)
-    carried: State = {}
-    exponent = torch.zeros(batch, dtype=torch.float64, device=step.states["h"].device)
-    for start in starts if step.reverse else reversed(starts):
-        positions = slice(start, min(start + size, time))
-        part, arriving = step.part(positions), direct.part(step, positions)
-        if carried:
-            carried, exponent = _renewed(carried, exponent, arriving["h"].dtype)
-        swept = _on_one_scale(part, arriving, carried, exponent) or _step_by_step(part, arriving, carried, exponent)
-        block = _block(positions, part, arriving, swept)
-        carried, exponent = swept.onward, swept.exponents[-1 if step.reverse else 0]
-        yield block
-
-
-@dataclass(frozen=True)
-class _Swept:
-    total: State
-    onward: State  # [B, H], handed on to the next block
-    epsilon: Tensor
-    exponents: Tensor  # [t, B] float64, of 2
-    log_norms: State  # [t, B] float64 each, scaled
-
-
-def _block(positions: slice, step: Step, direct: State, swept: _Swept) -> Block:
-    total, log_scale = swept.total, swept.exponents * _LN2
-    norms = {name: norm + log_scale for name, norm in swept.log_norms.items()}
-    if step.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
-        total = {name: part.masked_fill(~step.valid.unsqueeze(-1), 0) for name, part in total.items()}
-        norms = {name: norm.masked_fill(~step.valid, torch.nan) for name, norm in norms.items()}
-    return Block(positions, step, direct, total, swept.epsilon, log_scale, norms)
-
-
-def _order(step: Step, length: int) -> list[int]:
-    return list(range(length)) if step.reverse else list(range(length - 1, -1, -1))
-
-
-def _on_one_scale(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept | None:
-    """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
-    length, order = len(direct["h"]), _order(step, len(direct["h"]))
-    total = {name: torch.cat((part, torch.zeros_like(part[:1]))) for name, part in direct.items()}
-    if bool(exponent.any()):
-        total = {name: _times_power_of_two(part, -exponent).to(part.dtype) for name, part in total.items()}
-    for name, part in carried.items():
-        total[name][order[0]] += part
-    epsilon = step.jacobian.backward_(total, order)
-    norms = {name: log_norm(part) for name, part in total.items()}
-    lowest = _LOWEST[total["h"].dtype]
-    in_order = _joint(norms)[[*order, length]]
-    lost = (in_order < lowest) & (in_order.cummax(0).values > lowest)
-    if bool((lost | (in_order > -lowest)).any()):
-        return None
-    steps, onward = {n: p[:length] for n, p in total.items()}, {n: p[length] for n, p in total.items()}
-    within = {name: norm[:length] for name, norm in norms.items()}
-    return _Swept(steps, onward, epsilon, exponent.expand(length, -1), within)
-
-
-def _step_by_step(step: Step, direct: State, carried: State, exponent: Tensor) -> _Swept:
-    """A scale for every step and example, in float64."""
-    jacobian, stacked = step.jacobian.double(), _together(direct).double()
-    flat = _together(carried).double() if carried else torch.zeros_like(stacked[0])
-    total, exponents = torch.zeros_like(stacked), torch.zeros(stacked.shape[:2], dtype=torch.float64)
-    exponents = exponents.to(stacked.device)
-    for t in _order(step, len(stacked)):
-        flat, exponent = _rescaled_sum(flat, exponent, stacked[t])
-        total[t], exponents[t] = flat, exponent
-        flat = jacobian[t].rmatvec(flat)
-    split = jacobian.split(total)
-    norms = {name: log_norm(part) for name, part in split.items()}
-    return _Swept(split, jacobian.split(flat), jacobian.gate_gradients(split), exponents, norms)
-
-
-def _joint(log_norms: State) -> Tensor:
-    """Natural log of the norm of all parts together from those of each."""
-    first, *rest = log_norms.values()
-    for other in rest:
-        first = torch.logaddexp(2 * first, 2 * other) / 2
-    return first
-
-
-def _together(parts: State) -> Tensor:
-    return torch.cat(list(parts.values()), -1) if len(parts) > 1 else next(iter(parts.values()))
-
-
-def _renewed(carried: State, exponent: Tensor, dtype: torch.dtype) -> tuple[State, Tensor]:
-    """The same on a scale near 1, per example; nothing carried has scale 1, NaN and Inf keep theirs."""
-    flat = _together(carried)
-    shift = _exponent(flat.double())
-    shift = torch.where(shift.isfinite(), shift, 0.0)
-    scaled = {name: _times_power_of_two(part.double(), -shift).to(dtype) for name, part in carried.items()}
-    return scaled, torch.where(flat.eq(0).all(-1), 0.0, exponent + shift)
-
-
-def _rescaled_sum(carried: Tensor, exponent: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-    """Carried·2^exponent + added, as numbers near 1 and an exponent, per example; NaN and Inf keep the old scale."""
-    new = torch.maximum(_exponent(carried) + exponent, _exponent(added))
-    new = torch.where(new.isfinite(), new, exponent)
-    shifted = _times_power_of_two(carried, exponent - new) + _times_power_of_two(added, -new)
-    return shifted, new
-
-
-def _times_power_of_two(vectors: Tensor, exponent: Tensor) -> Tensor:
-    """Vectors [..., B, S] times 2^exponent [B]; only zeros meet a power beyond float64, and stay zeros."""
-    return torch.ldexp(vectors, exponent.clamp(max=1023).unsqueeze(-1))
-
-
-def _exponent(vector: Tensor) -> Tensor:
-    """The power of two above the largest element, [..., S] -> [...]; -inf for zero and for what is not finite."""
-    largest = vector.abs().amax(-1)
-    exponent = torch.frexp(largest).exponent.to(vector.dtype)
-    return torch.where(largest.isfinite() & (largest > 0), exponent, -torch.inf)
+from gradflow.scaled import scaled_sum, times_power_of_two
+from gradflow.sweep import Block, Direct, sweep
 
 
 @dataclass(frozen=True)
@@ -295,36 +89,41 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
     """
     call, layer = trace.call, trace.call.layer
     sides = 2 if layer.bidirectional else 1
-    from_above = _at_output(trace, arrived)
+    direct = [Direct(part) for part in _at_output(trace, arrived, sides)]
     for index in reversed(range(layer.num_layers)):
-        below: dict[int, list[Block]] = {}
-        parts = [None] * sides if from_above is None else from_above.chunk(sides, -1)
-        for side, part in enumerate(parts):
+        below = []
+        for side in range(sides):
             step, row = trace[index, side], index * sides + side
             finals: State = {
                 name[0]: trace.pick(call.state_major(arrived[name]))[row] for name in ("h_n", "c_n") if name in arrived
             }
-            if part is not None and step.valid is not None:
-                part = part.masked_fill(~step.valid.unsqueeze(-1), 0)
-            swept = sweep(step, Direct(part, finals))
-            yield (index, side), _kept(swept, below.setdefault(side, [])) if index else swept
-        arriving = [_in_time([b.at_input() for b in blocks], trace[index, side]) for side, blocks in below.items()]
-        from_above = torch.stack(arriving).sum(0) if arriving else None
+            blocks: list[Block] = []
+            yield (index, side), _kept(sweep(step, replace(direct[side], finals=finals)), blocks, keep=index > 0)
+            if index:
+                parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
+                below.append(tuple(_in_time(part, step) for part in parts))
+        if index:
+            values, exponents = below[0] if sides == 1 else scaled_sum(*below[0], *below[1])
+            direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
 
 
-def _kept(blocks: Iterator[Block], into: list[Block]) -> Iterator[Block]:
+def _kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
     for block in blocks:
-        into.append(block)
+        if keep:
+            into.append(block)
         yield block
 
 
-def _at_output(trace: Trace, arrived: Mapping[str, Any]) -> Tensor | None:
+def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence[Tensor | None]:
+    """What arrives at the output of each direction, [T, B, H], 0 past an example's length."""
     gradient, output = arrived.get("output"), trace.call.output
     if gradient is None:
-        return None
+        return [None] * sides
     if isinstance(output, PackedSequence) and not isinstance(gradient, PackedSequence):
         gradient = output._replace(data=gradient)
-    return trace.pick(trace.call.time_major(gradient))
+    picked = trace.pick(trace.call.time_major(gradient))
+    valid = trace[0, 0].valid
+    return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
 
 
 def _in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
@@ -334,7 +133,7 @@ def _in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
 
 def _weight_share(block: Block) -> Tensor:
     inputs = block.step.cell.multiplied(block.step.gates, block.step.previous).double()
-    epsilon = block.epsilon.double() * block.log_scale.exp()[..., None, None]
+    epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
     return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
 
 
@@ -349,7 +148,19 @@ def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Tensor]) ->
         scaled["c_total"] = [block.cell_total() for block in blocks]
         norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
         norms["joint"] = joined([block.log_joint_norm for block in blocks])
-    scales = [block.log_scale.exp().unsqueeze(-1) for block in blocks]
-    value = {n: joined([p * s for p, s in zip(parts, scales, strict=True)]).to(dtype) for n, parts in scaled.items()}
-    direct = {name: joined([block.direct[name] for block in blocks]) for name in names}
+    exponent = joined([block.exponent for block in blocks])
+    value = {name: _unscaled(joined(parts), exponent, dtype) for name, parts in scaled.items()}
+    direct = {name: joined([_direct(block, name) for block in blocks]) for name in names}
     return StateGradients(value, norms, direct, joined([b.log_weight_share for b in blocks]), joined(list(shares)))
+
+
+def _direct(block: Block, name: str) -> Tensor:
+    like, exponent = block.step.states["h"], block.direct.exponent
+    if name not in block.direct.values:
+        return torch.zeros_like(like)
+    values = block.direct.values[name]
+    return values if name != "h" or exponent is None else _unscaled(values, exponent, like.dtype)
+
+
+def _unscaled(values: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    return times_power_of_two(values.double(), exponent).to(dtype)

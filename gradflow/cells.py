@@ -4,15 +4,16 @@ Shapes: T time steps, B examples, D input size, H hidden size, K gates; ``...`` 
 serve one step ``[B, H]`` and, teacher-forced, all steps at once ``[T, B, H]``. Weights are torch's: ``weight_ih``
 [K·H, D], ``weight_hh`` [K·H, H], gate order ``i f g o`` (LSTM) and ``r z n`` (GRU).
 
-The Jacobian of every cell but one is a sum of (number × weight row): for output state o and gate k,
+The Jacobian of every cell but one is a sum of (number × weight row): each gate k writes to one state o, and
 
-    ∂o_t/∂h_{t-1} = Σ_k diag(rows[o, k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
+    ∂o_t/∂h_{t-1} = Σ_k diag(rows[k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
 
 so a cell states numbers only, and nothing dense is formed (:mod:`gradflow.jacobian`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -27,24 +28,27 @@ class Coefficients:
     """The numbers in the closed form of a Jacobian, for all steps and examples at once.
 
     Attributes:
-        rows: output state -> [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of that state.
+        rows: [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of the state that the gate writes to
+            (:attr:`TorchCell.writes`).
         diagonal: (output state, input state) -> [..., H]; absent pairs are zero.
+        shown: [..., H], ∂h_t/∂c_t of the same step, where h is a view of c; `rows` and `diagonal` then are those of c,
+            and of h with c held fixed.
         input_rows: the same as `rows` for ``W_ih x_t``, where it differs: a gate that acts on ``W_hh h`` alone.
         reset: [..., H], what multiplies h before its product with the last gate's ``W_hh``; None: nothing does.
     """
 
-    rows: dict[str, Tensor]
-    diagonal: dict[tuple[str, str], Tensor]
-    input_rows: dict[str, Tensor] | None = None
+    rows: Tensor
+    diagonal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    shown: Tensor | None = None
+    input_rows: Tensor | None = None
     reset: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
         """The same form with every tensor changed."""
         return Coefficients(
-            {name: change(numbers) for name, numbers in self.rows.items()},
+            change(self.rows),
             {pair: change(numbers) for pair, numbers in self.diagonal.items()},
-            None if self.input_rows is None else {n: change(numbers) for n, numbers in self.input_rows.items()},
-            None if self.reset is None else change(self.reset),
+            *(None if numbers is None else change(numbers) for numbers in (self.shown, self.input_rows, self.reset)),
         )
 
 
@@ -69,14 +73,28 @@ class Cell(nn.Module):
         raise NotImplementedError
 
 
+def row_gram(weights: Tensor) -> Tensor:
+    """Γ [K, K, H]: inner products of row i of W_k and row i of W_m, twice off the diagonal, of weights [K, H, H]."""
+    rows = weights.transpose(0, 1)
+    gram = (rows @ rows.mT).movedim(0, -1)
+    return gram * (2 - torch.eye(len(weights), dtype=gram.dtype, device=gram.device)).unsqueeze(-1)
+
+
 class TorchCell(Cell):
     """A cell whose weights have torch's names and layout; they are held, never copied."""
 
     gate_names: ClassVar[tuple[str, ...]] = ("h",)
+    writes: ClassVar[dict[str, slice]] = {"h": slice(None)}
+    """State -> the gates that write to it."""
 
     def __init__(self, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None):
         super().__init__()
         self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = weight_ih, weight_hh, bias_ih, bias_hh
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """See :func:`row_gram`; of the weights when first asked for."""
+        return row_gram(self.weight_hh.detach().unflatten(0, (len(self.gate_names), -1)))
 
     def project(self, x: Tensor) -> Tensor:
         """W_ih x + b_ih, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
@@ -123,8 +141,7 @@ class LinearCell(TorchCell):
 
     def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
         """φ' of :meth:`derivative`: the Jacobian is diag(φ') W_hh."""
-        rows = {"h": self.derivative(state["h"]).unsqueeze(-2)}
-        return Coefficients(rows, {})
+        return Coefficients(self.derivative(state["h"]).unsqueeze(-2))
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:
@@ -142,7 +159,7 @@ class TanhCell(LinearCell):
     @staticmethod
     def derivative(h: Tensor) -> Tensor:
         """1 - h²."""
-        return 1 - h * h
+        return 1 - h.square()
 
 
 class ReLUCell(LinearCell):
@@ -163,10 +180,11 @@ class LSTMCell(TorchCell):
 
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
+    writes: ClassVar[dict[str, slice]] = {"c": slice(0, 3), "h": slice(3, 4)}
 
     def gates(self, projected: Tensor, h: Tensor) -> State:
         """Input, forget, candidate and output gate."""
-        i, f, g, o = (projected + self.recur(h)).chunk(4, -1)
+        i, f, g, o = self.recur(h).add_(projected).chunk(4, -1)
         return {"i": torch.sigmoid(i), "f": torch.sigmoid(f), "g": torch.tanh(g), "o": torch.sigmoid(o)}
 
     def update(self, gates: State, state: State) -> State:
@@ -175,14 +193,24 @@ class LSTMCell(TorchCell):
         return {"h": gates["o"] * torch.tanh(c), "c": c}
 
     def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
-        """The state is (h, c): rows of h hold the path through c as well."""
+        """Gates i, f, g write to c, and o to h, which shows c."""
         i, f, g, o = (gates[name] for name in self.gate_names)
-        tanh_c = torch.tanh(state["c"])
-        through = o * (1 - tanh_c * tanh_c)  # ∂h_t/∂c_t in the same step
-        of_c = torch.stack((g * i * (1 - i), previous["c"] * f * (1 - f), i * (1 - g * g), torch.zeros_like(o)), -2)
-        of_h = through.unsqueeze(-2) * of_c
-        of_h[..., 3, :] = tanh_c * o * (1 - o)
-        return Coefficients({"h": of_h, "c": of_c}, {("h", "c"): through * f, ("c", "c"): f})
+        tanh_c = _ratio(state["h"], o, lambda: torch.tanh(state["c"]))
+        rows = torch.empty(*i.shape[:-1], 4, i.shape[-1], dtype=i.dtype, device=i.device)
+        for gate, out, factor in (
+            (i, rows[..., 0, :], g),
+            (f, rows[..., 1, :], previous["c"]),
+            (o, rows[..., 3, :], tanh_c),
+        ):
+            torch.addcmul(gate, gate, gate, value=-1, out=out)  # s (1 - s), the derivative of a sigmoid
+            out *= factor
+        torch.mul(i, 1 - g.square(), out=rows[..., 2, :])
+        return Coefficients(rows, {("c", "c"): f}, shown=o * (1 - tanh_c.square()))
+
+
+def _ratio(numerator: Tensor, denominator: Tensor, otherwise: Callable[[], Tensor]) -> Tensor:
+    """Of two numbers with the precision of both, unless the denominator nears the end of its range."""
+    return numerator / denominator if bool((denominator > 1e-30).all()) else otherwise()
 
 
 class GRUCell(TorchCell):
@@ -210,8 +238,8 @@ class GRUCell(TorchCell):
         h_n = F.linear(h, self.weight_hh[2 * size :], bias)
         of_n = (1 - z) * (1 - n * n)
         of_r, of_z = of_n * h_n * r * (1 - r), (h - n) * z * (1 - z)
-        rows = {"h": torch.stack((of_r, of_z, of_n * r), -2)}
-        return Coefficients(rows, {("h", "h"): z}, {"h": torch.stack((of_r, of_z, of_n), -2)})
+        rows = torch.stack((of_r, of_z, of_n * r), -2)
+        return Coefficients(rows, {("h", "h"): z}, input_rows=torch.stack((of_r, of_z, of_n), -2))
 
 
 class GRUBeforeCell(TorchCell):
@@ -237,7 +265,7 @@ class GRUBeforeCell(TorchCell):
         """∂h/∂z and ∂h/∂n with their activations, and in the place of r the derivative of r h, h r (1 - r)."""
         r, z, n = (gates[name] for name in self.gate_names)
         h = previous["h"]
-        rows = {"h": torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)}
+        rows = torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)
         return Coefficients(rows, {("h", "h"): z}, reset=r)
 
     def multiplied(self, gates: State, previous: State) -> Tensor:

@@ -9,13 +9,13 @@ Past an example's length, norms and dense matrices are NaN and products are 0.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from itertools import combinations_with_replacement, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradflow.cells import Coefficients, State, TorchCell
+from gradflow.cells import Coefficients, State, TorchCell, row_gram
 
 
 class Jacobian:
@@ -29,8 +29,9 @@ class Jacobian:
 
     def __init__(self, cell: TorchCell, coefficients: Coefficients, valid: Tensor | None = None):
         hidden = cell.weight_hh.shape[1]
-        self.state_names = cell.state_names
+        self.state_names, self.writes = cell.state_names, cell.writes
         self.weight_hh = cell.weight_hh.detach().view(-1, hidden, hidden)
+        self.gram = cell.gram
         self.valid = valid
         self.coefficients = coefficients
         if valid is not None:
@@ -39,7 +40,7 @@ class Jacobian:
     @property
     def shape(self) -> tuple[int, ...]:
         """(T, B, S, S)."""
-        *batch, _, hidden = self.coefficients.rows["h"].shape
+        *batch, _, hidden = self.coefficients.rows.shape
         size = hidden * len(self.state_names)
         return (*batch, size, size)
 
@@ -54,6 +55,7 @@ class Jacobian:
         """The same operator in float64."""
         wide = copy(self)
         wide.weight_hh = self.weight_hh.double()
+        wide.gram = row_gram(wide.weight_hh)
         wide.coefficients = self.coefficients.map(Tensor.double)
         return wide
 
@@ -65,19 +67,30 @@ class Jacobian:
         """J v for v [T, B, S]: how a change of the state that enters changes the one that leaves."""
         entering = self.split(v)
         products = self._recurrent_product(entering["h"])
-        leaving = {name: (rows * products).sum(-2) for name, rows in self.coefficients.rows.items()}
+        leaving = {name: (self._rows(name) * products[..., gates, :]).sum(-2) for name, gates in self.writes.items()}
         for (out, name), numbers in self.coefficients.diagonal.items():
             leaving[out] = leaving[out] + numbers * entering[name]
+        self._show(leaving)
         return torch.cat([leaving[name] for name in self.state_names], -1)
 
     def rmatvec(self, u: Tensor) -> Tensor:
         """Jᵀ u for u [T, B, S]: how a gradient at the state that leaves arrives at the one that entered."""
-        leaving = self.split(u)
+        leaving = self._within(self.split(u))
         arriving = {name: torch.zeros_like(part) for name, part in leaving.items()}
-        arriving["h"] = self._recurrent_adjoint(self.gate_gradients(leaving))
+        arriving["h"] = self._recurrent_adjoint(self._gate_gradients(leaving, self.coefficients.rows))
         for (out, name), numbers in self.coefficients.diagonal.items():
             arriving[name] = arriving[name] + numbers * leaving[out]
         return torch.cat([arriving[name] for name in self.state_names], -1)
+
+    def _rows(self, state: str) -> Tensor:
+        return self.coefficients.rows[..., self.writes[state], :]
+
+    def _show(self, leaving: State) -> None:
+        """Add what a state shows of another in the same step."""
+
+    def _within(self, leaving: State) -> State:
+        """Gradients at the states, each with what arrives through another state of the same step."""
+        return leaving
 
     def _recurrent_product(self, h: Tensor) -> Tensor:
         """W_hh h of every gate, [..., K, H]."""
@@ -97,11 +110,11 @@ class Jacobian:
         rows = self.coefficients.rows
         if of_input and self.coefficients.input_rows is not None:
             rows = self.coefficients.input_rows
-        first, *rest = self.state_names
-        epsilon = rows[first] * u[first].unsqueeze(-2)
-        for name in rest:
-            epsilon.addcmul_(rows[name], u[name].unsqueeze(-2))
-        return epsilon
+        return self._gate_gradients(self._within(dict(u)), rows)
+
+    def _gate_gradients(self, within: State, rows: Tensor) -> Tensor:
+        parts = [rows[..., gates, :] * within[name].unsqueeze(-2) for name, gates in self.writes.items()]
+        return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
 
     def backward_(self, total: State, order: Sequence[int]) -> Tensor:
         """Turn direct gradients into total ones, δ_{t-1} = J_tᵀ δ_t + g_{t-1}, in place: the one loop over time.
@@ -113,21 +126,16 @@ class Jacobian:
         Returns:
             ε of every step, [T, B, K, H], see :meth:`gate_gradients`.
         """
-        weight = self.weight_hh.flatten(0, 1)
-        epsilon = torch.empty_like(self.coefficients.rows["h"])
-        rows = {name: part.unbind(0) for name, part in self.coefficients.rows.items()}
-        steps = {name: part.unbind(0) for name, part in total.items()}
-        across = {name: part.unsqueeze(2).unbind(0) for name, part in total.items()}
-        diagonal = {pair: part.unbind(0) for pair, part in self.coefficients.diagonal.items()}
+        weight, rows = self.weight_hh.flatten(0, 1), self.coefficients.rows.unbind(0)
+        epsilon = torch.empty_like(self.coefficients.rows)
         epsilons, flat = epsilon.unbind(0), epsilon.flatten(2).unbind(0)
-        first, *rest = self.state_names
+        steps, across = total["h"].unbind(0), total["h"].unsqueeze(2).unbind(0)
+        kept = [part.unbind(0) for part in self.coefficients.diagonal.values()]
         for t, following in pairwise([*order, len(order)]):
-            torch.mul(rows[first][t], across[first][t], out=epsilons[t])
-            for name in rest:
-                epsilons[t].addcmul_(rows[name][t], across[name][t])
-            steps["h"][following].addmm_(flat[t], weight)
-            for (out, name), numbers in diagonal.items():
-                steps[name][following].addcmul_(numbers[t], steps[out][t])
+            torch.mul(rows[t], across[t], out=epsilons[t])
+            steps[following].addmm_(flat[t], weight)
+            for numbers in kept:
+                steps[following].addcmul_(numbers[t], steps[t])
         return epsilon
 
     def block(self, out: str, name: str) -> Tensor:
@@ -139,18 +147,18 @@ class Jacobian:
         for state in (out, name):
             if state not in self.state_names:
                 raise KeyError(f"block: expected two of the states {self.state_names}, got {state!r}")
+        return self._nan_past_length(self._block(out, name))
+
+    def _block(self, out: str, name: str) -> Tensor:
         hidden = self.weight_hh.shape[1]
-        dense = (
-            self._dense_h(out)
-            if name == "h"
-            else self.coefficients.rows[out].new_zeros(*self.shape[:-2], hidden, hidden)
-        )
+        zero = self.coefficients.rows.new_zeros(*self.shape[:-2], hidden, hidden)
+        dense = self._dense_h(out) if name == "h" else zero
         if (out, name) in self.coefficients.diagonal:
             dense.diagonal(dim1=-2, dim2=-1).add_(self.coefficients.diagonal[out, name])
-        return self._nan_past_length(dense)
+        return dense
 
     def _dense_h(self, out: str) -> Tensor:
-        return torch.einsum("...ki,kij->...ij", self.coefficients.rows[out], self.weight_hh)
+        return torch.einsum("...ki,kij->...ij", self._rows(out), self.weight_hh[self.writes[out]])
 
     def dense(self) -> Tensor:
         """[T, B, S, S]: derivative of the state produced at position t by the state that entered it."""
@@ -169,20 +177,19 @@ class Jacobian:
         return self._nan_past_length(squares.clamp_min(0).sqrt())
 
     def _frobenius_squares(self) -> Tensor:
-        weights = self.weight_hh.unbind(0)
-        total = self.coefficients.rows["h"].new_zeros(self.shape[:-2])
-        for out, rows in self.coefficients.rows.items():
-            factors = rows.unbind(-2)
-            for k, m in combinations_with_replacement(range(len(weights)), 2):
-                gram = (weights[k] * weights[m]).sum(1) * (1 if k == m else 2)
-                total += (factors[k] * factors[m]) @ gram
-            if (out, "h") in self.coefficients.diagonal:
-                diagonal = self.coefficients.diagonal[out, "h"]
-                crossed = (rows * torch.stack([w.diagonal() for w in weights])).sum(-2)
-                total += (diagonal * (diagonal + 2 * crossed)).sum(-1)
-        for (_, name), numbers in self.coefficients.diagonal.items():
-            if name != "h":
-                total += numbers.square().sum(-1)
+        rows = self.coefficients.rows
+        total = self._row_squares(rows, rows)
+        if self.coefficients.diagonal:
+            (numbers,) = self.coefficients.diagonal.values()
+            crossed = torch.einsum("...ki,ki->...i", rows, self.weight_hh.diagonal(dim1=1, dim2=2))
+            total += (numbers * crossed.mul_(2).add_(numbers)).sum(-1)
+        return total
+
+    def _row_squares(self, rows: Tensor, others: Tensor) -> Tensor:
+        """Σ_i Σ_k Σ_{m≥k} κ_ki κ'_mi Γ_kmi over the gates k of `rows` and m of `others`, [...]."""
+        total = rows.new_zeros(rows.shape[:-2])
+        for k in range(rows.shape[-2]):
+            total += (rows[..., k : k + 1, :] * others[..., k:, :]).flatten(-2) @ self.gram[k, k:].flatten()
         return total
 
     def singular_values(self) -> Tensor:
@@ -200,6 +207,60 @@ class Jacobian:
         return values if self.valid is None else values.masked_fill(~_spread(self.valid, values), torch.nan)
 
 
+class LSTMJacobian(Jacobian):
+    """J of the LSTM, whose state is (h, c): gates i, f, g write to c, and h_t = o tanh(c_t) shows it.
+
+    J = (I + diag(τ) from c to h) (rows of gates · W_hh + diag(f) from c to c), τ = ∂h_t/∂c_t.
+    """
+
+    @property
+    def _shown(self) -> Tensor:
+        assert self.coefficients.shown is not None
+        return self.coefficients.shown
+
+    def _show(self, leaving: State) -> None:
+        leaving["h"] = leaving["h"] + self._shown * leaving["c"]
+
+    def _within(self, leaving: State) -> State:
+        return {"h": leaving["h"], "c": leaving["c"] + self._shown * leaving["h"]}
+
+    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+        """See :meth:`Jacobian.backward_`."""
+        weight, rows = self.weight_hh.flatten(0, 1), self.coefficients.rows
+        epsilon, of_c = torch.empty_like(rows), torch.empty_like(total["c"][0])
+        into_c, into_h = self.writes["c"], self.writes["h"]
+        rows_c, rows_h = rows[:, :, into_c].unbind(0), rows[:, :, into_h].unbind(0)
+        epsilon_c, epsilon_h = epsilon[:, :, into_c].unbind(0), epsilon[:, :, into_h].unbind(0)
+        flat, shown, kept = (part.unbind(0) for part in (epsilon.flatten(2), self._shown, self._kept))
+        h, c, across, across_c = total["h"].unbind(0), total["c"].unbind(0), total["h"].unsqueeze(2), of_c.unsqueeze(1)
+        across_h = across.unbind(0)
+        for t, following in pairwise([*order, len(order)]):
+            torch.addcmul(c[t], shown[t], h[t], out=of_c)
+            torch.mul(rows_c[t], across_c, out=epsilon_c[t])
+            torch.mul(rows_h[t], across_h[t], out=epsilon_h[t])
+            h[following].addmm_(flat[t], weight)
+            c[following].addcmul_(kept[t], of_c)
+        return epsilon
+
+    @property
+    def _kept(self) -> Tensor:
+        return self.coefficients.diagonal["c", "c"]
+
+    def _block(self, out: str, name: str) -> Tensor:
+        own = super()._block(out, name)
+        return own if out == "c" else own + self._shown.unsqueeze(-1) * super()._block("c", name)
+
+    def _frobenius_squares(self) -> Tensor:
+        """Row i of h is its own and τ times that of c, so Γ meets the pairs of c with 1 + τ², those across with τ."""
+        rows, shown = self.coefficients.rows, self._shown
+        weight = 1 + shown.square()
+        into_c, into_h = self._rows("c"), self._rows("h")
+        crossed = torch.cat((into_c * weight.unsqueeze(-2), into_h * shown.unsqueeze(-2)), -2)
+        crossed_total = self._row_squares(rows[..., :3, :], crossed)
+        own = into_h.squeeze(-2).square() @ self.gram[3, 3]
+        return crossed_total + own + (self._kept.square() * weight).sum(-1)
+
+
 class ResetBeforeJacobian(Jacobian):
     """J of the original GRU, whose reset gate acts before the product (Cho et al. 2014).
 
@@ -210,7 +271,7 @@ class ResetBeforeJacobian(Jacobian):
 
     def _recurrent_product(self, h: Tensor) -> Tensor:
         u_r, u_z, u_n = self.weight_hh
-        inner = self._reset * h + self.coefficients.rows["h"][..., 0, :] * (h @ u_r.t())
+        inner = self._reset * h + self.coefficients.rows[..., 0, :] * (h @ u_r.t())
         return torch.stack((torch.zeros_like(h), h @ u_z.t(), inner @ u_n.t()), -2)
 
     def _recurrent_adjoint(self, epsilon: Tensor) -> Tensor:
@@ -218,15 +279,15 @@ class ResetBeforeJacobian(Jacobian):
         r, z, n = epsilon.unbind(-2)
         return r @ u_r + z @ u_z + self._reset * (n @ u_n)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], *, of_input: bool = False) -> Tensor:
-        """See :meth:`Jacobian.gate_gradients`; that of r arrives through the candidate."""
-        epsilon = self.coefficients.rows["h"] * u["h"].unsqueeze(-2)
-        epsilon[..., 0, :] = self.coefficients.rows["h"][..., 0, :] * (epsilon[..., 2, :] @ self.weight_hh[2])
+    def _gate_gradients(self, within: State, rows: Tensor) -> Tensor:
+        """That of r arrives through the candidate."""
+        epsilon = rows * within["h"].unsqueeze(-2)
+        epsilon[..., 0, :] = self.coefficients.rows[..., 0, :] * (epsilon[..., 2, :] @ self.weight_hh[2])
         return epsilon
 
     def _dense_h(self, out: str) -> Tensor:
         u_r, u_z, u_n = self.weight_hh
-        of_r, of_z, of_n = (numbers.unsqueeze(-1) for numbers in self.coefficients.rows["h"].unbind(-2))
+        of_r, of_z, of_n = (numbers.unsqueeze(-1) for numbers in self.coefficients.rows.unbind(-2))
         inner = u_n * self._reset.unsqueeze(-2) + u_n @ (of_r * u_r)
         return of_z * u_z + of_n * inner
 
@@ -242,7 +303,7 @@ class ResetBeforeJacobian(Jacobian):
 
     def backward_(self, total: State, order: Sequence[int]) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
-        epsilon = torch.empty_like(self.coefficients.rows["h"])
+        epsilon = torch.empty_like(self.coefficients.rows)
         for t, following in pairwise([*order, len(order)]):
             step, arriving = self[t], {"h": total["h"][t]}
             epsilon[t] = step.gate_gradients(arriving)

@@ -18,13 +18,17 @@ def log_norm(vectors: Tensor) -> Tensor:
     >>> log_norm(torch.full((64,), 1e-25)).exp()
     tensor(8.0000e-25, dtype=torch.float64)
     """
-    norm = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
-    if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
+    low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
+    norm = torch.linalg.vector_norm(vectors, dim=-1).double()
+    doubtful = ~((norm > low) & (norm < high))  # squares may have left the range, or it is 0 or not finite
+    if not bool(doubtful.any()):
         return norm.log()
-    doubtful = ~((norm > 1e-140) & (norm < 1e140))  # squares may have left the range, or it is 0 or not finite
-    if bool(doubtful.any()):
-        return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
-    return norm.log()
+    if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
+        return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).log()
+    return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
+
+
+_SAFE = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e140)}  # norms whose squares lose nothing
 
 
 def _scaled_log_norm(vectors: Tensor) -> Tensor:

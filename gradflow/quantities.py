@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.adjoint import Block, ends_within
 from gradflow.cells import LinearCell, LSTMCell, TorchCell
-from gradflow.metrics import log_norm, summarise
+from gradflow.metrics import summarise
 from gradflow.replay import Step
+from gradflow.sweep import Block, ends_within
 
 
 def _derivative(block: Block) -> Tensor:
     """φ'_t, [t, B, H]: the only row coefficients of the Jacobian of a cell without gates."""
-    return block.step.jacobian.coefficients.rows["h"].squeeze(-2)
+    return block.step.jacobian.coefficients.rows.squeeze(-2)
 
 
 BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
     "log_state_gradient": lambda block: block.log_norms["h"],
     "log_cell_gradient": lambda block: block.log_norms["c"],
     "log_joint_gradient": lambda block: block.log_joint_norm,
-    "log_direct_gradient": lambda block: block.masked(log_norm(block.direct["h"])),
+    "log_direct_gradient": lambda block: block.log_direct_norm,
     "log_weight_gradient": lambda block: block.log_weight_share,
     "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
     "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1, dtype=torch.float64)),
@@ -98,24 +98,24 @@ def _cell_path(block: Block, path: Tensor | None) -> tuple[Tensor, Tensor]:
 
     Args:
         block: the next block of the backward sweep.
-        path: ln|·| of it, [B, H], as the block before handed it on.
+        path: ln(·)² of it, [B, H], as the block before handed it on.
 
     Returns:
         The norms, and the `path` to hand on.
     """
     step = block.step
-    log_f = step.gates["f"].log()
+    twice_log_f = step.gates["f"].log().mul_(2)
     if step.valid is not None:
-        log_f = log_f.masked_fill(~step.valid.unsqueeze(-1), 0)
-    ordered = log_f if step.reverse else log_f.flip(0)
-    run = ordered.cumsum(0)
-    start = torch.full_like(run[0], -torch.inf, dtype=torch.float64) if path is None else path
+        twice_log_f = twice_log_f.masked_fill(~step.valid.unsqueeze(-1), 0)
+    start = torch.full_like(twice_log_f[0], -torch.inf, dtype=torch.float64) if path is None else path
     ends, examples = ends_within(step, block.positions)
     if len(ends):
-        total = block.cell_total()[ends, examples].double().abs().log()
-        start = start.index_put((examples,), total + block.log_scale[ends, examples].unsqueeze(-1))
-    paths = start.to(run.dtype) + (run - ordered)
-    norms = torch.logsumexp(2 * paths, -1).double() / 2
+        total = block.cell_total((ends, examples)).double().abs().log() + block.log_scale[ends, examples].unsqueeze(-1)
+        start = start.index_put((examples,), 2 * total)
+    factors, run = list(twice_log_f if step.reverse else twice_log_f.flip(0)), [torch.zeros_like(twice_log_f[0])]
+    for factor in factors:
+        run.append(run[-1] + factor)
+    norms = torch.logsumexp(torch.stack(run[:-1]).add_(start), -1).double() / 2
     return block.masked(norms if step.reverse else norms.flip(0)), start + run[-1]
 
 

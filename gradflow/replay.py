@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gradflow.cells import GRUBeforeCell, GRUCell, LSTMCell, ReLUCell, State, TanhCell, TorchCell
-from gradflow.jacobian import Jacobian, ResetBeforeJacobian
+from gradflow.jacobian import Jacobian, LSTMJacobian, ResetBeforeJacobian
 from gradflow.layers import RecurrentLayer, scan, suffix
 
 SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer)
@@ -28,6 +28,7 @@ _KERNELS: dict[str, Callable] = {
     "GRU": torch.gru,
 }
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
+_JACOBIANS: dict[type[TorchCell], type[Jacobian]] = {LSTMCell: LSTMJacobian, GRUBeforeCell: ResetBeforeJacobian}
 
 
 def cell_class(layer: nn.Module) -> type[TorchCell]:
@@ -172,7 +173,7 @@ class Step:
         """∂s_t/∂s_{t-1} for all (t, b)."""
         with torch.no_grad():
             form = self.cell.coefficients(self.gates, self.states, self.previous)
-            kind = ResetBeforeJacobian if isinstance(self.cell, GRUBeforeCell) else Jacobian
+            kind = _JACOBIANS.get(type(self.cell), Jacobian)
             return kind(self.cell, form, self.valid)
 
 
