@@ -181,8 +181,8 @@ class Jacobian:
         total = self._row_squares(rows, rows)
         if self.coefficients.diagonal:
             (numbers,) = self.coefficients.diagonal.values()
-            crossed = torch.einsum("...ki,ki->...i", rows, self.weight_hh.diagonal(dim1=1, dim2=2))
-            total += (numbers * crossed.mul_(2).add_(numbers)).sum(-1)
+            across = self.weight_hh.diagonal(dim1=1, dim2=2).flatten()
+            total += (rows * numbers.unsqueeze(-2)).flatten(-2) @ across.mul(2) + numbers.square().sum(-1)
         return total
 
     def _row_squares(self, rows: Tensor, others: Tensor) -> Tensor:
@@ -255,7 +255,9 @@ class LSTMJacobian(Jacobian):
         rows, shown = self.coefficients.rows, self._shown
         weight = 1 + shown.square()
         into_c, into_h = self._rows("c"), self._rows("h")
-        crossed = torch.cat((into_c * weight.unsqueeze(-2), into_h * shown.unsqueeze(-2)), -2)
+        crossed = torch.empty_like(rows)
+        torch.mul(into_c, weight.unsqueeze(-2), out=crossed[..., self.writes["c"], :])
+        torch.mul(into_h, shown.unsqueeze(-2), out=crossed[..., self.writes["h"], :])
         crossed_total = self._row_squares(rows[..., :3, :], crossed)
         own = into_h.squeeze(-2).square() @ self.gram[3, 3]
         return crossed_total + own + (self._kept.square() * weight).sum(-1)

@@ -56,13 +56,18 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
     >>> {name: float(number) for name, number in summarise(np.array([0.0, 2.0, -np.inf, np.nan])).items()}
     {'mean': 1.0, 'q10': 0.2, 'q50': 1.0, 'q90': 1.8, 'zeros': 1.0, 'non_finite': 1.0}
     """
-    ordered = np.sort(values if valid is None else np.where(valid, values, np.nan), -1)  # -inf first, NaN last
-    zeros, usable = (ordered == -np.inf).sum(-1), (ordered < np.inf).sum(-1)
     present = values.shape[-1] if valid is None else np.broadcast_to(valid, values.shape).sum(-1)
+    return summarise_sorted(np.sort(values if valid is None else np.where(valid, values, np.nan), -1), present)
+
+
+def summarise_sorted(ordered: np.ndarray, present: int | np.ndarray) -> dict[str, np.ndarray]:
+    """The same of rows in ascending order, [..., B], -inf first and NaN last, of which `present` [...] count."""
+    whole = bool((ordered[..., 0] > -np.inf).all() and (ordered[..., -1] < np.inf).all())
+    zeros = np.zeros(ordered.shape[:-1], int) if whole else (ordered == -np.inf).sum(-1)
+    usable = np.full(ordered.shape[:-1], ordered.shape[-1]) if whole else (ordered < np.inf).sum(-1)
     count = usable - zeros
     with np.errstate(invalid="ignore", divide="ignore"):
-        whole = bool((count == values.shape[-1]).all())
-        mean = (ordered if whole else np.where(np.isfinite(ordered), ordered, 0)).sum(-1, dtype=np.float64) / count
+        mean = (ordered if whole else np.where(np.isfinite(ordered), ordered, 0)).sum(-1) / count
     result = {"mean": np.where(count > 0, mean, np.nan)}
     result |= dict(zip(QUANTILES, _quantiles(ordered, zeros, count), strict=True))
     return result | {"zeros": zeros, "non_finite": present - usable}

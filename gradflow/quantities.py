@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradflow.cells import LinearCell, LSTMCell, TorchCell
-from gradflow.metrics import summarise
+from gradflow.metrics import summarise, summarise_sorted
 from gradflow.replay import Step
 from gradflow.sweep import Block, ends_within
 
@@ -27,7 +27,7 @@ BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
     "log_direct_gradient": lambda block: block.log_direct_norm,
     "log_weight_gradient": lambda block: block.log_weight_share,
     "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
-    "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1, dtype=torch.float64)),
+    "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1).double()),
     "activation_derivative_rms": lambda block: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
 }
 """Quantities that need only their own steps."""
@@ -164,15 +164,20 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
     names = [name for name in _SIGMOID if name in step.gates]
     if not names:
         return {}
-    values = torch.stack([step.gates[name] for name in names], 1).flatten(2).cpu().numpy()
-    size = step.states["h"].shape[2]
-    valid = None if step.valid is None else np.repeat(step.valid.cpu().numpy()[:, None], size, -1)
-    summary = summarise(values, valid)
-    present = values if valid is None else np.where(valid, values, np.nan)
-    count = values.shape[-1] if valid is None else np.maximum(valid.sum(-1), 1)
+    values = torch.stack([step.gates[name] for name in names], 1).flatten(2).cpu()
+    count = values.shape[-1]
+    if step.valid is not None:
+        valid = step.valid.repeat_interleave(step.states["h"].shape[2], 1).cpu()
+        values.masked_fill_(~valid.unsqueeze(1), torch.inf)
+        count = valid.sum(1, keepdim=True).numpy()
+    ordered = values.nan_to_num_(nan=torch.inf, posinf=torch.inf).numpy()
+    ordered.sort(-1)
+    summary = summarise_sorted(ordered, count)
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
-    columns["saturated_low"] = (present < 0.05).sum(-1) / count
-    columns["saturated_high"] = (present > 0.95).sum(-1) / count
+    limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
+    below, above = torch.searchsorted(values, limits).numpy()[..., 0], torch.searchsorted(values, limits, right=True)
+    columns["saturated_low"] = below / count
+    columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count
     keeps = np.isin(names, list(_KEEPS))
     with np.errstate(divide="ignore", invalid="ignore"):
         for quantile in ("q50", "q90"):
