@@ -10,7 +10,7 @@ Past an example's length, norms and dense matrices are NaN and products are 0.
 from collections.abc import Mapping, Sequence
 from copy import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ class Jacobian:
         coefficients: numbers of the closed form at every (t, b).
         valid: [T, B] bool, False past an example's length; None if every step is valid.
     """
+
+    norm_is_dense: ClassVar[bool] = False
+    """Whether the Frobenius norm needs the dense matrix."""
 
     def __init__(self, cell: TorchCell, coefficients: Coefficients, valid: Tensor | None = None):
         hidden = cell.weight_hh.shape[1]
@@ -270,6 +273,8 @@ class ResetBeforeJacobian(Jacobian):
     :meth:`gradflow.cells.GRUBeforeCell.coefficients`. It contains a matrix product, so its exact Frobenius norm is
     taken from the dense matrix, O(H³) per step and example.
     """
+
+    norm_is_dense = True
 
     def _recurrent_product(self, h: Tensor) -> Tensor:
         u_r, u_z, u_n = self.weight_hh

@@ -1,9 +1,11 @@
 """What is recorded of one layer and direction: from the blocks of the backward sweep to the columns of the log.
 
 Every quantity is one number per position and example, [T, B] float64; the log keeps their summary over the examples.
+The costly ones are taken of a few examples only.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +14,11 @@ from torch import Tensor
 from gradflow.cells import LinearCell, LSTMCell, TorchCell
 from gradflow.metrics import summarise, summarise_sorted
 from gradflow.replay import Step
+from gradflow.runlog.schema import COUNTS, STATISTICS
 from gradflow.sweep import Block, ends_within
+
+Examples = list[int] | slice
+ALL = slice(None)
 
 
 def _derivative(block: Block) -> Tensor:
@@ -20,20 +26,27 @@ def _derivative(block: Block) -> Tensor:
     return block.step.jacobian.coefficients.rows.squeeze(-2)
 
 
-BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
-    "log_state_gradient": lambda block: block.log_norms["h"],
-    "log_cell_gradient": lambda block: block.log_norms["c"],
-    "log_joint_gradient": lambda block: block.log_joint_norm,
-    "log_direct_gradient": lambda block: block.log_direct_norm,
-    "log_weight_gradient": lambda block: block.log_weight_share,
-    "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
-    "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1).double()),
-    "activation_derivative_rms": lambda block: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
+BY_BLOCK: dict[str, Callable[[Block, Examples], Tensor]] = {
+    "log_state_gradient": lambda block, _: block.log_norms["h"],
+    "log_cell_gradient": lambda block, _: block.log_norms["c"],
+    "log_joint_gradient": lambda block, _: block.log_joint_norm,
+    "log_direct_gradient": lambda block, _: block.log_direct_norm,
+    "log_weight_gradient": lambda block, _: block.log_weight_share,
+    "log_jacobian_frobenius": lambda block, some: block.step.jacobian[:, some].frobenius_norm().log(),
+    "log_jacobian_spectral": lambda block, some: block.step.jacobian[:, some].spectral_norm().log(),
+    "activation_derivative": lambda block, _: block.masked(_derivative(block).mean(-1).double()),
+    "activation_derivative_rms": lambda block, _: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
 }
 """Quantities that need only their own steps."""
 
-WHOLE = ("log_cell_path", "log_relative_gradient", "weight_gradient_share")
+WHOLE = ("log_cell_path", "log_relative_gradient", "weight_gradient_share", "log_product_spectral")
 """Quantities that compare the steps of an example."""
+
+FEW = {"log_jacobian_spectral": 4, "log_product_spectral": 2}
+"""Quantities that are taken of so many examples at most."""
+
+OPT_IN = ("log_product_spectral",)
+"""Quantities that are recorded only where they are asked for."""
 
 _SCALED = {name for name in (*BY_BLOCK, *WHOLE) if name.endswith("_gradient") and name != "log_relative_gradient"}
 _ONLY_LSTM = {"log_cell_gradient", "log_joint_gradient", "log_cell_path"}
@@ -48,8 +61,23 @@ def quantities_of(cell: type[TorchCell]) -> list[str]:
     return [name for name in (*BY_BLOCK, *WHOLE) if name not in absent]
 
 
-def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: float) -> np.ndarray:
-    """The named quantities, [Q, T, B] float64.
+@dataclass(frozen=True)
+class Measured:
+    """Quantities of the same examples.
+
+    Attributes:
+        names: [Q].
+        values: [Q, T, B] float64.
+        lengths: [B] of these examples; None if all fill all positions.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    lengths: np.ndarray | None
+
+
+def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: float) -> list[Measured]:
+    """The named quantities: first those of all examples, then each of those of a few.
 
     Args:
         step: a replayed layer and direction.
@@ -57,12 +85,13 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         names: quantities that this cell has.
         log_factor: added to the natural logs of gradients: ln of the number of targets of a mean-reduced loss.
     """
+    examples = {name: _examples_of(name, step) for name in names}
     parts: dict[str, list[Tensor]] = {name: [] for name in (*BY_BLOCK, *WHOLE)}
     path: Tensor | None = None
     for block in blocks:
         for name in names:
             if name in BY_BLOCK:
-                parts[name].append(BY_BLOCK[name](block))
+                parts[name].append(BY_BLOCK[name](block, examples[name]))
         if "log_cell_path" in names:
             values, path = _cell_path(block, path)
             parts["log_cell_path"].append(values)
@@ -75,8 +104,23 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         joined["log_relative_gradient"] = _relative(step, joined["log_relative_gradient"])
     if "weight_gradient_share" in names:
         joined["weight_gradient_share"] = _share(step, joined["weight_gradient_share"])
-    scaled = [joined[name] + log_factor if name in _SCALED else joined[name] for name in names]
-    return torch.stack(scaled).cpu().numpy()
+    scaled = {name: joined[name] + log_factor if name in _SCALED else joined[name] for name in names}
+    lengths = None if step.lengths is None else step.lengths.numpy()
+    of_all = [name for name in names if examples[name] is ALL]
+    groups = [Measured(of_all, torch.stack([scaled[name] for name in of_all]).cpu().numpy(), lengths)] if of_all else []
+    for name in names:
+        if name not in of_all:
+            some = None if lengths is None else lengths[examples[name]]
+            groups.append(Measured([name], scaled[name].unsqueeze(0).cpu().numpy(), some))
+    return groups
+
+
+def _examples_of(name: str, step: Step) -> Examples:
+    """Positions ⌊iB/n⌋ where only n are taken."""
+    batch = step.states["h"].shape[1]
+    dense = name == "log_jacobian_frobenius" and step.jacobian.norm_is_dense
+    count = FEW["log_jacobian_spectral"] if dense else FEW.get(name, batch)
+    return ALL if count >= batch else [i * batch // count for i in range(count)]
 
 
 def _relative(step: Step, norms: Tensor) -> Tensor:
@@ -119,37 +163,44 @@ def _cell_path(block: Block, path: Tensor | None) -> tuple[Tensor, Tensor]:
     return block.masked(norms if step.reverse else norms.flip(0)), start + run[-1]
 
 
-def by_time(values: np.ndarray, lengths: np.ndarray | None, names: list[str]) -> dict[str, np.ndarray]:
-    """Columns of the table `time` from values [Q, T, B] of examples of these lengths [B] (None: all T)."""
-    valid = None if lengths is None else np.arange(values.shape[1])[:, None] < lengths
-    return {"time": np.arange(values.shape[1])} | _summary(values, valid, names)
+def by_time(groups: Iterable[Measured]) -> dict[str, np.ndarray]:
+    """Columns of the table `time`."""
+    columns: dict[str, np.ndarray] = {}
+    for group in groups:
+        steps, lengths = group.values.shape[1], group.lengths
+        valid = None if lengths is None else np.arange(steps)[:, None] < lengths
+        columns = {"time": np.arange(steps)} | _summary(group, group.values, valid) | columns
+    return columns
 
 
-def by_lag(
-    values: np.ndarray, lengths: np.ndarray | None, reverse: bool, names: list[str], in_time: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def by_lag(groups: Iterable[Measured], reverse: bool, in_time: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns of the table `lag`: every example aligned by the last state of its direction.
 
     Examples that fill all positions, or run in reverse, are aligned already: `in_time` holds the answer.
     """
-    lag = np.arange(values.shape[1])
-    if reverse or lengths is None:
-        order = slice(None) if reverse else slice(None, None, -1)
-        columns = {name: column[order] for name, column in in_time.items()}
-    else:
-        valid = lag[:, None] < lengths
-        place = np.where(valid, lengths - 1 - lag[:, None], 0)
-        columns = _summary(np.take_along_axis(values, np.broadcast_to(place, values.shape), 1), valid, names)
-    columns.pop("time", None)
-    return {"lag": lag} | columns
-
-
-def _summary(values: np.ndarray, valid: np.ndarray | None, names: list[str]) -> dict[str, np.ndarray]:
-    count = np.full(values.shape[1], values.shape[2]) if valid is None else valid.sum(1)
-    columns = {"valid": count}
-    for statistic, numbers in summarise(values, valid).items():
-        columns |= {f"{name}_{statistic}": row for name, row in zip(names, numbers, strict=True)}
+    columns: dict[str, np.ndarray] = {}
+    for group in groups:
+        lag, lengths = np.arange(group.values.shape[1]), group.lengths
+        if reverse or lengths is None:
+            names = ["valid", *_columns_of(group.names)]
+            found = {name: in_time[name] if reverse else in_time[name][::-1] for name in names}
+        else:
+            valid = lag[:, None] < lengths
+            place = np.where(valid, lengths - 1 - lag[:, None], 0)
+            aligned = np.take_along_axis(group.values, np.broadcast_to(place, group.values.shape), 1)
+            found = _summary(group, aligned, valid)
+        columns = {"lag": lag} | found | columns
     return columns
+
+
+def _columns_of(names: list[str]) -> list[str]:
+    return [f"{name}_{statistic}" for statistic in (*STATISTICS, *COUNTS) for name in names]
+
+
+def _summary(group: Measured, values: np.ndarray, valid: np.ndarray | None) -> dict[str, np.ndarray]:
+    count = np.full(values.shape[1], values.shape[2]) if valid is None else valid.sum(1)
+    rows = [row for numbers in summarise(values, valid).values() for row in numbers]
+    return {"valid": count} | dict(zip(_columns_of(group.names), rows, strict=True))
 
 
 _KEEPS = {"f", "z"}  # gates that multiply the old state: they have a time scale, -1 / ln gate
@@ -165,7 +216,7 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
     if not names:
         return {}
     values = torch.stack([step.gates[name] for name in names], 1).flatten(2).cpu()
-    count = values.shape[-1]
+    count: int | np.ndarray = values.shape[-1]
     if step.valid is not None:
         valid = step.valid.repeat_interleave(step.states["h"].shape[2], 1).cpu()
         values.masked_fill_(~valid.unsqueeze(1), torch.inf)

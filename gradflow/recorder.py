@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradflow.adjoint import descend
 from gradflow.clipping import Clipping, gradient_norms
-from gradflow.quantities import by_lag, by_time, gate_columns, measure, quantities_of
+from gradflow.quantities import OPT_IN, by_lag, by_time, gate_columns, measure, quantities_of
 from gradflow.replay import SUPPORTED, LayerCall, Trace, cell_class, check_supported, watch
 from gradflow.runlog import RunWriter
 from gradflow.spectrum import spectrum_columns
@@ -75,7 +75,8 @@ def record(
     unknown = [name for name in quantities or () if name not in known]
     if unknown:
         raise ValueError(f"quantities: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    chosen = known if quantities is None else [name for name in known if name in quantities]
+    default = [name for name in known if name not in OPT_IN]
+    chosen = default if quantities is None else [name for name in known if name in quantities]
     parameter = next(model.parameters())
     meta = {
         **(about or {}),
@@ -313,12 +314,11 @@ class Recorder:
             step = trace[layer, direction]
             has = quantities_of(type(step.cell))
             names = [name for name in self._quantities if name in has]
-            values = measure(step, blocks, names, log_factor)
-            lengths = None if step.lengths is None else step.lengths.numpy()
+            groups = measure(step, blocks, names, log_factor)
             where = {**key, "layer": layer, "direction": direction}
-            in_time = by_time(values, lengths, names)
+            in_time = by_time(groups)
             self._writer.append("time", iteration, where | in_time)
-            self._writer.append("lag", iteration, where | by_lag(values, lengths, step.reverse, names, in_time))
+            self._writer.append("lag", iteration, where | by_lag(groups, step.reverse, in_time))
             gates = gate_columns(step)
             if gates:
                 self._writer.append("gates", iteration, where | gates)

@@ -1,0 +1,95 @@
+"""The columns of the log, from a replayed layer: against plain numpy, row by row."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradflow as gf
+from gradflow.adjoint import descend
+from gradflow.quantities import by_lag, by_time, gate_columns, measure
+
+T, B, D, H = 7, 9, 3, 5
+LENGTHS = torch.tensor([3, 7, 1, 5, 7, 2, 7, 4, 6])
+
+
+def traced(layer, lengths=None, **changes):
+    torch.manual_seed(0)
+    seen = gf.trace(layer, torch.randn(T, B, D), lengths=lengths)
+    last = seen.output[-1] if lengths is None else seen.output[lengths - 1, torch.arange(B)]
+    last.sum().backward()
+    return seen
+
+
+def columns_of(seen, names, reverse=False):
+    """Columns of the tables `time` and `lag`."""
+    for key, blocks in descend(seen, seen.call.gradients):
+        groups = measure(seen[key], blocks, names, 0.0)
+    in_time = by_time(groups)
+    return in_time, by_lag(groups, reverse, in_time)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_gate_columns(kind, lengths):
+    """Means, quantiles, saturated shares and time scales over the units and examples within their length."""
+    layer = kind(D, H)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(8)
+    step = traced(layer, lengths)[0, 0]
+    found = gate_columns(step)
+    for row, (t, gate) in enumerate(zip(found["time"], found["gate"], strict=True)):
+        within = slice(None) if lengths is None else lengths > int(t)
+        numbers = step.gates[gate][int(t), within].numpy().ravel()
+        assert found["mean"][row] == pytest.approx(numbers.mean(), rel=1e-5)
+        assert found["q10"][row] == pytest.approx(np.quantile(numbers, 0.1), rel=1e-5)
+        assert found["saturated_low"][row] == pytest.approx((numbers < 0.05).mean())
+        assert found["saturated_high"][row] == pytest.approx((numbers > 0.95).mean())
+        scale = -1 / np.log(np.quantile(numbers, 0.9)) if gate in "fz" else np.nan
+        assert found["time_scale_q90"][row] == pytest.approx(scale, rel=1e-4, nan_ok=True)
+    assert 0 < found["saturated_low"].max() < 1
+
+
+def test_gates_that_are_not_numbers_count_in_no_share():
+    layer = nn.LSTM(D, H)
+    step = traced(layer)[0, 0]
+    step.gates["i"][2, 4, 1] = torch.nan
+    found = gate_columns(step)
+    (row,) = np.flatnonzero((found["time"] == 2) & (found["gate"] == "i"))
+    numbers = step.gates["i"][2].numpy().ravel()
+    assert found["mean"][row] == pytest.approx(np.nanmean(numbers), rel=1e-5)
+    assert found["saturated_high"][row] == (numbers > 0.95).sum() / numbers.size
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.GRU])
+def test_largest_singular_value_of_four_examples(kind, lengths):
+    """Positions ⌊iB/4⌋ of the recorded examples, aligned by time and by each example's own end."""
+    seen = traced(kind(D, H), lengths)
+    in_time, in_lag = columns_of(seen, ["log_state_gradient", "log_jacobian_spectral"])
+    some = [0, 2, 4, 6]
+    largest = np.log(np.linalg.svd(seen[0, 0].jacobian.dense()[:, some].nan_to_num(nan=1).numpy())[1][..., 0])
+    ends = np.full(4, T) if lengths is None else lengths[some].numpy()
+    assert in_time["valid"].tolist() == [B if lengths is None else int((lengths > t).sum()) for t in range(T)]
+    for k in range(T):
+        by_time_, by_lag_ = largest[k, ends > k], [largest[n - 1 - k, i] for i, n in enumerate(ends) if n > k]
+        assert in_time["log_jacobian_spectral_mean"][k] == pytest.approx(by_time_.mean(), abs=2e-5)
+        assert in_lag["log_jacobian_spectral_q50"][k] == pytest.approx(np.median(by_lag_), abs=2e-5)
+        assert in_time["log_jacobian_spectral_non_finite"][k] == 0
+
+
+def test_cell_path_far_below_the_range_of_float32():
+    """Forget gates of e-30 a step over 60 steps: the path is their product all the same."""
+    layer = nn.LSTM(D, H)
+    with torch.no_grad():
+        layer.weight_hh_l0.zero_()
+        layer.weight_ih_l0.zero_()
+        layer.bias_hh_l0.zero_()
+        layer.bias_ih_l0[H : 2 * H] = -30.0
+    seen = gf.trace(layer, torch.zeros(60, 2, D))
+    seen.output[-1].sum().backward()
+    in_time, _ = columns_of(seen, ["log_cell_path", "log_cell_gradient"])
+    slope = np.diff(in_time["log_cell_path_mean"])
+    assert slope == pytest.approx(np.full(59, 30.0), rel=1e-5)
+    assert np.diff(in_time["log_cell_gradient_mean"]) == pytest.approx(np.full(59, 30.0), rel=1e-5)
