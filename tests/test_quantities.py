@@ -92,4 +92,5 @@ def test_cell_path_far_below_the_range_of_float32():
     in_time, _ = columns_of(seen, ["log_cell_path", "log_cell_gradient"])
     slope = np.diff(in_time["log_cell_path_mean"])
     assert slope == pytest.approx(np.full(59, 30.0), rel=1e-5)
-    assert np.diff(in_time["log_cell_gradient_mean"]) == pytest.approx(np.full(59, 30.0), rel=1e-5)
+    within = in_time["log_cell_gradient_mean"][:-1]  # at the last step nothing arrives at c but through h
+    assert np.diff(within) == pytest.approx(np.full(58, 30.0), rel=1e-5)
