@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells import State
 from gradflow.metrics import log_norm
-from gradflow.replay import Step, Trace
+from gradflow.padding import check_padding
+from gradflow.replay import Step, Trace, plain_arithmetic
 from gradflow.scaled import scaled_sum, times_power_of_two
 from gradflow.sweep import Block, Direct, sweep
 
@@ -63,7 +64,7 @@ def state_gradients(
         (layer, direction) -> :class:`StateGradients`.
 
     Raises:
-        ValueError: if there is no gradient at all.
+        ValueError: if there is no gradient at all, or one came through the padding of ``trace(..., lengths=...)``.
 
     >>> from gradflow import trace
     >>> seen = trace(torch.nn.RNN(3, 2), torch.zeros(5, 4, 3))
@@ -75,7 +76,7 @@ def state_gradients(
     arrived = {name: value for name, value in given.items() if value is not None} or trace.call.gradients
     if not arrived:
         raise ValueError("state_gradients: no gradient has arrived at the layer's outputs; call loss.backward() first")
-    with torch.no_grad():
+    with plain_arithmetic(trace.call.finals[0].device):
         found = {key: [(block, _weight_share(block)) for block in blocks] for key, blocks in descend(trace, arrived)}
         return {key: _assembled(trace[key], *zip(*found[key], strict=True)) for key in trace.keys()}  # noqa: SIM118
 
@@ -87,6 +88,7 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
         trace: a forward pass.
         arrived: "output", "h_n", "c_n" -> the gradient that autograd left there.
     """
+    check_padding(trace.call, arrived)
     call, layer = trace.call, trace.call.layer
     sides = 2 if layer.bidirectional else 1
     direct = [Direct(part) for part in _at_output(trace, arrived, sides)]

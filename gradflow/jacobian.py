@@ -289,7 +289,9 @@ class ResetBeforeJacobian(Jacobian):
     def _gate_gradients(self, within: State, rows: Tensor) -> Tensor:
         """That of r arrives through the candidate."""
         epsilon = rows * within["h"].unsqueeze(-2)
-        epsilon[..., 0, :] = self.coefficients.rows[..., 0, :] * (epsilon[..., 2, :] @ self.weight_hh[2])
+        epsilon[..., 0, :] = self.coefficients.rows[..., 0, :] * (
+            epsilon[..., 2, :] @ self.weight_hh[2].to(epsilon.dtype)
+        )
         return epsilon
 
     def _dense_h(self, out: str) -> Tensor:

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from gradflow.adjoint import descend
 from gradflow.clipping import Clipping, gradient_norms
+from gradflow.dropout import Dropout, active_dropout
 from gradflow.quantities import OPT_IN, by_lag, by_time, gate_columns, measure, quantities_of
-from gradflow.replay import SUPPORTED, LayerCall, Trace, cell_class, check_supported, watch
+from gradflow.replay import SUPPORTED, LayerCall, Trace, cell_class, check_supported, plain_arithmetic, watch
 from gradflow.runlog import RunWriter
 from gradflow.spectrum import spectrum_columns
 
@@ -62,7 +63,8 @@ def record(
 
     Raises:
         ValueError: for a model without recurrent layers, an unknown module or quantity, or a bad schedule.
-        NotImplementedError: for layers with ``proj_size`` or dropout between layers.
+        NotImplementedError: for layers with ``proj_size``; in the forward pass, for dropout between the layers of
+            torch's kernels but on a CPU.
         FileExistsError: if the folder already holds a recorded run.
     """
     for name, number in (("every", every), ("examples", examples), ("spectrum_every", spectrum_every)):
@@ -141,10 +143,13 @@ class Recorder:
         self._calls: list[tuple[str, LayerCall, list[int]]] = []
         self._latest: list[tuple[str, int, LayerCall, float]] = []  # kept in case it is the last iteration
         self._hooks: list[Any] = []
+        self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._diverged_at: int | None = None
 
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
+            if cast(int, layer.num_layers) > 1:
+                self._hooks.append(layer.register_forward_pre_hook(self._about_to_run(name)))
             self._hooks.append(layer.register_forward_hook(self._saw(name), with_kwargs=True))
         return self
 
@@ -175,6 +180,12 @@ class Recorder:
             else:
                 self._writer.close("finished")
 
+    def _about_to_run(self, name: str) -> Any:
+        def hook(layer: nn.Module, args: tuple) -> None:
+            self._dropout[name] = active_dropout(layer, name)
+
+        return hook
+
     def _saw(self, name: str) -> Any:
         weights = self._weights[name]
 
@@ -184,7 +195,7 @@ class Recorder:
             x = args[0] if args else kwargs["input"]
             hx = args[1] if len(args) > 1 else kwargs.get("hx")
             finals = output[1] if isinstance(output[1], tuple) else (output[1],)
-            call = LayerCall(layer, x, hx, output[0], finals, weights=weights)
+            call = LayerCall(layer, x, hx, output[0], finals, dropout=self._dropout.get(name), weights=weights)
             watch(call)
             self._calls.append((name, call, _versions(weights)))
 
@@ -212,6 +223,7 @@ class Recorder:
 
         Raises:
             TypeError: if `clipping` is not gradflow's.
+            ValueError: if a gradient came through padding, such as that of h_n where `lengths` are given.
             RuntimeError: if no recurrent layer ran since the last call, if it ran but no gradient has come back
                 (``step`` before ``backward``), or if its parameters have changed since (``step`` after
                 ``optimizer.step``).
@@ -306,7 +318,7 @@ class Recorder:
             batch = call.batch_size
             count = min(self._examples, batch)
             chosen = None if count == batch else [i * batch // count for i in range(count)]
-            with torch.no_grad():
+            with plain_arithmetic(call.finals[0].device):
                 self._write(iteration, {"module": name, "call": index}, Trace(call, chosen), log_factor)
 
     def _write(self, iteration: int, key: dict[str, Any], trace: Trace, log_factor: float) -> None:

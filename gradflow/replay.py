@@ -7,7 +7,8 @@ Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...
 0-based position; in the reverse direction the state that enters position t is that of position t+1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gradflow.cells import GRUBeforeCell, GRUCell, LSTMCell, ReLUCell, State, TanhCell, TorchCell
+from gradflow.dropout import Dropout, active_dropout
 from gradflow.jacobian import Jacobian, LSTMJacobian, ResetBeforeJacobian
 from gradflow.layers import RecurrentLayer, scan, suffix
 
@@ -41,7 +43,7 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
 
     Raises:
         TypeError: if it is no recurrent layer known here.
-        NotImplementedError: for ``proj_size`` and for dropout between layers, by name.
+        NotImplementedError: for ``proj_size``, by name.
     """
     if not isinstance(layer, SUPPORTED):
         raise TypeError(
@@ -50,10 +52,6 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
         )
     if getattr(layer, "proj_size", 0):
         raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
-    if layer.dropout and layer.num_layers > 1:
-        raise NotImplementedError(
-            f"{name}: dropout={layer.dropout} between layers is not supported yet; use dropout=0 or separate layers"
-        )
 
 
 @dataclass
@@ -67,8 +65,10 @@ class LayerCall:
         output: its output, tensor or PackedSequence.
         finals: (h_n,) or (h_n, c_n).
         lengths: [B], where `x` is a padded tensor of ragged examples.
+        dropout: what was drawn between the layers; None: nothing.
         weights: name -> parameter, as they were in that forward pass.
         gradients: "output", "h_n", "c_n" -> what autograd left there; absent where the loss does not use it.
+        kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
     """
 
     layer: Any
@@ -77,12 +77,19 @@ class LayerCall:
     output: Tensor | PackedSequence
     finals: tuple[Tensor, ...]
     lengths: Tensor | None = None
+    dropout: Dropout | None = None
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
+    kernel_dtype: torch.dtype = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.weights:
             self.weights = dict(self.layer.named_parameters())
+        h_n = self.finals[0]
+        self.kernel_dtype = h_n.dtype
+        device = h_n.device.type
+        if h_n.dtype != torch.float64 and torch.is_autocast_enabled(device):
+            self.kernel_dtype = torch.get_autocast_dtype(device)
 
     def settle(self) -> None:
         """Let go of the graph and copy the weights, so that the call can be replayed after an optimiser step."""
@@ -93,21 +100,26 @@ class LayerCall:
         self.output = output._replace(data=output.data.detach()) if is_packed else output.detach()  # type: ignore[union-attr]
 
     @property
+    def packed(self) -> bool:
+        """The layer stopped at the end of each example; of a padded tensor it ran on over the padding."""
+        return isinstance(self.output, PackedSequence)
+
+    @property
     def batched(self) -> bool:
         """False for the [T, D] layout."""
-        return isinstance(self.output, PackedSequence) or self.output.dim() == 3
+        return self.packed or self.output.dim() == 3  # type: ignore[union-attr]
 
     def time_major(self, value: Tensor | PackedSequence) -> Tensor:
-        """Input, output or its gradient as [T, B, ·] (inputs may be indices [T, B]), 0 on padding."""
+        """Input, output or its gradient as [T, B, ·] (inputs may be indices [T, B]), 0 on padding, at least float32."""
         if isinstance(value, PackedSequence):
-            return pad_packed_sequence(value)[0]
+            return widened(pad_packed_sequence(value)[0])
         if not self.batched:
-            return value.unsqueeze(1)
-        return value.transpose(0, 1) if self.layer.batch_first else value
+            return widened(value.unsqueeze(1))
+        return widened(value.transpose(0, 1) if self.layer.batch_first else value)
 
     def state_major(self, value: Tensor) -> Tensor:
-        """Initial or final states, or their gradient, as [L·directions, B, H]."""
-        return value if self.batched else value.unsqueeze(1)
+        """Initial or final states, or their gradient, as [L·directions, B, H], at least float32."""
+        return widened(value if self.batched else value.unsqueeze(1))
 
     @cached_property
     def example_lengths(self) -> Tensor | None:
@@ -139,6 +151,7 @@ class Step:
     Attributes:
         cell: the cell, on the weights of that forward pass.
         inputs: [T, B, D], or indices [T, B].
+        input_scale: [T, B, D], by which dropout multiplied the output of the layer below to make them; None: by 1.
         states: "h" (and "c") -> [T, B, H], the states produced at each position.
         previous: the same for the states that entered.
         gates: gate letter -> [T, B, H] activations.
@@ -157,6 +170,7 @@ class Step:
     ends: Tensor
     valid: Tensor | None
     reverse: bool
+    input_scale: Tensor | None = None
 
     def part(self, positions: slice) -> "Step":
         """The same at some positions only; `lengths` and `ends` stay those of the whole."""
@@ -164,9 +178,15 @@ class Step:
         def cut(tensors: State) -> State:
             return {name: tensor[positions] for name, tensor in tensors.items()}
 
-        valid = None if self.valid is None else self.valid[positions]
-        states, previous, gates = cut(self.states), cut(self.previous), cut(self.gates)
-        return replace(self, inputs=self.inputs[positions], states=states, previous=previous, gates=gates, valid=valid)
+        return replace(
+            self,
+            inputs=self.inputs[positions],
+            states=cut(self.states),
+            previous=cut(self.previous),
+            gates=cut(self.gates),
+            valid=None if self.valid is None else self.valid[positions],
+            input_scale=None if self.input_scale is None else self.input_scale[positions],
+        )
 
     @cached_property
     def jacobian(self) -> Jacobian:
@@ -193,7 +213,7 @@ class Trace:
 
     @cached_property
     def _steps(self) -> dict[tuple[int, int], Step]:
-        with torch.no_grad():
+        with plain_arithmetic(self.output.data.device):
             return _replay(self.call, self.pick)
 
     def pick(self, value: Tensor, dim: int = 1) -> Tensor:
@@ -224,18 +244,22 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     Returns:
         The trace; ``trace.output`` is in the autograd graph, in the layer's own layout.
 
+    A padded tensor runs on over its padding, forward to h_n and backward from the padding: `lengths` only says which
+    positions count, and gradients that came through padding are refused (:func:`gradflow.state_gradients`).
+
     Raises:
         TypeError: if the layer is none of these.
-        NotImplementedError: for ``proj_size`` or dropout between layers.
+        NotImplementedError: for ``proj_size``, and for dropout between the layers of torch's kernels but on a CPU.
 
     >>> step = trace(nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0]
     >>> step.states["h"].shape, step.jacobian.frobenius_norm().shape
     (torch.Size([5, 4, 2]), torch.Size([5, 4]))
     """
     check_supported(layer)
+    dropout = active_dropout(layer)
     output, finals = layer(x, hx)
     finals = finals if isinstance(finals, tuple) else (finals,)
-    call = LayerCall(layer, x, hx, output, finals, lengths)
+    call = LayerCall(layer, x, hx, output, finals, lengths, dropout)
     watch(call)
     return Trace(call)
 
@@ -256,34 +280,62 @@ def watch(call: LayerCall) -> list[Any]:
     return [value.register_hook(keep(name)) for name, value in watched.items() if value.requires_grad]
 
 
+def widened(value: Tensor) -> Tensor:
+    """Half precision as float32, everything else as it is."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+@contextmanager
+def plain_arithmetic(device: torch.device) -> Iterator[None]:
+    """Neither graph nor autocast, wherever the replay is asked for."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
 def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int], Step]:
     layer = call.layer
     steps: dict[tuple[int, int], Step] = {}
     sides = 2 if layer.bidirectional else 1
     x, output = pick(call.time_major(call.x)), pick(call.time_major(call.output).detach())
     lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
+    stops = lengths if call.packed else None
     given = call.hx if isinstance(call.hx, tuple) else (call.hx,)
     initial = [None if h is None else pick(call.state_major(h)).detach() for h in given]
-    for index in range(layer.num_layers):
-        cells = [_cell(call, index, side) for side in range(sides)]
+    weights = {name: widened(weight.to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    for index, scale in enumerate(_input_scales(call)):
+        scale = None if scale is None else pick(scale)
+        x = x if scale is None else x * scale
+        cells = [_cell(cell_class(layer), weights, index, side) for side in range(sides)]
         rows = slice(index * sides, (index + 1) * sides)
         entering = [
             _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
         ]
         last = index == layer.num_layers - 1
-        hidden = output if last else _run_again(call, index, cells, x, entering, lengths)
+        hidden = output if last else _run_again(call, index, cells, x, entering, stops)
         for side, h in enumerate(hidden.chunk(sides, -1)):
-            steps[index, side] = _teacher_forced(cells[side], x, h, entering[side], lengths, reverse=side == 1)
+            step = _teacher_forced(cells[side], x, h, entering[side], lengths, stops, reverse=side == 1)
+            steps[index, side] = replace(step, input_scale=scale)
         x = hidden
     return steps
 
 
-def _cell(call: LayerCall, layer: int, side: int) -> TorchCell:
+def _input_scales(call: LayerCall) -> list[Tensor | None]:
+    """What dropout multiplied the inputs of each layer by, [T, B, directions·H]; None: it did not."""
+    layer, output = call.layer, call.output
+    if call.dropout is None:
+        return [None] * layer.num_layers
+    of_torch = call.packed and not isinstance(layer, RecurrentLayer)  # its masks are packed as well
+    shape = output.data.shape if of_torch else call.time_major(output).shape
+    scales = call.dropout.scales(shape, output.data.dtype, layer.num_layers - 1)
+    if of_torch:
+        return [None, *(call.time_major(output._replace(data=scale)) for scale in scales)]  # type: ignore[union-attr]
+    return [None, *map(widened, scales)]
+
+
+def _cell(kind: type[TorchCell], weights: Mapping[str, Tensor], layer: int, side: int) -> TorchCell:
     tail = suffix(layer, side)
-    weight_ih, weight_hh = call.weights["weight_ih" + tail], call.weights["weight_hh" + tail]
-    return cell_class(call.layer)(
-        weight_ih, weight_hh, call.weights.get("bias_ih" + tail), call.weights.get("bias_hh" + tail)
-    )
+    weight_ih, weight_hh = weights["weight_ih" + tail], weights["weight_hh" + tail]
+    return kind(weight_ih, weight_hh, weights.get("bias_ih" + tail), weights.get("bias_hh" + tail))
 
 
 def _states(cell: TorchCell, given: list[Tensor | None], like: Tensor) -> State:
@@ -314,14 +366,22 @@ def _run_again(
 
 
 def _teacher_forced(
-    cell: TorchCell, x: Tensor, h: Tensor, entering: State, lengths: Tensor | None, *, reverse: bool
+    cell: TorchCell,
+    x: Tensor,
+    h: Tensor,
+    entering: State,
+    lengths: Tensor | None,
+    stops: Tensor | None,
+    *,
+    reverse: bool,
 ) -> Step:
-    previous = {"h": _shifted(h, entering["h"], lengths, reverse)}
+    """All steps at once; `lengths` say which positions count, `stops` are the same if the kernel knew of them."""
+    previous = {"h": _shifted(h, entering["h"], stops, reverse)}
     gates = {"h": h} if len(cell.gate_names) == 1 else cell.gates(cell.project(x), previous["h"])
     states = {"h": h}
     if "c" in cell.state_names:
-        states["c"] = _cell_states(gates, entering["c"], lengths, reverse)
-        previous["c"] = _shifted(states["c"], entering["c"], lengths, reverse)
+        states["c"] = _cell_states(gates, entering["c"], stops, reverse)
+        previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
     valid = None if lengths is None else (torch.arange(len(h)).unsqueeze(1) < lengths).to(h.device)
     time, batch = h.shape[:2]
     ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1

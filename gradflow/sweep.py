@@ -143,7 +143,8 @@ class Block:
     def at_input(self) -> Tensor:
         """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
         epsilon = self.step.jacobian.gate_gradients(self.total, of_input=True)
-        return epsilon.flatten(-2) @ self.step.cell.weight_ih.to(epsilon.dtype)
+        gradient = epsilon.flatten(-2) @ self.step.cell.weight_ih.to(epsilon.dtype)
+        return gradient if self.step.input_scale is None else gradient * self.step.input_scale
 
     def masked(self, values: Tensor) -> Tensor:
         """NaN past an example's length."""
@@ -221,7 +222,7 @@ def _on_one_scale(step: Step, direct: Arriving, carried: _Carried) -> _Swept | N
     epsilon = step.jacobian.backward_(total, order)
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
-    if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(joint[[*order, length]], lowest):
+    if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(step, joint[[*order, length]], lowest):
         return None
     onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     within = {name: norm[:length] for name, norm in norms.items()}
@@ -229,9 +230,12 @@ def _on_one_scale(step: Step, direct: Arriving, carried: _Carried) -> _Swept | N
     return _Swept(steps, epsilon, carried.exponent.expand(length, -1), within, onward)
 
 
-def _leaves_range(in_order: Tensor, lowest: float) -> bool:
+def _leaves_range(step: Step, in_order: Tensor, lowest: float) -> bool:
     """Whether norms overflow, or fall under the range after having been in it; zero and NaN throughout do not."""
-    lost = (in_order < lowest) & (in_order.cummax(0).values > lowest)
+    if step.valid is not None:
+        order = _order(step, len(step.valid))
+        in_order = in_order.masked_fill(~step.valid[[*order, order[-1]]], torch.nan)
+    lost = (in_order < lowest) & (in_order.nan_to_num(nan=-torch.inf).cummax(0).values > lowest)
     return bool((lost | (in_order > -lowest)).any())
 
 

@@ -38,13 +38,14 @@ def b_hh_n(b_hh, size):
     return b_hh[2 * size :]
 
 
-def run(layer, x, lengths=None, hx=None):
+def run(layer, x, lengths=None, hx=None, scales=None):
     """Every state of every layer and direction, each a leaf of the graph's own with `retain_grad`.
 
     Args:
         x: [T, B, D].
         lengths: list of ints.
         hx: h_0 or (h_0, c_0), [L·directions, B, H].
+        scales: for each layer what dropout multiplies its input by, [T, B, ·], or None.
 
     Returns:
         states[(layer, direction)][b] = list over positions of dicts {"h", "c"}; outputs[b] = [length, directions·H];
@@ -63,6 +64,8 @@ def run(layer, x, lengths=None, hx=None):
         inputs = [x[t, b] for t in range(lengths[b])]
         for index in range(layer.num_layers):
             columns = []
+            if scales is not None and scales[index] is not None:
+                inputs = [value * scales[index][t, b] for t, value in enumerate(inputs)]
             for d in range(sides):
                 row = index * sides + d
                 h, c = h_0[row, b], (c_0[row, b] if lstm else None)
@@ -96,3 +99,11 @@ def step_jacobian(layer, index, direction, x_t, h, c=None):
 
     state = torch.cat((h, c)) if lstm else h
     return torch.autograd.functional.jacobian(whole, state)
+
+
+def latest_leftmost(jacobians):
+    """J_T … J_1 of dense [T, S, S]."""
+    product = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype)
+    for jacobian in jacobians:
+        product = jacobian @ product
+    return product

@@ -58,7 +58,11 @@ def fresh(kind, **options):
     return Model(kind(D, H, **options))
 
 
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["plain", "stacked"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 3, "dropout": 0.4}],
+    ids=["plain", "stacked", "dropout"],
+)
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
 def test_recording_changes_nothing(kind, options, tmp_path):
     """I30: losses and parameters are bit-identical with and without."""
