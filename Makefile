@@ -28,7 +28,7 @@ test-slow: .venv/ready ## Run the slow tests too
 
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
-	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks
+	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples
 	@.venv/bin/python -m mypy
 
 clean: ## Remove the virtual environment and caches; outputs stay

@@ -23,7 +23,7 @@ import gradflow as gf
 
 SHAPES = ((100, 4, 64), (64, 100, 128))
 INPUT_SIZE = 32
-LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
+LAYERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "linear": gf.LinearRNN,
     "rnn": nn.RNN,
     "lstm": nn.LSTM,
@@ -46,10 +46,10 @@ class Model(nn.Module):
 class Training:
     """A model with its optimiser, and a recorder or none."""
 
-    def __init__(self, cell: str, shape: tuple[int, int, int], folder: Path, **recording: int):
+    def __init__(self, cell: str, shape: tuple[int, int, int], folder: Path, *, num_layers: int = 1, **recording: int):
         batch, steps, hidden = shape
         torch.manual_seed(0)
-        self.model = Model(LAYERS[cell](INPUT_SIZE, hidden), hidden)
+        self.model = Model(LAYERS[cell](INPUT_SIZE, hidden, num_layers), hidden)
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.x, self.y = torch.randn(steps, batch, INPUT_SIZE), torch.randint(0, 2, (batch,))
         self.recorder = gf.record(self.model, folder, **recording) if recording else None

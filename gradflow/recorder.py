@@ -7,7 +7,7 @@ its outputs; nothing is patched, and nothing computed but for a few examples of 
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -145,6 +145,7 @@ class Recorder:
         self._hooks: list[Any] = []
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._diverged_at: int | None = None
+        self._listeners: list[Callable[[int, dict[str, float]], None]] = []
 
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
@@ -238,7 +239,10 @@ class Recorder:
             for _, _, call in calls:
                 call.lengths = torch.as_tensor(lengths)
         iteration = self.iteration
-        self._writer.append("scalars", iteration, self._scalar_row(loss, clipping, scalars or {}))
+        row = self._scalar_row(loss, clipping, scalars or {})
+        self._writer.append("scalars", iteration, row)
+        for listener in self._listeners:
+            listener(iteration, row)
         self._latest = [
             (name, index, call, self._log_factor(call, targets) - math.log(loss_scale)) for name, index, call in calls
         ]
@@ -249,6 +253,10 @@ class Recorder:
         for _, _, call, _ in self._latest:
             call.settle()
         self.iteration += 1
+
+    def subscribe(self, callback: Callable[[int, dict[str, float]], None]) -> None:
+        """Call `callback(iteration, row)` with every row of scalars from now on."""
+        self._listeners.append(callback)
 
     def _arrived(self) -> list[tuple[str, int, LayerCall]]:
         """The calls since the last step, numbered within each module."""

@@ -73,6 +73,11 @@ def test_gradflow_knows_neither_hydra_nor_experiments(name):
     assert not ROOMS[name] & {"hydra", "omegaconf", "experiments", "tests"}
 
 
+@pytest.mark.parametrize("name", sorted(set(ROOMS) - {"adapters"}))
+def test_adapters_are_imported_by_their_users_only(name):
+    assert not ROOMS[name] & {"adapters", "lightning", "tensorboard"}
+
+
 @pytest.mark.parametrize("name", sorted(TORCH_FREE & set(ROOMS)))
 def test_what_reads_never_reaches_torch(name):
     assert "torch" not in reached(name)
