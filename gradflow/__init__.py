@@ -15,6 +15,8 @@ _HOMES = {
     "Jacobian": "jacobian",
     "recurrent_spectrum": "spectrum",
     "Cell": "cells",
+    "Coefficients": "cells",
+    "Recurrent": "recurrent",
     "RNN": "layers",
     "LinearRNN": "layers",
     "GRU": "layers",
@@ -26,6 +28,7 @@ _HOMES = {
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",
+    "testing": "testing",
     "analysis": "analysis",
 }
 

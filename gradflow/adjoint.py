@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gradflow.cells import State
+from gradflow.cells import LSTMCell, State, TorchCell
 from gradflow.metrics import log_norm
 from gradflow.padding import check_padding
 from gradflow.replay import Step, Trace, plain_arithmetic
@@ -27,23 +27,24 @@ from gradflow.sweep import Block, Direct, sweep
 class StateGradients:
     """Gradients of the loss, as it was reduced, at the states of one layer in one direction.
 
-    Keys: ``"h"``; for an LSTM also ``"c"``, the adjoint of the state (h, c), and ``"c_total"``, autograd's gradient of
-    c_t, which holds the path c_t -> h_t of the same step as well.
+    Keys: ``"h"``, or the states of a cell of the user's own; for an LSTM also ``"c"``, the adjoint of the state (h, c),
+    and ``"c_total"``, autograd's gradient of c_t, which holds the path c_t -> h_t of the same step as well.
 
     Attributes:
         value: key -> [T, B, H] in the layer's dtype; 0 past an example's length, and where it underflows.
-        log_norm: key -> [T, B] float64, natural log of the norm without limit of range; also ``"joint"``, of (h, c).
-            NaN past an example's length, -inf where exactly zero.
+        log_norm: key -> [T, B] float64, natural log of the norm without limit of range; also ``"joint"``,
+            of all states, if there are several. NaN past an example's length, -inf where exactly zero.
         direct: key -> [T, B, H], the direct derivative: what arrives at the state not through later states.
-        log_weight_share: [T, B] float64, ln‖ε_t ⊗ h_{t-1}‖, the share of each step and example in dL/dW_hh.
-        weight_share: [T, K·H, H] float64, that share summed over the examples; its sum over time is dL/dW_hh.
+        log_weight_share: [T, B] float64, ln‖ε_t ⊗ h_{t-1}‖, the share of each step and example in dL/dW_hh; None for a
+            cell of the user's own.
+        weight_share: [T, K·H, H] float64, that share summed over the examples; its sum over time is dL/dW_hh; or None.
     """
 
     value: State
     log_norm: State
     direct: State
-    log_weight_share: Tensor
-    weight_share: Tensor
+    log_weight_share: Tensor | None
+    weight_share: Tensor | None
 
 
 def state_gradients(
@@ -57,8 +58,8 @@ def state_gradients(
     Args:
         trace: a forward pass; without the other arguments, one through which a backward pass went.
         output_gradient: dL/d output as autograd leaves it there (its ``.grad``), in the layer's own layout.
-        h_n_gradient: dL/d h_n, [L·directions, B, H].
-        c_n_gradient: dL/d c_n, for an LSTM.
+        h_n_gradient: dL/d h_n, [L·directions, B, H]: of the first state of the cell.
+        c_n_gradient: dL/d c_n, for an LSTM: of the second.
 
     Returns:
         (layer, direction) -> :class:`StateGradients`.
@@ -72,7 +73,8 @@ def state_gradients(
     >>> state_gradients(seen)[0, 0].log_norm["h"].shape
     torch.Size([5, 4])
     """
-    given = {"output": output_gradient, "h_n": h_n_gradient, "c_n": c_n_gradient}
+    given = {"output": output_gradient}
+    given |= dict(zip(trace.call.final_names, (h_n_gradient, c_n_gradient), strict=False))
     arrived = {name: value for name, value in given.items() if value is not None} or trace.call.gradients
     if not arrived:
         raise ValueError("state_gradients: no gradient has arrived at the layer's outputs; call loss.backward() first")
@@ -86,7 +88,7 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
 
     Args:
         trace: a forward pass.
-        arrived: "output", "h_n", "c_n" -> the gradient that autograd left there.
+        arrived: "output" and state name + "_n" -> the gradient that autograd left there.
     """
     check_padding(trace.call, arrived)
     call, layer = trace.call, trace.call.layer
@@ -97,7 +99,9 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
         for side in range(sides):
             step, row = trace[index, side], index * sides + side
             finals: State = {
-                name[0]: trace.pick(call.state_major(arrived[name]))[row] for name in ("h_n", "c_n") if name in arrived
+                name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row]
+                for name in call.final_names
+                if name in arrived
             }
             blocks: list[Block] = []
             yield (index, side), _kept(sweep(step, replace(direct[side], finals=finals)), blocks, keep=index > 0)
@@ -133,31 +137,36 @@ def _in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
     return torch.cat(list(parts if step.reverse else reversed(parts)))
 
 
-def _weight_share(block: Block) -> Tensor:
+def _weight_share(block: Block) -> Tensor | None:
+    if not isinstance(block.step.cell, TorchCell):
+        return None
     inputs = block.step.cell.multiplied(block.step.gates, block.step.previous).double()
     epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
     return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
 
 
-def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Tensor]) -> StateGradients:
+def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Any]) -> StateGradients:
     def joined(parts: list[Tensor]) -> Tensor:
         return _in_time(parts, step)
 
-    names, dtype = step.cell.state_names, step.states["h"].dtype
+    names, dtype = step.cell.state_names, step.like.dtype
     scaled = {name: [block.total[name] for block in blocks] for name in names}
     norms = {name: joined([block.log_norms[name] for block in blocks]) for name in names}
-    if "c" in names:
+    if isinstance(step.cell, LSTMCell):
         scaled["c_total"] = [block.cell_total() for block in blocks]
         norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
+    if len(names) > 1:
         norms["joint"] = joined([block.log_joint_norm for block in blocks])
     exponent = joined([block.exponent for block in blocks])
     value = {name: _unscaled(joined(parts), exponent, dtype) for name, parts in scaled.items()}
     direct = {name: joined([_direct(block, name) for block in blocks]) for name in names}
-    return StateGradients(value, norms, direct, joined([b.log_weight_share for b in blocks]), joined(list(shares)))
+    known = isinstance(step.cell, TorchCell)
+    log_share, share = (joined([b.log_weight_share for b in blocks]), joined(list(shares))) if known else (None, None)
+    return StateGradients(value, norms, direct, log_share, share)
 
 
 def _direct(block: Block, name: str) -> Tensor:
-    like, exponent = block.step.states["h"], block.direct.exponent
+    like, exponent = block.step.like, block.direct.exponent
     if name not in block.direct.values:
         return torch.zeros_like(like)
     values = block.direct.values[name]

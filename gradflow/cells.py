@@ -4,9 +4,9 @@ Shapes: T time steps, B examples, D input size, H hidden size, K gates; ``...`` 
 serve one step ``[B, H]`` and, teacher-forced, all steps at once ``[T, B, H]``. Weights are torch's: ``weight_ih``
 [K·H, D], ``weight_hh`` [K·H, H], gate order ``i f g o`` (LSTM) and ``r z n`` (GRU).
 
-The Jacobian of every cell but one is a sum of (number × weight row): each gate k writes to one state o, and
+The Jacobian of every cell but one is a sum of (number × weight row): for a state o and the gates k that write to it
 
-    ∂o_t/∂h_{t-1} = Σ_k diag(rows[k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
+    ∂o_t/∂h_{t-1} = Σ_k diag(rows[o, k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
 
 so a cell states numbers only, and nothing dense is formed (:mod:`gradflow.jacobian`).
 """
@@ -14,7 +14,7 @@ so a cell states numbers only, and nothing dense is formed (:mod:`gradflow.jacob
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,13 @@ State = dict[str, Tensor]
 class Coefficients:
     """The numbers in the closed form of a Jacobian, for all steps and examples at once.
 
+    A cell whose units do not meet (a diagonal recurrence) has a `diagonal` only. A cell of the user's own that gives
+    `rows` has a state h and ``weight_hh`` [K·H, H]; it may leave out states without rows, and the dimension of the
+    examples where the numbers are the same for all.
+
     Attributes:
-        rows: [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of the state that the gate writes to
-            (:attr:`TorchCell.writes`).
+        rows: output state -> [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of that state. K counts
+            the gates that write to it (:attr:`TorchCell.writes`), in a cell of the user's own all of them.
         diagonal: (output state, input state) -> [..., H]; absent pairs are zero.
         shown: [..., H], ∂h_t/∂c_t of the same step, where h is a view of c; `rows` and `diagonal` then are those of c,
             and of h with c held fixed.
@@ -37,40 +41,95 @@ class Coefficients:
         reset: [..., H], what multiplies h before its product with the last gate's ``W_hh``; None: nothing does.
     """
 
-    rows: Tensor
+    rows: dict[str, Tensor] = field(default_factory=dict)
     diagonal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     shown: Tensor | None = None
-    input_rows: Tensor | None = None
+    input_rows: dict[str, Tensor] | None = None
     reset: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
         """The same form with every tensor changed."""
         return Coefficients(
-            change(self.rows),
+            {name: change(numbers) for name, numbers in self.rows.items()},
             {pair: change(numbers) for pair, numbers in self.diagonal.items()},
-            *(None if numbers is None else change(numbers) for numbers in (self.shown, self.input_rows, self.reset)),
+            None if self.shown is None else change(self.shown),
+            None if self.input_rows is None else {n: change(numbers) for n, numbers in self.input_rows.items()},
+            None if self.reset is None else change(self.reset),
         )
 
 
 class Cell(nn.Module):
     """A recurrent cell: the names of its states and one step of time.
 
-    A subclass with `state_names` and `step` is enough.
+    A subclass with `state_names`, `hidden_size` and :meth:`step` is enough: :class:`gradflow.Recurrent` runs it along
+    time, and where it gives no closed form its Jacobian is found by automatic differentiation. Each example is taken by
+    itself, and nothing is drawn at random (dropout goes outside of the cell); :func:`gradflow.testing.check_cell` says
+    whether a cell keeps to that.
+
+    Attributes:
+        state_names: of the states, all real and of size H.
+        output_names: the states that a layer's output shows, side by side; the first one if not given.
+        hidden_size: H, number of units of every state; set it in ``__init__``.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
+    output_names: ClassVar[tuple[str, ...]] = ("h",)
+    hidden_size: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "state_names" in vars(cls) and "output_names" not in vars(cls):
+            cls.output_names = tuple(cls.state_names[:1])
 
     def step(self, x_t: Tensor, state: State) -> State:
         """Advance every state by one step.
 
         Args:
-            x_t: [..., D] input.
-            state: name -> [..., H], the states that enter.
+            x_t: [B, D] input, or indices [B]; B is any number of examples. In a replay it is all steps of all examples.
+            state: name -> [B, H], the states that enter.
 
         Returns:
-            name -> [..., H], the states that leave.
+            name -> [B, H], the states that leave.
         """
         raise NotImplementedError
+
+    def steps(self, x: Tensor) -> Callable[[int, State], State]:
+        """One step as a function of position and state; a cell may do here what can be done for all positions at once.
+
+        Args:
+            x: [T, B, D], or indices [T, B].
+        """
+        inputs = x.unbind(0)
+        return lambda t, state: self.step(inputs[t], state)
+
+    def gates(self, x_t: Tensor, state: State) -> State:
+        """Activations worth a name, name -> [B, H]; none unless a cell gives them.
+
+        Those called i, f, o, r, z are taken for sigmoid gates and go to the log, f and z, which are to *keep* the old
+        state, with their time scale.
+
+        Args:
+            x_t: as in :meth:`step`.
+            state: the states that enter.
+        """
+        return {}
+
+    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients | None:
+        """The closed form of the Jacobian ∂state/∂previous, from activations alone; None: there is none.
+
+        Args:
+            gates: what :meth:`gates` gave.
+            state: the states that left.
+            previous: the states that entered.
+        """
+        return None
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """See :func:`row_gram`; of ``weight_hh`` when first asked for."""
+        weight = self.weight_hh
+        assert isinstance(weight, Tensor)
+        return row_gram(weight.detach().view(-1, self.hidden_size, self.hidden_size))
 
 
 def row_gram(weights: Tensor) -> Tensor:
@@ -79,6 +138,11 @@ def row_gram(weights: Tensor) -> Tensor:
     gram = (rows @ rows.mT).movedim(0, -1).mul(2)
     gram.diagonal().div_(2)
     return gram
+
+
+def has_closed_form(cell: type[Cell]) -> bool:
+    """Whether a cell gives the closed form of its Jacobian."""
+    return cell.coefficients is not Cell.coefficients
 
 
 class TorchCell(Cell):
@@ -91,11 +155,7 @@ class TorchCell(Cell):
     def __init__(self, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None):
         super().__init__()
         self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = weight_ih, weight_hh, bias_ih, bias_hh
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """See :func:`row_gram`; of the weights when first asked for."""
-        return row_gram(self.weight_hh.detach().unflatten(0, (len(self.gate_names), -1)))
+        self.hidden_size = weight_hh.shape[1]
 
     def project(self, x: Tensor) -> Tensor:
         """W_ih x + b_ih, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
@@ -108,7 +168,7 @@ class TorchCell(Cell):
         """W_hh h + b_hh, [..., K·H]."""
         return F.linear(h, self.weight_hh, self.bias_hh)
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """Gate activations, name -> [..., H], from W_ih x_t + b_ih and the h_{t-1} that entered."""
         raise NotImplementedError
 
@@ -116,13 +176,18 @@ class TorchCell(Cell):
         """The new states from the gates and the states that entered."""
         raise NotImplementedError
 
+    def gates(self, x_t: Tensor, state: State) -> State:
+        """Gate activations, name -> [..., H]; see :meth:`Cell.gates`."""
+        return self.activations(self.project(x_t), state["h"])
+
     def step(self, x_t: Tensor, state: State) -> State:
         """One step of time; see :meth:`Cell.step`."""
-        return self.update(self.gates(self.project(x_t), state["h"]), state)
+        return self.update(self.gates(x_t, state), state)
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
-        """Numbers of the Jacobian ∂state/∂previous, from activations alone."""
-        raise NotImplementedError
+    def steps(self, x: Tensor) -> Callable[[int, State], State]:
+        """W_ih x + b_ih is one product for all positions; see :meth:`Cell.steps`."""
+        projected = self.project(x).unbind(0)
+        return lambda t, state: self.update(self.activations(projected[t], state["h"]), state)
 
     def multiplied(self, gates: State, previous: State) -> Tensor:
         """What each gate's block of W_hh multiplies, [..., 1 or K, H]: Σ_t ε_t multiplied_tᵀ = dL/dW_hh."""
@@ -132,7 +197,7 @@ class TorchCell(Cell):
 class LinearCell(TorchCell):
     """h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh. Jacobian W_hh."""
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """The pre-activation: `h` itself."""
         return {"h": projected + self.recur(h)}
 
@@ -142,7 +207,8 @@ class LinearCell(TorchCell):
 
     def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
         """φ' of :meth:`derivative`: the Jacobian is diag(φ') W_hh."""
-        return Coefficients(self.derivative(state["h"]).unsqueeze(-2))
+        rows = {"h": self.derivative(state["h"]).unsqueeze(-2)}
+        return Coefficients(rows, {})
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:
@@ -153,7 +219,7 @@ class LinearCell(TorchCell):
 class TanhCell(LinearCell):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(1 - h²) W_hh."""
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """The activated state."""
         return {"h": torch.tanh(projected + self.recur(h))}
 
@@ -166,7 +232,7 @@ class TanhCell(LinearCell):
 class ReLUCell(LinearCell):
     """h_t = max(0, W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h > 0) W_hh."""
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """The activated state."""
         return {"h": torch.relu(projected + self.recur(h))}
 
@@ -181,9 +247,9 @@ class LSTMCell(TorchCell):
 
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
-    writes: ClassVar[dict[str, slice]] = {"c": slice(0, 3), "h": slice(3, 4)}
+    writes: ClassVar[dict[str, slice]] = {"h": slice(3, 4), "c": slice(0, 3)}
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """Input, forget, candidate and output gate."""
         i, f, g, o = self.recur(h).add_(projected).chunk(4, -1)
         return {"i": torch.sigmoid(i), "f": torch.sigmoid(f), "g": torch.tanh(g), "o": torch.sigmoid(o)}
@@ -196,22 +262,13 @@ class LSTMCell(TorchCell):
     def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
         """Gates i, f, g write to c, and o to h, which shows c."""
         i, f, g, o = (gates[name] for name in self.gate_names)
-        tanh_c = _ratio(state["h"], o, lambda: torch.tanh(state["c"]))
-        rows = torch.empty(*i.shape[:-1], 4, i.shape[-1], dtype=i.dtype, device=i.device)
-        for gate, out, factor in (
-            (i, rows[..., 0, :], g),
-            (f, rows[..., 1, :], previous["c"]),
-            (o, rows[..., 3, :], tanh_c),
-        ):
-            torch.addcmul(gate, gate, gate, value=-1, out=out)  # s (1 - s), the derivative of a sigmoid
-            out *= factor
-        torch.mul(i, 1 - g.square(), out=rows[..., 2, :])
-        return Coefficients(rows, {("c", "c"): f}, shown=o * (1 - tanh_c.square()))
-
-
-def _ratio(numerator: Tensor, denominator: Tensor, otherwise: Callable[[], Tensor]) -> Tensor:
-    """Of two numbers with the precision of both, unless the denominator nears the end of its range."""
-    return numerator / denominator if bool((denominator > 1e-30).all()) else otherwise()
+        tanh_c = torch.tanh(state["c"])
+        of_c = torch.empty(*i.shape[:-1], 3, i.shape[-1], dtype=i.dtype, device=i.device)
+        torch.mul(i * (1 - i), g, out=of_c[..., 0, :])
+        torch.mul(f * (1 - f), previous["c"], out=of_c[..., 1, :])
+        torch.mul(i, 1 - g.square(), out=of_c[..., 2, :])
+        of_h = (o * (1 - o) * tanh_c).unsqueeze(-2)
+        return Coefficients({"h": of_h, "c": of_c}, {("c", "c"): f}, shown=o * (1 - tanh_c.square()))
 
 
 class GRUCell(TorchCell):
@@ -219,7 +276,7 @@ class GRUCell(TorchCell):
 
     gate_names = ("r", "z", "n")
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """Reset gate, update gate (which keeps) and candidate."""
         x_r, x_z, x_n = projected.chunk(3, -1)
         h_r, h_z, h_n = self.recur(h).chunk(3, -1)
@@ -239,8 +296,8 @@ class GRUCell(TorchCell):
         h_n = F.linear(h, self.weight_hh[2 * size :], bias)
         of_n = (1 - z) * (1 - n * n)
         of_r, of_z = of_n * h_n * r * (1 - r), (h - n) * z * (1 - z)
-        rows = torch.stack((of_r, of_z, of_n * r), -2)
-        return Coefficients(rows, {("h", "h"): z}, input_rows=torch.stack((of_r, of_z, of_n), -2))
+        rows = {"h": torch.stack((of_r, of_z, of_n * r), -2)}
+        return Coefficients(rows, {("h", "h"): z}, input_rows={"h": torch.stack((of_r, of_z, of_n), -2)})
 
 
 class GRUBeforeCell(TorchCell):
@@ -252,7 +309,7 @@ class GRUBeforeCell(TorchCell):
 
     gate_names = ("r", "z", "n")
 
-    def gates(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor) -> State:
         """Reset gate, update gate (which keeps) and candidate."""
         size = self.weight_hh.shape[1]
         x_rz, x_n = projected[..., : 2 * size], projected[..., 2 * size :]
@@ -266,7 +323,7 @@ class GRUBeforeCell(TorchCell):
         """∂h/∂z and ∂h/∂n with their activations, and in the place of r the derivative of r h, h r (1 - r)."""
         r, z, n = (gates[name] for name in self.gate_names)
         h = previous["h"]
-        rows = torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)
+        rows = {"h": torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)}
         return Coefficients(rows, {("h", "h"): z}, reset=r)
 
     def multiplied(self, gates: State, previous: State) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.layers import suffix
-from gradflow.replay import cell_class, check_supported
+from gradflow.replay import check_supported, torch_cell_class
 
 REMEMBER_BIAS = 3.0  # b_f or b_z of `remember`: the gate starts at σ(3) = 0.95
 
@@ -63,7 +63,7 @@ def initialise_(
     [3.0, 3.0, 3.0]
     """
     check_supported(layer)
-    gates = cell_class(layer).gate_names
+    gates = torch_cell_class(layer).gate_names
     if name == "remember":
         name = "orthogonal" if len(gates) == 1 else "default"
         forget_bias = REMEMBER_BIAS if "f" in gates and forget_bias is None else forget_bias

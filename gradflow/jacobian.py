@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gradflow.cells import Coefficients, State, TorchCell, row_gram
+from gradflow.recurrent import ReplayedCell
 
 
 class Jacobian:
@@ -30,7 +31,7 @@ class Jacobian:
     norm_is_dense: ClassVar[bool] = False
     """Whether the Frobenius norm needs the dense matrix."""
 
-    def __init__(self, cell: TorchCell, coefficients: Coefficients, valid: Tensor | None = None):
+    def __init__(self, cell: TorchCell | ReplayedCell, coefficients: Coefficients, valid: Tensor | None = None):
         hidden = cell.weight_hh.shape[1]
         self.state_names, self.writes = cell.state_names, cell.writes
         self.weight_hh = cell.weight_hh.detach().view(-1, hidden, hidden)
@@ -43,7 +44,7 @@ class Jacobian:
     @property
     def shape(self) -> tuple[int, ...]:
         """(T, B, S, S)."""
-        *batch, _, hidden = self.coefficients.rows.shape
+        *batch, _, hidden = self.coefficients.rows["h"].shape
         size = hidden * len(self.state_names)
         return (*batch, size, size)
 
@@ -70,7 +71,8 @@ class Jacobian:
         """J v for v [T, B, S]: how a change of the state that enters changes the one that leaves."""
         entering = self.split(v)
         products = self._recurrent_product(entering["h"])
-        leaving = {name: (self._rows(name) * products[..., gates, :]).sum(-2) for name, gates in self.writes.items()}
+        rows = self.coefficients.rows
+        leaving = {name: (rows[name] * products[..., gates, :]).sum(-2) for name, gates in self.writes.items()}
         for (out, name), numbers in self.coefficients.diagonal.items():
             leaving[out] = leaving[out] + numbers * entering[name]
         self._show(leaving)
@@ -84,9 +86,6 @@ class Jacobian:
         for (out, name), numbers in self.coefficients.diagonal.items():
             arriving[name] = arriving[name] + numbers * leaving[out]
         return torch.cat([arriving[name] for name in self.state_names], -1)
-
-    def _rows(self, state: str) -> Tensor:
-        return self.coefficients.rows[..., self.writes[state], :]
 
     def _show(self, leaving: State) -> None:
         """Add what a state shows of another in the same step."""
@@ -115,9 +114,12 @@ class Jacobian:
             rows = self.coefficients.input_rows
         return self._gate_gradients(self._within(dict(u)), rows)
 
-    def _gate_gradients(self, within: State, rows: Tensor) -> Tensor:
-        parts = [rows[..., gates, :] * within[name].unsqueeze(-2) for name, gates in self.writes.items()]
-        return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
+    def _gate_gradients(self, within: State, rows: State) -> Tensor:
+        first, *rest = self.state_names
+        epsilon = rows[first] * within[first].unsqueeze(-2)
+        for name in rest:
+            epsilon = epsilon + rows[name] * within[name].unsqueeze(-2)
+        return epsilon
 
     def backward_(self, total: State, order: Sequence[int]) -> Tensor:
         """Turn direct gradients into total ones, δ_{t-1} = J_tᵀ δ_t + g_{t-1}, in place: the one loop over time.
@@ -129,16 +131,21 @@ class Jacobian:
         Returns:
             ε of every step, [T, B, K, H], see :meth:`gate_gradients`.
         """
-        weight, rows = self.weight_hh.flatten(0, 1), self.coefficients.rows.unbind(0)
-        epsilon = torch.empty_like(self.coefficients.rows)
+        weight = self.weight_hh.flatten(0, 1)
+        epsilon = torch.empty_like(self.coefficients.rows["h"])
+        rows = {name: part.unbind(0) for name, part in self.coefficients.rows.items()}
+        steps = {name: part.unbind(0) for name, part in total.items()}
+        across = {name: part.unsqueeze(2).unbind(0) for name, part in total.items()}
+        diagonal = {pair: part.unbind(0) for pair, part in self.coefficients.diagonal.items()}
         epsilons, flat = epsilon.unbind(0), epsilon.flatten(2).unbind(0)
-        steps, across = total["h"].unbind(0), total["h"].unsqueeze(2).unbind(0)
-        kept = [part.unbind(0) for part in self.coefficients.diagonal.values()]
+        first, *rest = self.state_names
         for t, following in pairwise([*order, len(order)]):
-            torch.mul(rows[t], across[t], out=epsilons[t])
-            steps[following].addmm_(flat[t], weight)
-            for numbers in kept:
-                steps[following].addcmul_(numbers[t], steps[t])
+            torch.mul(rows[first][t], across[first][t], out=epsilons[t])
+            for name in rest:
+                epsilons[t].addcmul_(rows[name][t], across[name][t])
+            steps["h"][following].addmm_(flat[t], weight)
+            for (out, name), numbers in diagonal.items():
+                steps[name][following].addcmul_(numbers[t], steps[out][t])
         return epsilon
 
     def block(self, out: str, name: str) -> Tensor:
@@ -147,21 +154,19 @@ class Jacobian:
         Raises:
             KeyError: for a name that is no state of this cell.
         """
-        for state in (out, name):
-            if state not in self.state_names:
-                raise KeyError(f"block: expected two of the states {self.state_names}, got {state!r}")
+        self._check_states(out, name)
         return self._nan_past_length(self._block(out, name))
 
     def _block(self, out: str, name: str) -> Tensor:
         hidden = self.weight_hh.shape[1]
-        zero = self.coefficients.rows.new_zeros(*self.shape[:-2], hidden, hidden)
+        zero = self.coefficients.rows[out].new_zeros(*self.shape[:-2], hidden, hidden)
         dense = self._dense_h(out) if name == "h" else zero
         if (out, name) in self.coefficients.diagonal:
             dense.diagonal(dim1=-2, dim2=-1).add_(self.coefficients.diagonal[out, name])
         return dense
 
     def _dense_h(self, out: str) -> Tensor:
-        return torch.einsum("...ki,kij->...ij", self._rows(out), self.weight_hh[self.writes[out]])
+        return torch.einsum("...ki,kij->...ij", self.coefficients.rows[out], self.weight_hh[self.writes[out]])
 
     def dense(self) -> Tensor:
         """[T, B, S, S]: derivative of the state produced at position t by the state that entered it."""
@@ -180,12 +185,14 @@ class Jacobian:
         return self._nan_past_length(squares.clamp_min(0).sqrt())
 
     def _frobenius_squares(self) -> Tensor:
-        rows = self.coefficients.rows
-        total = self._row_squares(rows, rows)
-        if self.coefficients.diagonal:
-            (numbers,) = self.coefficients.diagonal.values()
-            across = self.weight_hh.diagonal(dim1=1, dim2=2).flatten()
-            total += (rows * numbers.unsqueeze(-2)).flatten(-2) @ across.mul(2) + numbers.square().sum(-1)
+        total = self.coefficients.rows["h"].new_zeros(self.shape[:-2])
+        for rows in self.coefficients.rows.values():
+            total += self._row_squares(rows, rows)
+        for (out, name), numbers in self.coefficients.diagonal.items():
+            total += numbers.square().sum(-1)
+            if name == "h":
+                across = self.weight_hh.diagonal(dim1=1, dim2=2).flatten()
+                total += (self.coefficients.rows[out] * numbers.unsqueeze(-2)).flatten(-2) @ across.mul(2)
         return total
 
     def _row_squares(self, rows: Tensor, others: Tensor) -> Tensor:
@@ -205,6 +212,11 @@ class Jacobian:
     def spectral_norm(self) -> Tensor:
         """σ_1(J), [T, B] float64."""
         return self.singular_values()[..., 0]
+
+    def _check_states(self, *names: str) -> None:
+        for name in names:
+            if name not in self.state_names:
+                raise KeyError(f"block: expected two of the states {self.state_names}, got {name!r}")
 
     def _nan_past_length(self, values: Tensor) -> Tensor:
         return values if self.valid is None else values.masked_fill(~_spread(self.valid, values), torch.nan)
@@ -227,20 +239,22 @@ class LSTMJacobian(Jacobian):
     def _within(self, leaving: State) -> State:
         return {"h": leaving["h"], "c": leaving["c"] + self._shown * leaving["h"]}
 
+    def _gate_gradients(self, within: State, rows: State) -> Tensor:
+        return torch.cat([rows[name] * within[name].unsqueeze(-2) for name in ("c", "h")], -2)
+
     def backward_(self, total: State, order: Sequence[int]) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
-        weight, rows = self.weight_hh.flatten(0, 1), self.coefficients.rows
-        epsilon, of_c = torch.empty_like(rows), torch.empty_like(total["c"][0])
-        into_c, into_h = self.writes["c"], self.writes["h"]
-        rows_c, rows_h = rows[:, :, into_c].unbind(0), rows[:, :, into_h].unbind(0)
-        epsilon_c, epsilon_h = epsilon[:, :, into_c].unbind(0), epsilon[:, :, into_h].unbind(0)
-        flat, shown, kept = (part.unbind(0) for part in (epsilon.flatten(2), self._shown, self._kept))
-        h, c, across, across_c = total["h"].unbind(0), total["c"].unbind(0), total["h"].unsqueeze(2), of_c.unsqueeze(1)
-        across_h = across.unbind(0)
+        weight, rows, of_c = self.weight_hh.flatten(0, 1), self.coefficients.rows, torch.empty_like(total["c"][0])
+        *batch, hidden = total["h"][:-1].shape
+        epsilon = total["h"].new_empty(*batch, len(self.weight_hh), hidden)
+        epsilons = {name: epsilon[:, :, gates].unbind(0) for name, gates in self.writes.items()}
+        rows_c, rows_h, flat = rows["c"].unbind(0), rows["h"].unbind(0), epsilon.flatten(2).unbind(0)
+        shown, kept, h, c = (part.unbind(0) for part in (self._shown, self._kept, total["h"], total["c"]))
+        across_c, across_h = of_c.unsqueeze(1), total["h"].unsqueeze(2).unbind(0)
         for t, following in pairwise([*order, len(order)]):
             torch.addcmul(c[t], shown[t], h[t], out=of_c)
-            torch.mul(rows_c[t], across_c, out=epsilon_c[t])
-            torch.mul(rows_h[t], across_h[t], out=epsilon_h[t])
+            torch.mul(rows_c[t], across_c, out=epsilons["c"][t])
+            torch.mul(rows_h[t], across_h[t], out=epsilons["h"][t])
             h[following].addmm_(flat[t], weight)
             c[following].addcmul_(kept[t], of_c)
         return epsilon
@@ -255,15 +269,13 @@ class LSTMJacobian(Jacobian):
 
     def _frobenius_squares(self) -> Tensor:
         """Row i of h is its own and τ times that of c, so Γ meets the pairs of c with 1 + τ², those across with τ."""
-        rows, shown = self.coefficients.rows, self._shown
+        into_c, into_h, shown = self.coefficients.rows["c"], self.coefficients.rows["h"], self._shown
         weight = 1 + shown.square()
-        into_c, into_h = self._rows("c"), self._rows("h")
-        crossed = torch.empty_like(rows)
-        torch.mul(into_c, weight.unsqueeze(-2), out=crossed[..., self.writes["c"], :])
-        torch.mul(into_h, shown.unsqueeze(-2), out=crossed[..., self.writes["h"], :])
-        crossed_total = self._row_squares(rows[..., :3, :], crossed)
+        others = torch.empty(*into_c.shape[:-2], 4, into_c.shape[-1], dtype=into_c.dtype, device=into_c.device)
+        torch.mul(into_c, weight.unsqueeze(-2), out=others[..., self.writes["c"], :])
+        torch.mul(into_h, shown.unsqueeze(-2), out=others[..., self.writes["h"], :])
         own = into_h.squeeze(-2).square() @ self.gram[3, 3]
-        return crossed_total + own + (self._kept.square() * weight).sum(-1)
+        return self._row_squares(into_c, others) + own + (self._kept.square() * weight).sum(-1)
 
 
 class ResetBeforeJacobian(Jacobian):
@@ -278,7 +290,7 @@ class ResetBeforeJacobian(Jacobian):
 
     def _recurrent_product(self, h: Tensor) -> Tensor:
         u_r, u_z, u_n = self.weight_hh
-        inner = self._reset * h + self.coefficients.rows[..., 0, :] * (h @ u_r.t())
+        inner = self._reset * h + self.coefficients.rows["h"][..., 0, :] * (h @ u_r.t())
         return torch.stack((torch.zeros_like(h), h @ u_z.t(), inner @ u_n.t()), -2)
 
     def _recurrent_adjoint(self, epsilon: Tensor) -> Tensor:
@@ -286,17 +298,17 @@ class ResetBeforeJacobian(Jacobian):
         r, z, n = epsilon.unbind(-2)
         return r @ u_r + z @ u_z + self._reset * (n @ u_n)
 
-    def _gate_gradients(self, within: State, rows: Tensor) -> Tensor:
+    def _gate_gradients(self, within: State, rows: State) -> Tensor:
         """That of r arrives through the candidate."""
-        epsilon = rows * within["h"].unsqueeze(-2)
-        epsilon[..., 0, :] = self.coefficients.rows[..., 0, :] * (
+        epsilon = rows["h"] * within["h"].unsqueeze(-2)
+        epsilon[..., 0, :] = self.coefficients.rows["h"][..., 0, :] * (
             epsilon[..., 2, :] @ self.weight_hh[2].to(epsilon.dtype)
         )
         return epsilon
 
     def _dense_h(self, out: str) -> Tensor:
         u_r, u_z, u_n = self.weight_hh
-        of_r, of_z, of_n = (numbers.unsqueeze(-1) for numbers in self.coefficients.rows.unbind(-2))
+        of_r, of_z, of_n = (numbers.unsqueeze(-1) for numbers in self.coefficients.rows["h"].unbind(-2))
         inner = u_n * self._reset.unsqueeze(-2) + u_n @ (of_r * u_r)
         return of_z * u_z + of_n * inner
 
@@ -312,7 +324,7 @@ class ResetBeforeJacobian(Jacobian):
 
     def backward_(self, total: State, order: Sequence[int]) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
-        epsilon = torch.empty_like(self.coefficients.rows)
+        epsilon = torch.empty_like(self.coefficients.rows["h"])
         for t, following in pairwise([*order, len(order)]):
             step, arriving = self[t], {"h": total["h"][t]}
             epsilon[t] = step.gate_gradients(arriving)

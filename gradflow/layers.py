@@ -11,10 +11,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells import GRUBeforeCell, GRUCell, LinearCell, ReLUCell, TanhCell, TorchCell
+from gradflow.cells import Cell, GRUBeforeCell, GRUCell, LinearCell, ReLUCell, State, TanhCell, TorchCell
 
 
-class RecurrentLayer(nn.Module):
+class SequenceLayer(nn.Module):
+    """The layouts that every recurrent layer takes and gives: batched or not, time or batch first, packed."""
+
+    input_size: int | None = None
+    batch_first: bool
+
+    def _time_major(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, bool]:
+        """[T, B, D] (or indices [T, B]), lengths [B] if packed, whether there is a batch."""
+        if isinstance(input, PackedSequence):
+            x, lengths = pad_packed_sequence(input)
+            return x, lengths, True
+        size = self.input_size
+        dimensions = input.dim() + (0 if input.is_floating_point() else 1)
+        if dimensions not in (2, 3):
+            raise ValueError(
+                f"input: expected [T, B, {size or 'D'}], [T, {size or 'D'}] or indices without the last dimension, "
+                f"got shape {tuple(input.shape)}"
+            )
+        if size is not None and input.is_floating_point() and input.shape[-1] != size:
+            raise ValueError(f"input: expected {size} features in the last dimension, got {input.shape[-1]}")
+        if dimensions == 2:
+            return input.unsqueeze(1), None, False
+        return (input.transpose(0, 1) if self.batch_first else input), None, True
+
+    def _own_layout(
+        self, x: Tensor, input: Tensor | PackedSequence, lengths: Tensor | None, batched: bool
+    ) -> Tensor | PackedSequence:
+        """An output [T, B, ·] in the layout of the input."""
+        if isinstance(input, PackedSequence):
+            assert lengths is not None
+            return pack_padded_sequence(x, lengths, enforce_sorted=input.sorted_indices is None)
+        if not batched:
+            return x.squeeze(1)
+        return x.transpose(0, 1) if self.batch_first else x
+
+
+class RecurrentLayer(SequenceLayer):
     """Runs a cell along time: layers, directions, ragged batches and layouts as in ``torch.nn.RNN``.
 
     Args:
@@ -112,39 +148,13 @@ class RecurrentLayer(nn.Module):
             if layer and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             sides = [
-                scan(self.cell(layer, d), x, hx[layer * self.num_directions + d], lengths, reverse=d == 1)
+                scan(self.cell(layer, d), x, {"h": hx[layer * self.num_directions + d]}, lengths, reverse=d == 1)
                 for d in range(self.num_directions)
             ]
-            x = torch.cat([side[0] for side in sides], -1)
-            finals += [side[1] for side in sides]
-        return self._own_layout(x, torch.stack(finals), input, lengths, batched)
-
-    def _time_major(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, bool]:
-        if isinstance(input, PackedSequence):
-            x, lengths = pad_packed_sequence(input)
-            return x, lengths, True
-        dimensions = input.dim() + (0 if input.is_floating_point() else 1)
-        if dimensions not in (2, 3):
-            raise ValueError(
-                f"input: expected [T, B, {self.input_size}], [T, {self.input_size}] or indices without the last "
-                f"dimension, got shape {tuple(input.shape)}"
-            )
-        if input.is_floating_point() and input.shape[-1] != self.input_size:
-            raise ValueError(f"input: expected {self.input_size} features in the last dimension, got {input.shape[-1]}")
-        if dimensions == 2:
-            return input.unsqueeze(1), None, False
-        return (input.transpose(0, 1) if self.batch_first else input), None, True
-
-    def _own_layout(
-        self, x: Tensor, h_n: Tensor, input: Tensor | PackedSequence, lengths: Tensor | None, batched: bool
-    ) -> tuple[Any, Tensor]:
-        if isinstance(input, PackedSequence):
-            assert lengths is not None
-            packed = pack_padded_sequence(x, lengths, enforce_sorted=input.sorted_indices is None)
-            return packed, h_n
-        if not batched:
-            return x.squeeze(1), h_n.squeeze(1)
-        return (x.transpose(0, 1) if self.batch_first else x), h_n
+            x = torch.cat([states["h"] for states, _ in sides], -1)
+            finals += [final["h"] for _, final in sides]
+        h_n = torch.stack(finals)
+        return self._own_layout(x, input, lengths, batched), h_n if batched else h_n.squeeze(1)
 
 
 def suffix(layer: int, direction: int) -> str:
@@ -153,28 +163,60 @@ def suffix(layer: int, direction: int) -> str:
 
 
 def scan(
-    cell: TorchCell, x: Tensor, h_0: Tensor, lengths: Tensor | None = None, *, reverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Run a cell with one state along time.
+    cell: Cell, x: Tensor, initial: State, lengths: Tensor | None = None, *, reverse: bool = False
+) -> tuple[State, State]:
+    """Run a cell along time.
 
     Args:
-        cell: its only state is h.
+        cell: any cell.
         x: [T, B, D], or indices [T, B].
-        h_0: [B, H], the state before the first step.
-        lengths: [B]; positions past an example's length leave its state alone and give 0 as output.
+        initial: name -> [B, H], the states before the first step.
+        lengths: [B]; positions past an example's length leave its states alone and give 0.
         reverse: from the last position to the first.
 
     Returns:
-        [T, B, H] and the final state [B, H].
+        Name -> [T, B, H], the states at every position, and name -> [B, H], the final ones.
+
+    Raises:
+        ValueError: if the cell's first step gives other states than it should.
     """
-    projected = cell.project(x).unbind(0)
+    step, state, seen = cell.steps(x), initial, [initial] * len(x)
     valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(x.device).unsqueeze(-1)
-    h, outputs = h_0, list(projected)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
-        new = cell.update(cell.gates(projected[t], h), {"h": h})["h"]
-        outputs[t] = new if valid is None else new.masked_fill(~valid[t], 0)
-        h = new if valid is None else torch.where(valid[t], new, h)
-    return torch.stack(outputs), h
+        new = step(t, state)
+        if state is initial:
+            check_states(cell, new, initial)
+        if valid is None:
+            seen[t] = state = new
+        else:
+            seen[t] = {name: part.masked_fill(~valid[t], 0) for name, part in new.items()}
+            state = {name: torch.where(valid[t], part, state[name]) for name, part in new.items()}
+    return {name: torch.stack([at[name] for at in seen]) for name in initial}, state
+
+
+def check_states(cell: Cell, new: State, entered: State) -> None:
+    """Raise unless a step gave every state of the cell, and no other, as it entered: real and of its shape.
+
+    Raises:
+        ValueError: if not, saying which state and what came.
+    """
+    step = f"{type(cell).__name__}.step"
+    if not isinstance(new, dict) or new.keys() != entered.keys():
+        got = list(new) if isinstance(new, dict) else type(new).__name__
+        raise ValueError(
+            f"{step}: expected a dict of the states {list(entered)}, got {got}; return each of state_names"
+        )
+    for name, part in new.items():
+        if part.shape != entered[name].shape:
+            raise ValueError(
+                f"{step}: expected state {name!r} of shape {tuple(entered[name].shape)}, [examples, hidden_size], "
+                f"got {tuple(part.shape)}"
+            )
+        if not part.is_floating_point():
+            raise ValueError(
+                f"{step}: expected real numbers in state {name!r}, got {part.dtype}; keep the real and the imaginary "
+                f"part of a complex state as two states"
+            )
 
 
 class RNN(RecurrentLayer):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradflow.cells import LinearCell, LSTMCell, TorchCell
+from gradflow.cells import LinearCell, LSTMCell
 from gradflow.metrics import summarise, summarise_sorted
-from gradflow.replay import Step
+from gradflow.recurrent import Recurrent
+from gradflow.replay import Step, cell_class
 from gradflow.runlog.schema import COUNTS, STATISTICS
 from gradflow.sweep import Block, ends_within
 
@@ -23,11 +24,11 @@ ALL = slice(None)
 
 def _derivative(block: Block) -> Tensor:
     """φ'_t, [t, B, H]: the only row coefficients of the Jacobian of a cell without gates."""
-    return block.step.jacobian.coefficients.rows.squeeze(-2)
+    return block.step.jacobian.coefficients.rows["h"].squeeze(-2)
 
 
 BY_BLOCK: dict[str, Callable[[Block, Examples], Tensor]] = {
-    "log_state_gradient": lambda block, _: block.log_norms["h"],
+    "log_state_gradient": lambda block, _: block.log_output_norm,
     "log_cell_gradient": lambda block, _: block.log_norms["c"],
     "log_joint_gradient": lambda block, _: block.log_joint_norm,
     "log_direct_gradient": lambda block, _: block.log_direct_norm,
@@ -49,15 +50,21 @@ OPT_IN = ("log_product_spectral",)
 """Quantities that are recorded only where they are asked for."""
 
 _SCALED = {name for name in (*BY_BLOCK, *WHOLE) if name.endswith("_gradient") and name != "log_relative_gradient"}
-_ONLY_LSTM = {"log_cell_gradient", "log_joint_gradient", "log_cell_path"}
 _ONLY_RNN = {"activation_derivative", "activation_derivative_rms"}
+_OF_WEIGHTS = {"log_weight_gradient", "weight_gradient_share"}
 
 
-def quantities_of(cell: type[TorchCell]) -> list[str]:
-    """Names of the quantities that a cell has."""
-    absent = (set() if issubclass(cell, LSTMCell) else _ONLY_LSTM) | (
-        set() if issubclass(cell, LinearCell) else _ONLY_RNN
-    )
+def quantities_of(layer: nn.Module) -> list[str]:
+    """Names of the quantities that a layer has; those that need torch's weights are not for cells of the user's own."""
+    cell, own, absent = cell_class(layer), isinstance(layer, Recurrent), set[str]()
+    if len(cell.state_names) == 1:
+        absent |= {"log_joint_gradient"}
+    if own or not issubclass(cell, LSTMCell):
+        absent |= {"log_cell_gradient", "log_cell_path"}
+    if own or not issubclass(cell, LinearCell):
+        absent |= _ONLY_RNN
+    if own:
+        absent |= _OF_WEIGHTS
     return [name for name in (*BY_BLOCK, *WHOLE) if name not in absent]
 
 
@@ -117,7 +124,7 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
 
 def _examples_of(name: str, step: Step) -> Examples:
     """Positions ⌊iB/n⌋ where only n are taken."""
-    batch = step.states["h"].shape[1]
+    batch = step.like.shape[1]
     dense = name == "log_jacobian_frobenius" and step.jacobian.norm_is_dense
     count = FEW["log_jacobian_spectral"] if dense else FEW.get(name, batch)
     return ALL if count >= batch else [i * batch // count for i in range(count)]
@@ -218,7 +225,7 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
     values = torch.stack([step.gates[name] for name in names], 1).flatten(2).cpu()
     count: int | np.ndarray = values.shape[-1]
     if step.valid is not None:
-        valid = step.valid.repeat_interleave(step.states["h"].shape[2], 1).cpu()
+        valid = step.valid.repeat_interleave(step.cell.hidden_size, 1).cpu()
         values.masked_fill_(~valid.unsqueeze(1), torch.inf)
         count = valid.sum(1, keepdim=True).numpy()
     ordered = values.nan_to_num_(nan=torch.inf, posinf=torch.inf).numpy()

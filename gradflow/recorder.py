@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.adjoint import descend
+from gradflow.cells import has_closed_form
 from gradflow.clipping import Clipping, gradient_norms
 from gradflow.dropout import Dropout, active_dropout
 from gradflow.quantities import OPT_IN, by_lag, by_time, gate_columns, measure, quantities_of
+from gradflow.recurrent import Recurrent
 from gradflow.replay import SUPPORTED, LayerCall, Trace, cell_class, check_supported, plain_arithmetic, watch
 from gradflow.runlog import RunWriter
 from gradflow.spectrum import spectrum_columns
@@ -44,7 +46,7 @@ def record(
     """Record the gradient flow of every recurrent layer of a model; use as a context manager.
 
     Args:
-        model: holds torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU.
+        model: holds torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent (cells of your own).
         path: the run folder, made if missing.
         every: iterations between recordings of state gradients and Jacobians; the first and the last are always there.
         examples: examples of the batch that are recorded, at positions ⌊iB/n⌋.
@@ -73,7 +75,7 @@ def record(
     if reduction not in ("mean", "sum"):
         raise ValueError(f'reduction: expected "mean" or "sum", got {reduction!r}')
     layers = _recurrent_layers(model, modules)
-    known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(cell_class(layer))))
+    known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(layer)))
     unknown = [name for name in quantities or () if name not in known]
     if unknown:
         raise ValueError(f"quantities: expected some of {', '.join(known)}, got {', '.join(unknown)}")
@@ -90,6 +92,10 @@ def record(
         "device": str(parameter.device),
         "threads": torch.get_num_threads(),
         "modules": {name: repr(layer) for name, layer in layers.items()},
+        "jacobian": {
+            name: "closed form" if has_closed_form(cell_class(layer)) else "automatic differentiation"
+            for name, layer in layers.items()
+        },
     }
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     writer = RunWriter(path, meta=meta, config=config, seed=seed, parameters=names, scalars=scalars, quantities=chosen)
@@ -102,7 +108,7 @@ def _recurrent_layers(model: nn.Module, modules: Sequence[str] | None) -> dict[s
     }
     if not found:
         raise ValueError(
-            f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.LinearRNN, GRU) in "
+            f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.LinearRNN, GRU, Recurrent) in "
             f"{type(model).__name__}, found none; there would be nothing to record"
         )
     for name in modules or ():
@@ -332,7 +338,7 @@ class Recorder:
     def _write(self, iteration: int, key: dict[str, Any], trace: Trace, log_factor: float) -> None:
         for (layer, direction), blocks in descend(trace, trace.call.gradients):
             step = trace[layer, direction]
-            has = quantities_of(type(step.cell))
+            has = quantities_of(trace.call.layer)
             names = [name for name in self._quantities if name in has]
             groups = measure(step, blocks, names, log_factor)
             where = {**key, "layer": layer, "direction": direction}
@@ -345,7 +351,7 @@ class Recorder:
 
     def _record_spectrum(self, iteration: int) -> None:
         for name, index, call, _ in self._latest:
-            if index == 0:
+            if index == 0 and not isinstance(call.layer, Recurrent):
                 columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
                 self._writer.append("spectrum", iteration, columns)
 

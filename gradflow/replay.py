@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells import GRUBeforeCell, GRUCell, LSTMCell, ReLUCell, State, TanhCell, TorchCell
+from gradflow.autodiff import AutodiffJacobian
+from gradflow.cells import Cell, GRUCell, LSTMCell, ReLUCell, State, TanhCell, TorchCell
+from gradflow.diagonal import DiagonalJacobian
 from gradflow.dropout import Dropout, active_dropout
 from gradflow.jacobian import Jacobian, LSTMJacobian, ResetBeforeJacobian
 from gradflow.layers import RecurrentLayer, scan, suffix
+from gradflow.recurrent import Recurrent, ReplayedCell, replayed
 
-SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer)
+SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
 _KERNELS: dict[str, Callable] = {
     "RNN_TANH": torch.rnn_tanh,
     "RNN_RELU": torch.rnn_relu,
@@ -30,11 +33,24 @@ _KERNELS: dict[str, Callable] = {
     "GRU": torch.gru,
 }
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
-_JACOBIANS: dict[type[TorchCell], type[Jacobian]] = {LSTMCell: LSTMJacobian, GRUBeforeCell: ResetBeforeJacobian}
 
 
-def cell_class(layer: nn.Module) -> type[TorchCell]:
+def cell_class(layer: nn.Module) -> type[Cell]:
     """The cell of a supported layer."""
+    return type(layer.cell) if isinstance(layer, Recurrent) else torch_cell_class(layer)
+
+
+def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
+    """The cell of a layer whose weights have torch's names and layout.
+
+    Raises:
+        TypeError: for a cell of the user's own, of whose weights nothing is known.
+    """
+    if isinstance(layer, Recurrent):
+        raise TypeError(
+            f"{name}: expected a layer with torch's weight_hh, got {type(layer.cell).__name__}, a cell of your own, of "
+            f"whose weights nothing is known; look at them directly"
+        )
     return layer.cell_class if isinstance(layer, RecurrentLayer) else _CELLS[cast(str, layer.mode)]
 
 
@@ -47,8 +63,8 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
     """
     if not isinstance(layer, SUPPORTED):
         raise TypeError(
-            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, got {type(layer).__name__}; "
-            f"pass one of these"
+            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent, got "
+            f"{type(layer).__name__}; pass one of these, or make a cell of your own with gradflow.Recurrent"
         )
     if getattr(layer, "proj_size", 0):
         raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
@@ -61,13 +77,13 @@ class LayerCall:
     Attributes:
         layer: the module.
         x: its input, tensor or PackedSequence.
-        hx: its initial state as given: None, a tensor, or (h_0, c_0).
+        hx: its initial state as given: None, a tensor, or a tuple of one for each state.
         output: its output, tensor or PackedSequence.
-        finals: (h_n,) or (h_n, c_n).
+        finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
         lengths: [B], where `x` is a padded tensor of ragged examples.
         dropout: what was drawn between the layers; None: nothing.
         weights: name -> parameter, as they were in that forward pass.
-        gradients: "output", "h_n", "c_n" -> what autograd left there; absent where the loss does not use it.
+        gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
     """
 
@@ -103,6 +119,11 @@ class LayerCall:
     def packed(self) -> bool:
         """The layer stopped at the end of each example; of a padded tensor it ran on over the padding."""
         return isinstance(self.output, PackedSequence)
+
+    @property
+    def final_names(self) -> list[str]:
+        """Of `finals`: "h_n", "c_n"."""
+        return [f"{name}_n" for name in cell_class(self.layer).state_names]
 
     @property
     def batched(self) -> bool:
@@ -152,7 +173,7 @@ class Step:
         cell: the cell, on the weights of that forward pass.
         inputs: [T, B, D], or indices [T, B].
         input_scale: [T, B, D], by which dropout multiplied the output of the layer below to make them; None: by 1.
-        states: "h" (and "c") -> [T, B, H], the states produced at each position.
+        states: "h" (and "c", or a cell's own) -> [T, B, H], the states produced at each position.
         previous: the same for the states that entered.
         gates: gate letter -> [T, B, H] activations.
         lengths: [B], or None if all examples fill all positions.
@@ -161,7 +182,7 @@ class Step:
         reverse: this direction runs from the last position to the first.
     """
 
-    cell: TorchCell
+    cell: TorchCell | ReplayedCell
     inputs: Tensor
     states: State
     previous: State
@@ -188,13 +209,32 @@ class Step:
             input_scale=None if self.input_scale is None else self.input_scale[positions],
         )
 
+    @property
+    def like(self) -> Tensor:
+        """A state, for size, dtype and device."""
+        return next(iter(self.states.values()))
+
     @cached_property
     def jacobian(self) -> Jacobian:
         """∂s_t/∂s_{t-1} for all (t, b)."""
         with torch.no_grad():
-            form = self.cell.coefficients(self.gates, self.states, self.previous)
-            kind = _JACOBIANS.get(type(self.cell), Jacobian)
-            return kind(self.cell, form, self.valid)
+            return jacobian_of(self.cell, self.inputs, self.gates, self.states, self.previous, self.valid)
+
+
+def jacobian_of(
+    cell: TorchCell | ReplayedCell, x: Tensor, gates: State, states: State, previous: State, valid: Tensor | None = None
+) -> Jacobian:
+    """The Jacobian of a cell at given activations, [T, B, ...] each: by its closed form if it has one."""
+    form = cell.coefficients(gates, states, previous)
+    if form is None:
+        assert isinstance(cell, ReplayedCell)
+        return AutodiffJacobian(cell, x, previous, valid)
+    if not form.rows:
+        return DiagonalJacobian(cell.state_names, form, valid)
+    if form.shown is not None:
+        return LSTMJacobian(cell, form, valid)
+    kind = Jacobian if form.reset is None else ResetBeforeJacobian
+    return kind(cell, form, valid)
 
 
 class Trace:
@@ -236,7 +276,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     """Run one recurrent layer and keep what is needed to look inside.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU.
+        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, or gradflow.Recurrent with a cell of your own.
         x: its input in its own layout, or packed.
         hx: its initial state.
         lengths: [B], where `x` is a padded tensor of ragged examples.
@@ -267,7 +307,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
 def watch(call: LayerCall) -> list[Any]:
     """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles."""
     watched = {"output": call.output.data if isinstance(call.output, PackedSequence) else call.output}
-    watched |= dict(zip(("h_n", "c_n"), call.finals, strict=False))
+    watched |= dict(zip(call.final_names, call.finals, strict=True))
 
     gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
 
@@ -305,7 +345,7 @@ def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int
     for index, scale in enumerate(_input_scales(call)):
         scale = None if scale is None else pick(scale)
         x = x if scale is None else x * scale
-        cells = [_cell(cell_class(layer), weights, index, side) for side in range(sides)]
+        cells = [_cell(layer, weights, index, side) for side in range(sides)]
         rows = slice(index * sides, (index + 1) * sides)
         entering = [
             _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
@@ -332,25 +372,26 @@ def _input_scales(call: LayerCall) -> list[Tensor | None]:
     return [None, *map(widened, scales)]
 
 
-def _cell(kind: type[TorchCell], weights: Mapping[str, Tensor], layer: int, side: int) -> TorchCell:
-    tail = suffix(layer, side)
+def _cell(layer: nn.Module, weights: Mapping[str, Tensor], index: int, side: int) -> TorchCell | ReplayedCell:
+    if isinstance(layer, Recurrent):
+        return replayed(layer, weights)
+    tail = suffix(index, side)
     weight_ih, weight_hh = weights["weight_ih" + tail], weights["weight_hh" + tail]
-    return kind(weight_ih, weight_hh, weights.get("bias_ih" + tail), weights.get("bias_hh" + tail))
+    return torch_cell_class(layer)(weight_ih, weight_hh, weights.get("bias_ih" + tail), weights.get("bias_hh" + tail))
 
 
-def _states(cell: TorchCell, given: list[Tensor | None], like: Tensor) -> State:
-    hidden = cell.weight_hh.shape[1]
-    zeros = like.new_zeros(like.shape[1], hidden)
+def _states(cell: Cell, given: list[Tensor | None], like: Tensor) -> State:
+    zeros = like.new_zeros(like.shape[1], cell.hidden_size)
     filled = [zeros if value is None else value for value in given] + [zeros] * len(cell.state_names)
     return dict(zip(cell.state_names, filled, strict=False))
 
 
 def _run_again(
-    call: LayerCall, index: int, cells: list[TorchCell], x: Tensor, entering: list[State], lengths: Tensor | None
+    call: LayerCall, index: int, cells: list[Any], x: Tensor, entering: list[State], lengths: Tensor | None
 ) -> Tensor:
     """The output [T, B, directions·H] of one lower layer, by the kernel that the whole layer used."""
     if isinstance(call.layer, RecurrentLayer):
-        sides = [scan(c, x, entering[d]["h"], lengths, reverse=d == 1)[0] for d, c in enumerate(cells)]
+        sides = [scan(c, x, entering[d], lengths, reverse=d == 1)[0]["h"] for d, c in enumerate(cells)]
         return torch.cat(sides, -1)
     weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) if w is not None]
     states = tuple(torch.stack([side[name] for side in entering]) for name in cells[0].state_names)
@@ -366,9 +407,9 @@ def _run_again(
 
 
 def _teacher_forced(
-    cell: TorchCell,
+    cell: TorchCell | ReplayedCell,
     x: Tensor,
-    h: Tensor,
+    shown: Tensor,
     entering: State,
     lengths: Tensor | None,
     stops: Tensor | None,
@@ -376,16 +417,34 @@ def _teacher_forced(
     reverse: bool,
 ) -> Step:
     """All steps at once; `lengths` say which positions count, `stops` are the same if the kernel knew of them."""
-    previous = {"h": _shifted(h, entering["h"], stops, reverse)}
-    gates = {"h": h} if len(cell.gate_names) == 1 else cell.gates(cell.project(x), previous["h"])
-    states = {"h": h}
-    if "c" in cell.state_names:
+    states = dict(zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True))
+    previous = {name: _shifted(state, entering[name], stops, reverse) for name, state in states.items()}
+    valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
+    if isinstance(cell, ReplayedCell):
+        cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
+        for name, state in _hidden_states(cell, x, previous, entering, valid).items():
+            states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
+        gates = cell.gates(x, previous)
+    else:
+        gates = {"h": shown} if len(cell.gate_names) == 1 else cell.gates(x, previous)
+    if isinstance(cell, LSTMCell):
         states["c"] = _cell_states(gates, entering["c"], stops, reverse)
         previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
-    valid = None if lengths is None else (torch.arange(len(h)).unsqueeze(1) < lengths).to(h.device)
-    time, batch = h.shape[:2]
+    time, batch = shown.shape[:2]
     ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
     return Step(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
+
+
+def _hidden_states(cell: ReplayedCell, x: Tensor, shown: State, entering: State, valid: Tensor | None) -> State:
+    """States that the output does not show, [T, B, H]: by the cell's own steps from those that it shows."""
+    hidden = [name for name in cell.state_names if name not in shown]
+    state, seen = entering, []
+    for t in range(len(x) if hidden else 0):
+        new = cell.step(x[t], state | {name: part[t] for name, part in shown.items()})
+        state = {name: new[name] for name in hidden}
+        seen.append(state)
+    stacked = {name: torch.stack([at[name] for at in seen]) for name in hidden}
+    return stacked if valid is None else {n: p.masked_fill(~valid.unsqueeze(-1), 0) for n, p in stacked.items()}
 
 
 def _shifted(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.layers import suffix
-from gradflow.replay import cell_class, check_supported
+from gradflow.replay import check_supported, torch_cell_class
 
 
 def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
 def spectrum_columns(layer: Any, weights: Mapping[str, Tensor] | None = None) -> dict[str, np.ndarray]:
     """The columns of :func:`recurrent_spectrum`, as the log takes them; of kept `weights` instead of today's."""
     check_supported(layer)
-    names = cell_class(layer).gate_names
+    names = torch_cell_class(layer).gate_names
     parts: list[dict[str, Any]] = []
     for index in range(layer.num_layers):
         for direction in range(2 if layer.bidirectional else 1):

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gradflow.cells import State
+from gradflow.cells import State, TorchCell
 from gradflow.metrics import log_norm
 from gradflow.replay import Step
 from gradflow.scaled import scaled_sum, times_power_of_two
@@ -29,7 +29,8 @@ class Direct:
     """Direct gradients g_t of one layer and direction.
 
     Attributes:
-        at_output: [T, B, H], what arrives position by position, 0 past an example's length; None: nothing does.
+        at_output: [T, B, H] of every state in the output, side by side: what arrives position by position, 0 past an
+            example's length; None: nothing does.
         exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
         finals: state name -> [B, H], what arrives at the last state of this direction.
     """
@@ -40,23 +41,25 @@ class Direct:
 
     def part(self, step: Step, positions: slice) -> "Arriving":
         """What arrives at some positions."""
-        values: State = {} if self.at_output is None else {"h": self.at_output[positions]}
+        names, values = step.cell.output_names, {}
+        if self.at_output is not None:
+            values = dict(zip(names, self.at_output[positions].chunk(len(names), -1), strict=True))
         exponent = None if self.exponent is None else self.exponent[positions]
         local, examples = ends_within(step, positions)
         if not self.finals or not len(examples):
-            return Arriving(values, exponent)
+            return Arriving(values, exponent, names)
         values = {name: part.clone() for name, part in values.items()}
         for name, gradient in self.finals.items():
             added, there = gradient[examples], (local, examples)
             if name not in values:
-                values[name] = torch.zeros_like(step.states["h"][positions])
+                values[name] = torch.zeros_like(step.like[positions])
             if name != "h" or exponent is None:
                 values[name][there] += added
             else:
                 exponent = exponent.clone()
                 one = torch.zeros_like(exponent[there])
                 values[name][there], exponent[there] = scaled_sum(values[name][there], exponent[there], added, one)
-        return Arriving(values, exponent)
+        return Arriving(values, exponent, names)
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,20 @@ class Arriving:
     Attributes:
         values: state name -> [t, B, H]; absent: zero.
         exponent: [t, B] float64, the power of two that those of h are multiplied by; None: 0.
+        shown: the states that the layer's output shows.
     """
 
     values: State
     exponent: Tensor | None
+    shown: tuple[str, ...]
 
     @cached_property
     def log_norm(self) -> Tensor | None:
-        """Natural log of the norm of what arrives at h, [t, B] float64; None: nothing does."""
-        if "h" not in self.values:
+        """Natural log of the norm of what arrives at the states shown, [t, B] float64; None: nothing does."""
+        norms = {name: log_norm(self.values[name]) for name in self.shown if name in self.values}
+        if not norms:
             return None
-        norm = log_norm(self.values["h"])
+        norm = _joint(norms)
         return norm if self.exponent is None else norm + self.exponent * LN2
 
 
@@ -118,9 +124,14 @@ class Block:
         """Natural log of the norm of the gradients at all states together, [t, B] float64."""
         return _joint(self.log_norms)
 
+    @property
+    def log_output_norm(self) -> Tensor:
+        """The same of the states that the layer's output shows, [t, B] float64."""
+        return _joint({name: self.log_norms[name] for name in self.step.cell.output_names})
+
     @cached_property
     def log_direct_norm(self) -> Tensor:
-        """Natural log of the norm of the direct gradient at h, [t, B] float64."""
+        """Natural log of the norm of the direct gradient at those, [t, B] float64."""
         norm = self.direct.log_norm
         return self.masked(torch.full_like(self.log_scale, -torch.inf) if norm is None else norm)
 
@@ -133,6 +144,7 @@ class Block:
     @cached_property
     def log_weight_share(self) -> Tensor:
         """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
+        assert isinstance(self.step.cell, TorchCell)
         multiplied = self.step.cell.multiplied(self.step.gates, self.step.previous)
         if multiplied.shape[-2] == 1:
             share = log_norm(self.epsilon.flatten(-2)) + log_norm(multiplied.squeeze(-2))
@@ -142,6 +154,7 @@ class Block:
 
     def at_input(self) -> Tensor:
         """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
+        assert isinstance(self.step.cell, TorchCell)
         epsilon = self.step.jacobian.gate_gradients(self.total, of_input=True)
         gradient = epsilon.flatten(-2) @ self.step.cell.weight_ih.to(epsilon.dtype)
         return gradient if self.step.input_scale is None else gradient * self.step.input_scale
@@ -179,10 +192,10 @@ class _Swept:
 
 def sweep(step: Step, direct: Direct) -> Iterator[Block]:
     """The total gradients of one layer and direction, block by block against its direction."""
-    time, batch, hidden = step.states["h"].shape
-    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * len(step.cell.gate_names))))
+    time, batch, hidden = step.like.shape
+    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * max(1, len(step.gates)))))
     starts = range(0, time, size)
-    none = step.states["h"].new_zeros(batch, dtype=torch.float64)
+    none = step.like.new_zeros(batch, dtype=torch.float64)
     carried = _Carried({}, none.log(), none)
     for start in starts if step.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
@@ -208,7 +221,7 @@ def _order(step: Step, length: int) -> list[int]:
 
 def _on_one_scale(step: Step, direct: Arriving, carried: _Carried) -> _Swept | None:
     """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
-    like = step.states["h"]
+    like = step.like
     length, order, lowest = len(like), _order(step, len(like)), _LOWEST[like.dtype]
     shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
     too_large = shift * LN2 > -lowest
@@ -241,7 +254,7 @@ def _leaves_range(step: Step, in_order: Tensor, lowest: float) -> bool:
 
 def _step_by_step(step: Step, direct: Arriving, carried: _Carried) -> _Swept:
     """A scale for every step and example, in float64."""
-    jacobian, zeros = step.jacobian.double(), torch.zeros_like(step.states["h"], dtype=torch.float64)
+    jacobian, zeros = step.jacobian.double(), torch.zeros_like(step.like, dtype=torch.float64)
     stacked = _together({name: direct.values.get(name, zeros).double() for name in step.cell.state_names})
     scale = torch.zeros_like(stacked[..., 0]) if direct.exponent is None else direct.exponent
     flat = _together(carried.values).double() if carried.values else torch.zeros_like(stacked[0])

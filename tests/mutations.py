@@ -47,10 +47,10 @@ def derivative_on_the_wrong_side():
         return len(self.weight_hh) == 1
 
     def phi(self):
-        return self.coefficients.rows.squeeze(-2)
+        return self.coefficients.rows["h"].squeeze(-2)
 
     def backward(self, total, order):
-        epsilon = torch.empty_like(self.coefficients.rows)
+        epsilon = torch.empty_like(self.coefficients.rows["h"])
         for t, following in zip(order, [*order[1:], len(order)], strict=True):
             epsilon[t] = total["h"][t].unsqueeze(-2)
             total["h"][following] += phi(self)[t] * (total["h"][t] @ self.weight_hh[0])
@@ -71,7 +71,7 @@ def derivative_of_the_state_before():
     """φ' from h_{t-1} instead of h_t."""
 
     def coefficients(self, gates, state, previous):
-        return Coefficients(self.derivative(previous["h"]).unsqueeze(-2))
+        return Coefficients({"h": self.derivative(previous["h"]).unsqueeze(-2)})
 
     change(LinearCell, "coefficients", lambda old: coefficients)
 

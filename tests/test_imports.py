@@ -14,6 +14,9 @@ TORCH_FREE = {"gradflow", "config", "data", "runlog", "analysis", "figures"}
 NEVER = {
     "cells": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "layers": {"recorder", "runlog", "analysis", "figures", "data", "training"},
+    "recurrent": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
+    "autodiff": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
+    "testing": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "replay": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "recorder": {"analysis", "figures", "training", "data", "config"},
     "training": {"analysis", "figures", "prediction"},

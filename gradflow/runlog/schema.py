@@ -33,7 +33,7 @@ class Label(NamedTuple):
 QUANTITIES = {
     "log_state_gradient": Label("nats", "ln of the norm of the total derivative dL/dh_t"),
     "log_cell_gradient": Label("nats", "ln of the norm of the cell part of the adjoint of (h, c)"),
-    "log_joint_gradient": Label("nats", "ln of the norm of the adjoint of (h, c)"),
+    "log_joint_gradient": Label("nats", "ln of the norm of the adjoint of the whole state, (h, c) for an LSTM"),
     "log_direct_gradient": Label("nats", "ln of the norm of the direct part of dL/dh_t"),
     "log_relative_gradient": Label("nats", "ln of the norm of dL/dh_t relative to that at the last valid step"),
     "log_cell_path": Label("nats", "ln of the norm of the product of forget gates"),
