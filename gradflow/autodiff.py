@@ -89,7 +89,7 @@ class AutodiffJacobian(Jacobian):
         result = _product(of, by, flat.to(by.dtype), is_grads_batched=extra > 0).reshape(vectors.shape)
         return result if self.valid is None else result.masked_fill(~self.valid.unsqueeze(-1), 0)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], *, of_input: bool = False) -> Tensor:
+    def gate_gradients(self, u: Mapping[str, Tensor], rows: State | None = None) -> Tensor:
         """No gates are known to a step: [..., 0, H]."""
         first = u[self.state_names[0]]
         return first.new_empty(*first.shape[:-1], 0, first.shape[-1])

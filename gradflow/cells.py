@@ -37,14 +37,12 @@ class Coefficients:
         diagonal: (output state, input state) -> [..., H]; absent pairs are zero.
         shown: [..., H], ∂h_t/∂c_t of the same step, where h is a view of c; `rows` and `diagonal` then are those of c,
             and of h with c held fixed.
-        input_rows: the same as `rows` for ``W_ih x_t``, where it differs: a gate that acts on ``W_hh h`` alone.
         reset: [..., H], what multiplies h before its product with the last gate's ``W_hh``; None: nothing does.
     """
 
     rows: dict[str, Tensor] = field(default_factory=dict)
     diagonal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     shown: Tensor | None = None
-    input_rows: dict[str, Tensor] | None = None
     reset: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
@@ -52,9 +50,7 @@ class Coefficients:
         return Coefficients(
             {name: change(numbers) for name, numbers in self.rows.items()},
             {pair: change(numbers) for pair, numbers in self.diagonal.items()},
-            None if self.shown is None else change(self.shown),
-            None if self.input_rows is None else {n: change(numbers) for n, numbers in self.input_rows.items()},
-            None if self.reset is None else change(self.reset),
+            *(None if numbers is None else change(numbers) for numbers in (self.shown, self.reset)),
         )
 
 
@@ -189,6 +185,10 @@ class TorchCell(Cell):
         projected = self.project(x).unbind(0)
         return lambda t, state: self.update(self.activations(projected[t], state["h"]), state)
 
+    def input_rows(self, gates: State, form: Coefficients) -> State:
+        """The rows of the closed form for ``W_ih x_t`` instead of ``W_hh h_{t-1}``."""
+        return form.rows
+
     def multiplied(self, gates: State, previous: State) -> Tensor:
         """What each gate's block of W_hh multiplies, [..., 1 or K, H]: Σ_t ε_t multiplied_tᵀ = dL/dW_hh."""
         return previous["h"].unsqueeze(-2)
@@ -263,12 +263,27 @@ class LSTMCell(TorchCell):
         """Gates i, f, g write to c, and o to h, which shows c."""
         i, f, g, o = (gates[name] for name in self.gate_names)
         tanh_c = torch.tanh(state["c"])
-        of_c = torch.empty(*i.shape[:-1], 3, i.shape[-1], dtype=i.dtype, device=i.device)
-        torch.mul(i * (1 - i), g, out=of_c[..., 0, :])
-        torch.mul(f * (1 - f), previous["c"], out=of_c[..., 1, :])
-        torch.mul(i, 1 - g.square(), out=of_c[..., 2, :])
-        of_h = (o * (1 - o) * tanh_c).unsqueeze(-2)
-        return Coefficients({"h": of_h, "c": of_c}, {("c", "c"): f}, shown=o * (1 - tanh_c.square()))
+        of_c, of_h = _empty_rows(i, 3), _empty_rows(o, 1)
+        _sigmoid_slope(i, of_c[..., 0, :]).mul_(g)
+        _sigmoid_slope(f, of_c[..., 1, :]).mul_(previous["c"])
+        _tanh_slope(g, of_c[..., 2, :]).mul_(i)
+        _sigmoid_slope(o, of_h[..., 0, :]).mul_(tanh_c)
+        shown = _tanh_slope(tanh_c, torch.empty_like(o)).mul_(o)
+        return Coefficients({"h": of_h, "c": of_c}, {("c", "c"): f}, shown)
+
+
+def _empty_rows(like: Tensor, gates: int) -> Tensor:
+    return like.new_empty(*like.shape[:-1], gates, like.shape[-1])
+
+
+def _sigmoid_slope(value: Tensor, out: Tensor) -> Tensor:
+    """S (1 - s), in `out`: coefficients are made in place, since fresh memory costs more than the arithmetic."""
+    return torch.neg(value, out=out).add_(1).mul_(value)
+
+
+def _tanh_slope(value: Tensor, out: Tensor) -> Tensor:
+    """1 - t², in `out`."""
+    return torch.mul(value, value, out=out).neg_().add_(1)
 
 
 class GRUCell(TorchCell):
@@ -294,10 +309,19 @@ class GRUCell(TorchCell):
         h, size = previous["h"], self.weight_hh.shape[1]
         bias = None if self.bias_hh is None else self.bias_hh[2 * size :]
         h_n = F.linear(h, self.weight_hh[2 * size :], bias)
-        of_n = (1 - z) * (1 - n * n)
-        of_r, of_z = of_n * h_n * r * (1 - r), (h - n) * z * (1 - z)
-        rows = {"h": torch.stack((of_r, of_z, of_n * r), -2)}
-        return Coefficients(rows, {("h", "h"): z}, input_rows={"h": torch.stack((of_r, of_z, of_n), -2)})
+        rows, renewed = _empty_rows(r, 3), 1 - z
+        of_r, of_z, of_n = rows.unbind(-2)
+        _tanh_slope(n, of_n).mul_(renewed)
+        _sigmoid_slope(r, of_r).mul_(h_n).mul_(of_n)
+        torch.sub(h, n, out=of_z).mul_(z).mul_(renewed)
+        of_n.mul_(r)
+        return Coefficients({"h": rows}, {("h", "h"): z})
+
+    def input_rows(self, gates: State, form: Coefficients) -> State:
+        """Of the candidate without r, which acts on W_hn h + b_hn alone."""
+        rows, n = form.rows["h"].clone(), gates["n"]
+        _tanh_slope(n, rows[..., 2, :]).mul_(1 - gates["z"])
+        return {"h": rows}
 
 
 class GRUBeforeCell(TorchCell):

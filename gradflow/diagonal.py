@@ -56,7 +56,7 @@ class DiagonalJacobian(Jacobian):
             arriving[name] = arriving[name] + numbers * leaving[out]
         return torch.cat(list(arriving.values()), -1)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], *, of_input: bool = False) -> Tensor:
+    def gate_gradients(self, u: Mapping[str, Tensor], rows: State | None = None) -> Tensor:
         """No gate sees the state: [..., 0, H]."""
         first = u[self.state_names[0]]
         return first.new_empty(*first.shape[:-1], 0, first.shape[-1])

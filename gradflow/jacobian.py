@@ -102,17 +102,14 @@ class Jacobian:
         """Σ_k W_kᵀ ε_k, [..., H]."""
         return epsilon.flatten(-2) @ self.weight_hh.flatten(0, 1)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], *, of_input: bool = False) -> Tensor:
-        """ε: gradient at each gate's share W_hh h of its pre-activation (`of_input`: at W_ih x), [..., K, H].
+    def gate_gradients(self, u: Mapping[str, Tensor], rows: State | None = None) -> Tensor:
+        """ε: gradient at each gate's share W_hh h of its pre-activation, [..., K, H].
 
         Args:
             u: state name -> [..., H], gradient at the states that leave.
-            of_input: the two differ for torch's GRU, whose reset gate acts on the recurrent share alone.
+            rows: those of the closed form for another share (:meth:`gradflow.cells.TorchCell.input_rows`).
         """
-        rows = self.coefficients.rows
-        if of_input and self.coefficients.input_rows is not None:
-            rows = self.coefficients.input_rows
-        return self._gate_gradients(self._within(dict(u)), rows)
+        return self._gate_gradients(self._within(dict(u)), self.coefficients.rows if rows is None else rows)
 
     def _gate_gradients(self, within: State, rows: State) -> Tensor:
         first, *rest = self.state_names

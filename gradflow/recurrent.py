@@ -213,18 +213,15 @@ class ReplayedCell(Cell):
             every = range(len(self.weight_hh) // hidden)
             gates_of = {name: len(every[chosen]) for name, chosen in self.writes.items()}
 
-        def whole_rows(given: State) -> State:
-            rows = {name: whole(numbers, gates_of[name], hidden) for name, numbers in given.items()}
+        rows = {name: whole(numbers, gates_of[name], hidden) for name, numbers in form.rows.items()}
+        if rows:
             like = next(iter(rows.values()))
             none = {name: like.new_zeros(*leading, gates_of[name], hidden) for name in self.state_names}
-            return none | rows
-
-        rows = whole_rows(form.rows) if form.rows else {}
+            rows = none | rows
         return Coefficients(
             rows,
             {pair: whole(numbers, hidden) for pair, numbers in form.diagonal.items()},
             None if form.shown is None else whole(form.shown, hidden),
-            None if form.input_rows is None else whole_rows(form.input_rows),
             None if form.reset is None else whole(form.reset, hidden),
         )
 

@@ -154,9 +154,12 @@ class Block:
 
     def at_input(self) -> Tensor:
         """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
-        assert isinstance(self.step.cell, TorchCell)
-        epsilon = self.step.jacobian.gate_gradients(self.total, of_input=True)
-        gradient = epsilon.flatten(-2) @ self.step.cell.weight_ih.to(epsilon.dtype)
+        cell, jacobian = self.step.cell, self.step.jacobian
+        assert isinstance(cell, TorchCell)
+        epsilon = jacobian.gate_gradients(self.total, cell.input_rows(self.step.gates, jacobian.coefficients))
+        gradient = epsilon.flatten(-2) @ cell.weight_ih.to(epsilon.dtype)
+        if self.step.valid is not None:
+            gradient = gradient.masked_fill(~self.step.valid.unsqueeze(-1), 0)
         return gradient if self.step.input_scale is None else gradient * self.step.input_scale
 
     def masked(self, values: Tensor) -> Tensor:

@@ -225,7 +225,8 @@ def check_weight_shares(scene, key):
         return  # a reverse direction comes from the padding, whose shares are masked
     scene.close(found.weight_share.sum(0), getattr(scene.slow, "weight_hh" + tail).grad)
     u = {name: found.value[name] for name in step.cell.state_names}
-    of_input, of_state = (step.jacobian.gate_gradients(u, of_input=side).flatten(-2) for side in (True, False))
+    rows = step.cell.input_rows(step.gates, step.jacobian.coefficients)
+    of_input, of_state = (step.jacobian.gate_gradients(u, part).flatten(-2) for part in (rows, None))
     scene.close(torch.einsum("tbi,tbj->ij", of_input, step.inputs), getattr(scene.slow, "weight_ih" + tail).grad)
     if scene.case.bias:
         scene.close(of_input.sum((0, 1)), getattr(scene.slow, "bias_ih" + tail).grad)
