@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells import LinearCell, LSTMCell
+from gradflow.horizons import product_norms
 from gradflow.metrics import summarise, summarise_sorted
 from gradflow.recurrent import Recurrent
 from gradflow.replay import Step, cell_class
@@ -111,6 +112,8 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         joined["log_relative_gradient"] = _relative(step, joined["log_relative_gradient"])
     if "weight_gradient_share" in names:
         joined["weight_gradient_share"] = _share(step, joined["weight_gradient_share"])
+    if "log_product_spectral" in names:
+        joined["log_product_spectral"] = product_norms(step.jacobian[:, examples["log_product_spectral"]])
     scaled = {name: joined[name] + log_factor if name in _SCALED else joined[name] for name in names}
     lengths = None if step.lengths is None else step.lengths.numpy()
     of_all = [name for name in names if examples[name] is ALL]

@@ -218,7 +218,9 @@ class Step:
     def jacobian(self) -> Jacobian:
         """∂s_t/∂s_{t-1} for all (t, b)."""
         with torch.no_grad():
-            return jacobian_of(self.cell, self.inputs, self.gates, self.states, self.previous, self.valid)
+            jacobian = jacobian_of(self.cell, self.inputs, self.gates, self.states, self.previous, self.valid)
+        jacobian.reverse = self.reverse
+        return jacobian
 
 
 def jacobian_of(

@@ -3,6 +3,8 @@
 Nothing here is shared with the code under test but the weights; nothing is to be made faster.
 """
 
+import copy
+
 import torch
 from torch import nn
 
@@ -107,3 +109,13 @@ def latest_leftmost(jacobians):
     for jacobian in jacobians:
         product = jacobian @ product
     return product
+
+
+def double(layer):
+    """A copy of a layer in float64."""
+    return copy.deepcopy(layer).double()
+
+
+def to_double(hx):
+    """Initial states in float64."""
+    return tuple(h.double() for h in hx) if isinstance(hx, tuple) else hx.double()
