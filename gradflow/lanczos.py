@@ -1,8 +1,8 @@
 """Leading singular values of many operators at once, from products with J and Jᵀ alone.
 
-Golub-Kahan bidiagonalisation in its one-sided form: block Lanczos on JᵀJ with full re-orthogonalisation (Golub & Van
-Loan 2013, sections 10.1-10.4; Simon & Zha 2000 on why one side is enough). All operators advance together; those that
-have converged leave.
+Golub-Kahan bidiagonalisation in its one-sided form, Lanczos on JᵀJ (Golub & Van Loan 2013, sections 10.1-10.4; Simon &
+Zha 2000 on why one side is enough): by itself for one value, in blocks with full re-orthogonalisation for several. All
+operators advance together; those that have converged leave.
 
 Shapes: N operators, S state size, p vectors per block, k vectors so far.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-6
-_FIRST_CHECK, _CHECK_AGAIN = 8, 1.25  # vectors
+_FIRST_CHECK, _FIRST_CHECK_OF_ONE, _CHECK_AGAIN = 8, 16, 1.25  # vectors
 _INVERSE_ITERATIONS, _ABOVE = 6, 1 + 1e-10
 _ROUNDING = 10  # units of the dtype
 _MOST_VECTORS = 32  # and S / 4 more, for each value: beyond that a dense decomposition costs no more
@@ -69,21 +69,65 @@ def leading_singular_values(operator: Operator, count: int, dtype: torch.dtype, 
     open_ = (finite & values[:, 0].isnan()).nonzero().squeeze(1)
     if len(open_) * size**2 > _DENSE_NUMBERS and size >= (_DENSE_SIZE if count == 1 else _DENSE_SIZE_EACH * count):
         for part in open_.split(max(1, _CHUNK_NUMBERS // size)):
-            values[part] = _iterate(operator[part], start)
+            values[part] = _iterate_one(operator[part], start[0]) if count == 1 else _iterate(operator[part], start)
         open_ = open_[values[open_].isnan().any(-1)]
     for part in open_.split(max(1, _DENSE_CHUNK // size**2)) if len(open_) else ():
         values[part] = torch.linalg.svdvals(operator[part].dense().double())[:, :count]
     return values
 
 
-def _iterate(operator: Operator, start: Tensor) -> Tensor:
-    """Lanczos on JᵀJ from `start` [p, S]: the p largest singular values, [N, p]; NaN where they are not found.
+def _is_found(ritz: Tensor, residual: Tensor, dtype: torch.dtype) -> Tensor:
+    """[N] bool: all Ritz values [N, p] of JᵀJ are as near to an eigenvalue as asked for.
 
     Within the residual ρ of a Ritz value θ lies an eigenvalue, and σ = √θ: the relative error is at most ρ / 2θ. For a
     value alone it is far smaller, ρ² / gap; ρ itself is asked for lest a value be taken for the largest before the
     largest one's vector, of which the start vectors may hold next to nothing, has emerged.
     """
-    number, (count, size), dtype = operator.shape[0], start.shape, start.dtype
+    rounding = torch.finfo(dtype).eps
+    error = (residual + rounding * ritz[:, :1]) / (2 * ritz)
+    return (error <= TOLERANCE).all(-1) & (ritz[:, 0] > torch.finfo(dtype).tiny / rounding**1.5)
+
+
+def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
+    """Lanczos on JᵀJ from `start` [S]: the largest singular values, [N, 1]; NaN where they are not found.
+
+    Without re-orthogonalisation: vectors lose it only as a value converges, and then a copy of it appears beside it,
+    which does the largest no harm (Paige 1980). No basis is kept, so a step is little more than its two products.
+    """
+    number, size = operator.shape[0], len(start)
+    values = start.new_full((number, 1), torch.nan, dtype=torch.float64)
+    active = torch.arange(number, device=start.device)
+    limit, check = min(size, _MOST_VECTORS + size // 4), _FIRST_CHECK_OF_ONE
+    diagonal, beside = start.new_zeros(2, limit, number, dtype=torch.float64)
+    before, vector = torch.zeros_like(start), start.expand(number, -1)
+    for k in range(limit):
+        image = operator.rmatvec(operator.matvec(vector))
+        inside = (image * vector).sum(-1, keepdim=True)
+        rest = torch.addcmul(image, inside, vector, value=-1)
+        if k:
+            rest = rest.addcmul_(beside[k - 1].unsqueeze(-1).to(rest.dtype), before, value=-1)
+        norm = torch.linalg.vector_norm(rest, dim=-1)
+        mere_rounding = norm <= _ROUNDING * torch.finfo(start.dtype).eps * torch.linalg.vector_norm(image, dim=-1)
+        before, vector = vector, rest.mul_(torch.where(mere_rounding, 0, 1 / norm).unsqueeze(-1))
+        diagonal[k], beside[k] = inside.squeeze(-1), norm
+        if k + 1 < min(check, limit):
+            continue
+        check = int(k * _CHECK_AGAIN) + 1
+        ritz, residual = _ritz_value(diagonal[: k + 1], beside[:k], beside[k])
+        done = _is_found(ritz, residual, start.dtype)
+        values[active[done]] = ritz[done].sqrt()
+        stay = (~done & ritz.isfinite().all(-1)).nonzero().squeeze(1)
+        if len(stay) == 0:
+            break
+        if len(stay) < len(active):
+            active, operator, before, vector = active[stay], operator[stay], before[stay], vector[stay]
+            diagonal, beside = diagonal[:, stay], beside[:, stay]
+    return values
+
+
+def _iterate(operator: Operator, start: Tensor) -> Tensor:
+    """Block Lanczos on JᵀJ from `start` [p, S]: the p largest singular values, [N, p]; NaN where they are not found."""
+    number, (count, size) = operator.shape[0], start.shape
     values = start.new_full((number, count), torch.nan, dtype=torch.float64)
     active = torch.arange(number, device=start.device)
     limit = min(size, (_MOST_VECTORS + size // 4) * count) // count * count
@@ -99,9 +143,8 @@ def _iterate(operator: Operator, start: Tensor) -> Tensor:
         if k < min(check, limit):
             continue
         check = int(k * _CHECK_AGAIN) + 1
-        ritz, residual = (_ritz_value if count == 1 else _ritz_values)(bands[:, :k], onward)
-        error = (residual + torch.finfo(dtype).eps * ritz[:, :1]) / (2 * ritz)
-        done = (error <= TOLERANCE).all(-1) & (ritz[:, 0] > torch.finfo(dtype).tiny / torch.finfo(dtype).eps ** 1.5)
+        ritz, residual = _ritz_values(bands[:, :k], onward)
+        done = _is_found(ritz, residual, start.dtype)
         values[active[done]] = ritz[done].sqrt()
         stay = (~done & ritz.isfinite().all(-1)).nonzero().squeeze(1)
         if len(stay) == 0:
@@ -170,13 +213,12 @@ def _ritz_values(bands: Tensor, onward: Tensor) -> tuple[Tensor, Tensor]:
     return values.masked_fill(broken[:, None], torch.nan), torch.linalg.vector_norm(onward @ last, dim=1)
 
 
-def _ritz_value(bands: Tensor, onward: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for p = 1, where the projected JᵀJ is tridiagonal: far quicker than many eigendecompositions.
+def _ritz_value(diagonal: Tensor, beside: Tensor, onward: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for p = 1, where the projected JᵀJ is tridiagonal, [k, N] and [k - 1, N], and goes on by `onward` [N].
 
     Inverse iteration, y_new = (x - T)⁻¹ y, with x just above the largest eigenvalue, so that every pivot is positive. A
     pivot that is not tells that there is an eigenvalue above θ + residual: then the residual is infinite.
     """
-    diagonal, beside = bands[..., 1].t().contiguous(), bands[:, 1:, 0].t().contiguous()
     edge = torch.zeros_like(diagonal[:1])
     highest = (diagonal + torch.cat((edge, beside)).abs() + torch.cat((beside, edge)).abs()).amax(0)  # Gershgorin
     x, y = highest * _ABOVE, torch.ones_like(diagonal)
@@ -187,7 +229,7 @@ def _ritz_value(bands: Tensor, onward: Tensor) -> tuple[Tensor, Tensor]:
         image[1:] += beside * y[:-1]
         image[:-1] += beside * y[1:]
         theta = (image * y).sum(0)
-        inside, beyond = torch.linalg.vector_norm(image - theta * y, dim=0), onward.flatten() * y[-1].abs()
+        inside, beyond = torch.linalg.vector_norm(image - theta * y, dim=0), onward * y[-1].abs()
         if iteration == 2 and bool((beyond > 1000 * TOLERANCE * theta).all()):
             break  # none of them is near
         x = torch.where(lowest > 0, torch.minimum(theta + inside, highest), highest) * _ABOVE

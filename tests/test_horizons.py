@@ -112,6 +112,9 @@ def test_directions_in_the_wrong_order_and_zeros():
     expected = 50 * torch.tensor([10.0, 1.0, 0.1, 0.0], dtype=torch.float64).log()
     assert torch.equal(found == -torch.inf, expected == -torch.inf)
     assert torch.allclose(found[:3], expected[:3], rtol=1e-12, atol=1e-9)
+    found = gf.jacobian_product(linear(orthogonal(4) @ weight @ orthogonal(4).T, 50, 1), -1, 49)[0]
+    assert torch.equal(found == -torch.inf, expected == -torch.inf)
+    assert torch.allclose(found[:3], expected[:3], rtol=1e-9, atol=1e-9)
     jacobian = linear(torch.zeros(3, 3, dtype=torch.float64), 4, 1)
     assert bool((gf.jacobian_product(jacobian, 0, 1) == -torch.inf).all())
     assert gf.product_norms(jacobian).squeeze(1).tolist() == [-math.inf] * 3 + [0.0]
