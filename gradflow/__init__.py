@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "record": "recorder",
+    "log_spaced": "schedule",
     "trace": "replay",
     "state_gradients": "adjoint",
     "Jacobian": "jacobian",

@@ -195,10 +195,10 @@ class _Dense:
         return _Dense(self.matrices[index])
 
     def matvec(self, v: Tensor) -> Tensor:
-        return (self.matrices @ v.permute(1, 2, 0)).permute(2, 0, 1)
+        return (self.matrices @ v.unsqueeze(-1)).squeeze(-1)
 
     def rmatvec(self, u: Tensor) -> Tensor:
-        return (self.matrices.mT @ u.permute(1, 2, 0)).permute(2, 0, 1)
+        return (self.matrices.mT @ u.unsqueeze(-1)).squeeze(-1)
 
     def dense(self) -> Tensor:
         return self.matrices

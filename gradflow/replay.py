@@ -107,13 +107,15 @@ class LayerCall:
         if h_n.dtype != torch.float64 and torch.is_autocast_enabled(device):
             self.kernel_dtype = torch.get_autocast_dtype(device)
 
-    def settle(self) -> None:
-        """Let go of the graph and copy the weights, so that the call can be replayed after an optimiser step."""
-        self.weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self.finals = tuple(final.detach() for final in self.finals)
-        output = self.output
-        is_packed = isinstance(output, PackedSequence)
-        self.output = output._replace(data=output.data.detach()) if is_packed else output.detach()  # type: ignore[union-attr]
+    def detach(self) -> None:
+        """Let go of the graph; the tensors stay the same memory."""
+        self.x, self.hx, self.output = _detached(self.x), _detached(self.hx), _detached(self.output)
+        self.finals = _detached(self.finals)
+
+    def tensors(self) -> list[Tensor]:
+        """What the replay starts from: input, output and initial states."""
+        hx = self.hx if isinstance(self.hx, tuple) else () if self.hx is None else (self.hx,)
+        return [part.data if isinstance(part, PackedSequence) else part for part in (self.x, self.output, *hx)]
 
     @property
     def packed(self) -> bool:
@@ -306,20 +308,37 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     return Trace(call)
 
 
-def watch(call: LayerCall) -> list[Any]:
-    """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles."""
-    watched = {"output": call.output.data if isinstance(call.output, PackedSequence) else call.output}
-    watched |= dict(zip(call.final_names, call.finals, strict=True))
+def watch(call: LayerCall, arrived: Callable[[], None] | None = None) -> list[Any]:
+    """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles.
 
+    Args:
+        call: its outputs must be in the graph now, and may be detached after.
+        arrived: called after each gradient; it must not hold the graph.
+    """
     gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
 
-    def keep(name: str) -> Callable[[Tensor], None]:
-        def hook(gradient: Tensor) -> None:
+    def keep(name: str) -> Callable[[Tensor | None], None]:
+        def hook(gradient: Tensor | None) -> None:
+            if gradient is None:  # compiled code says so where an output was not used
+                return
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
+            if arrived is not None:
+                arrived()
 
         return hook
 
-    return [value.register_hook(keep(name)) for name, value in watched.items() if value.requires_grad]
+    output = call.output.data if isinstance(call.output, PackedSequence) else call.output
+    watched = zip(("output", *call.final_names), (output, *call.finals), strict=True)
+    return [value.register_hook(keep(name)) for name, value in watched if value.requires_grad]
+
+
+def _detached(value: Any) -> Any:
+    """A tensor, a PackedSequence, None, or a tuple of tensors without the graph."""
+    if isinstance(value, PackedSequence):
+        return value._replace(data=value.data.detach())
+    if isinstance(value, tuple):
+        return tuple(part.detach() for part in value)
+    return value.detach() if value is not None and value.requires_grad else value
 
 
 def widened(value: Tensor) -> Tensor:

@@ -4,14 +4,12 @@
 A place that a bug is planted in and that no longer exists is an error, so a mutant cannot die of old age.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 
-import oracles
 import torch
 
-from gradflow import adjoint, recorder
+from gradflow import adjoint, horizons, rows
 from gradflow.cells import Coefficients, LinearCell, TanhCell
 from gradflow.jacobian import Jacobian
 from gradflow.metrics import log_norm
@@ -83,11 +81,6 @@ def derivative_forgotten():
 
 def product_order_reversed():
     """J_{start+1} … J_stop instead of J_stop … J_{start+1}."""
-    try:
-        horizons = importlib.import_module("gradflow.horizons")
-    except ImportError:  # until the library has a product of its own: the one that the tests form
-        change(oracles, "latest_leftmost", lambda old: lambda jacobians: old(jacobians.flip(0)))
-        return
 
     def make(old):
         def product(J, start, stop):
@@ -113,7 +106,7 @@ def direct_gradient_dropped():
 
         return descend
 
-    for module in (adjoint, recorder):
+    for module in (adjoint, rows):
         change(module, "descend", make)
 
 
@@ -138,9 +131,7 @@ def gradient_of_the_fused_output():
 
 def mean_of_the_batch_kept():
     """Gradients of a mean-reduced loss keep their factor 1/B."""
-    change(
-        recorder, "measure", lambda old: lambda step, blocks, names, factor, *rest: old(step, blocks, names, 0, *rest)
-    )
+    change(rows, "measure", lambda old: lambda step, blocks, names, factor: old(step, blocks, names, 0.0))
 
 
 MUTATIONS = {

@@ -44,7 +44,9 @@ def batches():
 
 
 class Model(nn.Module):
-    """A recurrent layer and a read-out of its last output."""
+    """A recurrent layer and a read-out of its last output, or that at the positions `last` [B]."""
+
+    last = -1
 
     def __init__(self, kind=nn.GRU):
         super().__init__()
@@ -52,7 +54,8 @@ class Model(nn.Module):
         self.recurrent, self.read_out = kind(D, H), nn.Linear(H, 2)
 
     def loss(self, x, y):
-        return nn.functional.cross_entropy(self.read_out(self.recurrent(x)[0][-1]), y)
+        output = self.recurrent(x)[0][self.last, torch.arange(len(y))]
+        return nn.functional.cross_entropy(self.read_out(output), y)
 
 
 def module(lightning, *, surprises=None, fused=False, clip=None):
@@ -254,8 +257,11 @@ def test_logged_values_and_arguments_of_each_batch(lightning, tmp_path):
     arguments = {"targets": 4 * B, "lengths": lengths}
     seen = []
     about = lambda batch: seen.append(batch) or arguments  # noqa: E731
-    fit(lightning, module(lightning), flow(tmp_path / "a", scalars=["doubled"], step_arguments=about))
-    fit(lightning, module(lightning), flow(tmp_path / "b", step_arguments=lambda batch: {"lengths": lengths}))
+    models = module(lightning), module(lightning)
+    for model in models:
+        model.model.last = torch.tensor(lengths) - 1
+    fit(lightning, models[0], flow(tmp_path / "a", scalars=["doubled"], step_arguments=about))
+    fit(lightning, models[1], flow(tmp_path / "b", step_arguments=lambda batch: {"lengths": lengths}))
     one, other = gf.open_run(tmp_path / "a"), gf.open_run(tmp_path / "b")
     assert one.scalars.doubled.to_numpy() == pytest.approx(2 * one.scalars.loss.to_numpy())
     assert len(seen) == BATCHES

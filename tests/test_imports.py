@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_FREE = {"gradflow", "config", "data", "runlog", "analysis", "figures"}
+TORCH_FREE = {"gradflow", "config", "data", "schedule", "runlog", "analysis", "figures"}
 NEVER = {
     "cells": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "layers": {"recorder", "runlog", "analysis", "figures", "data", "training"},

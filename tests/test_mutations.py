@@ -10,7 +10,7 @@ import pytest
 from mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[1]
-JUDGES = ["test_properties.py", "test_adjoint.py", "test_replay.py", "test_recorder.py"]
+JUDGES = ["test_properties.py", "test_adjoint.py", "test_replay.py", "test_recorder.py", "test_horizons.py"]
 
 
 def run_tests(mutation: str) -> tuple[int, list[str], str]:

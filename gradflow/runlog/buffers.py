@@ -11,12 +11,17 @@ from gradflow.runlog.schema import KEYS, arrow_schema, check_name
 
 
 class ScalarBuffer:
-    """Rows of the table `scalars`, one per iteration, as plain floats: cheap enough for every iteration."""
+    """Rows of the table `scalars`, one per iteration, as plain floats: cheap enough for every iteration.
 
-    def __init__(self, columns: Collection[str]) -> None:
+    Args:
+        columns: all columns of the table.
+        elapsed: seconds that count as recorded already, in `wall_time`.
+    """
+
+    def __init__(self, columns: Collection[str], elapsed: float = 0.0) -> None:
         self._schema = arrow_schema("scalars", columns)
         self._values = frozenset(columns) - {"iteration"}
-        self._started = time.monotonic()
+        self._started = time.monotonic() - elapsed
         self.clear()
 
     def clear(self) -> None:

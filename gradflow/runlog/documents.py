@@ -1,4 +1,7 @@
-"""The two JSON documents of a run folder: `run.json`, written once, and `status.json`, the one that changes."""
+"""The two JSON documents of a run folder.
+
+`run.json` is written once, but for a note on each resumption; `status.json` is the one that changes.
+"""
 
 import hashlib
 import json
@@ -77,18 +80,22 @@ def write_description(
     """Write `run.json`: `meta`, and beside it what the log itself knows (which wins where names are equal)."""
     own = {
         "schema_version": SCHEMA_VERSION,
-        "created": _now(),
         "seed": seed,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
+        **_circumstances(),
         "config": config or {},
         "columns": {
             table: {name: label._asdict() for name, label in labels.items()} for table, labels in columns.items()
         },
     }
     write_json(path / "run.json", meta | own)
+
+
+def note_resumption(path: Path, iteration: int, facts: dict) -> None:
+    """Add an entry to `resumptions` in `run.json`, which keeps the rest as it is."""
+    description = read_description(path)
+    entry = {"iteration": iteration, **_circumstances(), **facts}
+    description["resumptions"] = [*description.get("resumptions", []), entry]
+    write_json(path / "run.json", description)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -113,12 +120,12 @@ def config_hash(config: dict) -> str:
     >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=plain).encode()).hexdigest()
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write a file that is seen either as it was or complete."""
-    text = json.dumps(content, ensure_ascii=False, indent=1, default=_plain)
+    text = json.dumps(content, ensure_ascii=False, indent=1, default=plain)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text + "\n", encoding="utf-8")
@@ -136,9 +143,19 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Array scalars as Python numbers, anything else that JSON lacks as text."""
     return value.item() if getattr(value, "ndim", None) == 0 else str(value)
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "created": _now(),
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
 
 
 def _now() -> str:

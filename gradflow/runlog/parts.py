@@ -3,9 +3,10 @@
 A part is encoded in memory, written to `.tmp/` and renamed into its table's folder. Parts hold disjoint ranges of
 iterations, and a name never changes its content. Many small parts are merged in an order that can be done again from
 any point: the merged file, once renamed into `.merge/<table>/`, stands for its range; then the parts it replaces are
-unlinked, newest first; then it moves into the table's folder. A reader therefore lets a file in `.merge/` hide the
-parts of its range, lists twice until both listings agree, and starts again if a file vanished under its hands. It
-never writes.
+unlinked, newest first; then it moves into the table's folder. A part that is cut short, because a run goes on from an
+earlier iteration, is replaced in the same order. A reader therefore lets a file in `.merge/` hide the parts that share
+iterations with it, lists twice until both listings agree, and starts again if a file vanished under its hands. It never
+writes.
 """
 
 import os
@@ -14,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,7 +39,7 @@ def list_parts(root: Path, table: str) -> list[Part]:
     while names != before:
         names, before = [_listing(folder) for folder in folders], names
     merged, parts = ([_part(folder / name) for name in listed] for folder, listed in zip(folders, names, strict=True))
-    return sorted(merged + [part for part in parts if not any(_within(part, whole) for whole in merged)])
+    return sorted(merged + [part for part in parts if not any(_overlap(part, whole) for whole in merged)])
 
 
 def has_parts(root: Path) -> bool:
@@ -75,11 +77,27 @@ def write_part(root: Path, table: str, rows: pa.Table, *, durable: bool = False)
 
 def merge_parts(root: Path, table: str, large: int, *, durable: bool = False) -> None:
     """Merge neighbouring parts below `large` bytes into parts of about that size, and finish what was begun."""
-    for name in _listing(root / ".merge" / table):
-        _finish_merge(root, table, name)
+    _finish_merges(root, table)
     for group in _mergeable(list_parts(root, table), large):
         rows = pa.concat_tables(pq.ParquetFile(part.path).read() for part in group)
         name = _place(root, table, rows.unify_dictionaries(), root / ".merge" / table, durable)
+        _finish_merge(root, table, name)
+
+
+def trim_parts(root: Path, table: str, iteration: int, *, durable: bool = False) -> None:
+    """Remove all rows from an iteration on, and finish what was begun; can be done again from any point."""
+    _finish_merges(root, table)
+    for part in reversed(list_parts(root, table)):
+        if part.first >= iteration:
+            part.path.unlink()
+        elif part.last >= iteration:
+            rows = pq.ParquetFile(part.path).read()
+            kept = rows.slice(0, int(np.searchsorted(rows["iteration"].to_numpy(), iteration)))
+            _finish_merge(root, table, _place(root, table, kept, root / ".merge" / table, durable))
+
+
+def _finish_merges(root: Path, table: str) -> None:
+    for name in _listing(root / ".merge" / table):
         _finish_merge(root, table, name)
 
 
@@ -87,7 +105,7 @@ def _finish_merge(root: Path, table: str, name: str) -> None:
     merged = _part(root / ".merge" / table / name)
     replaced = [_part(root / table / part) for part in _listing(root / table)]
     for part in sorted(replaced, reverse=True):
-        if _within(part, merged):
+        if _overlap(part, merged):
             part.path.unlink()
     os.replace(merged.path, root / table / name)
 
@@ -171,5 +189,5 @@ def _part(path: Path) -> Part:
     return Part(int(first), int(last), path)
 
 
-def _within(part: Part, whole: Part) -> bool:
-    return whole.first <= part.first and part.last <= whole.last
+def _overlap(one: Part, other: Part) -> bool:
+    return one.first <= other.last and other.first <= one.last

@@ -12,6 +12,7 @@ from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
 from gradflow.runlog.documents import config_hash, was_written_here, write_description, write_status
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
 from gradflow.runlog.reader import is_run, open_run
+from gradflow.runlog.resume import check_same, first_iteration, trim
 from gradflow.runlog.schema import TABLES, check_name, table_columns
 
 
@@ -42,16 +43,20 @@ class RunWriter:
         parameters: names of the parameters whose gradient norms will be given among the scalars.
         scalars: names of further scalars, such as `accuracy`.
         quantities: names out of :data:`gradflow.runlog.QUANTITIES` for the tables `time` and `lag`.
+        resume: go on with the run that is there from this iteration on (True: after the last one in the log); what
+            the log holds from there on is removed. With 0 or True nothing need be there.
         durable: call fsync on every part, so that it survives a loss of power as well (about 2 ms per part).
         policy: when to flush and merge.
 
     Attributes:
         path: the run folder.
+        start: the iteration at which this writer starts; 0 but for a resumed run.
         iteration: the last iteration a row was given for, None before the first.
 
     Raises:
-        FileExistsError: the folder holds a recorded run, or another process records into it.
-        ValueError: an unknown quantity, or a scalar whose name is taken.
+        FileExistsError: the folder holds a recorded run and `resume` is not given, or another process records into it.
+        FileNotFoundError: the folder holds no run that could be resumed.
+        ValueError: an unknown quantity, a scalar whose name is taken, or a resumed run with other options or columns.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class RunWriter:
         parameters: Sequence[str] = (),
         scalars: Sequence[str] = (),
         quantities: Sequence[str] = (),
+        resume: int | bool = False,
         durable: bool = False,
         policy: FlushPolicy | None = None,
     ) -> None:
@@ -72,29 +78,41 @@ class RunWriter:
         self._root = self.path / "gradients"
         self._durable = durable
         self._policy = policy or FlushPolicy()
-        if has_parts(self._root):
+        self._start(resume)
+        columns = table_columns(parameters, scalars, quantities)
+        self._new_parts = dict.fromkeys(TABLES, 0)
+        self._flushed = dict.fromkeys(TABLES, self.start - 1)
+        self._closed = False
+        self._last_flush = time.monotonic()
+        meta = {**meta, "flush_seconds": self._policy.max_seconds}
+        if self._resumes:
+            check_same(self.path, meta, columns)
+        with self._explained():
+            shutil.rmtree(self._root / ".tmp", ignore_errors=True)
+            self._root.mkdir(parents=True, exist_ok=True)
+            if not self._resumes:
+                write_description(self.path, meta=meta, config=config, seed=seed, columns=columns)
+            write_status(self.path, "running", config_hash=config_hash(config) if config else None)
+            if self._resumes:
+                trim(self.path, self.start, meta, config, seed, durable=durable)
+        elapsed = open_run(self.path).frame("scalars", ["wall_time"])["wall_time"].max() if self._resumes else 0.0
+        rows = {table: RowBuffer(table, columns[table]) for table in TABLES if table != "scalars"}
+        scalar_rows = ScalarBuffer(columns["scalars"], elapsed if elapsed > 0 else 0.0)
+        self._buffers: dict[str, RowBuffer | ScalarBuffer] = {**rows, "scalars": scalar_rows}
+
+    def _start(self, resume: int | bool) -> None:
+        if resume is False and has_parts(self._root):
             raise FileExistsError(
-                f"path: expected a folder without a recorded run, but {self.path} holds one; "
-                f"record into another folder, or delete this one first"
+                f"path: expected a folder without a recorded run, but {self.path} holds one; record into another "
+                f"folder, delete this one first, or go on with it: resume=True, or the number of updates so far"
             )
         if is_run(self.path) and open_run(self.path).status == "running" and not was_written_here(self.path):
             raise FileExistsError(
                 f"path: expected a folder of its own, but another process records into {self.path} right now; "
-                f"record into another folder"
+                f"record into another folder, or end that process (on another host: wait until three minutes after)"
             )
-        columns = table_columns(parameters, scalars, quantities)
-        rows = {table: RowBuffer(table, columns[table]) for table in TABLES if table != "scalars"}
-        self._buffers: dict[str, RowBuffer | ScalarBuffer] = {**rows, "scalars": ScalarBuffer(columns["scalars"])}
-        self._new_parts = dict.fromkeys(TABLES, 0)
-        self._flushed = -1
-        self._closed = False
-        self._last_flush = time.monotonic()
-        with self._explained():
-            shutil.rmtree(self._root / ".tmp", ignore_errors=True)
-            self._root.mkdir(parents=True, exist_ok=True)
-            meta = {**meta, "flush_seconds": self._policy.max_seconds}
-            write_description(self.path, meta=meta, config=config, seed=seed, columns=columns)
-            write_status(self.path, "running", config_hash=config_hash(config) if config else None)
+        start = None if resume is False else first_iteration(self.path, resume)
+        self._resumes, self.start = start is not None, start or 0
 
     def append(self, table: str, iteration: int, rows: Mapping[str, object]) -> None:
         """Add rows to a table; whatever waits from earlier iterations may be flushed before.
@@ -114,21 +132,26 @@ class RunWriter:
             check_name("table", table, TABLES)
         if self._closed:
             raise ValueError(f"append: {self.path} is closed; record into another folder")
-        if iteration != self.iteration or iteration <= self._flushed:
+        if iteration != self.iteration:
             self._begin(int(iteration))
+        if iteration <= self._flushed[table]:
+            raise ValueError(
+                f"iteration: expected at least {self._flushed[table] + 1} in table {table!r}, got {iteration}, whose "
+                f"rows went to disk with the last flush; give all rows of an iteration before"
+            )
         self._buffers[table].append(iteration, rows)
 
     def flush(self) -> None:
-        """Bring every waiting row to disk; the iteration at hand can get no more rows.
+        """Bring every waiting row to disk; a table that has rows of the iteration at hand can get no more of it.
 
         Raises:
             OSError: it failed; what was flushed before stays readable.
         """
         if self.iteration is None:
             return
-        self._flushed = self.iteration
         for table, buffer in self._buffers.items():
             if buffer.nbytes:
+                self._flushed[table] = self.iteration
                 with self._explained():
                     write_part(self._root, table, buffer.to_table(), durable=self._durable)
                 buffer.clear()
@@ -166,11 +189,10 @@ class RunWriter:
 
     def _begin(self, iteration: int) -> None:
         """Start an iteration: all rows of the earlier ones are there, so they may go to disk."""
-        earliest = max(self._flushed + 1, self.iteration or 0)
+        earliest = self.start if self.iteration is None else self.iteration
         if iteration < earliest:
             raise ValueError(
-                f"iteration: expected at least {earliest}, got {iteration}; "
-                f"rows come in order of iteration, and none after a flush of their iteration"
+                f"iteration: expected at least {earliest}, got {iteration}; rows come in order of iteration"
             )
         if self._is_due():
             self.flush()

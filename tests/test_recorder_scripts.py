@@ -1,0 +1,550 @@
+"""The recorder in scripts of all kinds: which calls are recorded, under which number; training never changes."""
+
+import logging
+import math
+import os
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
+
+import gradflow as gf
+
+T, B, D, H = 6, 5, 3, 4
+LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU]
+
+
+class Model(nn.Module):
+    """Runs a layer several times in one forward pass, its own output coming in again through a linear map."""
+
+    def __init__(self, kind=nn.LSTM, uses=1, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.recurrent, self.back, self.read_out = kind(D, H), nn.Linear(H, D), nn.Linear(H, 2)
+        self.uses = uses
+
+    def forward(self, x):
+        for use in range(self.uses):
+            x = self.recurrent(self.back(x) if use else x)[0]
+        return self.read_out(x[-1])
+
+
+def data(seed=1, batch=B):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(T, batch, D, generator=generator)
+
+
+def norms(model, x, loss_of=torch.sum, uses=None):
+    """ln‖dL/dh_t‖ [T, B] of every call of `model.recurrent`, by `gradflow.trace` outside any recorder."""
+    traces = []
+    for use in range(uses or model.uses):
+        traces.append(gf.trace(model.recurrent, model.back(x) if use else x))
+        x = traces[-1].output
+    loss_of(model.read_out(x[-1])).backward()
+    return [gf.state_gradients(trace)[0, 0].log_norm["h"] for trace in traces]
+
+
+def rows(path, call=0, iteration=None):
+    """Mean over the examples of ln‖dL/dh_t‖, [T], of one call."""
+    frame = gf.open_run(path).frame("time")
+    frame = frame[
+        (frame.call == call) & (frame.iteration == (frame.iteration.max() if iteration is None else iteration))
+    ]
+    return frame.log_state_gradient_mean.to_numpy()
+
+
+def calls(path):
+    frame = gf.open_run(path).frame("time")
+    return sorted(set(map(tuple, frame[["iteration", "module", "call"]].to_numpy().tolist())))
+
+
+def assert_rows(path, expected, call=0):
+    assert rows(path, call) == pytest.approx(expected.mean(1).numpy(), rel=1e-5, abs=1e-5)
+
+
+def test_calls_of_one_forward_pass_are_numbered(tmp_path):
+    model, x = Model(uses=3), data()
+    with gf.record(model, tmp_path, reduction="sum") as recorder:
+        model(x).sum().backward()
+        recorder.step()
+    for call, expected in enumerate(norms(Model(uses=3), x)):
+        assert_rows(tmp_path, expected, call)
+
+
+def test_a_forward_pass_without_backward_shifts_nothing(tmp_path):
+    """Evaluation with gradients enabled: before, after and between, by the model and by the layer alone."""
+    model, x = Model(uses=2), data()
+    with gf.record(model, tmp_path, every=1, reduction="sum") as recorder:
+        for _ in range(2):
+            model(data(7))
+            model.recurrent(data(7))
+            loss = model(x).sum()
+            model(data(8))
+            loss.backward()
+            model(data(9))
+            model.recurrent(data(7))
+            recorder.step()
+    assert calls(tmp_path) == [(i, "recurrent", call) for i in range(2) for call in range(2)]
+    for call, expected in enumerate(norms(Model(uses=2), x)):
+        assert_rows(tmp_path, expected, call)
+
+
+def test_forward_passes_without_backward_are_not_kept_alive(tmp_path):
+    class InTheGraph:
+        def __call__(self, gradient):
+            pass
+
+    model, seen = Model(), []
+
+    def mark(module, args, output):
+        marker = InTheGraph()
+        output[0].register_hook(marker)
+        seen.append(weakref.ref(marker))
+
+    with gf.record(model, tmp_path) as recorder:
+        model.recurrent.register_forward_hook(mark)
+        for _ in range(3):
+            model(data())
+        assert [ref() for ref in seen] == [None] * 3
+        answer = model(data())
+        assert seen[3]() is not None
+        answer.sum().backward()
+        recorder.step()
+
+
+def test_of_accumulated_gradients_the_last_micro_batch_is_recorded(tmp_path):
+    model = Model(uses=2)
+    with gf.record(model, tmp_path, every=1) as recorder:
+        for _ in range(2):
+            model.zero_grad()
+            for seed in range(3):
+                (model(data(seed)).mean(0).sum() / 3).backward()
+            recorder.step(loss_scale=1 / 3)
+    assert calls(tmp_path) == [(i, "recurrent", call) for i in range(2) for call in range(2)]
+    for call, expected in enumerate(norms(Model(uses=2), data(2))):
+        assert_rows(tmp_path, expected, call)
+    both = Model(uses=2)
+    for seed in range(3):
+        (both(data(seed)).mean(0).sum() / 3).backward()
+    norm = math.log(math.sqrt(sum(float(p.grad.square().sum()) for p in both.parameters())))
+    assert gf.open_run(tmp_path).scalars.log_grad_norm_after.tolist() == pytest.approx([norm, norm], rel=1e-5)
+
+
+def test_passes_that_share_a_backward_pass_count_on(tmp_path):
+    """A Siamese network: both halves are there, in order; also when each loss has a backward of its own."""
+    for name in ("joint", "apart"):
+        model = Model(uses=2)
+        with gf.record(model, tmp_path / name, reduction="sum") as recorder:
+            first, second = model(data(1)).sum(), model(data(2)).sum()
+            if name == "joint":
+                (first + second).backward()
+            else:
+                first.backward()
+                second.backward()
+            recorder.step()
+        expected = norms(Model(uses=2), data(1)) + norms(Model(uses=2), data(2))
+        for call, values in enumerate(expected):
+            assert_rows(tmp_path / name, values, call)
+
+
+def test_two_losses_over_one_forward_pass_add_up(tmp_path):
+    model, x = Model(), data()
+    with gf.record(model, tmp_path, reduction="sum") as recorder:
+        answer = model(x)
+        answer[:, 0].sum().backward(retain_graph=True)
+        answer[:, 1].sum().backward()
+        recorder.step()
+    assert_rows(tmp_path, norms(Model(), x)[0])
+
+
+def test_a_call_keeps_its_number_when_another_gets_no_gradient(tmp_path):
+    class Second(Model):
+        def forward(self, x):
+            self.recurrent(x)
+            return self.read_out(self.recurrent(2 * x)[0][-1])
+
+    model = Second()
+    with gf.record(model, tmp_path) as recorder:
+        model(data()).sum().backward()
+        recorder.step()
+    assert calls(tmp_path) == [(0, "recurrent", 1)]
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_alone_is_numbered_in_the_order_of_its_calls(kind, tmp_path):
+    torch.manual_seed(0)
+    layer = kind(D, H)
+    with gf.record(layer, tmp_path, every=1) as recorder:
+        for _ in range(2):
+            layer(data())
+            (layer(data())[0].sum() + layer(data())[0].sum()).backward()
+            recorder.step()
+    assert calls(tmp_path) == [(i, "", call) for i in range(2) for call in range(2)]
+
+
+def train(model, path, iterations=5, autocast=False, **options):
+    """A script with dropout-free training; the losses."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    with gf.record(model, path, every=2, **options) if path else torch.enable_grad() as recorder:
+        for seed in range(iterations):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                loss = model(data(seed)).float().square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            if path:
+                recorder.step(loss.item())
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def same_parameters(one, other):
+    return all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+def test_distributed_data_parallel(tmp_path):
+    """Names are those of the model inside; training is bit for bit the same."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        plain, recorded = (nn.parallel.DistributedDataParallel(Model(nn.GRU, uses=2)) for _ in range(2))
+        assert train(plain, None) == train(recorded, tmp_path / "run", examples="all")
+        assert same_parameters(plain, recorded)
+    finally:
+        torch.distributed.destroy_process_group()
+    alone = Model(nn.GRU, uses=2)
+    train(alone, tmp_path / "alone", examples="all")
+    run, expected = gf.open_run(tmp_path / "run"), gf.open_run(tmp_path / "alone")
+    assert list(run.meta["modules"]) == ["recurrent"]
+    assert run.frame("time").equals(expected.frame("time"))
+    assert run.scalars.drop(columns="wall_time").equals(expected.scalars.drop(columns="wall_time"))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, gf.LinearRNN])
+@pytest.mark.parametrize("given", ["compiled", "inner"])
+@pytest.mark.filterwarnings("ignore")  # torch's own, about what it compiles
+def test_a_compiled_model(kind, given, tmp_path):
+    torch.compiler.reset()
+    model = Model(kind)
+    compiled = torch.compile(model, backend="aot_eager")
+    with gf.record(compiled if given == "compiled" else model, tmp_path, every=1, reduction="sum") as recorder:
+        for seed in range(2):
+            compiled(data(seed)).sum().backward()
+            recorder.step()
+    assert calls(tmp_path) == [(0, "recurrent", 0), (1, "recurrent", 0)]
+    assert_rows(tmp_path, norms(Model(kind), data(1))[0])
+    assert "log_grad_after.recurrent.weight_hh_l0" in gf.open_run(tmp_path).scalars
+    compiled(data(2)).sum().backward()  # its code may still call what was removed
+    assert recorder.iteration == 2
+
+
+class Checkpointed(Model):
+    reentrant = False
+
+    def forward(self, x):
+        return checkpoint(lambda x: self.read_out(self.recurrent(x)[0][-1]), x, use_reentrant=self.reentrant)
+
+
+def test_a_checkpointed_layer(tmp_path):
+    plain, recorded = Checkpointed(), Checkpointed()
+    assert train(plain, None) == train(recorded, tmp_path / "run")
+    assert same_parameters(plain, recorded)
+    train(Model(), tmp_path / "plain")
+    assert gf.open_run(tmp_path / "run").frame("time").equals(gf.open_run(tmp_path / "plain").frame("time"))
+
+
+def test_a_reentrant_checkpoint_is_refused_by_name(tmp_path):
+    model = Checkpointed()
+    model.reentrant = True
+    with gf.record(model, tmp_path) as recorder:
+        model(data().requires_grad_()).sum().backward()
+        with pytest.raises(RuntimeError, match=r"module 'recurrent' runs inside .* pass use_reentrant=False"):
+            recorder.step()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("change", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm])
+def test_a_parametrized_layer(change, tmp_path):
+    """What is recorded belongs to the weights that the layer computed with; nothing is computed twice."""
+    plain, recorded = Model(nn.GRU), Model(nn.GRU)
+    for model in (plain, recorded):
+        torch.manual_seed(4)
+        change(model.recurrent, "weight_hh_l0")
+    assert train(plain, None) == train(recorded, tmp_path / "run", spectrum_every=1)
+    assert same_parameters(plain, recorded)
+    assert all(map(torch.equal, plain.buffers(), recorded.buffers()))
+    run = gf.open_run(tmp_path / "run")
+    top = run.frame("spectrum").query("iteration == 3 and gate == 'r'").singular_value.max()
+    replica = Model(nn.GRU)
+    torch.manual_seed(4)
+    change(replica.recurrent, "weight_hh_l0")
+    train(replica, None, iterations=3)
+    replica(data(3))
+    weight = replica.recurrent._flat_weights[1].detach()
+    assert top == pytest.approx(float(torch.linalg.matrix_norm(weight[:H].double(), 2)), rel=1e-5)
+
+
+def test_pruned_layers(tmp_path):
+    model = Model(nn.RNN)
+    prune.random_unstructured(model.recurrent, "weight_hh_l0", 0.5)
+    train(model, tmp_path / "run")
+    assert len(gf.open_run(tmp_path / "run").scalars) == 5
+    own = Model(gf.LinearRNN)
+    prune.random_unstructured(own.recurrent, "weight_hh_l0", 0.5)
+    with pytest.raises(NotImplementedError, match=r"recurrent: weight_norm, .* use torch.nn.RNN, LSTM or GRU"):
+        gf.record(own, tmp_path / "own")
+
+
+def test_a_frozen_layer(tmp_path):
+    """Frozen with a trained input it is recorded; frozen throughout the error says so; thawed it gets its columns."""
+    model = Model(nn.RNN, uses=1)
+    model.recurrent.requires_grad_(False)
+    with gf.record(model, tmp_path) as recorder:
+        model(data()).sum().backward()
+        with pytest.raises(RuntimeError, match=r"no gradient flows through 'recurrent': every parameter is frozen"):
+            recorder.step()
+        model(data().requires_grad_()).sum().backward()
+        recorder.step()
+        model.recurrent.requires_grad_(True)
+        model(data()).sum().backward()
+        recorder.step()
+    run = gf.open_run(tmp_path)
+    assert len(run.frame("time")) == 2 * T
+    assert run.scalars["log_grad_after.recurrent.weight_hh_l0"].isna().tolist() == [True, False]
+
+
+def test_a_model_that_changes_its_dtype_and_its_parameters(tmp_path):
+    model = Model(nn.RNN)
+    with gf.record(model, tmp_path, every=[2], reduction="sum") as recorder:
+        model(data()).sum().backward()
+        recorder.step()
+        model.double()
+        model.zero_grad()
+        with torch.no_grad():
+            model.recurrent.weight_hh_l0 = nn.Parameter(2 * model.recurrent.weight_hh_l0)
+        model(data().double()).sum().backward()
+        recorder.step()
+        norm = float(model.recurrent.weight_hh_l0.grad.norm().log())
+    expected = Model(nn.RNN).double()
+    with torch.no_grad():
+        expected.recurrent.weight_hh_l0 *= 2
+    assert_rows(tmp_path, norms(expected, data().double())[0])
+    assert gf.open_run(tmp_path).scalars["log_grad_after.recurrent.weight_hh_l0"].iloc[1] == pytest.approx(norm)
+
+
+def test_a_parameter_replaced_between_forward_and_step_is_noticed(tmp_path):
+    model = Model(nn.RNN)
+    with gf.record(model, tmp_path) as recorder:
+        model(data()).sum().backward()
+        model.recurrent.weight_hh_l0 = nn.Parameter(torch.zeros(H, H))
+        with pytest.raises(RuntimeError, match=r"the parameters of 'recurrent' changed since its forward pass"):
+            recorder.step()
+
+
+def test_an_output_changed_in_place_is_refused(tmp_path, caplog):
+    """Its states are gone; and of a last iteration that was not due, only the log of the script says so."""
+
+    class InPlace(Model):
+        def forward(self, x):
+            return self.read_out(self.recurrent(x)[0].mul_(2)[-1])
+
+    model = InPlace(gf.LinearRNN)
+    with gf.record(model, tmp_path / "a") as recorder:
+        model(data()).sum().backward()
+        with pytest.raises(RuntimeError, match=r"output of 'recurrent' was changed in place .* out-of-place"):
+            recorder.step()
+    model, x = Model(), data()
+    with gf.record(model, tmp_path / "b") as recorder:
+        for _ in range(2):
+            model(x).sum().backward()
+            recorder.step()
+        x.zero_()
+    assert calls(tmp_path / "b") == [(0, "recurrent", 0)]
+    assert "the last iteration, 1, has no state gradients" in caplog.text
+
+
+def test_mixed_precision_with_a_scaler(tmp_path):
+    """I30 under autocast and GradScaler; the log holds unscaled gradients, and an update skipped for inf is counted."""
+
+    def run(path):
+        model, losses = Model(nn.GRU), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        with gf.record(model, path, every=1) if path else torch.enable_grad() as recorder:
+            for iteration in range(4):
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = model(data(1)).float().square().mean()
+                    if iteration == 0:
+                        loss = loss * math.inf
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                scaler.unscale_(optimizer)
+                if path:
+                    recorder.step(loss.item(), loss_scale=scaler.get_scale())
+                scaler.step(optimizer)
+                scaler.update()
+                losses.append(loss.item())
+        return model, losses
+
+    (plain, expected), (recorded, losses) = run(None), run(tmp_path / "scaled")
+    assert losses == expected
+    assert same_parameters(plain, recorded)
+    log = gf.open_run(tmp_path / "scaled")
+    assert log.scalars.non_finite.tolist() == [1, 0, 0, 0]
+    assert log.status == "finished"
+    counts = log.frame("time").groupby("iteration").log_state_gradient_non_finite.max()
+    assert counts.tolist() == [B, 0, 0, 0]
+    model = Model(nn.GRU)
+    with gf.record(model, tmp_path / "plain") as recorder:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(data(1)).float().square().mean()
+        loss.backward()
+        recorder.step()
+    after = rows(tmp_path / "scaled", iteration=1)  # the first update was skipped
+    assert after == pytest.approx(rows(tmp_path / "plain"), abs=1e-6)
+
+
+def test_bad_arguments_of_step(tmp_path):
+    model = Model()
+    with gf.record(model, tmp_path, scalars=["accuracy"]) as recorder:
+        model(data()).sum().backward()
+        with pytest.raises(ValueError, match=r"'accurcy' is not declared .* record\(..., scalars=\['accurcy'\]\)"):
+            recorder.step(scalars={"accurcy": 1.0})
+        with pytest.raises(ValueError, match=r"loss: expected one number, got tensor"):
+            recorder.step(torch.ones(3))
+        with pytest.raises(ValueError, match=r"loss_scale: expected a positive number, got 0"):
+            recorder.step(loss_scale=0)
+        with pytest.raises(ValueError, match=r"targets: expected a positive number, got -1"):
+            recorder.step(targets=-1)
+        recorder.step(torch.ones((), requires_grad=True), scalars={"accuracy": torch.tensor(0.5), "lr": np.float32(1)})
+    with pytest.raises(RuntimeError, match=r"nothing is watched; call it inside the block"):
+        recorder.step()
+    scalars = gf.open_run(tmp_path).scalars
+    assert scalars[["loss", "accuracy", "lr"]].to_numpy().tolist() == [[1.0, 0.5, 1.0]]
+
+
+def test_leaving_without_a_step_is_said(tmp_path, caplog):
+    with gf.record(Model(), tmp_path):
+        pass
+    assert "nothing was recorded, because recorder.step was never called" in caplog.text
+    run = gf.open_run(tmp_path)
+    assert (run.status, len(run.scalars)) == ("finished", 0)
+
+
+def test_an_error_of_the_script_is_not_hidden_by_one_of_the_log(tmp_path, monkeypatch):
+    model = Model()
+    with pytest.raises(ZeroDivisionError, match="own") as caught, gf.record(model, tmp_path) as recorder:  # noqa: PT012
+        model(data()).sum().backward()
+        recorder.step()
+        monkeypatch.setattr(os, "replace", no_space)
+        raise ZeroDivisionError("own")
+    assert "closing the log failed as well" in caught.value.__notes__[0]
+    assert not model.recurrent._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+def no_space(*args):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_run_whose_end_could_not_be_recorded_has_failed(tmp_path, monkeypatch):
+    model = Model()
+    with pytest.raises(ZeroDivisionError, match="inside"), gf.record(model, tmp_path, every=5) as recorder:  # noqa: PT012
+        for _ in range(2):
+            model(data()).sum().backward()
+            recorder.step()
+        monkeypatch.setattr(recorder, "_record", divide)
+    run = gf.open_run(tmp_path)
+    assert (run.status, run.error, len(run.scalars)) == ("failed", "ZeroDivisionError: inside", 2)
+
+
+def divide(*args, **options):
+    raise ZeroDivisionError("inside")
+
+
+def test_subscribers_get_every_row(tmp_path, caplog):
+    """One that raises is dropped, and costs neither training nor the log."""
+    model, seen = Model(), []
+
+    def broken(iteration, row):
+        row["loss"] = -1.0
+        raise KeyError("nobody there")
+
+    with gf.record(model, tmp_path, scalars=["accuracy"]) as recorder:
+        recorder.subscribe(broken)
+        recorder.subscribe(lambda iteration, row: seen.append((iteration, row)))
+        for iteration in range(3):
+            model.zero_grad()
+            model(data()).sum().backward()
+            clipping = gf.clip_grad_norm_(model.parameters(), 0.1)
+            recorder.step(iteration / 2, clipping, scalars={"accuracy": 1})
+    assert caplog.text.count("is not called again") == 1
+    assert [iteration for iteration, _ in seen] == [0, 1, 2]
+    scalars = gf.open_run(tmp_path).scalars
+    for iteration, row in seen:
+        assert all(type(value) is float for value in row.values())
+        assert row == pytest.approx(scalars.loc[iteration, list(row)].to_dict())
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        (2.5, r"every: expected a whole number of at least 1 or a list of iterations, got 2.5"),
+        (True, r"every: expected a whole number .* got True"),
+        ("10", r"every: expected a whole number .* got '10'"),
+        ([-1, 2], r"every: expected a whole number of at least 0, got -1"),
+        ([0, 1.5], r"every: expected a whole number of at least 0, got 1.5"),
+        ([3, 2], r"every: expected rising iterations, got 2 after 3; sort them"),
+        ([2, 2], r"every: expected rising iterations, got 2 after 2"),
+    ],
+)
+def test_bad_schedules(every, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        gf.record(Model(), tmp_path, every=every)
+    with pytest.raises(ValueError, match="spectrum_" + message):
+        gf.record(Model(), tmp_path, spectrum_every=every)
+
+
+@pytest.mark.parametrize("options", [{"modules": "recurrent"}, {"scalars": "loss2"}, {"quantities": "log_cell_path"}])
+def test_text_instead_of_a_list(options, tmp_path):
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}: expected a list of names, got the text"):
+        gf.record(Model(), tmp_path, **options)
+    with pytest.raises(ValueError, match=r'examples: expected a whole number of at least 1 or "all", got 2.5'):
+        gf.record(Model(), tmp_path, examples=2.5)
+
+
+def test_schedules(tmp_path):
+    train(Model(nn.RNN), tmp_path / "a", iterations=8, examples="all", spectrum_every=gf.log_spaced(100, 2))
+    run = gf.open_run(tmp_path / "a")
+    assert run.frame("spectrum").iteration.unique().tolist() == [0, 1, 3, 7]
+    assert run.meta["spectrum_every"] == [0, 1, 3, 10, 32, 100]
+    assert run.frame("time").valid.unique().tolist() == [B]
+    with gf.record(Model(nn.RNN), tmp_path / "b", every=np.array([2, 5])) as recorder:
+        logging.getLogger("gradflow").debug("%s", recorder.path)
+    assert gf.open_run(tmp_path / "b").meta["every"] == [2, 5]
+
+
+def test_log_spaced():
+    assert gf.log_spaced(0) == [0]
+    assert gf.log_spaced(7, per_decade=1) == [0, 1, 7]
+    spaced = np.array(gf.log_spaced(10**6)[1:])
+    assert len(spaced) == pytest.approx(60, abs=8)
+    assert np.diff(np.log(spaced[spaced > 100])).std() < 0.01
+    with pytest.raises(ValueError, match=r"last: expected a whole number of at least 0, got 1.5"):
+        gf.log_spaced(1.5)
+    with pytest.raises(ValueError, match=r"per_decade: expected a whole number of at least 1, got 0"):
+        gf.log_spaced(10, 0)
+
+
+def test_data_parallel_on_several_devices_is_refused(tmp_path):
+    model = nn.DataParallel(Model())
+    model.device_ids = [0, 1]
+    with pytest.raises(
+        NotImplementedError,
+        match=r"DataParallel on several devices makes new layers .* use torch.nn.parallel.Distributed",
+    ):
+        gf.record(model, tmp_path)
