@@ -72,8 +72,20 @@ def leading_singular_values(operator: Operator, count: int, dtype: torch.dtype, 
             values[part] = _iterate_one(operator[part], start[0]) if count == 1 else _iterate(operator[part], start)
         open_ = open_[values[open_].isnan().any(-1)]
     for part in open_.split(max(1, _DENSE_CHUNK // size**2)) if len(open_) else ():
-        values[part] = torch.linalg.svdvals(operator[part].dense().double())[:, :count]
+        values[part] = _decomposed(operator[part].dense(), count)
     return values
+
+
+def _decomposed(matrices: Tensor, count: int) -> Tensor:
+    """The leading singular values of dense finite matrices [N, S, S], [N, count] float64.
+
+    For the largest alone the eigenvalues of JᵀJ are precise enough, also in float32, and found in half the time.
+    """
+    if count > 1:
+        return torch.linalg.svdvals(matrices.double())[:, :count]
+    largest = matrices.abs().amax((1, 2), keepdim=True)
+    scaled = matrices / largest
+    return torch.linalg.eigvalsh(scaled.mT @ scaled)[:, -1:].double().clamp_min(0).sqrt() * largest.squeeze(-1)
 
 
 def _is_found(ritz: Tensor, residual: Tensor, dtype: torch.dtype) -> Tensor:

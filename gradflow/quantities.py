@@ -179,7 +179,7 @@ def by_time(groups: Iterable[Measured]) -> dict[str, np.ndarray]:
     for group in groups:
         steps, lengths = group.values.shape[1], group.lengths
         valid = None if lengths is None else np.arange(steps)[:, None] < lengths
-        columns = {"time": np.arange(steps)} | _summary(group, group.values, valid) | columns
+        columns = {"time": np.arange(steps, dtype=np.int32)} | _summary(group, group.values, valid) | columns
     return columns
 
 
@@ -199,7 +199,7 @@ def by_lag(groups: Iterable[Measured], reverse: bool, in_time: dict[str, np.ndar
             place = np.where(valid, lengths - 1 - lag[:, None], 0)
             aligned = np.take_along_axis(group.values, np.broadcast_to(place, group.values.shape), 1)
             found = _summary(group, aligned, valid)
-        columns = {"lag": lag} | found | columns
+        columns = {"lag": lag.astype(np.int32)} | found | columns
     return columns
 
 
@@ -208,8 +208,10 @@ def _columns_of(names: list[str]) -> list[str]:
 
 
 def _summary(group: Measured, values: np.ndarray, valid: np.ndarray | None) -> dict[str, np.ndarray]:
-    count = np.full(values.shape[1], values.shape[2]) if valid is None else valid.sum(1)
-    rows = [row for numbers in summarise(values, valid).values() for row in numbers]
+    count = np.full(values.shape[1], values.shape[2], np.int32) if valid is None else valid.sum(1, dtype=np.int32)
+    summary = summarise(values, valid)
+    rows = [row for name in STATISTICS for row in summary[name].astype(np.float32)]  # as the log keeps them
+    rows += [row for name in COUNTS for row in summary[name].astype(np.int32)]
     return {"valid": count} | dict(zip(_columns_of(group.names), rows, strict=True))
 
 
@@ -237,10 +239,10 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
     limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
     below, above = torch.searchsorted(values, limits).numpy()[..., 0], torch.searchsorted(values, limits, right=True)
-    columns["saturated_low"] = below / count
-    columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count
     keeps = np.isin(names, list(_KEEPS))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # no example may be as long
+        columns["saturated_low"] = below / count
+        columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count
         for quantile in ("q50", "q90"):
             columns[f"time_scale_{quantile}"] = np.where(keeps, -1 / np.log(summary[quantile]), np.nan)
     rows = {name: column.reshape(-1) for name, column in columns.items()}

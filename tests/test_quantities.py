@@ -62,6 +62,18 @@ def test_gates_that_are_not_numbers_count_in_no_share():
     assert found["saturated_high"][row] == (numbers > 0.95).sum() / numbers.size
 
 
+def test_positions_that_no_recorded_example_reaches():
+    """NaN and counts of 0, without a warning."""
+    seen = traced(nn.LSTM(D, H), torch.tensor([3, 2, 4, 1, 3, 2, 4, 4, 4]))
+    gates, (in_time, in_lag) = gate_columns(seen[0, 0]), columns_of(seen, ["log_state_gradient"])
+    beyond = gates["time"] >= 4
+    assert np.isnan(gates["saturated_high"][beyond]).all()
+    assert not np.isnan(gates["mean"][~beyond]).any()
+    for columns in (in_time, in_lag):
+        assert columns["valid"].tolist() == [9, 8, 6, 4, 0, 0, 0]
+        assert np.isnan(columns["log_state_gradient_q50"][4:]).all()
+
+
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.GRU])
 def test_largest_singular_value_of_four_examples(kind, lengths):

@@ -90,6 +90,8 @@ class RowBuffer:
         return pa.Table.from_arrays([iterations, *map(self._joined, self._dtypes)], schema=self._schema)
 
     def _column(self, name: str, value: Any, length: int) -> np.ndarray:
+        if isinstance(value, np.ndarray) and value.dtype == self._dtypes[name] and value.shape == (length,):
+            return value  # kept, not copied
         try:
             values = np.asarray(value).astype(self._dtypes[name], casting="same_kind")
         except (TypeError, ValueError) as error:
@@ -97,7 +99,7 @@ class RowBuffer:
                 f"rows: expected {self._dtypes[name].name} values in {name!r}, got others: {error}"
             ) from error
         if values.ndim == 0:
-            return np.broadcast_to(values, length)
+            return np.full(length, values)
         if values.shape != (length,):
             raise ValueError(
                 f"rows: expected {length} values in {name!r} as in the columns before, got shape {values.shape}"
