@@ -26,7 +26,7 @@ from torch import nn
 from usual_loop import dense_jacobians, spectral_norms, state_gradient_norms, usual_cell, usual_iteration
 
 import gradflow as gf
-from gradflow.quantities import FEW, quantities_of
+from gradflow.quantities import OF_FEW, quantities_of
 
 SHAPES = ((100, 4, 64), (64, 100, 128), (32, 784, 128), (128, 400, 256))
 INPUT_SIZE = 32
@@ -103,7 +103,7 @@ class UsualWay(Training):
 def compare(cell: str, shape: tuple[int, int, int], rounds: int) -> dict[str, Any]:
     """One row of the table; each ratio as median [quartiles]."""
     everything = {"every": 1, "spectrum_every": 10**9}
-    everything["quantities"] = [name for name in quantities_of(LAYERS[cell](1, 1)) if name not in FEW]
+    everything["quantities"] = [name for name in quantities_of(LAYERS[cell](1, 1)) if name not in OF_FEW]
     with tempfile.TemporaryDirectory() as folder:
         ways: dict[str, Training] = {
             "plain": Training(cell, shape, Path(folder)),
@@ -133,8 +133,8 @@ def dense(cell: str, shape: tuple[int, int, int]) -> dict[str, str]:
     batch, steps, hidden = shape
     layer, x = LAYERS[cell](INPUT_SIZE, hidden), torch.randn(steps, batch, INPUT_SIZE)
     with torch.no_grad():
-        states = usual_iteration(usual_cell(cell, layer), x)[1] if cell in CELLS else {}
-        jacobian = gf.trace(layer, x)[0, 0].jacobian
+        step = gf.trace(layer, x)[0, 0]
+        states, jacobian = {name: list(state.unbind(0)) for name, state in step.states.items()}, step.jacobian
         size = jacobian.shape[-1]
         part = slice(max(1, min(steps, DENSE_NUMBERS // (batch * size**2))))
         few = slice(max(1, min(batch, DENSE_NUMBERS // size**2)))

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from gradflow.cells import LinearCell, LSTMCell
 from gradflow.horizons import product_norms
+from gradflow.jacobian import Jacobian
 from gradflow.metrics import summarise, summarise_sorted
 from gradflow.recurrent import Recurrent
 from gradflow.replay import Step, cell_class
 from gradflow.runlog.schema import COUNTS, STATISTICS
 from gradflow.sweep import Block, ends_within
-
-Examples = list[int] | slice
-ALL = slice(None)
 
 
 def _derivative(block: Block) -> Tensor:
@@ -28,29 +26,34 @@ def _derivative(block: Block) -> Tensor:
     return block.step.jacobian.coefficients.rows["h"].squeeze(-2)
 
 
-BY_BLOCK: dict[str, Callable[[Block, Examples], Tensor]] = {
-    "log_state_gradient": lambda block, _: block.log_output_norm,
-    "log_cell_gradient": lambda block, _: block.log_norms["c"],
-    "log_joint_gradient": lambda block, _: block.log_joint_norm,
-    "log_direct_gradient": lambda block, _: block.log_direct_norm,
-    "log_weight_gradient": lambda block, _: block.log_weight_share,
-    "log_jacobian_frobenius": lambda block, some: block.step.jacobian[:, some].frobenius_norm().log(),
-    "log_jacobian_spectral": lambda block, some: block.step.jacobian[:, some].spectral_norm().log(),
-    "activation_derivative": lambda block, _: block.masked(_derivative(block).mean(-1).double()),
-    "activation_derivative_rms": lambda block, _: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
+BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
+    "log_state_gradient": lambda block: block.log_output_norm,
+    "log_cell_gradient": lambda block: block.log_norms["c"],
+    "log_joint_gradient": lambda block: block.log_joint_norm,
+    "log_direct_gradient": lambda block: block.log_direct_norm,
+    "log_weight_gradient": lambda block: block.log_weight_share,
+    "log_jacobian_frobenius": lambda block: block.step.jacobian.frobenius_norm().log(),
+    "activation_derivative": lambda block: block.masked(_derivative(block).mean(-1).double()),
+    "activation_derivative_rms": lambda block: block.masked(_derivative(block).square().mean(-1).sqrt().double()),
 }
 """Quantities that need only their own steps."""
 
-WHOLE = ("log_cell_path", "log_relative_gradient", "weight_gradient_share", "log_product_spectral")
-"""Quantities that compare the steps of an example."""
+OF_FEW: dict[str, tuple[int, Callable[[Jacobian], Tensor]]] = {
+    "log_jacobian_spectral": (4, lambda jacobian: jacobian.spectral_norm().log()),
+    "log_product_spectral": (2, product_norms),
+}
+"""Quantities of the Jacobian that are costly, and of how many examples at most they are taken."""
 
-FEW = {"log_jacobian_spectral": 4, "log_product_spectral": 2}
-"""Quantities that are taken of so many examples at most."""
+WHOLE = ("log_cell_path", "log_relative_gradient", "weight_gradient_share")
+"""Quantities that compare the steps of an example."""
 
 OPT_IN = ("log_product_spectral",)
 """Quantities that are recorded only where they are asked for."""
 
-_SCALED = {name for name in (*BY_BLOCK, *WHOLE) if name.endswith("_gradient") and name != "log_relative_gradient"}
+ALL = (*BY_BLOCK, *WHOLE, *OF_FEW)
+"""The names of all quantities."""
+
+_SCALED = {name for name in ALL if name.endswith("_gradient") and name != "log_relative_gradient"}
 _ONLY_RNN = {"activation_derivative", "activation_derivative_rms"}
 _OF_WEIGHTS = {"log_weight_gradient", "weight_gradient_share"}
 
@@ -66,7 +69,7 @@ def quantities_of(layer: nn.Module) -> list[str]:
         absent |= _ONLY_RNN
     if own:
         absent |= _OF_WEIGHTS
-    return [name for name in (*BY_BLOCK, *WHOLE) if name not in absent]
+    return [name for name in ALL if name not in absent]
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,16 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         names: quantities that this cell has.
         log_factor: added to the natural logs of gradients: ln of the number of targets of a mean-reduced loss.
     """
-    examples = {name: _examples_of(name, step) for name in names}
+    of_few = {name: OF_FEW[name] for name in names if name in OF_FEW}
+    if "log_jacobian_frobenius" in names and step.jacobian.norm_is_dense:
+        of_few["log_jacobian_frobenius"] = _DENSE_NORM
+    of_all = [name for name in names if name not in of_few]
     parts: dict[str, list[Tensor]] = {name: [] for name in (*BY_BLOCK, *WHOLE)}
     path: Tensor | None = None
     for block in blocks:
-        for name in names:
+        for name in of_all:
             if name in BY_BLOCK:
-                parts[name].append(BY_BLOCK[name](block, examples[name]))
+                parts[name].append(BY_BLOCK[name](block))
         if "log_cell_path" in names:
             values, path = _cell_path(block, path)
             parts["log_cell_path"].append(values)
@@ -112,25 +118,23 @@ def measure(step: Step, blocks: Iterable[Block], names: list[str], log_factor: f
         joined["log_relative_gradient"] = _relative(step, joined["log_relative_gradient"])
     if "weight_gradient_share" in names:
         joined["weight_gradient_share"] = _share(step, joined["weight_gradient_share"])
-    if "log_product_spectral" in names:
-        joined["log_product_spectral"] = product_norms(step.jacobian[:, examples["log_product_spectral"]])
-    scaled = {name: joined[name] + log_factor if name in _SCALED else joined[name] for name in names}
-    lengths = None if step.lengths is None else step.lengths.numpy()
-    of_all = [name for name in names if examples[name] is ALL]
-    groups = [Measured(of_all, torch.stack([scaled[name] for name in of_all]).cpu().numpy(), lengths)] if of_all else []
-    for name in names:
-        if name not in of_all:
-            some = None if lengths is None else lengths[examples[name]]
-            groups.append(Measured([name], scaled[name].unsqueeze(0).cpu().numpy(), some))
-    return groups
+    scaled = [joined[name] + log_factor if name in _SCALED else joined[name] for name in of_all]
+    groups = [_measured(of_all, torch.stack(scaled), step)] if scaled else []
+    return groups + [_of_few(name, *how, step) for name, how in of_few.items()]
 
 
-def _examples_of(name: str, step: Step) -> Examples:
-    """Positions ⌊iB/n⌋ where only n are taken."""
+_DENSE_NORM: tuple[int, Callable[[Jacobian], Tensor]] = (4, lambda jacobian: jacobian.frobenius_norm().log())
+
+
+def _of_few(name: str, count: int, take: Callable[[Jacobian], Tensor], step: Step) -> Measured:
+    """A quantity of the examples at positions ⌊iB/n⌋."""
     batch = step.like.shape[1]
-    dense = name == "log_jacobian_frobenius" and step.jacobian.norm_is_dense
-    count = FEW["log_jacobian_spectral"] if dense else FEW.get(name, batch)
-    return ALL if count >= batch else [i * batch // count for i in range(count)]
+    some = step if count >= batch else step.of([i * batch // count for i in range(count)])
+    return _measured([name], take(some.jacobian).unsqueeze(0), some)
+
+
+def _measured(names: list[str], values: Tensor, step: Step) -> Measured:
+    return Measured(names, values.cpu().numpy(), None if step.lengths is None else step.lengths.numpy())
 
 
 def _relative(step: Step, norms: Tensor) -> Tensor:

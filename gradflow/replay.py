@@ -197,18 +197,26 @@ class Step:
 
     def part(self, positions: slice) -> "Step":
         """The same at some positions only; `lengths` and `ends` stay those of the whole."""
+        return self._cut(lambda tensor: tensor[positions])
 
-        def cut(tensors: State) -> State:
-            return {name: tensor[positions] for name, tensor in tensors.items()}
+    def of(self, examples: list[int]) -> "Step":
+        """The same of some examples only."""
+        index = torch.as_tensor(examples)
+        cut = self._cut(lambda tensor: tensor.index_select(1, index.to(tensor.device)))
+        return replace(cut, lengths=None if self.lengths is None else self.lengths[index], ends=self.ends[index])
+
+    def _cut(self, cut: Callable[[Tensor], Tensor]) -> "Step":
+        def each(tensors: State) -> State:
+            return {name: cut(tensor) for name, tensor in tensors.items()}
 
         return replace(
             self,
-            inputs=self.inputs[positions],
-            states=cut(self.states),
-            previous=cut(self.previous),
-            gates=cut(self.gates),
-            valid=None if self.valid is None else self.valid[positions],
-            input_scale=None if self.input_scale is None else self.input_scale[positions],
+            inputs=cut(self.inputs),
+            states=each(self.states),
+            previous=each(self.previous),
+            gates=each(self.gates),
+            valid=None if self.valid is None else cut(self.valid),
+            input_scale=None if self.input_scale is None else cut(self.input_scale),
         )
 
     @property
