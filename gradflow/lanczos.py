@@ -103,8 +103,8 @@ def _is_found(ritz: Tensor, residual: Tensor, dtype: torch.dtype) -> Tensor:
 def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
     """Lanczos on JᵀJ from `start` [S]: the largest singular values, [N, 1]; NaN where they are not found.
 
-    Without re-orthogonalisation: vectors lose it only as a value converges, and then a copy of it appears beside it,
-    which does the largest no harm (Paige 1980). No basis is kept, so a step is little more than its two products.
+    One pass of re-orthogonalisation after the three-term recurrence: without it a copy of a value appears beside it as
+    it converges (Paige 1980), and the residual of neither gets small.
     """
     number, size = operator.shape[0], len(start)
     values = start.new_full((number, 1), torch.nan, dtype=torch.float64)
@@ -112,12 +112,16 @@ def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
     limit, check = min(size, _MOST_VECTORS + size // 4), _FIRST_CHECK_OF_ONE
     diagonal, beside = start.new_zeros(2, limit, number, dtype=torch.float64)
     before, vector = torch.zeros_like(start), start.expand(number, -1)
+    basis = start.new_empty(number, limit, size)
     for k in range(limit):
+        basis[:, k] = vector
         image = operator.rmatvec(operator.matvec(vector))
         inside = (image * vector).sum(-1, keepdim=True)
         rest = torch.addcmul(image, inside, vector, value=-1)
         if k:
             rest = rest.addcmul_(beside[k - 1].unsqueeze(-1).to(rest.dtype), before, value=-1)
+        so_far, row = basis[:, : k + 1], rest.unsqueeze(1)
+        rest = torch.baddbmm(row, row @ so_far.mT, so_far, alpha=-1).squeeze(1)
         norm = torch.linalg.vector_norm(rest, dim=-1)
         mere_rounding = norm <= _ROUNDING * torch.finfo(start.dtype).eps * torch.linalg.vector_norm(image, dim=-1)
         before, vector = vector, rest.mul_(torch.where(mere_rounding, 0, 1 / norm).unsqueeze(-1))
@@ -134,6 +138,8 @@ def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
         if len(stay) < len(active):
             active, operator, before, vector = active[stay], operator[stay], before[stay], vector[stay]
             diagonal, beside = diagonal[:, stay], beside[:, stay]
+            basis[: len(stay), : k + 1] = basis[stay, : k + 1]
+            basis = basis[: len(stay)]
     return values
 
 
