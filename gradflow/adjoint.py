@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from gradflow.calls import plain_arithmetic
 from gradflow.cells import LSTMCell, State, TorchCell
 from gradflow.metrics import log_norm
 from gradflow.padding import check_padding
-from gradflow.replay import Step, Trace, plain_arithmetic
+from gradflow.replay import Step, Trace
 from gradflow.scaled import scaled_sum, times_power_of_two
 from gradflow.sweep import Block, Direct, sweep
 

@@ -328,7 +328,7 @@ class GRUBeforeCell(TorchCell):
     """The original GRU (Cho et al. 2014): the reset gate acts before the product.
 
     n = tanh(W_in x + b_in + W_hn (r h) + b_hn). Its Jacobian holds a product of two weight matrices, so it has
-    a form of its own, :class:`gradflow.jacobian.ResetBeforeJacobian`.
+    a form of its own, :class:`gradflow.jacobian_forms.ResetBeforeJacobian`.
     """
 
     gate_names = ("r", "z", "n")

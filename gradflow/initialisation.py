@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradflow.calls import check_supported, torch_cell_class
 from gradflow.layers import suffix
-from gradflow.replay import check_supported, torch_cell_class
 
 REMEMBER_BIAS = 3.0  # b_f or b_z of `remember`: the gate starts at σ(3) = 0.95
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gradflow.replay import LayerCall
+from gradflow.calls import LayerCall
 
 _PACK = "pack the sequences (torch.nn.utils.rnn.pack_padded_sequence), leave lengths out so that padding counts as well"
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradflow.calls import cell_class
 from gradflow.cells import LinearCell, LSTMCell
 from gradflow.horizons import product_norms
 from gradflow.jacobian import Jacobian
 from gradflow.metrics import summarise, summarise_sorted
 from gradflow.recurrent import Recurrent
-from gradflow.replay import Step, cell_class
+from gradflow.replay import Step
 from gradflow.runlog.schema import COUNTS, STATISTICS
 from gradflow.sweep import Block, ends_within
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradflow.calls import LayerCall, cell_class
 from gradflow.cells import has_closed_form
 from gradflow.clipping import Clipping
 from gradflow.copies import Copies
 from gradflow.probe import ProbeRunner, probe_runner
 from gradflow.quantities import OPT_IN, quantities_of
 from gradflow.recurrent import Recurrent
-from gradflow.replay import LayerCall, cell_class
 from gradflow.rows import state_rows
 from gradflow.runlog import RunWriter
 from gradflow.scalars import ScalarRows

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.adjoint import descend
+from gradflow.calls import LayerCall, plain_arithmetic
 from gradflow.quantities import by_lag, by_time, gate_columns, measure, quantities_of
-from gradflow.replay import LayerCall, Trace, plain_arithmetic
+from gradflow.replay import Trace
 
 
 def state_rows(

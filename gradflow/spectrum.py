@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gradflow.calls import check_supported, torch_cell_class
 from gradflow.layers import suffix
-from gradflow.replay import check_supported, torch_cell_class
 
 
 def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
+from gradflow.calls import SUPPORTED, LayerCall, check_supported, watch
 from gradflow.dropout import Dropout, active_dropout
 from gradflow.layers import RecurrentLayer
 from gradflow.recurrent import Recurrent
-from gradflow.replay import SUPPORTED, LayerCall, check_supported, watch
 
 _WRAPPINGS = {"_orig_mod", "_checkpoint_wrapped_module"}  # of torch.compile and checkpoint_wrapper, inside a model
 

@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
 from gradflow import lanczos
-from gradflow.jacobian import Jacobian, ResetBeforeJacobian
+from gradflow.jacobian import Jacobian
+from gradflow.jacobian_forms import ResetBeforeJacobian
 
 
 def jacobian_of(cell, hidden, time=20, batch=10, dtype=torch.float64, gain=None):

@@ -13,7 +13,8 @@ import gradflow as gf
 from gradflow.autodiff import AutodiffJacobian
 from gradflow.cells import Cell, GRUBeforeCell, LSTMCell
 from gradflow.diagonal import DiagonalJacobian
-from gradflow.jacobian import Jacobian, LSTMJacobian, ResetBeforeJacobian
+from gradflow.jacobian import Jacobian
+from gradflow.jacobian_forms import LSTMJacobian, ResetBeforeJacobian
 
 spec = importlib.util.spec_from_file_location("own_cell", Path(__file__).parents[1] / "examples" / "own_cell.py")
 own_cell = importlib.util.module_from_spec(spec)

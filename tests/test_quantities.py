@@ -41,11 +41,11 @@ def test_gate_columns(kind, lengths):
     found = gate_columns(step)
     for row, (t, gate) in enumerate(zip(found["time"], found["gate"], strict=True)):
         within = slice(None) if lengths is None else lengths > int(t)
-        numbers = step.gates[gate][int(t), within].numpy().ravel()
+        numbers = step.gates[gate][int(t), within].double().numpy().ravel()
         assert found["mean"][row] == pytest.approx(numbers.mean(), rel=1e-5)
         assert found["q10"][row] == pytest.approx(np.quantile(numbers, 0.1), rel=1e-5)
-        assert found["saturated_low"][row] == pytest.approx((numbers < 0.05).mean())
-        assert found["saturated_high"][row] == pytest.approx((numbers > 0.95).mean())
+        assert found["saturated_low"][row] == pytest.approx((numbers < np.float32(0.05)).mean())
+        assert found["saturated_high"][row] == pytest.approx((numbers > np.float32(0.95)).mean())
         scale = -1 / np.log(np.quantile(numbers, 0.9)) if gate in "fz" else np.nan
         assert found["time_scale_q90"][row] == pytest.approx(scale, rel=1e-4, nan_ok=True)
     assert 0 < found["saturated_low"].max() < 1
@@ -89,6 +89,26 @@ def test_largest_singular_value_of_four_examples(kind, lengths):
         assert in_time["log_jacobian_spectral_mean"][k] == pytest.approx(by_time_.mean(), abs=2e-5)
         assert in_lag["log_jacobian_spectral_q50"][k] == pytest.approx(np.median(by_lag_), abs=2e-5)
         assert in_time["log_jacobian_spectral_non_finite"][k] == 0
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_norms_of_products_of_two_examples(lengths):
+    """Opt-in: ln‖∂h_last/∂h_t‖ of the examples at positions 0 and ⌊B/2⌋, against the products of dense Jacobians."""
+    seen = traced(nn.GRU(D, H), lengths)
+    in_time, in_lag = columns_of(seen, ["log_product_spectral"])
+    dense, some = seen[0, 0].jacobian.dense().double(), [0, B // 2]
+    ends = [T, T] if lengths is None else lengths[some].tolist()
+    norms = np.full((T, 2), np.nan)
+    for i, (b, end) in enumerate(zip(some, ends, strict=True)):
+        product = torch.eye(H, dtype=torch.float64)
+        for t in reversed(range(end)):
+            norms[t, i] = torch.linalg.matrix_norm(product, 2).log()
+            product = product @ dense[t, b]
+    for t in range(T):
+        expected = norms[t][np.isfinite(norms[t])]
+        mean = expected.mean() if len(expected) else np.nan
+        assert in_time["log_product_spectral_mean"][t] == pytest.approx(mean, abs=2e-5, nan_ok=True)
+    assert in_lag["log_product_spectral_q90"][0] == pytest.approx(0, abs=1e-6)
 
 
 def test_cell_path_far_below_the_range_of_float32():
