@@ -21,7 +21,7 @@ import gradflow as gf  # <<<
 
 FOLDER = sys.argv[1] if len(sys.argv) > 1 else f"outputs/tagger/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
 ITERATIONS = int(os.environ.get("ITERATIONS", 250))
-BATCH_SIZE, HIDDEN_SIZE, LONGEST, DROPOUT, MAX_NORM = 32, 32, 24, 0.0, 0.25
+BATCH_SIZE, HIDDEN_SIZE, LONGEST, DROPOUT, MAX_NORM = 32, 32, 24, 0.2, 0.25
 TOKENS = "()abcd"
 LETTER, PAIRED, ALONE = range(3)
 
