@@ -4,7 +4,8 @@
 
 Growth: time of a training iteration with recording over the time without (as in recording.py: side by side, one torch
 thread, processor time), for the default recording and for every iteration, while one of T, B, H and the number of
-layers grows and the others stay. Each is the ratio of the totals of 100 iterations or more, weight spectra included.
+layers grows and the others stay. Each is the ratio of the totals of 100 iterations or more, in the default recording
+weight spectra and spectral norms included, at every iteration not.
 
 Memory: how far training raises the highest resident memory of a fresh process above that after its imports, in MiB,
 without recording and with every iteration recorded, 32 examples of it or all. Read from Linux's /proc: ru_maxrss would
@@ -22,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from recording import Training
+from recording import Training, everything
 
 from gradflow.figures.layout import finish
 from gradflow.figures.output import save
@@ -35,7 +36,7 @@ SIZES |= {"layers": (1, 2, 3, 4)}
 QUICK = {"T": (12, 50), "B": (8, 32), "H": (16, 64), "layers": (1, 2)}
 MEMORY_SHAPES = ((100, 4, 64), (64, 100, 128), (32, 784, 128), (128, 400, 256))
 QUICK_MEMORY_SHAPES = ((64, 50, 64),)
-RECORDINGS = {"default": {"every": 10}, "every iteration": {"every": 1}}
+RECORDINGS = ("default", "every iteration")
 ROUNDS, BLOCK_SECONDS = 10, 0.05
 FOLDER = Path("outputs/benchmarks")
 
@@ -46,40 +47,43 @@ def main() -> None:
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["peak"]:
         cell, examples, *shape = sys.argv[2:]
-        print(peak(cell, int(examples), tuple(map(int, shape))))
+        print(*peak(cell, int(examples), tuple(map(int, shape))))
         return
     quick = sys.argv[1:] == ["quick"]
     FOLDER.mkdir(parents=True, exist_ok=True)
     table = memory(QUICK_MEMORY_SHAPES if quick else MEMORY_SHAPES)
     table.to_csv(FOLDER / "memory.csv", index=False)
-    print(table.to_string(index=False, float_format="%.1f"))
+    print(table.to_string(index=False, float_format="%.2f"))
     data = growth(QUICK if quick else SIZES)
     for path in save(draw(data), FOLDER / "growth", data=data):
         print(path)
 
 
 def memory(shapes: tuple[tuple[int, int, int], ...]) -> pd.DataFrame:
-    """A row per cell and shape (B, T, H): MiB without recording, with 32 examples, with all."""
+    """A row per cell and shape (B, T, H): MiB without recording, with 32 examples, with all; ratios of the process."""
     rows = []
     for shape in shapes:
         for cell in CELLS:
             row = {"cell": cell, **dict(zip("BTH", shape, strict=True))}
             for name, examples in (("plain", 0), ("32 examples", 32), ("all examples", shape[0])):
                 command = [sys.executable, __file__, "peak", cell, str(examples), *map(str, shape)]
-                row[name] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                row[name], imported = map(float, printed.split())
+            for name in ("32 examples", "all examples"):
+                row[f"process, {name}"] = (imported + row[name]) / (imported + row["plain"])
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def peak(cell: str, examples: int, shape: tuple[int, int, int]) -> float:
-    """MiB by which training raises this process; examples = 0 does not record."""
+def peak(cell: str, examples: int, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """MiB by which training raises this process, and what it has after its imports; examples = 0 does not record."""
     recording = {"every": 1, "examples": examples} if examples else {}
     with tempfile.TemporaryDirectory() as folder:
         train(cell, (2, 3, 4), Path(folder, "imports"), every=1)  # what is imported or made at first use
         Path("/proc/self/clear_refs").write_text("5")  # the highest is now the present one
         before = resident("VmRSS")
         train(cell, shape, Path(folder, "run"), **recording)
-        return (resident("VmHWM") - before) / 1024
+        return (resident("VmHWM") - before) / 1024, before / 1024
 
 
 def train(cell: str, shape: tuple[int, int, int], folder: Path, **recording: int) -> None:
@@ -112,9 +116,10 @@ def growth(sizes: dict[str, tuple[int, ...]]) -> pd.DataFrame:
 def overhead(cell: str, T: int, B: int, H: int, layers: int) -> dict[str, float]:
     """Milliseconds of a plain iteration, and time with each recording over time without."""
     with tempfile.TemporaryDirectory() as folder:
+        options = {"plain": {}, "default": {"every": 10}, "every iteration": everything(cell)}
         ways = {
             name: Training(cell, (B, T, H), Path(folder, name), num_layers=layers, **recording)
-            for name, recording in {"plain": {}, **RECORDINGS}.items()
+            for name, recording in options.items()
         }
         warm = [way.block(10) for way in ways.values()]
         iterations = 10 * max(1, round(BLOCK_SECONDS / warm[0] / 10))

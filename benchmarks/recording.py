@@ -100,16 +100,20 @@ class UsualWay(Training):
         self.optimizer.step()
 
 
+def everything(cell: str) -> dict[str, Any]:
+    """Options of a recording of everything at every iteration but spectral norms, products and weight spectra."""
+    names = [name for name in quantities_of(LAYERS[cell](1, 1)) if name not in OF_FEW]
+    return {"every": 1, "spectrum_every": 10**9, "quantities": names}
+
+
 def compare(cell: str, shape: tuple[int, int, int], rounds: int) -> dict[str, Any]:
     """One row of the table; each ratio as median [quartiles]."""
-    everything = {"every": 1, "spectrum_every": 10**9}
-    everything["quantities"] = [name for name in quantities_of(LAYERS[cell](1, 1)) if name not in OF_FEW]
     with tempfile.TemporaryDirectory() as folder:
         ways: dict[str, Training] = {
             "plain": Training(cell, shape, Path(folder)),
             "default": Training(cell, shape, Path(folder, "default"), every=10),
-            "every, 32": Training(cell, shape, Path(folder, "32"), examples=32, **everything),
-            "every, all": Training(cell, shape, Path(folder, "all"), examples=shape[0], **everything),
+            "every, 32": Training(cell, shape, Path(folder, "32"), examples=32, **everything(cell)),
+            "every, all": Training(cell, shape, Path(folder, "all"), examples=shape[0], **everything(cell)),
             "usual": UsualWay(cell, shape, Path(folder)),
         }
         for way in ways.values():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-6
-_FIRST_CHECK, _FIRST_CHECK_OF_ONE, _CHECK_AGAIN = 8, 20, 1.2  # vectors
+_FIRST_CHECK, _CHECK_AGAIN = 8, 1.3  # vectors; trained networks take about 10, fresh ones 30
 _INVERSE_ITERATIONS, _ABOVE = 6, 1 + 1e-10
 _ROUNDING = 10  # units of the dtype
 _MOST_VECTORS = 32  # and S / 4 more, for each value: beyond that a dense decomposition costs no more
@@ -109,11 +109,13 @@ def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
     number, size = operator.shape[0], len(start)
     values = start.new_full((number, 1), torch.nan, dtype=torch.float64)
     active = torch.arange(number, device=start.device)
-    limit, check = min(size, _MOST_VECTORS + size // 4), _FIRST_CHECK_OF_ONE
+    limit, check = min(size, _MOST_VECTORS + size // 4), _FIRST_CHECK
     diagonal, beside = start.new_zeros(2, limit, number, dtype=torch.float64)
     before, vector = torch.zeros_like(start), start.expand(number, -1)
-    basis = start.new_empty(number, limit, size)
+    basis = start.new_empty(number, 2 * _FIRST_CHECK, size)
     for k in range(limit):
+        if k == basis.shape[1]:
+            basis = torch.cat((basis, torch.empty_like(basis)), 1)
         basis[:, k] = vector
         image = operator.rmatvec(operator.matvec(vector))
         inside = (image * vector).sum(-1, keepdim=True)
