@@ -74,14 +74,30 @@ def state_gradients(
     >>> state_gradients(seen)[0, 0].log_norm["h"].shape
     torch.Size([5, 4])
     """
+    if c_n_gradient is not None and len(trace.call.finals) < 2:
+        raise ValueError(f"c_n_gradient: expected None, a {type(trace.call.layer).__name__} has no c_n; leave it out")
     given = {"output": output_gradient}
     given |= dict(zip(trace.call.final_names, (h_n_gradient, c_n_gradient), strict=False))
     arrived = {name: value for name, value in given.items() if value is not None} or trace.call.gradients
     if not arrived:
         raise ValueError("state_gradients: no gradient has arrived at the layer's outputs; call loss.backward() first")
+    _check_shapes(trace, given)
     with plain_arithmetic(trace.call.finals[0].device):
         found = {key: [(block, _weight_share(block)) for block in blocks] for key, blocks in descend(trace, arrived)}
         return {key: _assembled(trace[key], *zip(*found[key], strict=True)) for key in trace.keys()}  # noqa: SIM118
+
+
+def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
+    call = trace.call
+    outputs = dict(zip(("output", *call.final_names), (call.output, *call.finals), strict=True))
+    for name, gradient in given.items():
+        if gradient is None or isinstance(gradient, PackedSequence):
+            continue
+        expected = tuple(outputs[name].data.shape)
+        if tuple(gradient.shape) != expected:
+            raise ValueError(
+                f"{name}_gradient: expected the shape {expected} of the layer's {name}, got {tuple(gradient.shape)}"
+            )
 
 
 def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:

@@ -126,6 +126,10 @@ class AutodiffJacobian(Jacobian):
         rows = torch.cat(list(self._rows(0, self.previous.shape[-1])))
         return self._nan_past_length(rows.movedim(0, -2))
 
+    def log_abs_det(self) -> Tensor:
+        """ln|det J|, [T, B] float64, from the dense matrix, a time step at a time."""
+        return self._dense_log_abs_det()
+
     def frobenius_norm(self) -> Tensor:
         """Exact ‖J‖_F, [T, B] float64, from S products with Jᵀ."""
         squares = sum(rows.double().square().sum((0, -1)) for rows in self._rows(0, self.previous.shape[-1]))

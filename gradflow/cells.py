@@ -87,7 +87,7 @@ class Cell(nn.Module):
         Returns:
             name -> [B, H], the states that leave.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.step: expected to be written: step(x_t, state) -> state")
 
     def steps(self, x: Tensor) -> Callable[[int, State], State]:
         """One step as a function of position and state; a cell may do here what can be done for all positions at once.

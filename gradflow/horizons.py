@@ -9,6 +9,7 @@ first step is the last position. Positions past an example's length act as the i
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from gradflow.adjoint import state_gradients
 from gradflow.jacobian import Jacobian
 from gradflow.metrics import log_norm
 from gradflow.replay import Trace
+from gradflow.schedule import whole_number
 
 _LN2 = 0.6931471805599453
 _ROUNDING = 8  # units of float64 relative to the norm of J, below which a triangular factor's diagonal is zero
@@ -51,7 +53,8 @@ def jacobian_product(J: Jacobian, start: int, stop: int) -> Tensor:
     >>> jacobian_product(trace(layer, torch.zeros(1000, 1, 3))[0, 0].jacobian, -1, 999) / 1000
     tensor([[-0.6931, -0.6931]], dtype=torch.float64)
     """
-    steps = _steps_between(J, start, stop)
+    _check_jacobian(J)
+    steps = _steps_between(J, whole_number("start", start, -1), whole_number("stop", stop, -1))
     batch, size = J.shape[1], J.shape[-1]
     log_scale = torch.zeros(batch, size, dtype=torch.float64, device=J.weight_hh.device)
     unit = torch.eye(size, dtype=torch.float64, device=log_scale.device).expand(batch, -1, -1)
@@ -75,6 +78,7 @@ def product_norms(J: Jacobian) -> Tensor:
     >>> product_norms(trace(torch.nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0].jacobian)[-1]
     tensor([0., 0., 0., 0.], dtype=torch.float64)
     """
+    _check_jacobian(J)
     time, batch, size, _ = J.shape
     wide, order = J.double(), _order(J)[::-1]
     product = torch.eye(size, dtype=torch.float64, device=J.weight_hh.device).unsqueeze(1).expand(-1, batch, -1)
@@ -113,8 +117,9 @@ def lyapunov_exponents(J: Jacobian, burn_in: int = 0) -> Tensor:
     Raises:
         ValueError: if `burn_in` is negative or leaves no step.
     """
+    _check_jacobian(J)
     time, batch, size, _ = J.shape
-    if not 0 <= burn_in < time:
+    if whole_number("burn_in", burn_in, 0) >= time:
         raise ValueError(f"burn_in: expected 0 to {time - 1} of {time} steps, got {burn_in}; pass a longer sequence")
     total = torch.zeros(batch, size, dtype=torch.float64, device=J.weight_hh.device)
     steps, order = total.new_zeros(batch), _order(J)
@@ -179,6 +184,11 @@ def _each_loss(J: Jacobian, direct: Tensor) -> Iterator[tuple[int, list[int], Te
         yield t, list(sources), vectors, exponents
         vectors, shift = _near_one(wide[t].rmatvec(vectors), (2,))
         exponents = exponents + shift
+
+
+def _check_jacobian(J: Any) -> None:
+    if not isinstance(J, Jacobian):
+        raise TypeError(f"J: expected a Jacobian, got {type(J).__name__}; pass trace[layer, direction].jacobian")
 
 
 class _Dense:

@@ -69,11 +69,24 @@ class Jacobian:
         return wide
 
     def split(self, vector: Tensor) -> State:
-        """[..., S] -> state name -> [..., H]."""
+        """[..., S] -> state name -> [..., H].
+
+        Raises:
+            ValueError: for another last dimension.
+        """
+        size = self.shape[-1]
+        if vector.shape[-1] != size:
+            raise ValueError(
+                f"vector: expected [..., {size}], the states {', '.join(self.state_names)} side by side, got "
+                f"{tuple(vector.shape)}"
+            )
         return dict(zip(self.state_names, vector.chunk(len(self.state_names), -1), strict=True))
 
     def matvec(self, v: Tensor) -> Tensor:
-        """J v for v [T, B, S]: how a change of the state that enters changes the one that leaves."""
+        """J v for v [..., T, B, S]: how a change of the state that enters changes the one that leaves.
+
+        S is H, or 2H for the (h, c) of an LSTM, side by side; v has the layer's dtype (:meth:`double` for float64).
+        """
         entering = self.split(v)
         products = self._recurrent_product(entering["h"])
         rows = self.coefficients.rows
@@ -249,10 +262,13 @@ class Jacobian:
         """
         rows = self.coefficients.rows["h"]
         if self.coefficients.diagonal or rows.shape[-2] > 1 or len(self.state_names) > 1:
-            logs = torch.stack([log_abs_det_of(self[t].dense().double()) for t in range(len(rows))])
-        else:
-            logs = rows.double().abs().log().sum((-2, -1)) + log_abs_det_of(self.weight_hh[0].double())
+            return self._dense_log_abs_det()
+        logs = rows.double().abs().log().sum((-2, -1)) + log_abs_det_of(self.weight_hh[0].double())
         return self._nan_past_length(logs)
+
+    def _dense_log_abs_det(self) -> Tensor:
+        steps = [log_abs_det_of(self[t].dense().double()) for t in range(self.shape[0])]
+        return self._nan_past_length(torch.stack(steps))
 
     def _check_states(self, *names: str) -> None:
         for name in names:

@@ -114,6 +114,7 @@ def probe_runner(
         if criterion is not None:
             raise ValueError("criterion: expected together with probe=(x, y), whose loss it is; leave it out without")
         return None
+    probe = tuple(probe) if isinstance(probe, list) else probe  # as a DataLoader gives it
     if not isinstance(probe, tuple) or not 2 <= len(probe) <= len(Probe._fields):
         raise ValueError(
             f"probe: expected (x, y), or with lengths and targets (x, y, lengths, targets), got {type(probe).__name__}"

@@ -69,7 +69,10 @@ def record(
             ``criterion(model(x), y)`` (``model(*x)`` if x is a tuple), in the mode that the model is in and with
             dropout from a fixed seed. ``(x, y, lengths, targets)`` say what :meth:`Recorder.step` says for training.
         criterion: the loss function for `probe`.
-        quantities: names of what is recorded per position; None: all that the cells have.
+        quantities: names of what is recorded per position; None: all that the cells have, but for
+            ``log_product_spectral``. Costly ones are taken of a few of the examples whatever `examples` says:
+            ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_jacobian_frobenius`` of 4 where it
+            needs the dense matrix (the original GRU, cells without closed form).
         modules: dotted names of the layers; None: all recurrent layers.
         scalars: names of further numbers that :meth:`Recorder.step` will be given.
         config: settings, stored beside the log.
@@ -92,6 +95,8 @@ def record(
         FileExistsError: if the folder already holds a recorded run.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; record(model, path, ...)")
     when, when_spectrum = Schedule("every", every), Schedule("spectrum_every", spectrum_every)
     if examples != "all":
         examples = whole_number("examples", examples, 1, or_else=' or "all"')
@@ -102,6 +107,8 @@ def record(
     known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(layer)))
     default = [name for name in known if name not in OPT_IN]
     chosen = default if quantities is None else _listed("quantities", quantities, known)
+    if not chosen:
+        raise ValueError(f"quantities: expected at least one of {', '.join(known)}, got none; leave it out for all")
     rows = ScalarRows(unwrapped(model), _listed("scalars", scalars))
     parameter = next(model.parameters())
     meta = {
@@ -308,6 +315,8 @@ class Recorder:
     def _log_factor(self, call: LayerCall, log_targets: float | None) -> float:
         if self._reduction == "sum":
             return 0.0
+        if call.batch_size == 0:
+            raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
         return math.log(call.batch_size) if log_targets is None else log_targets
 
     def _note_divergence(self, row: Mapping[str, float]) -> None:

@@ -4,7 +4,7 @@ Nothing is held that would keep a graph alive: a call waits in the hooks of its 
 without backward goes when the script lets go of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter, is_
@@ -68,6 +68,8 @@ def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> 
         )
     if isinstance(modules, str):
         raise ValueError(f"modules: expected a list of names, got the text {modules!r}; write [{modules!r}]")
+    if modules is not None and not modules:
+        raise ValueError(f"modules: expected at least one of {', '.join(found)}, got none; leave it out to record all")
     for name in modules or ():
         if name not in found:
             raise ValueError(f"modules: expected some of {', '.join(found)}, got {name!r}")
@@ -150,6 +152,23 @@ def _weights(layer: Any) -> dict[str, Tensor]:
     return dict(layer.named_parameters()) if isinstance(layer, Recurrent) else dict(layer._parameters)
 
 
+class _Hook:
+    """A hook on a module; in a copy of the module, pickled or deep, it does nothing."""
+
+    def __init__(self, call: Callable[..., None]):
+        self._call = torch.compiler.disable(call)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self._call(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (_nothing,)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing."""
+
+
 class Watcher:
     """Sees the calls of recurrent layers while it is entered.
 
@@ -175,12 +194,11 @@ class Watcher:
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
             if cast(int, layer.num_layers) > 1:
-                before = torch.compiler.disable(partial(self._about_to_run, name))
+                before = _Hook(partial(self._about_to_run, name))
                 self._handles.append(layer.register_forward_pre_hook(before))
-            hook = torch.compiler.disable(partial(self._saw, name))
-            self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(_Hook(partial(self._saw, name)), with_kwargs=True))
         if unwrapped(self._model) not in self._layers.values():
-            self._handles.append(self._model.register_forward_pre_hook(torch.compiler.disable(self._begins)))
+            self._handles.append(self._model.register_forward_pre_hook(_Hook(self._begins)))
         self.open = True
         return self
 

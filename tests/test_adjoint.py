@@ -175,6 +175,10 @@ def test_errors_name_the_argument():
     seen = gf.trace(nn.RNN(2, 3), torch.zeros(4, 2, 2))
     with pytest.raises(ValueError, match=r"call loss.backward\(\) first"):
         gf.state_gradients(seen)
+    with pytest.raises(ValueError, match=r"output_gradient: expected the shape \(4, 2, 3\) of the layer's output, got"):
+        gf.state_gradients(seen, torch.ones(4, 3))
+    with pytest.raises(ValueError, match=r"c_n_gradient: expected None, a RNN has no c_n"):
+        gf.state_gradients(seen, c_n_gradient=torch.ones(1, 2, 3))
     with pytest.raises(KeyError, match=r"expected \(layer, direction\) among"):
         seen[1, 0]
     with pytest.raises(KeyError, match=r"block: expected two of the states"):

@@ -333,3 +333,14 @@ def test_errors_name_the_argument():
         gf.lag_resolved_gradients(trace_of("rnn"))
     with pytest.raises(KeyError, match=r"expected \(layer, direction\) among"):
         gf.lag_resolved_gradients(trace_of("rnn"), direction=1)
+
+
+def test_what_is_no_jacobian_is_named():
+    step = trace_of("rnn")[0, 0]
+    for call in (gf.product_norms, gf.lyapunov_exponents, lambda J: gf.jacobian_product(J, 0, 1)):
+        with pytest.raises(TypeError, match=r"J: expected a Jacobian, got Step; pass trace"):
+            call(step)
+    with pytest.raises(ValueError, match=r"burn_in: expected a whole number"):
+        gf.lyapunov_exponents(step.jacobian, burn_in=1.5)
+    with pytest.raises(ValueError, match=r"vector: expected .* the states h side by side, got"):
+        step.jacobian.matvec(torch.zeros(*step.jacobian.shape[:2], 1))

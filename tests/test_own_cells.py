@@ -433,6 +433,14 @@ def test_non_finite_numbers_never_raise(name, number):
     assert jacobian.frobenius_norm().shape == jacobian.spectral_norm().shape == (T, B)
 
 
+@each_cell
+def test_determinants(name):
+    """Against the dense matrix, closed form or not."""
+    jacobian = gf.trace(build(name), torch.randn(T, B, D, dtype=torch.float64))[0, 0].jacobian
+    expected = torch.linalg.slogdet(jacobian.dense()).logabsdet
+    assert torch.allclose(jacobian.log_abs_det(), expected, atol=1e-8)
+
+
 def test_replay_uses_the_weights_of_the_forward_pass():
     for name in ("lstm", "fading", "minGRU"):
         layer, x = build(name), torch.randn(T, B, D, dtype=torch.float64)

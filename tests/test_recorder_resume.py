@@ -236,3 +236,20 @@ def check(path, least, whole):
     if whole:
         assert len(scalars) <= least
         assert len(time) == 2 * len(scalars)
+
+
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_a_flush_after_the_last_step(every, tmp_path):
+    """What the last iteration still adds at the end comes to disk as well."""
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(3, 4)
+    with gf.record(layer, tmp_path, every=every) as recorder:
+        for _ in range(20):
+            layer(torch.randn(5, 2, 3))[0][-1].sum().backward()
+            recorder.step()
+            recorder.flush()
+    run = gf.open_run(tmp_path)
+    assert run.status == "finished"
+    assert len(run.scalars) == 20
+    assert run.frame("time").iteration.unique().tolist() == sorted({*range(0, 20, every), 19})
+    assert run.frame("spectrum").iteration.unique().tolist() == [0, 19]

@@ -1,8 +1,11 @@
 """The recorder in scripts of all kinds: which calls are recorded, under which number; training never changes."""
 
+import copy
+import io
 import logging
 import math
 import os
+import pickle
 import weakref
 
 import numpy as np
@@ -548,3 +551,42 @@ def test_data_parallel_on_several_devices_is_refused(tmp_path):
         match=r"DataParallel on several devices makes new layers .* use torch.nn.parallel.Distributed",
     ):
         gf.record(model, tmp_path)
+
+
+def test_copies_of_the_model_are_not_watched(tmp_path):
+    """Pickled, saved or copied while it is recorded: the copy runs, and leaves no trace in the log."""
+    model = nn.ModuleDict({"rnn": nn.LSTM(3, 4, num_layers=2)})
+    x = torch.randn(5, 2, 3)
+    with gf.record(model, tmp_path) as recorder:
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        for other in (torch.load(file, weights_only=False), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            other["rnn"](x)[0].sum().backward()
+        with pytest.raises(RuntimeError, match=r"no recurrent layer of the model ran"):
+            recorder.step()
+        model["rnn"](x)[0].sum().backward()
+        recorder.step()
+    assert len(gf.open_run(tmp_path).scalars) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quantities": []}, r"quantities: expected at least one of .* got none; leave it out for all"),
+        ({"modules": []}, r"modules: expected at least one of rnn, got none; leave it out to record all"),
+    ],
+)
+def test_nothing_to_record_is_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        gf.record(nn.ModuleDict({"rnn": nn.RNN(3, 4)}), tmp_path, **options)
+
+
+def test_other_mistakes_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got str"):
+        gf.record("path", nn.RNN(3, 4))
+    model = nn.ModuleDict({"rnn": nn.RNN(3, 4)})
+    with gf.record(model, tmp_path) as recorder:
+        model["rnn"](torch.randn(5, 0, 3))[0].sum().backward()
+        with pytest.raises(ValueError, match=r"step: expected a batch of at least one example"):
+            recorder.step()

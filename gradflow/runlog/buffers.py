@@ -29,6 +29,11 @@ class ScalarBuffer:
         self._rows: dict[int, dict[str, float]] = {}
         self.nbytes = 0
 
+    @property
+    def last(self) -> int:
+        """The last iteration that rows are waiting of."""
+        return next(reversed(self._rows))
+
     def append(self, iteration: int, row: Mapping[str, Any]) -> None:
         """Add the row of an iteration; `wall_time` is filled in."""
         if iteration in self._rows:
@@ -67,6 +72,11 @@ class RowBuffer:
         self._lengths: list[int] = []
         self._chunks: list[dict[str, np.ndarray]] = []
         self.nbytes = 0
+
+    @property
+    def last(self) -> int:
+        """The last iteration that rows are waiting of."""
+        return self._iterations[-1]
 
     def append(self, iteration: int, rows: Mapping[str, Any]) -> None:
         """Add rows of an iteration: one-dimensional arrays of one length, or scalars that hold for all of them."""

@@ -151,7 +151,7 @@ class RunWriter:
             return
         for table, buffer in self._buffers.items():
             if buffer.nbytes:
-                self._flushed[table] = self.iteration
+                self._flushed[table] = buffer.last
                 with self._explained():
                     write_part(self._root, table, buffer.to_table(), durable=self._durable)
                 buffer.clear()
