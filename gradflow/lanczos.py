@@ -18,7 +18,7 @@ _INVERSE_ITERATIONS, _ABOVE = 6, 1 + 1e-10
 _ROUNDING = 10  # units of the dtype
 _MOST_VECTORS = 32  # and S / 4 more, for each value: beyond that a dense decomposition costs no more
 _CHUNK_NUMBERS = 2**17  # N x S of the operators that advance together: their vectors stay in the processor's cache
-_DENSE_NUMBERS = 400_000  # N x S², below which decomposing the matrices is quicker; and so it is
+_DENSE_NUMBERS = 100_000  # N x S², below which decomposing the matrices is quicker; and so it is
 _DENSE_SIZE, _DENSE_SIZE_EACH = 24, 64  # for S below the first, and for several values with S below the second for each
 _DENSE_CHUNK = 2**24  # numbers of the dense matrices decomposed together
 
