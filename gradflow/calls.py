@@ -137,6 +137,8 @@ class LayerCall:
         if lengths is None:
             return None
         lengths = torch.as_tensor(lengths).cpu()
+        if lengths.is_floating_point():
+            raise ValueError(f"lengths: expected whole numbers, got {lengths.dtype}; pass lengths.long()")
         steps = len(self.time_major(self.output))
         if lengths.shape != (self.batch_size,) or bool((lengths < 1).any() or (lengths > steps).any()):
             raise ValueError(

@@ -168,6 +168,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
 
     Raises:
         TypeError: if the layer is none of these.
+        ValueError: for lengths that are not B whole numbers from 1 to T.
         NotImplementedError: for ``proj_size``, and for dropout between the layers of torch's kernels but on a CPU.
 
     >>> step = trace(nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0]
@@ -179,6 +180,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     output, finals = layer(x, hx)
     finals = finals if isinstance(finals, tuple) else (finals,)
     call = LayerCall(layer, x, hx, output, finals, lengths, dropout)
+    _ = call.example_lengths  # wrong ones are refused here
     watch(call)
     return Trace(call)
 

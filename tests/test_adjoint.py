@@ -169,9 +169,10 @@ def test_errors_name_the_argument():
         gf.trace(nn.Linear(2, 2), torch.zeros(1, 1, 2))
     with pytest.raises(NotImplementedError, match=r"proj_size=2 is not supported"):
         gf.trace(nn.LSTM(2, 4, proj_size=2), torch.zeros(1, 1, 2))
-    seen = gf.trace(nn.RNN(2, 3), torch.zeros(4, 2, 2), lengths=torch.tensor([5, 1]))
     with pytest.raises(ValueError, match=r"lengths: expected 2 numbers from 1 to 4.* to 5"):
-        seen[0, 0]
+        gf.trace(nn.RNN(2, 3), torch.zeros(4, 2, 2), lengths=torch.tensor([5, 1]))
+    with pytest.raises(ValueError, match=r"lengths: expected whole numbers, got torch.float32"):
+        gf.trace(nn.RNN(2, 3), torch.zeros(4, 2, 2), lengths=torch.tensor([2.5, 1]))
     seen = gf.trace(nn.RNN(2, 3), torch.zeros(4, 2, 2))
     with pytest.raises(ValueError, match=r"call loss.backward\(\) first"):
         gf.state_gradients(seen)
