@@ -238,8 +238,10 @@ def gate_columns(step: Step) -> dict[str, np.ndarray]:
         valid = step.valid.repeat_interleave(step.cell.hidden_size, 1).cpu()
         values.masked_fill_(~valid.unsqueeze(1), torch.inf)
         count = valid.sum(1, keepdim=True).numpy()
-    ordered = values.nan_to_num_(nan=torch.inf, posinf=torch.inf).numpy()
-    ordered.sort(-1)
+    ordered = values.numpy()
+    ordered.sort(-1)  # NaN last
+    if np.isnan(ordered[..., -1]).any():
+        values.nan_to_num_(nan=torch.inf, posinf=torch.inf)
     summary = summarise_sorted(ordered, count)
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
     limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
