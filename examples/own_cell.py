@@ -1,6 +1,7 @@
 """Cells of one's own, recorded while they learn to remember a symbol: ``python examples/own_cell.py [folder]``."""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -109,7 +110,7 @@ def report(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/own_cell")
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else f"outputs/own_cell/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     cells = {"minGRU": MinGRU(*SIZES), "minGRU that keeps": MinGRU(*SIZES, bias=-3.0), "LRU": LRU(*SIZES)}
     for name, cell in cells.items():
         gf.testing.check_cell(cell, input_size=2 * SYMBOLS)
