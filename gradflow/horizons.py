@@ -19,9 +19,9 @@ from gradflow.adjoint import state_gradients
 from gradflow.jacobian import Jacobian
 from gradflow.metrics import log_norm
 from gradflow.replay import Trace
+from gradflow.scaled import LN2
 from gradflow.schedule import whole_number
 
-_LN2 = 0.6931471805599453
 _ROUNDING = 8  # units of float64 relative to the norm of J, below which a triangular factor's diagonal is zero
 _SWEEPS = 8
 _WINDOW, _MARGIN = 15.0, 4.0  # nats
@@ -96,7 +96,7 @@ def product_norms(J: Jacobian) -> Tensor:
             exponent = exponent + shift
         stacked = torch.stack(products).permute(0, 2, 1, 3).flatten(0, 1)
         largest = lanczos.leading_singular_values(_Dense(stacked), 1, torch.float64, stacked.device)
-        norms[positions] = largest.view(-1, batch).log() + torch.stack(exponents) * _LN2
+        norms[positions] = largest.view(-1, batch).log() + torch.stack(exponents) * LN2
     return norms if J.valid is None else norms.masked_fill(~J.valid, torch.nan)
 
 
@@ -162,7 +162,7 @@ def lag_resolved_gradients(trace: Trace, output_gradient: Tensor | None = None, 
     norms = direct.new_full((time, time, batch), torch.nan)
     for t, sources, vectors, exponents in _each_loss(step.jacobian, direct):
         of_h = step.jacobian.split(vectors)["h"]
-        norms[sources, t] = log_norm(of_h) + exponents * _LN2
+        norms[sources, t] = log_norm(of_h) + exponents * LN2
     if step.valid is not None:
         norms = norms.masked_fill(~(step.valid.unsqueeze(1) & step.valid), torch.nan)
     return norms

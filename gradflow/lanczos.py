@@ -100,6 +100,11 @@ def _is_found(ritz: Tensor, residual: Tensor, dtype: torch.dtype) -> Tensor:
     return (error <= TOLERANCE).all(-1) & (ritz[:, 0] > torch.finfo(dtype).tiny / rounding**1.5)
 
 
+def _unsettled(ritz: Tensor, done: Tensor) -> Tensor:
+    """Places of the operators to go on with: neither found nor beyond the range of their dtype."""
+    return (~done & ritz.isfinite().all(-1)).nonzero().squeeze(1)
+
+
 def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
     """Lanczos on JᵀJ from `start` [S]: the largest singular values, [N, 1]; NaN where they are not found.
 
@@ -134,7 +139,7 @@ def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
         ritz, residual = _ritz_value(diagonal[: k + 1], beside[:k], beside[k])
         done = _is_found(ritz, residual, start.dtype)
         values[active[done]] = ritz[done].sqrt()
-        stay = (~done & ritz.isfinite().all(-1)).nonzero().squeeze(1)
+        stay = _unsettled(ritz, done)
         if len(stay) == 0:
             break
         if len(stay) < len(active):
@@ -166,7 +171,7 @@ def _iterate(operator: Operator, start: Tensor) -> Tensor:
         ritz, residual = _ritz_values(bands[:, :k], onward)
         done = _is_found(ritz, residual, start.dtype)
         values[active[done]] = ritz[done].sqrt()
-        stay = (~done & ritz.isfinite().all(-1)).nonzero().squeeze(1)
+        stay = _unsettled(ritz, done)
         if len(stay) == 0:
             break
         if len(stay) < len(active):

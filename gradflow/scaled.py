@@ -6,6 +6,8 @@ Shapes: vectors [..., B, S]; exponents [..., B] float64, whole numbers.
 import torch
 from torch import Tensor
 
+LN2 = 0.6931471805599453
+
 
 def exponent_of(vector: Tensor) -> Tensor:
     """The power of two above the largest element, [..., S] -> [...] float64; -inf for zero and what is not finite."""

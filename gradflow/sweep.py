@@ -16,9 +16,8 @@ from torch import Tensor
 from gradflow.cells import State, TorchCell
 from gradflow.metrics import log_norm
 from gradflow.replay import Step
-from gradflow.scaled import scaled_sum, times_power_of_two
+from gradflow.scaled import LN2, scaled_sum, times_power_of_two
 
-LN2 = 0.6931471805599453
 _BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
 _BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
 _LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
