@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import gradflow as gf
 from gradflow.config import Config, DataConfig, Source, TrainConfig
 from gradflow.data import Dataset, load
-from gradflow.model import SequenceClassifier
+from gradflow.model import SequenceModel
 from gradflow.training import Batch, batches, evaluate, on_device
 
 HIDDEN, ITERATIONS, ROUNDS = 64, 500, 5
@@ -58,7 +58,7 @@ def loop_over_examples(scores: Tensor, targets: Tensor) -> Tensor:
 def train(model: nn.Module, dataset: Dataset, loss_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float]:
     """Processor seconds of training, and test accuracy."""
     optimizer = torch.optim.Adam(model.parameters(), fused=not isinstance(model, LectureRNN))
-    source = batches(dataset.train, Config(train=TrainConfig(iterations=ITERATIONS)))
+    source = batches(dataset, Config(train=TrainConfig(iterations=ITERATIONS)))
     start = time.process_time()
     for _ in range(ITERATIONS):
         batch: Batch = next(source)
@@ -67,17 +67,17 @@ def train(model: nn.Module, dataset: Dataset, loss_of: Callable[[Tensor, Tensor]
         loss.backward()
         optimizer.step()
     seconds = time.process_time() - start
-    return seconds, evaluate(model, on_device(dataset.test, "cpu"))["test_accuracy"]
+    return seconds, evaluate(model, dataset.task, on_device(dataset.test, "cpu"))["test_accuracy"]
 
 
 WAYS: dict[str, Callable[[int], nn.Module]] = {
     "lecture's way": lambda characters: LectureRNN(characters, 2),
-    "rnn, torch.nn": lambda characters: SequenceClassifier(nn.RNN(characters, HIDDEN), 2),
-    "rnn, gf.RNN": lambda characters: SequenceClassifier(gf.RNN(characters, HIDDEN), 2),
-    "linear": lambda characters: SequenceClassifier(gf.LinearRNN(characters, HIDDEN), 2),
-    "lstm": lambda characters: SequenceClassifier(nn.LSTM(characters, HIDDEN), 2),
-    "gru": lambda characters: SequenceClassifier(nn.GRU(characters, HIDDEN), 2),
-    "gru_before": lambda characters: SequenceClassifier(gf.GRU(characters, HIDDEN), 2),
+    "rnn, torch.nn": lambda characters: SequenceModel(nn.RNN(characters, HIDDEN), 2),
+    "rnn, gf.RNN": lambda characters: SequenceModel(gf.RNN(characters, HIDDEN), 2),
+    "linear": lambda characters: SequenceModel(gf.LinearRNN(characters, HIDDEN), 2),
+    "lstm": lambda characters: SequenceModel(nn.LSTM(characters, HIDDEN), 2),
+    "gru": lambda characters: SequenceModel(nn.GRU(characters, HIDDEN), 2),
+    "gru_before": lambda characters: SequenceModel(gf.GRU(characters, HIDDEN), 2),
 }
 
 
@@ -88,7 +88,7 @@ def compare(dataset: Dataset) -> None:
     for seed in range(ROUNDS):
         for name, make in WAYS.items():
             torch.manual_seed(seed)
-            model = make(dataset.input_size)
+            model = make(dataset.task.input_size)
             took, correct = train(model, dataset, loop_over_examples if name == "lecture's way" else F.cross_entropy)
             seconds[name].append(took)
             accuracy[name].append(correct)

@@ -10,12 +10,25 @@ from enum import StrEnum
 
 
 class Source(StrEnum):
-    """Where the labelled names come from."""
+    """Where the sequences come from: labelled names, or one of the long-range tasks of the literature."""
 
     generated = "generated"
     corpus = "corpus"
     csv = "csv"
     languages = "languages"
+    adding = "adding"
+    temporal_order = "temporal_order"
+    delayed_xor = "delayed_xor"
+    copy_memory = "copy_memory"
+    recall_first = "recall_first"
+    digit_sum = "digit_sum"
+    chaotic_map = "chaotic_map"
+    digits = "digits"
+
+    @property
+    def of_names(self) -> bool:
+        """Whether the sequences are names."""
+        return self in (Source.generated, Source.corpus, Source.csv, Source.languages)
 
 
 class CellName(StrEnum):
@@ -24,28 +37,36 @@ class CellName(StrEnum):
     linear = "linear"
     rnn = "rnn"
     rnn_relu = "rnn_relu"
+    rnn_sigmoid = "rnn_sigmoid"
     lstm = "lstm"
     gru = "gru"
     gru_before = "gru_before"
 
 
 class InitName(StrEnum):
-    """How the recurrent weights start; `remember` is the one that suits each cell."""
+    """How the weights start; `remember` is the one that suits each cell."""
 
     default = "default"
     gaussian = "gaussian"
     orthogonal = "orthogonal"
     identity = "identity"
+    normal = "normal"
+    sparse = "sparse"
+    chrono = "chrono"
     remember = "remember"
 
 
 class ClipName(StrEnum):
-    """How gradients are clipped: not, by global norm, by value, or each parameter by its own norm."""
+    """How gradients are clipped: not, by global norm, by value, each parameter by its own norm, or at every time step.
+
+    `state` clips the gradient of the states at each step of the backward pass, the others that of the parameters.
+    """
 
     none = "none"
     norm = "norm"
     value = "value"
     parameter = "parameter"
+    state = "state"
 
 
 class OptimizerName(StrEnum):
@@ -69,24 +90,38 @@ def _require(condition: bool, argument: str, expected: str, got: object) -> None
 
 @dataclass
 class DataConfig:
-    """Names and what is kept of them."""
+    """What is learned from: names and what is kept of them, or a task and its length."""
 
     source: Source = Source.generated
     path: str | None = None  # file (csv, corpus) or folder/zip (languages); None: packaged, or downloaded
     vocabulary_size: int = 500  # most frequent characters kept
-    train_size: int = 10_000
+    train_size: int = 10_000  # names; tasks are drawn afresh for every update, the digits are as many as there are
     test_size: int = 1_000
     names_per_sequence: int = 1  # above 1: roll call, the label is that of the first name
+    length: int = 50  # T, time steps of a task
+    symbols: int = 2  # how many are to be remembered: temporal_order (2 or 3), copy_memory
+    gain: float = 2.0  # of the chaotic map h <- tanh(W h), whose entries have the variance gain²/N
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "train_size", "test_size", "names_per_sequence"):
             _require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
-        needs_path = self.source in (Source.csv, Source.languages)
-        if needs_path and not self.path:
+        _require(self.gain > 0, "data.gain", "a positive number", self.gain)
+        if self.source == Source.temporal_order:
+            _require(self.symbols in (2, 3), "data.symbols", "2 or 3 (data=temporal_order)", self.symbols)
+        least = self._shortest()
+        _require(self.length >= least, "data.length", f"at least {least} (data={self.source})", self.length)
+        if self.source == Source.copy_memory:
+            _require(self.symbols >= 1, "data.symbols", "at least 1", self.symbols)
+        if self.source in (Source.csv, Source.languages) and not self.path:
             raise ValueError(
                 f"data.path: expected the file or folder of data.source={self.source}, got none; "
                 f"set data.path=PATH, or use data=generated, which needs no file"
             )
+
+    def _shortest(self) -> int:
+        """Time steps that a task needs at least."""
+        shortest = {Source.adding: 2, Source.delayed_xor: 2, Source.temporal_order: 10, Source.digit_sum: 2}
+        return 2 * self.symbols + 1 if self.source == Source.copy_memory else shortest.get(self.source, 1)
 
 
 @dataclass
@@ -105,15 +140,22 @@ class CellConfig:
 
 @dataclass
 class InitConfig:
-    """Initialisation of the recurrent weights and of the bias of the gate that keeps."""
+    """Initialisation of the weights and of the biases of the gates; see :func:`gradflow.initialise_`."""
 
     name: InitName = InitName.default
-    gain: float = 1.0  # standard deviation gain/sqrt(H) (gaussian); factor (orthogonal, identity)
+    gain: float = 1.0  # standard deviation gain/sqrt(H) (gaussian); factor (orthogonal, identity); radius (sparse)
+    std: float = 0.1  # standard deviation of all weights (normal), or of those that are not recurrent (sparse)
+    connections: int = 15  # non-zeros in a row of W_hh (sparse)
+    time_scale: float | None = None  # T_max of chrono; None: the length of the task
     forget_bias: float | None = None  # LSTM only; None leaves torch's default
     update_bias: float | None = None  # GRU only; bias of z, which keeps; None leaves torch's default
 
     def __post_init__(self) -> None:
         _require(self.gain > 0, "init.gain", "a positive number", self.gain)
+        _require(self.std > 0, "init.std", "a positive number", self.std)
+        _require(self.connections >= 1, "init.connections", "at least 1", self.connections)
+        if self.time_scale is not None:
+            _require(self.time_scale > 2, "init.time_scale", "a number above 2", self.time_scale)
 
 
 @dataclass
@@ -128,6 +170,31 @@ class ClipConfig:
 
 
 @dataclass
+class OmegaConfig:
+    """The regulariser that keeps the norm of the gradient from step to step (Pascanu et al. 2013, eq. 9)."""
+
+    weight: float = 0.0  # 0: none; 4 in the paper
+    squared: bool = False  # the ratio of squared norms, as in the authors' code, instead of eq. 9
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0, "omega.weight", "a number of at least 0", self.weight)
+
+
+@dataclass
+class FlossingConfig:
+    """Gradient flossing: Lyapunov exponents are pulled towards 0 (Engelken 2023)."""
+
+    iterations: int = 0  # updates of flossing alone before training; 0: none
+    exponents: int = 16  # how many of the largest
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(self.iterations >= 0, "flossing.iterations", "at least 0", self.iterations)
+        _require(self.exponents >= 1, "flossing.exponents", "at least 1", self.exponents)
+        _require(self.lr > 0, "flossing.lr", "a positive number", self.lr)
+
+
+@dataclass
 class TrainConfig:
     """The optimiser and how long it runs."""
 
@@ -136,9 +203,13 @@ class TrainConfig:
     batch_size: int = 100
     iterations: int = 500
     evaluate_every: int = 100  # iterations between evaluations on the test set; the last is always evaluated
+    truncate: int | None = None  # time steps after which backpropagation is cut; None: not at all
+    stop_when_solved: bool = False  # end at the first evaluation that meets the task's criterion
 
     def __post_init__(self) -> None:
         _require(self.lr >= 0, "train.lr", "a number of at least 0", self.lr)
+        if self.truncate is not None:
+            _require(self.truncate >= 1, "train.truncate", "at least 1, or null", self.truncate)
         for name in ("batch_size", "iterations", "evaluate_every"):
             _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
 
@@ -164,6 +235,8 @@ class Config:
     cell: CellConfig = field(default_factory=CellConfig)
     init: InitConfig = field(default_factory=InitConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
+    omega: OmegaConfig = field(default_factory=OmegaConfig)
+    flossing: FlossingConfig = field(default_factory=FlossingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     name: str = "train"
@@ -175,15 +248,50 @@ class Config:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**63, "seed", "a number from 0 to 2**63 - 1", self.seed)
         _require(self.threads >= 1, "threads", "at least 1", self.threads)
-        uses_forget, uses_update = self.init.forget_bias is not None, self.init.update_bias is not None
-        gru = self.cell.name in (CellName.gru, CellName.gru_before)
-        if uses_forget and self.cell.name != CellName.lstm:
-            raise ValueError(
-                f"init.forget_bias: only cell=lstm has a forget gate, got cell={self.cell.name}; "
-                f"drop it or use init=remember"
+        cell, init = self.cell.name, self.init
+        gru, gated = cell in (CellName.gru, CellName.gru_before), cell not in ONE_GATE
+        if init.forget_bias is not None and cell != CellName.lstm:
+            raise _wrong_cell("init.forget_bias", "cell=lstm has a forget gate", cell, "drop it or use init=remember")
+        if init.update_bias is not None and not gru:
+            raise _wrong_cell(
+                "init.update_bias",
+                "cell=gru and cell=gru_before have an update gate",
+                cell,
+                "drop it or use init=remember",
             )
-        if uses_update and not gru:
+        if init.name == InitName.chrono and not gated:
+            raise _wrong_cell("init", "gated cells have a chrono start", cell, "use cell=lstm or cell=gru")
+        if self.omega.weight and gated:
+            raise _wrong_cell("omega.weight", "cells without gates have this regulariser", cell, "use cell=rnn")
+        self._check_time()
+
+    def _check_time(self) -> None:
+        """What a setting demands of the length of the sequences."""
+        names = self.data.source.of_names
+        if self.init.name == InitName.chrono and self.init.time_scale is None:
+            if names:
+                raise ValueError(
+                    f"init.time_scale: expected a number of steps, as data={self.data.source} has none of its own, "
+                    f"got none; set init.time_scale=STEPS"
+                )
+            self.init.time_scale = float(max(self.data.length, 3))
+        if self.train.truncate is None:
+            return
+        if names:
             raise ValueError(
-                f"init.update_bias: only cell=gru and cell=gru_before have an update gate, got cell={self.cell.name}; "
-                f"drop it or use init=remember"
+                f"train.truncate: expected a task whose sequences are equally long, got data={self.data.source}; "
+                f"use one such as data=adding, or drop it"
             )
+        if self.cell.bidirectional:
+            raise ValueError(
+                "train.truncate: expected cell.bidirectional=false, as the reverse direction starts at the end, got "
+                "true; drop one of the two"
+            )
+
+
+ONE_GATE = (CellName.linear, CellName.rnn, CellName.rnn_relu, CellName.rnn_sigmoid)
+"""The cells h_t = φ(W_ih x_t + W_hh h_{t-1} + b)."""
+
+
+def _wrong_cell(argument: str, fact: str, cell: CellName, advice: str) -> ValueError:
+    return ValueError(f"{argument}: only {fact}, got cell={cell}; {advice}")

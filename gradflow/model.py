@@ -1,61 +1,89 @@
-"""The sequence classifier of the lecture: a recurrent layer, and a linear read-out of its final states."""
+"""The model of every experiment: a recurrent layer, and a linear read-out of its final states or of all of them."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.config import CellName, Config
+from gradflow.config import CellName, Config, InitName
 from gradflow.initialisation import initialise_
-from gradflow.layers import GRU, LinearRNN, RecurrentLayer
+from gradflow.layers import GRU, RNN, LinearRNN, RecurrentLayer
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
     "linear": LinearRNN,
     "rnn": nn.RNN,
     "rnn_relu": nn.RNN,
+    "rnn_sigmoid": RNN,
     "lstm": nn.LSTM,
     "gru": nn.GRU,
     "gru_before": GRU,
 }
+_NONLINEARITIES = {"rnn_relu": "relu", "rnn_sigmoid": "sigmoid"}
 
 
-class SequenceClassifier(nn.Module):
-    """Reads characters, answers with one score per class from the final state of each direction of the top layer.
+class SequenceModel(nn.Module):
+    """Reads a sequence, answers from the final state of each direction of the top layer, or at every position.
 
     Args:
         recurrent: the recurrent layer, time first.
-        classes: number of classes.
+        outputs: how many numbers an answer has: one score per class, or the values themselves.
+        everywhere: answer at every position.
+        truncate: time steps after which backpropagation is cut, counted from the end, where every example must end;
+            None: not at all. The layer is then called once for each stretch, with the states of the one before and
+            without their graph (truncated backpropagation through time; Williams & Peng 1990, Neural Comput. 2, 490).
     """
 
-    def __init__(self, recurrent: Any, classes: int):
+    def __init__(self, recurrent: Any, outputs: int, everywhere: bool = False, truncate: int | None = None):
         super().__init__()
-        self.recurrent = recurrent
+        self.recurrent, self.everywhere, self.truncate = recurrent, everywhere, truncate
         self.directions = 2 if recurrent.bidirectional else 1
-        self.read_out = nn.Linear(self.directions * recurrent.hidden_size, classes)
+        self.read_out = nn.Linear(self.directions * recurrent.hidden_size, outputs)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Scores (logits), [B, C].
+        """Scores (logits) or values, [B, C]; [B, T, C] with an answer at every position.
 
-        A layer that only runs forward takes the padded batch and is read at each example's last character, which the
+        A layer that only runs forward takes the padded batch and is read at each example's last step, which the
         padding behind it cannot reach; two directions are packed, so that the reverse one starts there.
 
         Args:
-            inputs: [B, T] indices of characters; what stands past an example's length has no effect.
+            inputs: [B, T] indices or [B, T, D]; what stands past an example's length has no effect.
             lengths: [B] int64, on the CPU.
         """
-        x = self.encode(inputs.t())
+        x = self.encode(inputs.transpose(0, 1))
         if self.directions == 2:
-            return self.scores(pack_padded_sequence(x, lengths, enforce_sorted=False))
-        output, _ = self.recurrent(x)
+            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+            if not self.everywhere:
+                return self.scores(packed)
+            output = pad_packed_sequence(self.recurrent(packed)[0], total_length=len(x))[0]
+        else:
+            output = self._run(x)
+        if self.everywhere:
+            return self.read_out(output).transpose(0, 1)
         return self.read_out(output[lengths - 1, torch.arange(len(lengths))])
 
+    def _run(self, x: Tensor) -> Tensor:
+        """The layer's output [T, B, H], its graph cut where it is to be."""
+        if self.truncate is None or self.truncate >= len(x):
+            return self.recurrent(x)[0]
+        first = len(x) % self.truncate
+        stretches = [*([x[:first]] if first else []), *x[first:].split(self.truncate)]
+        outputs, hx = [], None
+        for stretch in stretches:
+            output, hx = self.recurrent(stretch, hx)
+            hx = tuple(h.detach() for h in hx) if isinstance(hx, tuple) else hx.detach()
+            outputs.append(output)
+        return torch.cat(outputs)
+
     def encode(self, inputs: Tensor) -> Tensor:
-        """From indices [T, B] what the layer takes: one-hot vectors for torch's; gradflow's own look indices up."""
-        if isinstance(self.recurrent, RecurrentLayer):
-            return inputs
-        return one_hot(inputs, self.recurrent.input_size, self.read_out.weight.dtype)
+        """From [T, B] indices what the layer takes: one-hot vectors for torch's; gradflow's own look them up."""
+        dtype = self.read_out.weight.dtype
+        if inputs.is_floating_point():
+            return inputs.to(dtype)
+        return (
+            inputs if isinstance(self.recurrent, RecurrentLayer) else one_hot(inputs, self.recurrent.input_size, dtype)
+        )
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
         """Scores [B, C] from the final states after all of `encoded`, one-hot [T, B, D], indices [T, B], or packed."""
@@ -69,16 +97,17 @@ def one_hot(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(*indices.shape, size, dtype=dtype, device=indices.device).scatter_(-1, indices.unsqueeze(-1), 1)
 
 
-def build_model(config: Config, input_size: int, classes: int) -> SequenceClassifier:
+def build_model(config: Config, input_size: int, outputs: int, everywhere: bool = False) -> SequenceModel:
     """The model of a configuration, freshly initialised from torch's current random state.
 
     Args:
-        config: its cell, init, dtype and device are used.
-        input_size: number of characters.
-        classes: number of classes.
+        config: its cell, init, train.truncate, dtype and device are used.
+        input_size: number of characters or other symbols, or of numbers at a step.
+        outputs: number of classes, or of values.
+        everywhere: answer at every position.
     """
     cell, init = config.cell, config.init
-    options = {"nonlinearity": "relu"} if cell.name == CellName.rnn_relu else {}
+    options = {"nonlinearity": _NONLINEARITIES[cell.name]} if cell.name in _NONLINEARITIES else {}
     recurrent = _LAYERS[cell.name](
         input_size,
         cell.hidden_size,
@@ -86,5 +115,18 @@ def build_model(config: Config, input_size: int, classes: int) -> SequenceClassi
         bidirectional=cell.bidirectional,
         **options,
     )
-    initialise_(recurrent, init.name, init.gain, init.forget_bias, init.update_bias)
-    return SequenceClassifier(recurrent, classes).to(device=config.device, dtype=getattr(torch, config.dtype))
+    initialise_(
+        recurrent,
+        init.name,
+        init.gain,
+        init.forget_bias,
+        init.update_bias,
+        std=init.std,
+        connections=init.connections,
+        time_scale=init.time_scale,
+    )
+    model = SequenceModel(recurrent, outputs, everywhere, config.train.truncate)
+    if init.name in (InitName.normal, InitName.sparse):  # which say what all weights are, the read-out's too
+        nn.init.normal_(model.read_out.weight, std=init.std)
+        nn.init.zeros_(model.read_out.bias)
+    return model.to(device=config.device, dtype=getattr(torch, config.dtype))

@@ -1,13 +1,16 @@
 """Ask a trained model: the probability of each label for a name, and the share of each character in it."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from gradflow.data import encode
-from gradflow.model import SequenceClassifier, one_hot
+from gradflow.model import SequenceModel, one_hot
 from gradflow.training import load_run
 
 
@@ -41,10 +44,10 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
         One answer per name.
 
     Raises:
-        FileNotFoundError: if the run saved no model.
+        FileNotFoundError: if the run saved no model, or one of another task than names.
         ValueError: for a character that the model does not know, by name.
     """
-    model, vocabulary = load_run(run_path)
+    model, vocabulary = load_run(run_path), _vocabulary(Path(run_path))
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     answers = []
     for name, row, length in zip(names, inputs, lengths, strict=True):
@@ -54,7 +57,17 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
     return answers
 
 
-def _explain(model: SequenceClassifier, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+def _vocabulary(path: Path) -> dict[str, Any]:
+    file = path / "vocabulary.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"run: expected the folder of a model of names, which has a vocabulary.json, got {path}; train one with "
+            f"`python experiments/train.py data=generated`"
+        )
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _explain(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
     """Scores [C] of one sequence [T], and the share of each of its T positions."""
     size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
     encoded = one_hot(indices.unsqueeze(1), size, dtype).requires_grad_()

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from gradflow.clipping import CLIPPINGS
 from gradflow.config import CellConfig, CellName, Config, Dtype
-from gradflow.data import Sequences, load
-from gradflow.model import SequenceClassifier, build_model
+from gradflow.data import Dataset, Names, Sequences, Task, load
+from gradflow.model import SequenceModel, build_model
+from gradflow.objective import loss_of, right_answers
 from gradflow.recorder import record
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,9 @@ class Outcome:
     Attributes:
         state: "finished" or "diverged".
         iteration: the last one; of a diverged run the first with a loss that is not finite.
-        test_accuracy: share of the test set, after the last iteration; NaN if diverged.
-        test_loss: cross-entropy in nats, mean over the test set.
+        test_accuracy: share of right answers to the test set, after the last iteration; NaN if diverged.
+        test_loss: cross-entropy in nats, or squared error, mean over the test set.
+        solved: whether these meet the criterion of the task.
         seconds: wall time of training, evaluation and recording included.
     """
 
@@ -48,16 +48,26 @@ class Outcome:
     iteration: int
     test_accuracy: float
     test_loss: float
+    solved: bool
     seconds: float
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Indices [B, T] and targets [B] on the model's device; lengths [B] on the CPU."""
+    """Inputs [B, T] or [B, T, D] and targets [B, ...] on the model's device; lengths [B] on the CPU."""
 
     inputs: Tensor
     lengths: Tensor
     targets: Tensor
+
+    @property
+    def ragged_lengths(self) -> Tensor | None:
+        """The lengths; None if every example fills all positions."""
+        return None if int(self.lengths.min()) == self.inputs.shape[1] else self.lengths
+
+    def answers(self, task: Task) -> int:
+        """How many answers the loss is the mean of."""
+        return len(self.targets) * (self.inputs.shape[1] if task.everywhere else 1)
 
 
 def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True) -> Outcome:
@@ -68,7 +78,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
 
     Args:
         config: all settings.
-        path: the run folder, made if missing; it also gets ``model.safetensors`` and ``vocabulary.json``.
+        path: the run folder, made if missing; it also gets ``model.safetensors`` and, of names, ``vocabulary.json``.
         progress: show a progress bar (on a terminal).
 
     Returns:
@@ -81,10 +91,11 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     _check_device(config.device)
     torch.manual_seed(config.seed)
     dataset = load(config.data, config.seed)
-    model = build_model(config, dataset.input_size, len(dataset.classes))
+    task = dataset.task
+    model = build_model(config, task.input_size, task.output_size, task.everywhere)
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
-    clip = CLIPPINGS[config.clip.name]
-    test, source = on_device(dataset.test, config.device), batches(dataset.train, config)
+    criterion, clip = loss_of(task), CLIPPINGS[config.clip.name]
+    test, source = on_device(dataset.test, config.device), batches(dataset, config)
     settings = json.loads(json.dumps(asdict(config)))
     recorder = record(
         model,
@@ -95,38 +106,39 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         scalars=("accuracy", "test_loss", "test_accuracy"),
         config=settings,
         seed=config.seed,
-        about={"chance": dataset.chance, "dropped": dataset.dropped, "classes": list(dataset.classes)},
+        about=dataset.facts(),
     )
     started = time.monotonic()
-    diverged, scalars = False, {"test_loss": math.nan, "test_accuracy": math.nan}
+    diverged, solved, scalars = False, False, {"test_loss": math.nan, "test_accuracy": math.nan}
     with recorder, tqdm(total=config.train.iterations, unit="it", disable=None if progress else True) as bar:
         for iteration in range(config.train.iterations):
             batch = next(source)
-            logits = model(batch.inputs, batch.lengths)
-            loss = F.cross_entropy(logits, batch.targets)
+            answers = model(batch.inputs, batch.lengths)
+            loss = criterion(answers, batch.targets)
             optimizer.zero_grad()
             loss.backward()
             clipping = clip(model.parameters(), config.clip.threshold)
 
             value = loss.item()
             diverged = not math.isfinite(value)
-            accuracy = (logits.argmax(1) == batch.targets).double().mean().item()
+            accuracy = right_answers(task, answers, batch.targets).mean().item()
             scalars = {"lr": config.train.lr, "accuracy": accuracy}
             last = iteration == config.train.iterations - 1
             if not diverged and (last or (iteration + 1) % config.train.evaluate_every == 0):
-                scalars |= evaluate(model, test)  # of the weights that this iteration's gradient was taken at
-            recorder.step(value, clipping, lengths=batch.lengths, scalars=scalars)
-            if diverged:
+                scalars |= evaluate(model, task, test)  # of the weights that this iteration's gradient was taken at
+                solved = task.success.met(scalars)
+            recorder.step(value, clipping, lengths=batch.ragged_lengths, targets=batch.answers(task), scalars=scalars)
+            if diverged or (solved and config.train.stop_when_solved):
                 break
             optimizer.step()
             bar.update()
-            bar.set_postfix(loss=f"{value:.3f}", accuracy=f"{accuracy:.2f}", refresh=False)
-    save(model, dataset.vocabulary(), path)
+            bar.set_postfix(loss=f"{value:.3g}", accuracy=f"{accuracy:.2f}", refresh=False)
+    save(model, dataset, path)
     seconds = time.monotonic() - started
     last_iteration = recorder.iteration - 1
     if diverged:
-        return Outcome("diverged", last_iteration, math.nan, math.nan, seconds)
-    return Outcome("finished", last_iteration, scalars["test_accuracy"], scalars["test_loss"], seconds)
+        return Outcome("diverged", last_iteration, math.nan, math.nan, False, seconds)
+    return Outcome("finished", last_iteration, scalars["test_accuracy"], scalars["test_loss"], solved, seconds)
 
 
 def _check_device(name: str) -> None:
@@ -140,24 +152,25 @@ def _check_device(name: str) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: SequenceClassifier, test: Batch, size: int = 1000) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy over the test set.
+def evaluate(model: SequenceModel, task: Task, test: Batch, size: int = 1000) -> dict[str, float]:
+    """Mean loss (nats or squared error) and accuracy over the test set.
 
     Args:
         model: asked without gradients.
+        task: how its answers are judged.
         test: the whole set.
         size: examples at a time.
 
     Returns:
         ``test_loss`` and ``test_accuracy``.
     """
-    loss, correct = 0.0, 0
+    loss, right, criterion = 0.0, 0.0, loss_of(task)
     for start in range(0, len(test.targets), size):
         part = slice(start, start + size)
-        logits = model(test.inputs[part], test.lengths[part])
-        loss += F.cross_entropy(logits, test.targets[part], reduction="sum").item()
-        correct += int((logits.argmax(1) == test.targets[part]).sum())
-    return {"test_loss": loss / len(test.targets), "test_accuracy": correct / len(test.targets)}
+        answers, targets = model(test.inputs[part], test.lengths[part]), test.targets[part]
+        loss += criterion(answers, targets).item() * len(targets)
+        right += right_answers(task, answers, targets).sum().item()
+    return {"test_loss": loss / len(test.targets), "test_accuracy": right / len(test.targets)}
 
 
 def on_device(sequences: Sequences, device: str) -> Batch:
@@ -166,10 +179,18 @@ def on_device(sequences: Sequences, device: str) -> Batch:
     return Batch(inputs.to(device), lengths, targets.to(device))
 
 
-def batches(train: Sequences, config: Config) -> Iterator[Batch]:
-    """Epoch after epoch in a new order, every batch as short as its longest example."""
-    whole, size = on_device(train, config.device), min(config.train.batch_size, len(train))
+def batches(dataset: Dataset, config: Config) -> Iterator[Batch]:
+    """Fresh sequences, or epoch after epoch of the same in a new order; every batch as short as its longest example."""
     random = np.random.default_rng(config.seed)
+    if dataset.train is not None:
+        yield from _epochs(dataset.train, config, random)
+    assert dataset.draw is not None
+    while True:
+        yield on_device(dataset.draw(config.train.batch_size, random), config.device)
+
+
+def _epochs(train: Sequences, config: Config, random: np.random.Generator) -> Iterator[Batch]:
+    whole, size = on_device(train, config.device), min(config.train.batch_size, len(train))
     while True:
         order = torch.from_numpy(random.permutation(len(train)))
         there, lengths = order.to(config.device), whole.lengths[order].split(size)
@@ -180,15 +201,16 @@ def batches(train: Sequences, config: Config) -> Iterator[Batch]:
                 yield Batch(inputs[:, :steps], part, targets)
 
 
-def save(model: SequenceClassifier, vocabulary: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write ``model.safetensors`` and ``vocabulary.json`` into a run folder."""
+def save(model: SequenceModel, dataset: Dataset, path: str | os.PathLike[str]) -> None:
+    """Write ``model.safetensors`` and, of a model of names, ``vocabulary.json`` into a run folder."""
     path = Path(path)
     save_file(model.state_dict(), path / "model.safetensors")
-    (path / "vocabulary.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    if isinstance(dataset, Names):
+        (path / "vocabulary.json").write_text(json.dumps(dataset.vocabulary(), ensure_ascii=False), encoding="utf-8")
 
 
-def load_run(path: str | os.PathLike[str]) -> tuple[SequenceClassifier, dict[str, Any]]:
-    """The trained model of a run folder, on the CPU, and its vocabulary.
+def load_run(path: str | os.PathLike[str]) -> SequenceModel:
+    """The trained model of a run folder, on the CPU.
 
     Raises:
         FileNotFoundError: if the run saved no model.
@@ -199,10 +221,11 @@ def load_run(path: str | os.PathLike[str]) -> tuple[SequenceClassifier, dict[str
             f"path: expected the folder of a finished run with model.safetensors, got {path}; "
             f"train one with `python experiments/train.py`"
         )
-    settings = json.loads((path / "run.json").read_text(encoding="utf-8"))["config"]
-    vocabulary = json.loads((path / "vocabulary.json").read_text(encoding="utf-8"))
+    description = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    settings, weights = description["config"], load_file(path / "model.safetensors")
     cell = CellConfig(**{**settings["cell"], "name": CellName(settings["cell"]["name"])})
     config = Config(cell=cell, dtype=Dtype(settings["dtype"]))
-    model = build_model(config, len(vocabulary["alphabet"]), len(vocabulary["classes"]))
-    model.load_state_dict(load_file(path / "model.safetensors"))
-    return model.eval(), vocabulary
+    input_size, outputs = weights["recurrent.weight_ih_l0"].shape[1], len(weights["read_out.weight"])
+    model = build_model(config, input_size, outputs, description.get("answers") == "everywhere")
+    model.load_state_dict(weights)
+    return model.eval()

@@ -57,7 +57,7 @@ def test_indices_lengths_and_targets_say_what_the_file_said(many: Path) -> None:
     assert got == truth  # also: train and test share no name
     assert dataset.classes == ("consonant", "vowel")
     assert sorted(dataset.alphabet) == list("abcdefg")
-    assert dataset.input_size == 7
+    assert dataset.task.input_size == 7
     assert dataset.names_per_sequence == 1
     assert dataset.dropped == {}
 
@@ -65,7 +65,7 @@ def test_indices_lengths_and_targets_say_what_the_file_said(many: Path) -> None:
 def test_chance_is_the_share_of_the_commonest_class_of_the_test_set(many: Path) -> None:
     dataset = load(csv_config(many, train_size=150, test_size=50), seed=0)
     consonants = sum(name[0] not in "ae" for name in decode(dataset, dataset.test))
-    assert dataset.chance == max(consonants, 50 - consonants) / 50
+    assert dataset.task.chance_accuracy == max(consonants, 50 - consonants) / 50
 
 
 def test_one_seed_gives_the_same_sequences_and_another_gives_others(many: Path) -> None:

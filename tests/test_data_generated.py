@@ -32,7 +32,7 @@ def test_the_default_is_ten_thousand_names_that_share_none_with_the_test_set(dat
     assert (len(set(train)), len(set(test))) == (10_000, 1_000)
     assert not set(train) & set(test)
     assert dataset.classes == SEXES
-    assert dataset.input_size == 500
+    assert dataset.task.input_size == 500
 
 
 def test_lengths_are_mixed_as_stated_and_the_sexes_are_even(dataset: Dataset) -> None:
@@ -139,7 +139,7 @@ def test_a_model_trained_on_generated_names_knows_real_ones(shared_data: Path, d
     targets = torch.from_numpy(real.test.targets[shared])
 
     def accuracy(source: Dataset) -> float:
-        logits = train_on(source.train, source.input_size)
+        logits = train_on(source.train, source.task.input_size)
         with torch.no_grad():
             return (logits(*source.encode(names)).argmax(1) == targets).double().mean().item()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gradflow.config import DataConfig, Source
-from gradflow.data import languages, load, loading
+from gradflow.data import languages, load, names
 from gradflow.data.corpus import URL, download_corpus, git_blob_id, read_corpus
 from gradflow.data.languages import fold_to_ascii, read_languages
 from gradflow.data.tables import read_csv
@@ -120,7 +120,7 @@ def test_corpus_of_full_size_loads(tmp_path: Path) -> None:
     path.write_text("By@x\n\ndict,sex\n" + "\n".join(rows), encoding="utf-8")
     dataset = load(DataConfig(source=Source.corpus, path=str(path), train_size=500_000), seed=0)
     assert len(dataset.train) == 500_000
-    assert dataset.input_size == 500
+    assert dataset.task.input_size == 500
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_no_network_names_the_two_other_ways(server: tuple[str, dict[str, bytes]
 def test_corpus_without_a_path_is_the_downloaded_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "corpus.txt"
     path.write_text(CORPUS, encoding="utf-8")
-    monkeypatch.setattr(loading, "download_corpus", lambda: path)
+    monkeypatch.setattr(names, "download_corpus", lambda: path)
     assert len(load(DataConfig(source=Source.corpus, train_size=2, test_size=1), seed=0).train) == 2
     assert URL.isascii()
 

@@ -1,5 +1,6 @@
 """The training loop: deterministic, learns, survives divergence and Ctrl-C, can be asked afterwards."""
 
+import json
 import math
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_diverged_run_is_recorded_and_ends_without_an_exception(tmp_path):
 
 
 def test_ctrl_c_leaves_a_readable_log(tmp_path, monkeypatch):
-    def interrupted(model, test):
+    def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "evaluate", interrupted)
@@ -142,7 +143,8 @@ def test_initialisation_is_that_of_the_settings():
 
 def test_prediction_asks_the_saved_model(tmp_path):
     training.train(config(iterations=30), tmp_path, progress=False)
-    model, vocabulary = training.load_run(tmp_path)
+    model = training.load_run(tmp_path)
+    vocabulary = json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf-8"))
     name = "".join(vocabulary["alphabet"][:3])
     (answer,) = predict(tmp_path, [name])
     assert sum(answer.probabilities.values()) == pytest.approx(1)

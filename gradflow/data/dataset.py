@@ -1,22 +1,23 @@
-"""What a source of names becomes: two disjoint sets of padded sequences, and the words to read them."""
+"""What a source becomes: sequences to learn from and to be judged by, and the words to read those of names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradflow.data.encoding import SEPARATOR, encode
+from gradflow.data.task import Task
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """N labelled sequences of up to T characters.
+    """N sequences of up to T steps with what is to be answered.
 
     Attributes:
-        inputs: int64 [N, T], index into the alphabet; 0 beyond each length.
+        inputs: int64 [N, T], indices of one-hot vectors (0 beyond each length), or float32 [N, T, D].
         lengths: int64 [N], at least 1.
-        targets: int64 [N], index into the classes.
+        targets: int64 [N] classes or float32 [N, K] numbers; [N, T] or [N, T, K] with an answer at every position.
     """
 
     inputs: np.ndarray
@@ -27,13 +28,32 @@ class Sequences:
         return len(self.targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
+    """A task, and its sequences.
+
+    Attributes:
+        task: what is asked.
+        test: sequences to be judged by.
+        train: those to learn from, again and again; None: fresh ones for every update.
+        draw: draws N fresh sequences with a random generator, where `train` is None.
+    """
+
+    task: Task
+    test: Sequences
+    train: Sequences | None = None
+    draw: Callable[[int, np.random.Generator], Sequences] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the log of a run says about it."""
+        return self.task.facts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names(Dataset):
     """Training and test sequences that share no name, and what their indices mean.
 
     Attributes:
-        train: sequences to learn from.
-        test: sequences to be judged by.
         alphabet: index -> character; the separator of a roll call is its last entry.
         classes: index -> label, sorted.
         names_per_sequence: above 1 a roll call, labelled by its first name.
@@ -41,21 +61,14 @@ class Dataset:
     """
 
     train: Sequences
-    test: Sequences
     alphabet: tuple[str, ...]
     classes: tuple[str, ...]
     names_per_sequence: int
     dropped: dict[str, int]
 
-    @property
-    def input_size(self) -> int:
-        """Size D of a one-hot input."""
-        return len(self.alphabet)
-
-    @property
-    def chance(self) -> float:
-        """Test accuracy of always answering the most frequent class of the test set."""
-        return float(np.bincount(self.test.targets).max() / len(self.test))
+    def facts(self) -> dict[str, Any]:
+        """What the log of a run says about it."""
+        return super().facts() | {"dropped": self.dropped, "classes": list(self.classes)}
 
     def encode(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """``inputs`` [N, T] and ``lengths`` [N] of other names, see :func:`gradflow.data.encode`."""

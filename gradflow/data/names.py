@@ -1,0 +1,125 @@
+"""Every source of names: read or draw, clean, keep the frequent characters, split, encode."""
+
+import logging
+from collections import Counter
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gradflow.config import DataConfig, Source
+from gradflow.data.cleaning import clean, describe, keep_inside, most_frequent_characters
+from gradflow.data.corpus import download_corpus, read_corpus
+from gradflow.data.dataset import Names, Sequences
+from gradflow.data.encoding import SEPARATOR, encode
+from gradflow.data.generated import generate
+from gradflow.data.languages import read_languages
+from gradflow.data.roll_call import roll_call
+from gradflow.data.tables import read_csv
+from gradflow.data.task import Success, Task
+
+_log = logging.getLogger(__name__)
+_READERS = {Source.corpus: read_corpus, Source.csv: read_csv, Source.languages: read_languages}
+
+
+LEARNED = Success("test_accuracy", 0.85, "the lecture's classifier of single names scores 0.93 to 0.98")
+
+
+def load_names(config: DataConfig, rng: np.random.Generator) -> Names:
+    """Names of a source as training and test sequences.
+
+    As in the lecture, the frequent characters are counted over all names of the source, before the split, and
+    names with any other character are left out. Train and test share no name. Of a file, one seed gives the same
+    test names whatever the size of the training set and the number of names per sequence.
+
+    A name with several labels is dropped, except from `languages`, where it is kept once with each: of the 100
+    Scottish surnames 99 belong to another language, too. Train and test share no such name either.
+
+    Args:
+        config: the source and what to keep of it.
+        rng: decides the names drawn and the split.
+
+    Raises:
+        FileNotFoundError: nothing at ``config.path``.
+        ConnectionError: the corpus could not be downloaded.
+        ValueError: a file that is not as its source should be, or too few names left; it says what to change.
+    """
+    dropped: Counter[str] = Counter()
+    if config.source == Source.generated:
+        table, alphabet = _generated(config, rng, dropped)
+    else:
+        table, alphabet = _read(config, dropped)
+    _log.info("data=%s: %s names kept, dropped: %s", config.source, f"{len(table):,}", describe(dropped))
+    classes = tuple(sorted(set(table["label"])))
+    _require_enough(table, classes, config, dropped)
+    if config.names_per_sequence > 1:
+        alphabet = (*alphabet, SEPARATOR)
+    train, test = (_sequences(part, alphabet, classes, config, rng) for part in split(table, config, rng))
+    chance = float(np.bincount(test.targets).max() / len(test))
+    return Names(
+        task=Task(len(alphabet), len(classes), LEARNED, log(len(classes)), chance, ragged=True),
+        test=test,
+        train=train,
+        alphabet=alphabet,
+        classes=classes,
+        names_per_sequence=config.names_per_sequence,
+        dropped=dict(dropped),
+    )
+
+
+def split(table: pd.DataFrame, config: DataConfig, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows at random, without a name in common; the table must have enough different names."""
+    shuffled = table.iloc[rng.permutation(len(table))]
+    test, rest = shuffled.iloc[: config.test_size], shuffled.iloc[config.test_size :]
+    train = rest[~rest["name"].isin(test["name"])].iloc[: config.train_size]
+    return train, test
+
+
+def _generated(
+    config: DataConfig, rng: np.random.Generator, dropped: Counter[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if config.path:
+        raise ValueError(
+            f"data.path: expected none, as data=generated reads no file, got {config.path}; "
+            f"read it by data=csv, data=corpus or data=languages"
+        )
+    return generate(config.train_size + config.test_size, config.vocabulary_size, rng, dropped)
+
+
+def _read(config: DataConfig, dropped: Counter[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    path = Path(config.path).expanduser() if config.path else download_corpus()
+    keep_ambiguous = config.source == Source.languages
+    table = clean(_READERS[config.source](path), dropped, keep_ambiguous)
+    alphabet = most_frequent_characters(table["name"], config.vocabulary_size)
+    return keep_inside(table, alphabet, dropped), alphabet
+
+
+def _require_enough(table: pd.DataFrame, classes: tuple[str, ...], config: DataConfig, dropped: Counter[str]) -> None:
+    left, asked = table["name"].nunique(), config.train_size + config.test_size
+    origin = f"data={config.source} {config.path or ''}".strip()
+    if len(classes) < 2:
+        raise ValueError(
+            f"{origin}: expected names of two or more labels, got {left:,} names of label {', '.join(classes)}, "
+            f"dropped: {describe(dropped)}; check the file, or raise data.vocabulary_size"
+        )
+    if left < asked:
+        test_size = max(1, left // 11)
+        raise ValueError(
+            f"data.train_size, data.test_size: expected at most {left:,} together, the different names that are "
+            f"left of {origin} (dropped: {describe(dropped)}), got {asked:,}; set for example "
+            f"data.train_size={left - test_size} data.test_size={test_size}, or raise data.vocabulary_size"
+        )
+
+
+def _sequences(
+    table: pd.DataFrame,
+    alphabet: tuple[str, ...],
+    classes: tuple[str, ...],
+    config: DataConfig,
+    rng: np.random.Generator,
+) -> Sequences:
+    texts = roll_call(table["name"].to_list(), config.names_per_sequence, rng)
+    inputs, lengths = encode(texts, alphabet)
+    targets = pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64)
+    return Sequences(inputs, lengths, targets)
