@@ -242,6 +242,19 @@ class ReLUCell(LinearCell):
         return torch.where(h.isnan(), h, (h > 0).to(h.dtype))
 
 
+class SigmoidCell(LinearCell):
+    """h_t = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h (1 - h)) W_hh, at most a quarter of W_hh."""
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """The activated state."""
+        return {"h": torch.sigmoid(projected + self.recur(h))}
+
+    @staticmethod
+    def derivative(h: Tensor) -> Tensor:
+        """φ' = h (1 - h)."""
+        return h * (1 - h)
+
+
 class LSTMCell(TorchCell):
     """c_t = f c_{t-1} + i g, h_t = o tanh(c_t): torch.nn.LSTM (Hochreiter & Schmidhuber 1997, Gers et al. 2000)."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells import Cell, GRUBeforeCell, GRUCell, LinearCell, ReLUCell, State, TanhCell, TorchCell
+from gradflow.cells import Cell, GRUBeforeCell, GRUCell, LinearCell, ReLUCell, SigmoidCell, State, TanhCell, TorchCell
 
 
 class SequenceLayer(nn.Module):
@@ -220,11 +220,11 @@ def check_states(cell: Cell, new: State, entered: State) -> None:
 
 
 class RNN(RecurrentLayer):
-    """torch.nn.RNN that takes indices as well; see :class:`RecurrentLayer`.
+    """torch.nn.RNN that takes indices as well, and has sigmoid units to choose; see :class:`RecurrentLayer`.
 
     Args:
         *args: as for ``torch.nn.RNN``.
-        nonlinearity: ``"tanh"`` or ``"relu"``.
+        nonlinearity: ``"tanh"``, ``"relu"`` or ``"sigmoid"``.
         **kwargs: as for ``torch.nn.RNN``.
 
     Raises:
@@ -232,9 +232,9 @@ class RNN(RecurrentLayer):
     """
 
     def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any):
-        cells: dict[str, type[TorchCell]] = {"tanh": TanhCell, "relu": ReLUCell}
+        cells: dict[str, type[TorchCell]] = {"tanh": TanhCell, "relu": ReLUCell, "sigmoid": SigmoidCell}
         if nonlinearity not in cells:
-            raise ValueError(f'nonlinearity: expected "tanh" or "relu", got {nonlinearity!r}')
+            raise ValueError(f'nonlinearity: expected "tanh", "relu" or "sigmoid", got {nonlinearity!r}')
         self.cell_class = cells[nonlinearity]
         super().__init__(*args, **kwargs)
         self.nonlinearity = nonlinearity

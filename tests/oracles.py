@@ -20,8 +20,8 @@ def step(layer, index, direction, x_t, h, c=None):
     a, b = x_t @ w_ih.T + b_ih, h @ w_hh.T + b_hh
     if isinstance(layer, gf.LinearRNN):
         return a + b, None
-    if isinstance(layer, nn.RNN):
-        return (torch.tanh(a + b) if layer.nonlinearity == "tanh" else torch.relu(a + b)), None
+    if isinstance(layer, nn.RNN | gf.RNN):
+        return getattr(torch, layer.nonlinearity)(a + b), None
     if isinstance(layer, nn.LSTM):
         i, f, g, o = (a + b).chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)

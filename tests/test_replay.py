@@ -14,6 +14,7 @@ LAYERS = {
     "linear": gf.LinearRNN,
     "rnn": nn.RNN,
     "rnn_relu": lambda *a, **k: nn.RNN(*a, nonlinearity="relu", **k),
+    "rnn_sigmoid": lambda *a, **k: gf.RNN(*a, nonlinearity="sigmoid", **k),
     "lstm": nn.LSTM,
     "gru": nn.GRU,
     "gru_before": gf.GRU,
