@@ -144,18 +144,14 @@ class InitConfig:
 
     name: InitName = InitName.default
     gain: float = 1.0  # standard deviation gain/sqrt(H) (gaussian); factor (orthogonal, identity); radius (sparse)
-    std: float = 0.1  # standard deviation of all weights (normal), or of those that are not recurrent (sparse)
-    connections: int = 15  # non-zeros in a row of W_hh (sparse)
-    time_scale: float | None = None  # T_max of chrono; None: the length of the task
+    std: float | None = None  # standard deviation of all weights (normal), or of those not recurrent (sparse); .01
+    connections: int | None = None  # non-zeros in a row of W_hh (sparse); 15
+    time_scale: float | None = None  # longest memory of chrono, in steps; None: the length of the task
     forget_bias: float | None = None  # LSTM only; None leaves torch's default
     update_bias: float | None = None  # GRU only; bias of z, which keeps; None leaves torch's default
 
     def __post_init__(self) -> None:
         _require(self.gain > 0, "init.gain", "a positive number", self.gain)
-        _require(self.std > 0, "init.std", "a positive number", self.std)
-        _require(self.connections >= 1, "init.connections", "at least 1", self.connections)
-        if self.time_scale is not None:
-            _require(self.time_scale > 2, "init.time_scale", "a number above 2", self.time_scale)
 
 
 @dataclass
@@ -274,7 +270,7 @@ class Config:
                     f"init.time_scale: expected a number of steps, as data={self.data.source} has none of its own, "
                     f"got none; set init.time_scale=STEPS"
                 )
-            self.init.time_scale = float(max(self.data.length, 3))
+            self.init.time_scale = float(max(self.data.length, 2))
         if self.train.truncate is None:
             return
         if names:

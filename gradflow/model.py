@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.config import CellName, Config, InitName
-from gradflow.initialisation import initialise_
+from gradflow.config import Config, InitName
+from gradflow.initialisation import STD, initialise_
 from gradflow.layers import GRU, RNN, LinearRNN, RecurrentLayer
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
@@ -127,6 +127,6 @@ def build_model(config: Config, input_size: int, outputs: int, everywhere: bool 
     )
     model = SequenceModel(recurrent, outputs, everywhere, config.train.truncate)
     if init.name in (InitName.normal, InitName.sparse):  # which say what all weights are, the read-out's too
-        nn.init.normal_(model.read_out.weight, std=init.std)
+        nn.init.normal_(model.read_out.weight, std=init.std or STD)
         nn.init.zeros_(model.read_out.bias)
     return model.to(device=config.device, dtype=getattr(torch, config.dtype))

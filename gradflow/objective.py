@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
     Args:
         task: what is asked.
 
+    >>> import torch
     >>> from gradflow.data.long_range import LONG_RANGE, Source
     >>> from gradflow.config import DataConfig
     >>> task, _ = LONG_RANGE[Source.adding](DataConfig())
@@ -22,7 +22,7 @@ def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
     tensor(1.)
     """
     if task.values:
-        return F.mse_loss
+        return lambda values, targets: F.mse_loss(values, targets.to(values.dtype))
     return lambda scores, targets: F.cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 

@@ -187,9 +187,7 @@ def test_digits():
     }
     for pixels, label in zip(dataset.test.inputs, dataset.test.targets, strict=True):
         assert images[pixels.astype(np.float64).reshape(8, 8).tobytes()] == label
-    with pytest.raises(
-        ValueError, match=r"data.test_size: expected less than the 1797 images of data=digits, got 1800"
-    ):
+    with pytest.raises(ValueError, match=r"data.test_size: expected less than the 1797 images of data=digits"):
         load(DataConfig(Source.digits, test_size=1800), seed=0)
 
 
@@ -206,7 +204,7 @@ def test_digits_say_what_to_install(monkeypatch):
         ({"source": Source.temporal_order, "length": 9}, r"data.length: expected at least 10"),
         (
             {"source": Source.temporal_order, "symbols": 4},
-            r"data.symbols: expected 2 or 3 \(data=temporal_order\), got 4",
+            r"data.symbols: expected 2 or 3 .*, got 4",
         ),
         ({"source": Source.copy_memory, "length": 20, "symbols": 10}, r"data.length: expected at least 21"),
         ({"source": Source.copy_memory, "symbols": 0}, r"data.symbols: expected at least 1, got 0"),

@@ -22,7 +22,11 @@ from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
-NEEDS = {"init/forget_bias": ["cell=lstm"], "init/update_bias": ["cell=gru"]}
+NEEDS = {
+    "init/forget_bias": ["cell=lstm"],
+    "init/update_bias": ["cell=gru"],
+    "init/chrono": ["cell=lstm", "data=adding"],
+}
 
 
 @pytest.fixture
@@ -135,7 +139,7 @@ def test_layers_and_directions_are_sweepable(train):
     ("arguments", "words"),
     [
         (["cell=lstmm"], "Available options in 'cell':\n\tgru\n\tgru_before\n\tlinear\n\tlstm\n\trnn\n\trnn_relu\n"),
-        (["clip.name=nrm"], r"expected one of [none, norm, value, parameter]"),
+        (["clip.name=nrm"], r"expected one of [none, norm, value, parameter, state]"),
         (["cell.hiden_size=3"], "Key 'hiden_size' not in 'CellConfig'"),
         (["seed=abc"], "Value 'abc' of type 'str' could not be converted to Integer"),
         (["cell.hidden_size=-3"], "cell.hidden_size: expected at least 1, got -3"),

@@ -34,6 +34,21 @@ def final_accuracy(run: Run) -> tuple[float, float, float]:
     return value, *(wilson_interval(value, size) if size else (float("nan"), float("nan")))
 
 
+def solved_at(run: Run) -> int | None:
+    """The iteration of the first evaluation on the test set that met the criterion of the task; None if none did.
+
+    A run counts whatever became of it afterwards; one that was evaluated never or has no criterion did not solve it.
+    """
+    success, scalars = run.meta.get("success"), run.scalars
+    if success is None or success["quantity"] not in scalars:
+        return None
+    values = scalars[success["quantity"]]
+    better = (
+        values >= success["threshold"] if success["quantity"] == "test_accuracy" else values <= success["threshold"]
+    )
+    return int(better.index[better][0]) if better.any() else None
+
+
 def has_learned(run: Run) -> bool:
     """Whether the whole interval of the final test accuracy lies above chance (training loss may fall without that)."""
     return final_accuracy(run)[1] > chance(run)[0]

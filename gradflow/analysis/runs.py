@@ -1,26 +1,31 @@
 """What every analysis starts from: the runs, the settings that name them, one layer and direction of their tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
-IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence"]
+IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length"]
 """Columns that say which run a row belongs to, in every table that an analysis returns.
 
-`init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`).
+`init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
+all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. `length` is that of a
+task, 0 for names.
 """
 
+NAMES = ("generated", "corpus", "csv", "languages")
+"""Sources of names; any other is a task whose sequences are all of one length."""
+
 ORDER = {
-    "cell": ["linear", "rnn", "rnn_relu", "lstm", "gru", "gru_before"],
-    "init": ["default", "gaussian", "orthogonal", "identity", "remember"],
-    "clip": ["none", "norm", "value", "parameter"],
+    "cell": ["linear", "rnn", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_before"],
+    "init": ["default", "normal", "gaussian", "orthogonal", "identity", "sparse", "chrono", "remember"],
+    "clip": ["none", "norm", "value", "parameter", "state", "none, omega", "norm, omega"],
 }
 """In which order tables and figures show cells, initialisations and clippings; others come after, by name."""
 
-_SHOWN_TOGETHER = {"cell.name", "init", "clip", "seed", "name", "threads", "device"}
+_SHOWN_TOGETHER = {"cell.name", "init", "clip", "omega", "flossing", "seed", "name", "threads", "device"}
 _FIRST_TOLD = ("data.names_per_sequence", "data.source", "cell")
 
 
@@ -60,24 +65,41 @@ def start_of(config: Mapping[str, Any]) -> str:
             biases[gate] = 3
     if name == "gaussian" or gain != 1:
         words.append(f"g={gain:g}")
+    if init.get("std") is not None:
+        words.append(rf"\sigma={init['std']:g}")
+    if config.get("flossing", {}).get("iterations", 0):
+        words.append("flossed")
     return ", ".join(words + [f"{bias}={value:g}" for bias, value in biases.items() if value is not None])
+
+
+def treatment_of(config: Mapping[str, Any]) -> str:
+    """What is done to the gradient in training: the clipping by name, and `omega` where the regulariser acts.
+
+    Example:
+        >>> treatment_of({"clip": {"name": "norm"}, "omega": {"weight": 4.0}})
+        'norm, omega'
+    """
+    words = [config.get("clip", {}).get("name", "none")]
+    return ", ".join(words + ["omega"] * (config.get("omega", {}).get("weight", 0) > 0))
 
 
 def identity(run: Run) -> dict[str, Any]:
     """The columns :data:`IDENTITY` of one run; a run without configuration is called after its recorded name."""
     config = run.config or {}
     part = {group: config.get(group, {}) for group in ("cell", "init", "clip", "data")}
+    source = part["data"].get("source", "")
     return {
         "cell": part["cell"].get("name", "model"),
         "init": part["init"].get("name", "default"),
         "start": start_of(config),
-        "clip": part["clip"].get("name", "none"),
+        "clip": treatment_of(config),
         "threshold": float(part["clip"].get("threshold", float("nan"))),
         "seed": config.get("seed", 0),
         "num_layers": part["cell"].get("num_layers", 1),
         "bidirectional": part["cell"].get("bidirectional", False),
-        "source": part["data"].get("source", ""),
+        "source": source,
         "names_per_sequence": part["data"].get("names_per_sequence", 0),
+        "length": 0 if source in ("", *NAMES) else part["data"].get("length", 0),
     }
 
 
@@ -125,16 +147,20 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def by_task(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sort runs into groups that one figure may show together: equal but for cell, init, clip and seed.
+def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list[Run]]:
+    """Sort runs into groups that one figure may show together: equal but for cell, init, clip, omega and seed.
+
+    Args:
+        runs: Any runs.
+        across: Further settings in which the runs of a group may differ, such as `data.length`.
 
     Returns:
         Group name to runs; the name holds the settings that tell the groups apart, and is empty for a single group.
     """
-    settings = []
+    settings, together = [], _SHOWN_TOGETHER.union(across)
     for run in runs:
         flat = flatten(run.config or {})
-        settings.append({k: v for k, v in flat.items() if not {k, k.split(".")[0]} & _SHOWN_TOGETHER})
+        settings.append({k: v for k, v in flat.items() if not {k, k.split(".")[0]} & together})
     keys = sorted({k for s in settings for k in s}, key=lambda k: (not k.startswith(_FIRST_TOLD), k))
     wanted = len({tuple(str(s.get(k)) for k in keys) for s in settings})
     told: list[str] = []
@@ -181,7 +207,7 @@ def _rows(run: Run, table: str, columns: Sequence[str], layer: int | None, direc
         raise ValueError(f"module: expected one recorded module, got {modules}; record each into a run of its own")
     frame = frame[frame["direction"] == direction]
     frame = frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
-    return frame[frame["call"] == 0] if "call" in frame else frame
+    return frame[frame["call"] == frame["call"].max()] if "call" in frame else frame  # of cut backpropagation the last
 
 
 def one_seed(runs: Sequence[Run]) -> list[Run]:
@@ -193,12 +219,13 @@ def one_seed(runs: Sequence[Run]) -> list[Run]:
 
 
 def chance(run: Run) -> tuple[float, float]:
-    """Test accuracy of always guessing the commonest class, loss (nats) of calling all classes equally likely.
+    """Test accuracy and loss (nats, or squared error) of a network that does not look at its input.
 
     NaN where the log does not say.
     """
     classes = len(run.meta.get("classes", ()))
-    return float(run.meta.get("chance", "nan")), float(np.log(classes)) if classes else float("nan")
+    loss = run.meta.get("chance_loss", np.log(classes) if classes else "nan")
+    return float(run.meta.get("chance", "nan")), float(loss)
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:

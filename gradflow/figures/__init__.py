@@ -4,6 +4,7 @@ Plot functions take what :mod:`gradflow.analysis` returned and return a figure; 
 :func:`save` writes a figure with its numbers and the checks of its claims, :func:`draw_all` does it all.
 """
 
+from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.gallery import draw_all
@@ -15,6 +16,7 @@ from gradflow.figures.style import style
 
 __all__ = [
     "draw_all",
+    "plot_accuracy_by_lag",
     "plot_clipping_effect",
     "plot_comparison",
     "plot_gradient_by_lag",

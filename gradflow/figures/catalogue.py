@@ -59,6 +59,13 @@ class Labels:
             self._formula(word) if "=" in word else self._texts[f"init.{word}"] for word in words.split(", ")
         )
 
+    def clip(self, words: str) -> str:
+        """What is done to the gradient, from :func:`gradflow.analysis.runs.treatment_of`."""
+        clip, *more = words.split(", ")
+        if more and clip == "none":
+            return self._texts["clip.omega"]
+        return self._texts[f"clip.{clip}"] + (self._texts["clip.and_omega"] if more else "")
+
     def curve(self, cell: str, start: str) -> str:
         """Cell and initialisation."""
         return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
@@ -66,11 +73,8 @@ class Labels:
     def setting(self, data: pd.DataFrame) -> str:
         """What the networks of a table learn from, and the layer and direction it shows where there are several."""
         row = data.iloc[0]
-        count, layers = int(row["names_per_sequence"]), int(row["num_layers"])
-        words = []
-        if row["source"]:
-            source = self._texts[f"source.{row['source']}"]
-            words.append(self(f"task.{'roll_call' if count > 1 else 'names'}", source=source, count=count))
+        layers = int(row["num_layers"])
+        words = [self._task(data)] if row["source"] else []
         if layers > 1:
             layer = data.get("layer", pd.Series([-1])).max()
             words.append(self("place.layer" if layer >= 0 else "place.layers", layer=layer + 1, count=layers))
@@ -78,6 +82,15 @@ class Labels:
             direction = data.get("direction", pd.Series([2])).max()
             words.append(self._texts[f"place.{('forward', 'reverse', 'bidirectional')[direction]}"])
         return self._texts["list.separator"].join(words)
+
+    def _task(self, data: pd.DataFrame) -> str:
+        row, source = data.iloc[0], self._texts[f"source.{data['source'].iloc[0]}"]
+        count, length = int(row["names_per_sequence"]), int(row["length"])
+        if length:
+            return source if data["length"].nunique() > 1 else self("task.length", task=source, length=length)
+        if data["names_per_sequence"].nunique() > 1:
+            return self("task.roll_calls", source=source)
+        return self(f"task.{'roll_call' if count > 1 else 'names'}", source=source, count=count)
 
     def claim(self, claim: Mapping[str, Any]) -> str:
         """The sentence of a checked statement, and a warning if it does not hold."""

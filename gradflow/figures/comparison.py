@@ -140,7 +140,7 @@ def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
             marker="o",
             linestyle=_dash(i),
             markerfacecolor=GREY if i else "white",
-            label=labels(f"clip.{clip}"),
+            label=labels.clip(clip),
         )
         for i, clip in enumerate(clips)
     ]

@@ -1,7 +1,7 @@
 """Every figure that a log supports, in one go."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from gradflow import analysis
 from gradflow.analysis.runs import Run, identity
+from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
@@ -22,13 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """How a figure of the gallery is made; runs that differ in `apart` get a figure each, `beside` joins them all."""
+    """How a figure of the gallery is made.
+
+    Runs that differ in `apart` get a figure each, and `beside` joins them all; runs that differ in `across` share one,
+    and one that they do not differ in is not drawn.
+    """
 
     analyse: Callable[[Any], pd.DataFrame]
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
     apart: tuple[str, ...] = ()
     beside: str | None = None  # value of the last of `apart`
+    across: tuple[str, ...] = ()
 
 
 GALLERY = {
@@ -45,6 +51,12 @@ GALLERY = {
         analysis.singular_values_over_training_claims,
         plot_singular_values_over_training,
         ("init",),
+    ),
+    "accuracy_by_lag": Entry(
+        analysis.accuracy_by_lag,
+        analysis.accuracy_by_lag_claims,
+        plot_accuracy_by_lag,
+        across=("data.length", "data.names_per_sequence"),
     ),
 }
 
@@ -69,19 +81,29 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
         ValueError: An unknown language or context.
     """
     files: list[Path] = []
-    for group, runs in analysis.by_task(open_sweep(path).members).items():
-        for name, entry in GALLERY.items():
-            for part, members in _apart(runs, entry).items():
-                title = "-".join(word for word in (name, group, part) if word)
-                try:
-                    data = entry.analyse(members)
-                    claims = entry.check(data)
-                    figure = entry.plot(data, claims=claims, lang=lang, context=context)
-                except ValueError as reason:
-                    log.info("left out %s: %s", title, reason)
-                    continue
-                files += save(figure, Path(out_dir) / title, data=data, claims=claims)
+    for title, entry, runs in _jobs(open_sweep(path).members):
+        try:
+            data = entry.analyse(runs)
+            claims = entry.check(data)
+            figure = entry.plot(data, claims=claims, lang=lang, context=context)
+        except ValueError as reason:
+            log.info("left out %s: %s", title, reason)
+            continue
+        files += save(figure, Path(out_dir) / title, data=data, claims=claims)
     return files
+
+
+def _jobs(runs: Sequence[Run]) -> Iterator[tuple[str, Entry, list[Run]]]:
+    """Every figure to be tried: its name, how it is made, and of which runs; task by task, then what spans tasks."""
+    for group, members in analysis.by_task(runs).items():
+        for name, entry in GALLERY.items():
+            if not entry.across:
+                for part, own in _apart(members, entry).items():
+                    yield "-".join(word for word in (name, group, part) if word), entry, own
+    for name, entry in GALLERY.items():
+        for group, members in analysis.by_task(runs, entry.across).items() if entry.across else ():
+            if len(analysis.by_task(members)) > 1:
+                yield "-".join(word for word in (name, group) if word), entry, members
 
 
 def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:

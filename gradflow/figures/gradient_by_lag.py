@@ -103,7 +103,7 @@ def _end(values: pd.Series) -> float:
 
 def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
     name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
-    clip = ", " + labels(f"clip.{first['clip']}") if several_clips else ""
+    clip = ", " + labels.clip(first["clip"]) if several_clips else ""
     return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
 
 

@@ -130,13 +130,19 @@ def _settle(figure: Figure) -> None:
     engine.execute(figure)
 
 
-def add_caption(figure: Figure, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], labels: Labels) -> None:
-    """The setting, the figure's claim (the first) and the names of checks that fail, small, under the figure."""
+def add_caption(
+    figure: Figure,
+    data: pd.DataFrame,
+    claims: Sequence[Mapping[str, Any]],
+    labels: Labels,
+    notes: Sequence[str] = (),
+) -> None:
+    """The setting, the figure's claim (the first), the names of checks that fail and notes, small, under the figure."""
     setting = labels.setting(data)
     sentences = [labels.claim(claim) for claim in claims[:1]]
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     text = labels("sentence.separator").join(
-        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *failed]
+        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *failed, *notes]
     )
     size = mpl.rcParams["font.size"] * CAPTION_SIZE
     columns = int(figure.get_figwidth() * 72 / (size * 0.56))

@@ -44,7 +44,7 @@ def plot_singular_values_over_training(
         grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
         for row, clip in zip(grid, clips, strict=True):
             name = labels("axis.singular_value")
-            row[0].set_ylabel(name if len(clips) == 1 else f"{labels(f'clip.{clip}')}\n{name}", fontsize="medium")
+            row[0].set_ylabel(name if len(clips) == 1 else f"{labels.clip(clip)}\n{name}", fontsize="medium")
             for axes, (cell, start) in zip(row, columns, strict=True):
                 _draw_panel(axes, data[(data["cell"] == cell) & (data["start"] == start) & (data["clip"] == clip)])
         _set_axes(grid, data, columns, labels)

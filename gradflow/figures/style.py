@@ -35,6 +35,7 @@ LOOKS = {
     "linear": Look(BLACK, "s"),
     "rnn": Look(VERMILLION, "o"),
     "rnn_relu": Look(GREY, "v"),
+    "rnn_sigmoid": Look(VERMILLION, "X"),
     "lstm": Look(BLUE, "^"),
     "gru": Look(GREEN, "D"),
     "gru_before": Look(PURPLE, "P"),

@@ -1,0 +1,182 @@
+"""Up to which distance each setting learns, and whether its gradient before training had said so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag_gradient
+from gradflow.analysis.comparison import final_accuracy, solved_at, wilson_interval
+from gradflow.analysis.runs import IDENTITY, Run, chance, claim, curve_name, identity, recorded, runs_of
+
+QUANTITIES = ("success", "accuracy", "loss")
+_CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence", "length")]
+
+
+def horizon(factor: float, vanished: float = VANISHED) -> float:
+    """Steps back after which less than a share of the gradient is left, at a constant factor per step.
+
+    k* = ln(vanished) / ln(factor), infinite where the gradient does not shrink.
+
+    Example:
+        >>> round(horizon(0.5), 2), horizon(1.01)
+        (9.97, inf)
+    """
+    return float(np.log(vanished) / np.log(factor)) if factor < 1 else float("inf") if factor >= 1 else float("nan")
+
+
+def accuracy_by_lag(source: Any, quantity: str = "success") -> pd.DataFrame:
+    """How well each setting does over the distance to what must be remembered.
+
+    Args:
+        source: A sweep or a sequence of runs of one task at several lengths.
+        quantity: `success`, the share of the seeds that met the criterion of the task at any evaluation, with Wilson's
+            95 % interval; or `accuracy` or `loss` on the test set at the end, mean over seeds with their range. Runs
+            that diverged, failed or were lost solved nothing unless they had before, and have no accuracy or loss.
+
+    Returns:
+        The columns IDENTITY (`seed` is the number of seeds), lag (steps from the first input to the last, of a roll
+        call the median), quantity, value, low, high, chance, iterations (largest number), factor and horizon (of the
+        gradient per step back before training, see :func:`horizon`; median over seeds and lags; NaN where nothing was
+        recorded). A row per curve and lag.
+
+    Raises:
+        ValueError: An unknown quantity, or no run has got anywhere.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
+    rows = pd.DataFrame([_row(run, quantity) for run in runs_of(source) if len(run.scalars)])
+    if rows.empty:
+        raise ValueError("source: expected runs with evaluations, got none that has recorded anything yet")
+    by = [name for name in IDENTITY if name != "seed"]
+    data = pd.DataFrame([_over_seeds(group, quantity) for _, group in rows.groupby(by, sort=False, dropna=False)])
+    factors = data.groupby(_CURVE, sort=False, dropna=False)["factor"].transform("median")
+    data = data.assign(quantity=quantity, factor=factors, horizon=[horizon(factor) for factor in factors])
+    columns = ["lag", "quantity", "value", "low", "high", "chance", "iterations", "factor", "horizon"]
+    return data[[*IDENTITY, *columns]].reset_index(drop=True)
+
+
+def _row(run: Run, quantity: str) -> dict[str, Any]:
+    lags, factor = _lags_and_factor(run)
+    accuracy, loss = chance(run)
+    scalars = run.scalars
+    if quantity == "success":
+        value, ignorant = float(solved_at(run) is not None), float("nan")
+    elif quantity == "accuracy":
+        value, ignorant = final_accuracy(run)[0], accuracy
+    else:
+        measured = scalars["test_loss"].dropna() if "test_loss" in scalars else pd.Series(dtype=float)
+        value, ignorant = float(measured.iloc[-1]) if len(measured) else float("nan"), loss
+    if run.status in ("failed", "lost", "diverged") and quantity != "success":
+        value = float("nan")
+    row = identity(run)
+    return {**row, "lag": row["length"] - 1 if row["length"] else lags, "value": value, "chance": ignorant} | {
+        "factor": factor,
+        "iterations": len(scalars),
+    }
+
+
+def _lags_and_factor(run: Run) -> tuple[float, float]:
+    """Median number of steps back to the first input, and the factor per step, at the first recorded iteration."""
+    try:
+        [(_, frame)] = recorded(run, "lag", LAG_COLUMNS)
+    except ValueError:
+        return float("nan"), float("nan")
+    first = frame[frame["iteration"] == frame["iteration"].min()]
+    reached = first.loc[first["valid"] >= first["valid"].max() / 2, "lag"].max()
+    curve = lag_gradient(first)
+    return float(reached), factor_per_step(curve["lag"].to_numpy(), curve["log_median"].to_numpy())
+
+
+def _over_seeds(group: pd.DataFrame, quantity: str) -> pd.Series:
+    row, values = group.iloc[0].copy(), group["value"]
+    row["seed"], row["iterations"] = len(group), group["iterations"].max()
+    row["lag"], row["chance"], row["factor"] = (group[name].median() for name in ("lag", "chance", "factor"))
+    row["value"] = values.mean()
+    row["low"], row["high"] = (
+        wilson_interval(values.mean(), len(values)) if quantity == "success" else (values.min(), values.max())
+    )
+    return row
+
+
+def accuracy_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """What decides how far a network learns.
+
+    Of one cell under several treatments: whether clipping helps, and the regulariser on top of it. Otherwise whether
+    what a network learns is ranked by how far its gradient reached before training: of all pairs of curves with
+    different horizons of which one did clearly better, mean over the lags, the share in which it is the one with the
+    farther horizon (Goodman and Kruskal's concordance). Then whether anything does better at a longer lag than its
+    interval allows.
+    """
+    curves = _curves(data)
+    best = max(curves, key=lambda curve: curve["score"])
+    first = (
+        _remedies(data)
+        or _concordance(curves)
+        or claim("best_over_lags", best["score"], "a number", bool(np.isfinite(best["score"])), curve=best["name"])
+    )
+    rises = max((_largest_rise(group) for _, group in _grouped(data)), default=0.0)
+    return [first, claim("falls_with_lag", rises, "<= 0, beyond the intervals", rises <= 0)]
+
+
+def _remedies(data: pd.DataFrame) -> dict[str, Any]:
+    """Means over all starts and lags without a remedy, with clipping, and with the regulariser as well."""
+    shares = data.groupby("clip")["value"].mean()
+    if data["cell"].nunique() > 1 or data["quantity"].iloc[0] == "loss" or not {"none", "norm"} <= set(shares.index):
+        return {}
+    none, norm, omega = (float(shares.get(name, np.nan)) for name in ("none", "norm", "norm, omega"))
+    if np.isnan(omega):
+        return claim("clipping_helps", norm, f"> {none:.3g}, without", norm > none, none=none, count=len(data))
+    expected = f">= {norm:.3g} with clipping alone, which is >= {none:.3g} without; more than without"
+    return claim("remedies_help", omega, expected, omega >= norm >= none and omega > none, none=none, norm=norm)
+
+
+def _grouped(data: pd.DataFrame) -> Any:
+    return data.groupby(_CURVE, sort=False, dropna=False)
+
+
+def _curves(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each curve with its horizon and score: the mean over the lags, upside down for a loss."""
+    sign = -1 if data["quantity"].iloc[0] == "loss" else 1
+    return [
+        {
+            "name": curve_name(group.iloc[0]),
+            "horizon": group["horizon"].iloc[0],
+            "score": sign * float(group["value"].mean()),
+        }
+        for _, group in _grouped(data)
+    ]
+
+
+CLEARLY = 0.1  # difference of scores, of 1, from which one of two curves did better
+
+
+def _concordance(curves: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    agree, pairs = 0, 0
+    for i, first in enumerate(curves):
+        for second in curves[:i]:
+            apart = first["score"] - second["score"]
+            farther = np.sign(_finite(first["horizon"]) - _finite(second["horizon"]))
+            if abs(apart) >= CLEARLY and farther != 0:
+                pairs += 1
+                agree += bool(np.sign(apart) == farther)
+    if not pairs:
+        return {}
+    low, high = (pick(curves, key=lambda c: _finite(c["horizon"])) for pick in (min, max))
+    ends = {"low_curve": low["name"], "high_curve": high["name"], "low": low["horizon"], "high": high["horizon"]}
+    return claim("horizon_ranks", agree / pairs, ">= 0.9", agree / pairs >= 0.9, agree=agree, pairs=pairs, **ends)
+
+
+def _finite(steps: float) -> float:
+    """A horizon for comparison; infinite ones are all equally far."""
+    return float(np.nan_to_num(steps, posinf=1e9))
+
+
+def _largest_rise(curve: pd.DataFrame) -> float:
+    """How far the interval of a longer lag lies above that of a shorter one, at most."""
+    curve = curve.sort_values("lag")
+    if curve["quantity"].iloc[0] == "loss":
+        return 0.0
+    ceiling = curve["high"].cummin().shift()
+    return float((curve["low"] - ceiling).max()) if len(curve) > 1 else 0.0

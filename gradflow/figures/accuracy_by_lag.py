@@ -1,0 +1,146 @@
+"""Up to which distance can each model learn a dependency?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, PercentFormatter, StrMethodFormatter
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import EndLabel, add_caption, distinct, finish, label_ends
+from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
+
+FEWEST_SEEDS = 3  # points of fewer are not joined by a line when they are success rates
+_Curve = tuple[pd.Series, pd.DataFrame, Any]
+
+
+def plot_accuracy_by_lag(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw success rate, accuracy or loss against lag; a panel per initialisation, or per clipping of several cells.
+
+    Args:
+        data: What :func:`gradflow.analysis.accuracy_by_lag` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    facet = "start" if data["cell"].nunique() == 1 and data["start"].nunique() > 1 else "clip"
+    facets = list(data["start"].unique()) if facet == "start" else distinct(data, "clip")
+    with style(lang, context):
+        figure = new_figure(1.0 if len(facets) == 1 else 1.2)
+        grid = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
+        panels = {axes: _curves(data[data[facet] == value], facet) for axes, value in zip(grid, facets, strict=True)}
+        for (axes, curves), value in zip(panels.items(), facets, strict=True):
+            _draw_curves(axes, curves, step=0.03 * _octaves(data))
+            if len(facets) > 1:
+                axes.set_title(labels.start(value) if facet == "start" else labels.clip(value))
+            axes.set_xlabel(labels("axis.length"))
+        _scales(grid, data, labels)
+        if facet == "start":
+            _add_legend(figure, panels[grid[0]], labels)
+        add_caption(figure, data, claims, labels, notes=_notes(data, labels))
+        if facet == "clip":
+            label_ends(figure, {axes: _ends(curves, labels) for axes, curves in panels.items()})
+        finish(figure)
+    return figure
+
+
+def _curves(data: pd.DataFrame, facet: str) -> list[_Curve]:
+    """First row, rows and line style of every curve of a panel; the variants of a cell differ in their dashes."""
+    other = "clip" if facet == "start" else "start"
+    curves = []
+    for cell in distinct(data, "cell"):
+        own = data[data["cell"] == cell]
+        variants = distinct(own, "clip") if other == "clip" else own["start"].unique()
+        for variant, dash in zip(variants, DASHES * len(variants), strict=False):
+            curve = own[own[other] == variant].sort_values("lag")
+            curves.append((curve.iloc[0], curve, dash))
+    return curves
+
+
+def _octaves(data: pd.DataFrame) -> float:
+    lags = data["lag"].dropna()
+    return float(np.log2(lags.max() / lags.min())) if len(lags) else 0.0
+
+
+def _draw_curves(axes: Axes, curves: Sequence[_Curve], step: float) -> None:
+    """Each curve a step of so many octaves beside the one before, so that bars and equal values do not cover others."""
+    for i, (first, curve, dash) in enumerate(curves):
+        colour, marker = look(first["cell"])
+        joined = first["quantity"] != "success" or curve["seed"].min() >= FEWEST_SEEDS
+        value, low, high = (curve[name].where(np.isfinite(curve[name])) for name in ("value", "low", "high"))
+        axes.errorbar(
+            curve["lag"] * 2 ** (step * (i - (len(curves) - 1) / 2)),
+            value,
+            [value - low, high - value],
+            color=colour,
+            linestyle=dash if joined else "none",
+            marker=marker,
+            markerfacecolor="white" if first["clip"] == "none" else colour,
+            elinewidth=thin(0.4),
+            clip_on=False,
+        )
+
+
+def _add_legend(figure: Figure, curves: Sequence[_Curve], labels: Labels) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look(first["cell"]).colour,
+            marker=look(first["cell"]).marker,
+            linestyle=dash,
+            markerfacecolor="white" if first["clip"] == "none" else look(first["cell"]).colour,
+            label=labels.clip(first["clip"]),
+        )
+        for first, _, dash in curves
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3.5)
+
+
+def _ends(curves: Sequence[_Curve], labels: Labels) -> list[EndLabel]:
+    return [EndLabel(_height(curve), _label(first, labels), look(first["cell"]).colour) for first, curve, _ in curves]
+
+
+def _height(curve: pd.DataFrame) -> float:
+    known = curve.loc[np.isfinite(curve["value"]), "value"]
+    return float(known.iloc[-1]) if len(known) else float("nan")
+
+
+def _label(first: pd.Series, labels: Labels) -> str:
+    return labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
+
+
+def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
+    bars = "note.success_bars" if data["quantity"].iloc[0] == "success" else "note.seed_bars"
+    seeds, iterations = int(data["seed"].min()), int(data["iterations"].max())
+    return [labels(bars, seeds=str(seeds)), labels("note.budget", iterations=f"{iterations:,}")]
+
+
+def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
+    axes, quantity = grid[0], data["quantity"].iloc[0]
+    lags = sorted(data["lag"].dropna().unique())
+    for panel in grid:
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_locator(FixedLocator(lags))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        if np.isfinite(data["chance"].iloc[0]):
+            panel.axhline(data["chance"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+    room = (lags[-1] / lags[0]) ** 0.04 if len(lags) > 1 else 1.5
+    axes.set_xlim(lags[0] / room, lags[-1] * room)
+    axes.set_ylabel(
+        labels({"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}[quantity])
+    )
+    if quantity == "loss":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
