@@ -30,6 +30,7 @@ _HOMES = {
     "clip_grad_value_": "clipping",
     "clip_grad_parameter_norm_": "clipping",
     "initialise_": "initialisation",
+    "watch_backward": "backward",
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",
