@@ -31,6 +31,7 @@ _HOMES = {
     "clip_grad_parameter_norm_": "clipping",
     "initialise_": "initialisation",
     "watch_backward": "backward",
+    "add_omega_gradient_": "regularisation",
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",
