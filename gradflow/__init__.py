@@ -30,6 +30,8 @@ _HOMES = {
     "clip_grad_value_": "clipping",
     "clip_grad_parameter_norm_": "clipping",
     "initialise_": "initialisation",
+    "watch_backward": "backward",
+    "add_omega_gradient_": "regularisation",
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",

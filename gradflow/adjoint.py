@@ -124,7 +124,7 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
             yield (index, side), _kept(sweep(step, replace(direct[side], finals=finals)), blocks, keep=index > 0)
             if index:
                 parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
-                below.append(tuple(_in_time(part, step) for part in parts))
+                below.append(tuple(in_time(part, step) for part in parts))
         if index:
             values, exponents = below[0] if sides == 1 else scaled_sum(*below[0], *below[1])
             direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
@@ -149,7 +149,7 @@ def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence
     return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
 
 
-def _in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
+def in_time(parts: Sequence[Tensor], step: Step) -> Tensor:
     """Blocks of the backward sweep put together by position."""
     return torch.cat(list(parts if step.reverse else reversed(parts)))
 
@@ -164,7 +164,7 @@ def _weight_share(block: Block) -> Tensor | None:
 
 def _assembled(step: Step, blocks: Sequence[Block], shares: Sequence[Any]) -> StateGradients:
     def joined(parts: list[Tensor]) -> Tensor:
-        return _in_time(parts, step)
+        return in_time(parts, step)
 
     names, dtype = step.cell.state_names, step.like.dtype
     scaled = {name: [block.total[name] for block in blocks] for name in names}

@@ -69,6 +69,7 @@ class LayerCall:
         weights: name -> parameter, as they were in that forward pass.
         gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
+        trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
     """
 
     layer: Any
@@ -81,8 +82,11 @@ class LayerCall:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     kernel_dtype: torch.dtype = field(init=False)
+    trained_below: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        x, _, *hx = self.tensors()
+        self.trained_below = any(part.requires_grad for part in (x, *hx))
         if not self.weights:
             self.weights = dict(self.layer.named_parameters())
         h_n = self.finals[0]

@@ -114,7 +114,7 @@ class Seen:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
         now = _parameters(self.call.layer)
         is_same = len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        if not is_same or _versions(now) != self.parameter_versions:
+        if not is_same or versions_of(now) != self.parameter_versions:
             raise RuntimeError(
                 f"step: the parameters of {self.name!r} changed since its forward pass; call recorder.step(...) before "
                 f"optimizer.step()"
@@ -130,7 +130,7 @@ class Seen:
 
     def is_stale(self) -> bool:
         """Whether what the layer took in or gave out was changed in place."""
-        return _versions(self.call.tensors()) != self.versions
+        return versions_of(self.call.tensors()) != self.versions
 
 
 def _parameters(layer: nn.Module) -> list[Tensor]:
@@ -140,7 +140,7 @@ def _parameters(layer: nn.Module) -> list[Tensor]:
     return cast(list[Tensor], list(layer._parameters.values()))
 
 
-def _versions(tensors: Iterable[Tensor]) -> list[int]:
+def versions_of(tensors: Iterable[Tensor]) -> list[int]:
     """How often each tensor was changed in place."""
     return [tensor._version for tensor in tensors]
 
@@ -152,17 +152,27 @@ def _weights(layer: Any) -> dict[str, Tensor]:
     return dict(layer.named_parameters()) if isinstance(layer, Recurrent) else dict(layer._parameters)
 
 
-class _Hook:
+def call_of(layer: Any, args: tuple, kwargs: dict, output: tuple, dropout: Dropout | None) -> LayerCall:
+    """What a forward hook of a recurrent layer was told, as a call."""
+    finals = output[1] if isinstance(output[1], tuple) else (output[1],)
+    x = args[0] if args else kwargs["input"]
+    hx = args[1] if len(args) > 1 else kwargs.get("hx")
+    hx = tuple(hx) if isinstance(hx, list) else hx
+    return LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
+
+
+class Hook:
     """A hook on a module; in a copy of the module, pickled or deep, it does nothing."""
 
     def __init__(self, call: Callable[..., None]):
         self._call = torch.compiler.disable(call)
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Do what is hooked in."""
         self._call(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Hook, (_nothing,)
+        return Hook, (_nothing,)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
@@ -194,11 +204,11 @@ class Watcher:
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
             if cast(int, layer.num_layers) > 1:
-                before = _Hook(partial(self._about_to_run, name))
+                before = Hook(partial(self._about_to_run, name))
                 self._handles.append(layer.register_forward_pre_hook(before))
-            self._handles.append(layer.register_forward_hook(_Hook(partial(self._saw, name)), with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(Hook(partial(self._saw, name)), with_kwargs=True))
         if unwrapped(self._model) not in self._layers.values():
-            self._handles.append(self._model.register_forward_pre_hook(_Hook(self._begins)))
+            self._handles.append(self._model.register_forward_pre_hook(Hook(self._begins)))
         self.open = True
         return self
 
@@ -226,12 +236,7 @@ class Watcher:
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
-        finals = output[1] if isinstance(output[1], tuple) else (output[1],)
-        x = args[0] if args else kwargs["input"]
-        hx = args[1] if len(args) > 1 else kwargs.get("hx")
-        hx = tuple(hx) if isinstance(hx, list) else hx
-        dropout = self._dropout.get(name)
-        call = LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
+        call = call_of(layer, args, kwargs, output, self._dropout.get(name))
         if torch._C._current_graph_task_id() >= 0:  # a checkpoint runs it again, inside backward
             watch(call, partial(self._ran_again.add, name))
             return
@@ -240,8 +245,8 @@ class Watcher:
         within.calls[name] = place + 1
         self._order += 1
         parameters = _parameters(layer)
-        versions = _versions(call.tensors())
-        seen = Seen(name, call, within, place, self._order, versions, parameters, _versions(parameters))
+        versions = versions_of(call.tensors())
+        seen = Seen(name, call, within, place, self._order, versions, parameters, versions_of(parameters))
         if not watch(call, partial(self._arrives, seen)):
             self._ran_without.add(name)
         call.detach()
