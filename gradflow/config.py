@@ -103,6 +103,7 @@ class DataConfig:
     gain: float = 2.0  # of the chaotic map h <- tanh(W h), whose entries have the variance gain²/N
 
     def __post_init__(self) -> None:
+        self.source = Source(self.source)
         for name in ("vocabulary_size", "train_size", "test_size", "names_per_sequence"):
             _require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
         _require(self.gain > 0, "data.gain", "a positive number", self.gain)

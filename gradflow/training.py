@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from gradflow.backward import watch_backward
 from gradflow.clipping import CLIPPINGS
 from gradflow.config import CellConfig, CellName, Config, Dtype
 from gradflow.data import Dataset, Names, Sequences, Task, load
 from gradflow.model import SequenceModel, build_model
 from gradflow.objective import loss_of, right_answers
 from gradflow.recorder import record
+from gradflow.regularisation import add_omega_gradient_
 
 log = logging.getLogger(__name__)
 
@@ -103,26 +106,31 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         every=config.record.every,
         examples=config.record.examples,
         spectrum_every=config.record.spectrum_every,
-        scalars=("accuracy", "test_loss", "test_accuracy"),
+        scalars=("accuracy", "test_loss", "test_accuracy", *(["omega"] if config.omega.weight else [])),
         config=settings,
         seed=config.seed,
         about=dataset.facts(),
     )
     started = time.monotonic()
     diverged, solved, scalars = False, False, {"test_loss": math.nan, "test_accuracy": math.nan}
-    with recorder, tqdm(total=config.train.iterations, unit="it", disable=None if progress else True) as bar:
+    bar = tqdm(total=config.train.iterations, unit="it", disable=None if progress else True)
+    watching = watch_backward(model) if config.omega.weight else nullcontext()
+    with recorder, watching as backward, bar:
         for iteration in range(config.train.iterations):
             batch = next(source)
             answers = model(batch.inputs, batch.lengths)
             loss = criterion(answers, batch.targets)
             optimizer.zero_grad()
             loss.backward()
+            remedies = {}
+            if backward is not None:
+                remedies["omega"] = add_omega_gradient_(backward.take(), config.omega.weight, config.omega.squared)
             clipping = clip(model.parameters(), config.clip.threshold)
 
             value = loss.item()
             diverged = not math.isfinite(value)
             accuracy = right_answers(task, answers, batch.targets).mean().item()
-            scalars = {"lr": config.train.lr, "accuracy": accuracy}
+            scalars = {"lr": config.train.lr, "accuracy": accuracy, **remedies}
             last = iteration == config.train.iterations - 1
             if not diverged and (last or (iteration + 1) % config.train.evaluate_every == 0):
                 scalars |= evaluate(model, task, test)  # of the weights that this iteration's gradient was taken at
