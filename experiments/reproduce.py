@@ -1,0 +1,152 @@
+"""Reproduces exact and published results, draws each, and says in one table whether they hold.
+
+    python experiments/reproduce.py scale=quick
+    python experiments/reproduce.py scale=full only=temporal_order,adding
+
+scale     quick: everything within ten minutes on two cores; full: all lengths, starts and seeds, which takes hours
+only      names with commas between them; everything if left out
+path      a folder; runs, figures and the table go below it, and the same command goes on where it was interrupted
+lang      language of the figures: en, zh
+launcher  how the networks are trained: processes, local, slurm, ray
+
+Exact, in seconds: NAMES
+By training:
+FULL
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+import gradflow as gf
+from experiments.arguments import read_arguments
+
+TRAIN = Path(__file__).with_name("train.py")
+
+
+class Trained(NamedTuple):
+    """A result that networks are trained for, by the sweep ``experiment=reproduce_<name>``.
+
+    Attributes:
+        quantity: what is compared, see :func:`gradflow.analysis.accuracy_by_lag`.
+        check: the claims on it.
+        quick: what narrows the sweep.
+        full: what all of it takes.
+    """
+
+    quantity: str
+    check: Callable[[pd.DataFrame], list[dict[str, Any]]]
+    quick: tuple[str, ...]
+    full: str
+
+
+TRAINED = {
+    "temporal_order": Trained(
+        "success",
+        gf.analysis.temporal_order_claims,
+        ("data.length=50", "network=pascanu_smart", "train.iterations=12000", "data.test_size=2000"),
+        "180 runs of up to 50,000 updates, about 3 hours on two cores",
+    ),
+    "adding": Trained(
+        "loss",
+        gf.analysis.adding_claims,
+        ("seed=0", "train.iterations=3000"),
+        "40 runs of up to 10,000 updates, about 40 minutes on two cores",
+    ),
+    "roll_call": Trained(
+        "accuracy",
+        gf.analysis.roll_call_claims,
+        ("seed=0", "data.names_per_sequence=16,8,2"),
+        "240 runs of 500 updates, about 10 minutes on two cores",
+    ),
+}
+
+
+def exact(name: str, folder: Path, lang: str) -> list[dict[str, Any]]:
+    """Computes, checks and draws an exact result."""
+    data = gf.theory.EXACT[name]()
+    claims = gf.figures.EXACT[name].check(data)
+    figure = gf.figures.EXACT[name].plot(data, claims=claims, lang=lang)
+    gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=claims)
+    return claims
+
+
+def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -> list[dict[str, Any]]:
+    """Trains what has not been trained yet, checks and draws."""
+    what = TRAINED[name]
+    arguments = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={folder / name}"]
+    done = subprocess.run([sys.executable, str(TRAIN), *arguments, *(what.quick if quick else ())])
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    data = gf.analysis.accuracy_by_lag(gf.open_sweep(folder / name), what.quantity)
+    claims = what.check(data)
+    drawn = gf.analysis.accuracy_by_lag_claims(data)
+    figure = gf.figures.plot_accuracy_by_lag(data, claims=drawn, lang=lang)
+    gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=[*drawn, *claims])
+    broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
+    return broken if done.returncode else claims
+
+
+def verdicts(name: str, claims: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """A row of the table for each claim."""
+    rows = []
+    for entry in claims:
+        measured = entry.get("told") or f"{entry['value']:.6g}"
+        where = entry.get("where")
+        rows.append(
+            {
+                "verdict": "pass" if entry["holds"] else "FAIL",
+                "result": entry["what"],
+                "expected": entry["expected"],
+                "measured": f"{measured} ({where})" if where else measured,
+                "protocol": entry["protocol"],
+                "name": name,
+                "seconds": round(seconds, 1),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    names = [*gf.figures.EXACT, *TRAINED]
+    full = "\n".join(f"  {name:<16}full: {entry.full}" for name, entry in TRAINED.items())
+    usage = (__doc__ or "").replace("NAMES", ", ".join(gf.figures.EXACT)).replace("FULL", full)
+    given = read_arguments(
+        usage, sys.argv[1:], scale="quick", only=",".join(names), path="outputs/reproduce", lang="en", launcher="processes"
+    )
+    only, scale = given["only"].split(","), given["scale"]
+    for argument, value, known in (("scale", [scale], ["quick", "full"]), ("only", only, names)):
+        unknown = [entry for entry in value if entry not in known]
+        if unknown:
+            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")
+    folder = Path(given["path"]) / scale
+    rows: list[dict[str, Any]] = []
+    try:
+        for name in only:
+            started = time.monotonic()
+            sys.stderr.write(f"{name} ...\n")
+            if name in TRAINED:
+                claims = trained(name, folder, given["lang"], quick=scale == "quick", launcher=given["launcher"])
+            else:
+                claims = exact(name, folder, given["lang"])
+            rows += verdicts(name, claims, time.monotonic() - started)
+    except KeyboardInterrupt:
+        sys.exit(f"\nInterrupted; the same command goes on in {folder}.")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "verdicts.csv", index=False)
+    print(table[["verdict", "result", "expected", "measured"]].to_string(index=False, justify="left"))
+    passed = int((table["verdict"] == "pass").sum())
+    print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")
+    sys.exit(0 if passed == len(table) else 1)
+
+
+if __name__ == "__main__":
+    main()
