@@ -32,6 +32,8 @@ _HOMES = {
     "initialise_": "initialisation",
     "watch_backward": "backward",
     "add_omega_gradient_": "regularisation",
+    "StateClipping": "state_clipping",
+    "clip_state_gradients_": "state_clipping",
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",

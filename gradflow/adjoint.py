@@ -7,7 +7,7 @@ the layer below.
 Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,12 +100,15 @@ def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
             )
 
 
-def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
+def descend(
+    trace: Trace, arrived: Mapping[str, Any], run: Callable[[Step, Direct], Iterator[Block]] = sweep
+) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
     """(layer, direction) and its backward sweep, from the top layer down; each sweep must be run through.
 
     Args:
         trace: a forward pass.
         arrived: "output" and state name + "_n" -> the gradient that autograd left there.
+        run: the sweep of one layer and direction.
     """
     check_padding(trace.call, arrived)
     call, layer = trace.call, trace.call.layer
@@ -121,7 +124,7 @@ def descend(trace: Trace, arrived: Mapping[str, Any]) -> Iterator[tuple[tuple[in
                 if name in arrived
             }
             blocks: list[Block] = []
-            yield (index, side), _kept(sweep(step, replace(direct[side], finals=finals)), blocks, keep=index > 0)
+            yield (index, side), _kept(run(step, replace(direct[side], finals=finals)), blocks, keep=index > 0)
             if index:
                 parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
                 below.append(tuple(in_time(part, step) for part in parts))

@@ -7,7 +7,7 @@ each of the S units of the state.
 Shapes: T time steps, B examples, H hidden size, S state size (H times the number of states).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -94,9 +94,11 @@ class AutodiffJacobian(Jacobian):
         first = u[self.state_names[0]]
         return first.new_empty(*first.shape[:-1], 0, first.shape[-1])
 
-    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
         for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
             arriving = torch.cat([total[name][t] for name in self.state_names], -1)
             for name, part in self.split(self[t].rmatvec(arriving)).items():
                 total[name][following] += part

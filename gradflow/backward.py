@@ -145,3 +145,18 @@ def check_traces(traces: Sequence[Trace]) -> None:
             "traces: no gradient has reached a recurrent layer; call loss.backward() first, then take() inside the "
             "block `with gradflow.watch_backward(model) as backward:`"
         )
+
+
+def leaf_weight(trace: Trace, name: str) -> Tensor:
+    """A parameter of the layer of a trace, to whose ``.grad`` one can write.
+
+    Raises:
+        NotImplementedError: for one that is computed from others.
+    """
+    weight = trace.call.weights[name]
+    if not weight.is_leaf:
+        raise NotImplementedError(
+            f"traces: {name} of this {type(trace.call.layer).__name__} is parametrized, and has no gradient of its own "
+            f"to change; use a layer without weight_norm, spectral_norm, pruning and the like"
+        )
+    return weight

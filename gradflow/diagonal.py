@@ -7,7 +7,7 @@ from the blocks alone.
 Shapes: T time steps, B examples, H hidden size, n states, S = n·H state size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -61,11 +61,13 @@ class DiagonalJacobian(Jacobian):
         first = u[self.state_names[0]]
         return first.new_empty(*first.shape[:-1], 0, first.shape[-1])
 
-    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
         diagonal = {pair: numbers.unbind(0) for pair, numbers in self.coefficients.diagonal.items()}
         steps = {name: part.unbind(0) for name, part in total.items()}
         for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
             for (out, name), numbers in diagonal.items():
                 steps[name][following].addcmul_(numbers[t], steps[out][t])
         return self.gate_gradients({name: part[:-1] for name, part in total.items()})

@@ -7,7 +7,7 @@ Shapes: T time steps, B examples, H hidden size, K gates, S state size (H, or 2H
 Past an example's length, norms and dense matrices are NaN and products are 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -136,12 +136,13 @@ class Jacobian:
             epsilon = epsilon + rows[name] * within[name].unsqueeze(-2)
         return epsilon
 
-    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """Turn direct gradients into total ones, δ_{t-1} = J_tᵀ δ_t + g_{t-1}, in place: the one loop over time.
 
         Args:
             total: state name -> [T + 1, B, H]; the last place takes what is handed on beyond the last step of `order`.
             order: every time step, against the direction of the layer.
+            at_each: called with each step when its total gradients are complete; may change them before they go on.
 
         Returns:
             ε of every step, [T, B, K, H], see :meth:`gate_gradients`.
@@ -155,6 +156,8 @@ class Jacobian:
         epsilons, flat = epsilon.unbind(0), epsilon.flatten(2).unbind(0)
         first, *rest = self.state_names
         for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
             torch.mul(rows[first][t], across[first][t], out=epsilons[t])
             for name in rest:
                 epsilons[t].addcmul_(rows[name][t], across[name][t])

@@ -1,6 +1,6 @@
 """Jacobians of cells whose closed form is more than a sum of weight rows: the LSTM and the original GRU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -30,7 +30,7 @@ class LSTMJacobian(Jacobian):
     def _gate_gradients(self, within: State, rows: State) -> Tensor:
         return torch.cat([rows[name] * within[name].unsqueeze(-2) for name in ("c", "h")], -2)
 
-    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
         weight, rows, of_c = self.weight_hh.flatten(0, 1), self.coefficients.rows, torch.empty_like(total["c"][0])
         *batch, hidden = total["h"][:-1].shape
@@ -40,6 +40,8 @@ class LSTMJacobian(Jacobian):
         shown, kept, h, c = (part.unbind(0) for part in (self._shown, self._kept, total["h"], total["c"]))
         across_c, across_h = of_c.unsqueeze(1), total["h"].unsqueeze(2).unbind(0)
         for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
             torch.addcmul(c[t], shown[t], h[t], out=of_c)
             torch.mul(rows_c[t], across_c, out=epsilons["c"][t])
             torch.mul(rows_h[t], across_h[t], out=epsilons["h"][t])
@@ -116,10 +118,12 @@ class ResetBeforeJacobian(Jacobian):
         assert self.coefficients.reset is not None
         return self.coefficients.reset
 
-    def backward_(self, total: State, order: Sequence[int]) -> Tensor:
+    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """See :meth:`Jacobian.backward_`."""
         epsilon = torch.empty_like(self.coefficients.rows["h"])
         for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
             step, arriving = self[t], {"h": total["h"][t]}
             epsilon[t] = step.gate_gradients(arriving)
             total["h"][following] += step.rmatvec(arriving["h"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradflow.adjoint import descend, in_time
-from gradflow.backward import check_traces
+from gradflow.backward import check_traces, leaf_weight
 from gradflow.calls import plain_arithmetic, torch_cell_class
 from gradflow.cells import LinearCell
 from gradflow.layers import suffix
@@ -116,12 +116,7 @@ def _check_cell(trace: Trace) -> None:
 
 
 def _add(trace: Trace, name: str, gradient: Tensor) -> None:
-    weight = trace.call.weights[name]
-    if not weight.is_leaf:
-        raise NotImplementedError(
-            f"traces: {name} of this {type(trace.call.layer).__name__} is parametrized, and no gradient can be "
-            f"added to it; use a layer without weight_norm, spectral_norm, pruning and the like"
-        )
+    weight = leaf_weight(trace, name)
     if not weight.requires_grad:
         return
     weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad

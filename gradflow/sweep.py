@@ -151,11 +151,18 @@ class Block:
             share = torch.logsumexp(2 * (log_norm(self.epsilon) + log_norm(multiplied)), -1) / 2
         return self.masked(share + self.log_scale)
 
-    def at_input(self) -> Tensor:
-        """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
+    @cached_property
+    def input_epsilon(self) -> Tensor:
+        """Gradient at each gate's share W_ih x of its pre-activation, [t, B, K, H], scaled."""
         cell, jacobian = self.step.cell, self.step.jacobian
         assert isinstance(cell, TorchCell)
-        epsilon = jacobian.gate_gradients(self.total, cell.input_rows(self.step.gates, jacobian.coefficients))
+        rows = cell.input_rows(self.step.gates, jacobian.coefficients)
+        return self.epsilon if rows is jacobian.coefficients.rows else jacobian.gate_gradients(self.total, rows)
+
+    def at_input(self) -> Tensor:
+        """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
+        cell, epsilon = self.step.cell, self.input_epsilon
+        assert isinstance(cell, TorchCell)
         gradient = epsilon.flatten(-2) @ cell.weight_ih.to(epsilon.dtype)
         if self.step.valid is not None:
             gradient = gradient.masked_fill(~self.step.valid.unsqueeze(-1), 0)

@@ -40,7 +40,7 @@ def b_hh_n(b_hh, size):
     return b_hh[2 * size :]
 
 
-def run(layer, x, lengths=None, hx=None, scales=None):
+def run(layer, x, lengths=None, hx=None, scales=None, hook=None):
     """Every state of every layer and direction, each a leaf of the graph's own with `retain_grad`.
 
     Args:
@@ -48,6 +48,7 @@ def run(layer, x, lengths=None, hx=None, scales=None):
         lengths: list of ints.
         hx: h_0 or (h_0, c_0), [L·directions, B, H].
         scales: for each layer what dropout multiplies its input by, [T, B, ·], or None.
+        hook: on the gradient of every state.
 
     Returns:
         states[(layer, direction)][b] = list over positions of dicts {"h", "c"}; outputs[b] = [length, directions·H];
@@ -74,10 +75,11 @@ def run(layer, x, lengths=None, hx=None, scales=None):
                 seen = [None] * lengths[b]
                 for t in reversed(range(lengths[b])) if d else range(lengths[b]):
                     h, c = step(layer, index, d, inputs[t], h, c)
-                    if h.requires_grad:
-                        h.retain_grad()
-                    if lstm and c.requires_grad:
-                        c.retain_grad()
+                    for state in (h, c) if lstm else (h,):
+                        if state.requires_grad:
+                            state.retain_grad()
+                        if hook is not None:
+                            state.register_hook(hook)
                     seen[t] = {"h": h, "c": c}
                 states.setdefault((index, d), []).append(seen)
                 finals["h_n"][row].append(h)
