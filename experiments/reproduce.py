@@ -118,7 +118,13 @@ def main() -> None:
     full = "\n".join(f"  {name:<16}full: {entry.full}" for name, entry in TRAINED.items())
     usage = (__doc__ or "").replace("NAMES", ", ".join(gf.figures.EXACT)).replace("FULL", full)
     given = read_arguments(
-        usage, sys.argv[1:], scale="quick", only=",".join(names), path="outputs/reproduce", lang="en", launcher="processes"
+        usage,
+        sys.argv[1:],
+        scale="quick",
+        only=",".join(names),
+        path="outputs/reproduce",
+        lang="en",
+        launcher="processes",
     )
     only, scale = given["only"].split(","), given["scale"]
     for argument, value, known in (("scale", [scale], ["quick", "full"]), ("only", only, names)):

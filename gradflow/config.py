@@ -260,6 +260,11 @@ class Config:
             raise _wrong_cell("init", "gated cells have a chrono start", cell, "use cell=lstm or cell=gru")
         if self.omega.weight and gated:
             raise _wrong_cell("omega.weight", "cells without gates have this regulariser", cell, "use cell=rnn")
+        if self.omega.weight and self.clip.name == ClipName.state:
+            raise ValueError(
+                "omega.weight: expected 0 with clip=state, which makes the gradients of the weights anew, got "
+                f"{self.omega.weight}; use clip=norm"
+            )
         self._check_time()
 
     def _check_time(self) -> None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradflow.backward import watch_backward
-from gradflow.clipping import CLIPPINGS
-from gradflow.config import CellConfig, CellName, Config, Dtype
+from gradflow.clipping import CLIPPINGS, Clipping, measure_grad_norm
+from gradflow.config import CellConfig, CellName, ClipName, Config, Dtype
 from gradflow.data import Dataset, Names, Sequences, Task, load
 from gradflow.model import SequenceModel, build_model
 from gradflow.objective import loss_of, right_answers
 from gradflow.recorder import record
 from gradflow.regularisation import add_omega_gradient_
+from gradflow.replay import Trace
+from gradflow.state_clipping import clip_state_gradients_
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,8 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     task = dataset.task
     model = build_model(config, task.input_size, task.output_size, task.everywhere)
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
-    criterion, clip = loss_of(task), CLIPPINGS[config.clip.name]
+    criterion = loss_of(task)
+    clips_states, regularises = config.clip.name == ClipName.state, config.omega.weight > 0
     test, source = on_device(dataset.test, config.device), batches(dataset, config)
     settings = json.loads(json.dumps(asdict(config)))
     recorder = record(
@@ -106,7 +109,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         every=config.record.every,
         examples=config.record.examples,
         spectrum_every=config.record.spectrum_every,
-        scalars=("accuracy", "test_loss", "test_accuracy", *(["omega"] if config.omega.weight else [])),
+        scalars=["accuracy", "test_loss", "test_accuracy", *["state_clipped"] * clips_states, *["omega"] * regularises],
         config=settings,
         seed=config.seed,
         about=dataset.facts(),
@@ -114,8 +117,8 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     started = time.monotonic()
     diverged, solved, scalars = False, False, {"test_loss": math.nan, "test_accuracy": math.nan}
     bar = tqdm(total=config.train.iterations, unit="it", disable=None if progress else True)
-    watching = watch_backward(model) if config.omega.weight else nullcontext()
-    with recorder, watching as backward, bar:
+    seen = watch_backward(model)
+    with recorder, seen if clips_states or regularises else nullcontext(), bar:
         for iteration in range(config.train.iterations):
             batch = next(source)
             answers = model(batch.inputs, batch.lengths)
@@ -123,9 +126,12 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
             optimizer.zero_grad()
             loss.backward()
             remedies = {}
-            if backward is not None:
-                remedies["omega"] = add_omega_gradient_(backward.take(), config.omega.weight, config.omega.squared)
-            clipping = clip(model.parameters(), config.clip.threshold)
+            if regularises:
+                remedies["omega"] = add_omega_gradient_(seen.take(), config.omega.weight, config.omega.squared)
+            if clips_states:
+                clipping, remedies["state_clipped"] = clip_states(model, seen.take(), config.clip.threshold)
+            else:
+                clipping = CLIPPINGS[config.clip.name](model.parameters(), config.clip.threshold)
 
             value = loss.item()
             diverged = not math.isfinite(value)
@@ -157,6 +163,28 @@ def _check_device(name: str) -> None:
         raise ValueError(
             f"device: expected one that this torch can use, such as cpu, got {name!r} ({reason})"
         ) from error
+
+
+def clip_states(model: SequenceModel, traces: list[Trace], threshold: float) -> tuple[Clipping, float]:
+    """Per-step clipping in the words of the other ways to clip, and the share of state gradients that were clamped.
+
+    Args:
+        model: its parameters hold the gradients of this backward pass.
+        traces: of its recurrent layer.
+        threshold: of every entry of a state gradient.
+    """
+    before = measure_grad_norm(model.parameters())
+    clipped = clip_state_gradients_(traces, threshold)
+    after = measure_grad_norm(model.parameters())
+    clipping = replace(
+        after,
+        norm_before=before.norm_before,
+        parameter_norms_before=before.parameter_norms_before,
+        coefficient=math.nan,
+        clipped=clipped.clipped > 0,
+        non_finite=before.non_finite,
+    )
+    return clipping, clipped.share
 
 
 @torch.no_grad()

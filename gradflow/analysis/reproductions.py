@@ -72,7 +72,8 @@ def adding_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         solves = cell != "rnn"
         error = float(own["value"].max() if solves else own["value"].min())  # the mean over seeds, at its worst length
         holds = error <= SOLVED if solves else error >= STUCK
-        told = ", ".join(f"{row.value:.4f} (T = {int(row.lag) + 1})" for row in own.sort_values("lag").itertuples())
+        errors = own.sort_values("lag")[["lag", "value"]].to_numpy()
+        told = ", ".join(f"{value:.4f} (T = {lag + 1:.0f})" for lag, value in errors)
         what = f"adding problem: {name} {'solves it' if solves else 'does not learn it'}, mean squared error"
         protocol = _protocol(own, "Adam, clipped, batches of 50")
         claims.append(claim(f"adding_{cell}", error, limit, holds, what=what, protocol=protocol, told=told))
