@@ -32,6 +32,8 @@ _HOMES = {
     "initialise_": "initialisation",
     "watch_backward": "backward",
     "add_omega_gradient_": "regularisation",
+    "lyapunov_loss": "flossing",
+    "floss_": "flossing",
     "StateClipping": "state_clipping",
     "clip_state_gradients_": "state_clipping",
     "open_run": "runlog",
