@@ -265,6 +265,12 @@ class Config:
                 "omega.weight: expected 0 with clip=state, which makes the gradients of the weights anew, got "
                 f"{self.omega.weight}; use clip=norm"
             )
+        states = self.cell.hidden_size * (2 if cell == CellName.lstm else 1)
+        if self.flossing.iterations and self.flossing.exponents > states:
+            raise ValueError(
+                f"flossing.exponents: expected at most {states}, the size of the state, got {self.flossing.exponents}; "
+                f"lower it, or raise cell.hidden_size"
+            )
         self._check_time()
 
     def _check_time(self) -> None:

@@ -10,17 +10,20 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 from tqdm import tqdm
 
 from gradflow.backward import watch_backward
 from gradflow.clipping import CLIPPINGS, Clipping, measure_grad_norm
-from gradflow.config import CellConfig, CellName, ClipName, Config, Dtype
+from gradflow.config import CellConfig, CellName, ClipName, Config, Dtype, FlossingConfig
 from gradflow.data import Dataset, Names, Sequences, Task, load
+from gradflow.flossing import floss_
 from gradflow.model import SequenceModel, build_model
 from gradflow.objective import loss_of, right_answers
 from gradflow.recorder import record
@@ -98,6 +101,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     dataset = load(config.data, config.seed)
     task = dataset.task
     model = build_model(config, task.input_size, task.output_size, task.everywhere)
+    flossed = floss(model, next(batches(dataset, config)), config.flossing)
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
     criterion = loss_of(task)
     clips_states, regularises = config.clip.name == ClipName.state, config.omega.weight > 0
@@ -112,7 +116,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         scalars=["accuracy", "test_loss", "test_accuracy", *["state_clipped"] * clips_states, *["omega"] * regularises],
         config=settings,
         seed=config.seed,
-        about=dataset.facts(),
+        about=dataset.facts() | flossed,
     )
     started = time.monotonic()
     diverged, solved, scalars = False, False, {"test_loss": math.nan, "test_accuracy": math.nan}
@@ -163,6 +167,26 @@ def _check_device(name: str) -> None:
         raise ValueError(
             f"device: expected one that this torch can use, such as cpu, got {name!r} ({reason})"
         ) from error
+
+
+def floss(model: SequenceModel, batch: Batch, config: FlossingConfig, examples: int = 8) -> dict[str, Any]:
+    """Gradient flossing of the recurrent layer, on some examples of the first batch, before training.
+
+    Args:
+        model: changed in place.
+        batch: of training sequences.
+        config: how long, and how many exponents.
+        examples: taken of the batch.
+
+    Returns:
+        What the log says about it: the loss before the first update and before the last, nats² per step².
+    """
+    if not config.iterations:
+        return {}
+    lengths = batch.lengths[:examples]
+    x = pack_padded_sequence(model.encode(batch.inputs[:examples].transpose(0, 1)), lengths, enforce_sorted=False)
+    losses = floss_(model.recurrent, x, config.iterations, config.lr, config.exponents)
+    return {"flossing_loss": [losses[0], losses[-1]]}
 
 
 def clip_states(model: SequenceModel, traces: list[Trace], threshold: float) -> tuple[Clipping, float]:

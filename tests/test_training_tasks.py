@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import gradflow as gf
 from gradflow import training
+from gradflow.analysis import identity
 from gradflow.config import (
     CellConfig,
     CellName,
@@ -17,6 +18,7 @@ from gradflow.config import (
     ClipName,
     Config,
     DataConfig,
+    FlossingConfig,
     InitConfig,
     InitName,
     OmegaConfig,
@@ -176,6 +178,25 @@ def test_the_regulariser_acts_with_a_loss_at_the_last_step_alone(cell, tmp_path)
     assert trained[0.0].scalars["loss"].iloc[1] != trained[4.0].scalars["loss"].iloc[1]
 
 
+@pytest.mark.parametrize(("source", "cell"), [(Source.recall_first, "rnn"), (Source.generated, "lstm")])
+def test_flossing_comes_before_training(source, cell, tmp_path):
+    """The exponents of the weights that training starts from are nearer to 0."""
+    largest = {}
+    for iterations in (0, 30):
+        settings = config(source, cell, flossing=FlossingConfig(iterations, exponents=3, lr=0.01))
+        settings.data.train_size, settings.train = 100, replace(TRAIN, lr=0.0, iterations=1)
+        training.train(settings, tmp_path / str(iterations), progress=False)
+        run = gf.open_run(tmp_path / str(iterations))
+        model, batch = training.load_run(run.path), next(training.batches(load(settings.data, 0), settings))
+        trace = gf.trace(model.recurrent, model.encode(batch.inputs.t()), lengths=batch.lengths)
+        exponents = gf.lyapunov_exponents(trace[0, 0].jacobian)[:, :3]
+        largest[iterations] = exponents.square().mean().item()
+    assert largest[30] < 0.5 * largest[0]
+    first, last = run.meta["flossing_loss"]
+    assert last < first
+    assert identity(run)["start"] == "default, flossed"
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_clipping_of_states_is_told_as_the_other_ways_to_clip(cell, tmp_path):
     settings = config(Source.recall_first, cell, clip=ClipConfig(ClipName.state, 1e-4))
@@ -227,6 +248,7 @@ def test_chrono_takes_the_length_of_the_task():
             {"clip": ClipConfig(ClipName.state), "omega": OmegaConfig(4.0)},
             "omega.weight: expected 0 with clip=state, .* got 4.0; use clip=norm",
         ),
+        ({"flossing": FlossingConfig(1, exponents=6)}, "flossing.exponents: expected at most 5, the size of the state"),
         (
             {"source": Source.generated, "train": replace(TRAIN, truncate=3)},
             "train.truncate: expected a task whose sequences are equally long, got data=generated",
