@@ -61,7 +61,7 @@ TRAINED = {
     "roll_call": Trained(
         "accuracy",
         gf.analysis.roll_call_claims,
-        ("seed=0", "data.names_per_sequence=16,8,2"),
+        ("seed=0", "data.names_per_sequence=8,2"),
         "240 runs of 500 updates, about 10 minutes on two cores",
     ),
 }
