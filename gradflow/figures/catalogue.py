@@ -64,7 +64,12 @@ class Labels:
         return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
 
     def setting(self, data: pd.DataFrame) -> str:
-        """What the networks of a table learn from, and the layer and direction it shows where there are several."""
+        """What the networks of a table learn from, and the layer and direction it shows where there are several.
+
+        Nothing for a table of :mod:`gradflow.theory`, which has no runs.
+        """
+        if "source" not in data:
+            return ""
         row = data.iloc[0]
         count, layers = int(row["names_per_sequence"]), int(row["num_layers"])
         words = []

@@ -1,0 +1,85 @@
+"""What Lyapunov exponents of random networks must keep to."""
+
+from typing import Any
+
+import pandas as pd
+
+from gradflow.analysis.verdicts import agreement, at_most, named, only
+
+BELOW_ONE, ABOVE_ONE = 0.06, 0.025
+"""Tolerances at N = 400: below g = 1 λ_1 is ln ρ(W), about 0.04 over ln g; above it finite N takes up to 0.015."""
+
+
+def lyapunov_spectrum_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """That λ_1 is that of mean-field theory, ln ρ where the Jacobian is W, lower with input; what the sum must be.
+
+    Args:
+        data: What :func:`gradflow.theory.lyapunov_gains` returned.
+    """
+    largest = only(data, quantity="largest")
+    by_gain = only(largest, system="autonomous").groupby("gain", as_index=False)
+    autonomous = by_gain[["measured", "mean_field"]].mean()
+    known, spectrum, sums = largest[largest["exact"].notna()], _spectrum(data), only(data, quantity="determinant")
+    strongest = autonomous.nlargest(1, "gain").iloc[0]
+    details = {"gain": strongest["gain"], "largest": strongest["measured"], "networks": largest["network"].nunique()}
+    return [
+        agreement(
+            "chaos_of_mean_field",
+            autonomous.assign(
+                expected=autonomous["mean_field"],
+                tolerance=[BELOW_ONE if gain < 1 else ABOVE_ONE for gain in autonomous["gain"]],
+                where=named(autonomous, gain="g"),
+            ),
+            what="largest Lyapunov exponent of h ← tanh(W h): ln(g √E[φ'²]) of mean-field theory",
+            protocol="W_ij ~ N(0, g²/N), N = 400, 700 steps after 300, mean of 3 networks",
+            **details,
+        ),
+        agreement(
+            "radius_where_linear",
+            known.assign(expected=known["exact"], tolerance=0.005, where=_placed(known)),
+            what="λ_1 = ln ρ(W) of linear networks, and of tanh ones below g = 1",
+            protocol="N = 400, each W by itself",
+        ),
+        agreement(
+            "eigenvalues_where_linear",
+            spectrum.assign(
+                expected=spectrum["exact"], tolerance=0.01, where=named(spectrum, gain="g", position="i/N")
+            ),
+            what="all λ_i = ln|eigenvalue of W| below g = 1",
+            protocol="tanh without input, N = 150",
+        ),
+        agreement(
+            "sum_is_log_determinant",
+            sums.assign(expected=sums["exact"], tolerance=1e-9 * sums["exact"].abs(), where=named(sums, gain="g")),
+            what="Σ λ_i = mean of ln|det J_t|",
+            protocol="tanh without input, N = 150",
+        ),
+        at_most(
+            "input_lowers",
+            _against(data, "driven", "autonomous", 0.0),
+            what="input lowers λ_1",
+            protocol="N = 400, the same W, input of variance ¼",
+        ),
+        at_most(
+            "tanh_at_most_linear",
+            _against(data, "autonomous", "linear", 0.005),
+            what="λ_1 with tanh is at most that without",
+            protocol="N = 400, the same W",
+        ),
+    ]
+
+
+def _spectrum(data: pd.DataFrame) -> pd.DataFrame:
+    spectrum = only(data, quantity="spectrum")
+    return spectrum[spectrum["exact"].notna()]
+
+
+def _placed(rows: pd.DataFrame) -> pd.Series:
+    return rows["system"].str.cat(named(rows, gain="g", network="network"), sep=", ")
+
+
+def _against(data: pd.DataFrame, lower: str, upper: str, tolerance: float) -> pd.DataFrame:
+    """λ_1 of one system against that of another, for networks that are in both."""
+    low, high = (only(data, quantity="largest", system=system) for system in (lower, upper))
+    both = low.merge(high, on=["gain", "network"], suffixes=("", "_upper"))
+    return both.assign(expected=both["measured_upper"], tolerance=tolerance, where=named(both, gain="g"))
