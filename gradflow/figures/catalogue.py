@@ -27,13 +27,13 @@ def number(value: float) -> str:
     r"""A number as a figure prints it: two to three digits, powers of ten as a formula.
 
     Example:
-        >>> number(0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
-        ('0.571', '10946', '$3.2{\\times}10^{-9}$', 'NaN')
+        >>> number(-0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
+        ('−0.571', '10946', '$3.2{\\times}10^{-9}$', 'NaN')
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
 

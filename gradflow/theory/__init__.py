@@ -1,8 +1,13 @@
 """Exact and published results on vanishing and exploding gradients, computed with gradflow's own instruments.
 
 Each function returns one tidy table of finished numbers, float64 and the same for the same seed: what was measured, and
-beside it what theory says. :mod:`gradflow.analysis` checks such a table, :mod:`gradflow.figures` draws it; `EXACT` has
-them under the names that those use.
+beside it what theory says. :mod:`gradflow.analysis` checks such a table, :mod:`gradflow.figures` draws it, under the
+names of `EXACT`::
+
+    for name, compute in theory.EXACT.items():
+        data = compute()
+        claims = figures.EXACT[name].check(data)
+        figures.save(figures.EXACT[name].plot(data, claims=claims), name, data=data, claims=claims)
 """
 
 from collections.abc import Callable
@@ -24,6 +29,9 @@ EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "lyapunov_spectrum": lyapunov_gains,
     "memory_sensitivity": memory_curse,
 }
-"""Name -> table, for `gradflow.analysis.<name>_claims` and `gradflow.figures.plot_<name>`; in all, half a minute."""
+"""Name -> table; `gradflow.analysis.<name>_claims` checks it, `plot_<name>` of `gradflow.figures` draws it.
+
+All of them take half a minute on one core.
+"""
 
 __all__ = ["EXACT", "bifurcation", "cliff", "linear_slopes", "lyapunov_gains", "mean_field_slopes", "memory_curse"]

@@ -14,6 +14,7 @@ from gradflow.theory.unit import SIGMA, START, cliff_bias, end_of, run_unit, wit
 
 WEIGHT = 5.0
 BIASES = (-3.2, -1.8)
+FLOW_BIASES = (-3.1, -2.9, -2.5, -2.1)
 HORIZONS = (10, 50, 200)
 _POINTS, _STATES, _SETTLED = 281, 401, 2000
 _HALVINGS = 60
@@ -27,6 +28,7 @@ def bifurcation() -> pd.DataFrame:
         Rows with the columns quantity, steps, b, x, measured, expected:
 
         `fixed_point`: x of a fixed point at b; measured is the Jacobian there, stable below 1.
+        `flow`: by how much one step from x moves.
         `fold`: b and x where the Jacobian of a fixed point is 1, found by halving; expected is b in closed form.
         `attractors`: how many of them the unit ends in, from far below and far above; expected is 2 between the folds,
         else 1.
@@ -34,7 +36,7 @@ def bifurcation() -> pd.DataFrame:
         of the fixed point, -ln(1 - J) for every T.
         `crossing`: the same where the start x = x_0 is a fixed point; expected is ln((J^T - 1) / (J - 1)).
     """
-    parts = [_fixed_points(), _folds(), _attractors()]
+    parts = [_fixed_points(), _flow(), _folds(), _attractors()]
     parts += [table for steps in HORIZONS for table in (_sensitivity(steps), _crossing(steps))]
     columns = ["quantity", "steps", "b", "x", "measured", "expected"]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
@@ -56,6 +58,14 @@ def _fixed_points() -> pd.DataFrame:
     found = {"b": _bias(x).numpy(), "x": x.numpy(), "measured": _slope(x).numpy()}
     table = pd.DataFrame({"quantity": "fixed_point"} | found)
     return table[table["b"].between(*BIASES)]
+
+
+@torch.no_grad()
+def _flow() -> pd.DataFrame:
+    b, x = torch.tensor(FLOW_BIASES, dtype=torch.float64), torch.linspace(-3, 3, 9, dtype=torch.float64)
+    b, x = torch.cartesian_prod(b, x).unbind(1)
+    step = end_of(run_unit(with_bias(WEIGHT, b), 1, x)) - x
+    return pd.DataFrame({"quantity": "flow", "b": b.numpy(), "x": x.numpy(), "measured": step.numpy()})
 
 
 def _folds() -> pd.DataFrame:

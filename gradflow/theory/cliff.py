@@ -18,8 +18,8 @@ from gradflow.theory.unit import SIGMA, START, cliff_bias, end_of, run_unit, wit
 
 STEPS, TARGET = 50, 0.7
 WEIGHTS = (4.3, 4.5, 5.0, 5.5, 6.0)
-WINDOW = {"w": (4.4, 5.3), "b": (-3.05, -2.15)}
-RESOLUTION = 181
+WINDOW = {"w": (4.6, 5.1), "b": (-2.8, -2.3)}
+RESOLUTION = 151
 ORIGIN, LEARNING_RATE, THRESHOLD, UPDATES = (5.0, -2.7), 0.1, 0.5, 60
 _HALVINGS = 60
 

@@ -19,8 +19,9 @@ from gradflow.theory.networks import gaussian, generator, log_radius, traced
 
 GAINS = (0.5, 0.9, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0)
 SPECTRUM_GAINS = (0.8, 1.3, 2.5)
+CURVE_GAINS = tuple(0.45 + 0.05 * i for i in range(93))
 SIZE, SPECTRUM_SIZE = 400, 150
-STEPS, BURN_IN = 1000, 300
+STEPS, BURN_IN = 700, 300
 INPUT_VARIANCE = 0.25
 SEEDS = 3
 _TRAJECTORIES = {"linear": ("linear", 0.0), "autonomous": ("rnn", 0.0), "driven": ("rnn", INPUT_VARIANCE)}
@@ -38,12 +39,12 @@ def lyapunov_gains(seed: int = 0) -> pd.DataFrame:
         quantity: `largest` (λ_1, N = 400), `spectrum` (all λ_i, N = 150, autonomous), `determinant` (their sum).
         system: `linear`, `autonomous` (tanh without input) or `driven` (input of variance ¼ in every unit).
         gain, network (which W, from 0), position (i/N of λ_i, 0 for the largest).
-        measured: along 700 steps after 300.
-        mean_field: λ_1 as N → ∞, NaN for others.
+        measured: along 400 steps after 300.
+        mean_field: λ_1 as N → ∞, NaN for others; rows of `largest` without a measured value have it for more gains.
         exact: of this very W, where it is known: ln|eigenvalues| where the Jacobian is W (linear; autonomous below
         g = 1), the mean of ln|det J| for `determinant`; else NaN.
     """
-    return pd.DataFrame([*_largest(seed), *_spectra(seed)])
+    return pd.DataFrame([*_largest(seed), *_predicted(), *_spectra(seed)])
 
 
 def _largest(seed: int) -> Iterator[dict[str, Any]]:
@@ -64,6 +65,12 @@ def _largest(seed: int) -> Iterator[dict[str, Any]]:
                     "mean_field": _mean_field(system, gain),
                     "exact": exact,
                 }
+
+
+def _predicted() -> Iterator[dict[str, Any]]:
+    for system in _TRAJECTORIES:
+        for gain in CURVE_GAINS:
+            yield {"quantity": "largest", "system": system, "gain": gain, "mean_field": _mean_field(system, gain)}
 
 
 def _spectra(seed: int) -> Iterator[dict[str, Any]]:
