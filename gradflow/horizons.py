@@ -245,9 +245,9 @@ def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterat
 
     The first Q [S, p] is random, always the same: nothing of the product may lie across it.
     """
-    wide = J.double()
-    random = torch.randn(J.shape[-1], count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    q = torch.linalg.qr(random).Q.to(J.weight_hh.device).expand(J.shape[1], -1, -1)
+    wide, size = J.double(), J.shape[-1]
+    random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q = torch.linalg.qr(random[:, :count]).Q.to(J.weight_hh.device).expand(J.shape[1], -1, -1)
     identity = torch.eye(count, dtype=torch.float64, device=q.device)
     for t in steps:
         image = wide[t].matvec(q.permute(2, 0, 1)).permute(1, 2, 0)

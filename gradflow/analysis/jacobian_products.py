@@ -66,5 +66,6 @@ def _against_bound(data: pd.DataFrame) -> pd.DataFrame:
 
 def _late(data: pd.DataFrame) -> dict[str, Any]:
     late = data[data["lag"] >= LATE]
-    slope = np.polyfit(late["lag"], late["log_norm"], 1)[0]
+    lag = (late["lag"] - late["lag"].mean()).to_numpy()
+    slope = lag @ late["log_norm"].to_numpy() / (lag @ lag)  # least squares; NaN stays NaN
     return {"measured": slope, "where": f"g = {late['scale'].iloc[0]:g}"}

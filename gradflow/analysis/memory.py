@@ -15,8 +15,7 @@ def memory_sensitivity_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         data: What :func:`gradflow.theory.memory_curse` returned.
     """
-    measured = data[data["measured"].notna()]
-    state, sensitivity, gradient = (_told(measured, name) for name in ("state", "sensitivity", "state_gradient"))
+    state, sensitivity, gradient = (_told(data, name) for name in ("state", "sensitivity", "state_gradient"))
     last = sensitivity.nlargest(1, "decay").iloc[0]
     details = {"decay": last["decay"], "measured": last["measured"], "exact": last["expected"]}
     details |= {"state": only(state, decay=last["decay"])["measured"].iloc[0]}
@@ -34,7 +33,7 @@ def memory_sensitivity_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _told(measured: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    rows = only(measured, quantity=quantity)
+def _told(data: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    rows = only(data, quantity=quantity)
     tolerance = (STANDARD_ERRORS * rows["standard_error"]).clip(lower=1e-12)
     return rows.assign(tolerance=tolerance, where=named(rows, decay="λ"))

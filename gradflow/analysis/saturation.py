@@ -13,9 +13,8 @@ def activation_saturation_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         data: What :func:`gradflow.theory.mean_field_slopes` returned.
     """
-    measured = data[data["measured"].notna()]
-    slope, mean = only(measured, quantity="slope"), only(measured, quantity="mean")
-    moments = pd.concat([mean, only(measured, quantity="root_mean_square")])
+    slope, mean = only(data, quantity="slope"), only(data, quantity="mean")
+    moments = pd.concat([mean, only(data, quantity="root_mean_square")])
     strongest, protocol = slope["gain"].max(), "tanh, H = 256, input of variance 1, 4 networks of 8 examples"
     most = only(slope, gain=strongest)
     details = {"gain": strongest, "mean": only(mean, gain=strongest)["measured"].iloc[0]}
@@ -36,7 +35,7 @@ def activation_saturation_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         ),
         at_most(
             "derivative_at_most_one",
-            _largest(measured),
+            _largest(data),
             what="φ' = 1 - tanh² <= 1",
             protocol=protocol,
         ),
@@ -49,6 +48,6 @@ def activation_saturation_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _largest(measured: pd.DataFrame) -> pd.DataFrame:
-    rows = only(measured, quantity="largest")
+def _largest(data: pd.DataFrame) -> pd.DataFrame:
+    rows = only(data, quantity="largest")
     return rows.assign(expected=1.0, tolerance=0.0, where=named(rows, gain="g"))

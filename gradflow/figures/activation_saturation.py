@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, finish
+from gradflow.figures.catalogue import Labels, wrap
+from gradflow.figures.layout import add_caption, corner_note, finish
 from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
 
 DENSITIES = (GREY, VERMILLION)
@@ -38,6 +38,7 @@ def plot_activation_saturation(
         curves.sharex(density)
         curves.tick_params(labelbottom=False)
         _draw_moments(moments, data)
+        _note_zeros(moments, data, labels)
         _draw_slopes(slopes, data, labels)
         for axes in (moments, slopes):
             axes.set_xlabel(labels("axis.gain"))
@@ -74,8 +75,7 @@ def _draw_densities(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
 
 
 def _points_and_line(axes: Axes, data: pd.DataFrame, quantity: str, colour: str, marker: str) -> pd.DataFrame:
-    own = data[data["quantity"] == quantity]
-    theory, measured = own[own["measured"].isna()], own[own["measured"].notna()]
+    theory, measured = (data[data["quantity"] == name] for name in (f"{quantity}_curve", quantity))
     axes.plot(theory["gain"], theory["expected"], color=colour, linewidth=thin())
     axes.plot(measured["gain"], measured["measured"], marker, color=colour, clip_on=False, zorder=4)
     return theory
@@ -96,6 +96,14 @@ def _draw_moments(axes: Axes, data: pd.DataFrame) -> None:
             va="bottom" if away > 0 else "top",
         )
     axes.set_ylim(0, 1)
+
+
+def _note_zeros(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
+    zeros = data[(data["quantity"] == "zeros") & (data["measured"] > 0)]
+    if len(zeros):
+        most = zeros.nlargest(1, "measured").iloc[0]
+        text = labels("note.exact_zeros", gain=most["gain"], share=f"{100 * most['measured']:.2g}")
+        corner_note(axes, [wrap(text, 26)])
 
 
 def _draw_slopes(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:

@@ -41,7 +41,8 @@ def plot_bifurcation_diagram(
         sensitivity.set_xlim(b.min(), b.max())
         points.set_ylabel(labels("axis.fixed_points"))
         sensitivity.set_ylabel(r"$|dx_T/db|$")
-        sensitivity.set_ylim(0.3, 1e2 * np.exp(data.loc[data["quantity"] == "crossing", "measured"].max()))
+        explosions = data.loc[(data["quantity"] == "crossing") & np.isfinite(data["measured"]), "measured"]
+        sensitivity.set_ylim(0.3, 1e2 * np.exp(explosions.max()) if len(explosions) else None)
         log_scale(sensitivity)
         add_caption(figure, data, claims, labels)
         finish(figure)

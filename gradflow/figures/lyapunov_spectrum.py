@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, finish, label_ends
@@ -31,7 +32,7 @@ def plot_lyapunov_spectrum(
         figure = new_figure(1.2)
         spectra, largest = figure.subplots(1, 2)
         _draw_spectra(spectra, data[data["quantity"] == "spectrum"], labels)
-        ends = _draw_largest(largest, data[data["quantity"] == "largest"], labels)
+        ends = _draw_largest(largest, data, labels)
         for axes in (spectra, largest):
             axes.axhline(0, color=BLACK, linestyle="--", linewidth=thin(0.5))
         add_caption(figure, data, claims, labels)
@@ -54,11 +55,13 @@ def _draw_largest(axes: Axes, data: pd.DataFrame, labels: Labels) -> list[EndLab
     ends = []
     for system, (colour, marker, dash) in SYSTEMS.items():
         own = data[data["system"] == system]
-        theory, measured = own[own["measured"].isna()], own[own["measured"].notna()].groupby("gain")["measured"].mean()
+        theory = own[own["quantity"] == "largest_curve"]
+        measured = own[own["quantity"] == "largest"].groupby("gain")["measured"].mean()
         axes.plot(theory["gain"], theory["mean_field"], color=colour, linestyle=dash, linewidth=thin())
         face = "white" if system == "driven" else colour
         axes.plot(measured.index, measured, marker, color=colour, markerfacecolor=face, zorder=4)
         ends.append(EndLabel(measured.iloc[-1], labels(f"curve.{system}"), colour))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.axvline(1, color=GREY, linestyle=":", linewidth=thin())
     axes.set_xlabel(labels("axis.gain"))
     axes.set_ylabel(labels("axis.largest_exponent"))

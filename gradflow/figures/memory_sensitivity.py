@@ -30,8 +30,7 @@ def plot_memory_sensitivity(
         axes = figure.subplots()
         ends = []
         for name, (colour, marker) in QUANTITIES.items():
-            own = data[data["quantity"] == name]
-            theory, measured = own[own["measured"].isna()], own[own["measured"].notna()]
+            theory, measured = (data[data["quantity"] == quantity] for quantity in (f"{name}_curve", name))
             axes.plot(theory["decay"], theory["expected"], color=colour, linewidth=thin())
             axes.errorbar(
                 measured["decay"],

@@ -36,11 +36,12 @@ def lyapunov_gains(seed: int = 0) -> pd.DataFrame:
     Returns:
         A row per exponent, nats per step, with the columns
 
-        quantity: `largest` (λ_1, N = 400), `spectrum` (all λ_i, N = 150, autonomous), `determinant` (their sum).
+        quantity: `largest` (λ_1, N = 400), `spectrum` (all λ_i, N = 150, autonomous), `determinant` (their sum),
+        `largest_curve` (what theory says for more gains, nothing measured).
         system: `linear`, `autonomous` (tanh without input) or `driven` (input of variance ¼ in every unit).
         gain, network (which W, from 0), position (i/N of λ_i, 0 for the largest).
         measured: along 400 steps after 300.
-        mean_field: λ_1 as N → ∞, NaN for others; rows of `largest` without a measured value have it for more gains.
+        mean_field: λ_1 as N → ∞, NaN for others.
         exact: of this very W, where it is known: ln|eigenvalues| where the Jacobian is W (linear; autonomous below
         g = 1), the mean of ln|det J| for `determinant`; else NaN.
     """
@@ -70,7 +71,7 @@ def _largest(seed: int) -> Iterator[dict[str, Any]]:
 def _predicted() -> Iterator[dict[str, Any]]:
     for system in _TRAJECTORIES:
         for gain in CURVE_GAINS:
-            yield {"quantity": "largest", "system": system, "gain": gain, "mean_field": _mean_field(system, gain)}
+            yield {"quantity": "largest_curve", "system": system, "gain": gain, "mean_field": _mean_field(system, gain)}
 
 
 def _spectra(seed: int) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ E[(dh/dλ)²] = (1 + λ²) / (1 - λ²)³, while ∂h_T/∂h_t = λ^(T-t) never 
 from collections.abc import Iterator
 from math import ceil, log, sqrt
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -31,10 +32,14 @@ def memory_curse(seed: int = 0) -> pd.DataFrame:
         `state`: E[h_T²].
         `sensitivity`: E[(dh_T/dλ)²], of each example Σ_t ∂h_T/∂h_t h_{t-1}.
         `state_gradient`: the largest (∂h_T/∂h_t)² over t; expected is 1.
-        Rows without a measured value are the closed forms over a finer grid of λ.
+        `state_curve`, `sensitivity_curve`, `state_gradient_curve`: the closed forms for more λ, nothing measured.
     """
     rows = [row for decay in DECAYS for row in _measured(decay, seed)]
-    rows += [row for i in range(CURVE) for row in _expected(DECAYS[0] + (DECAYS[-1] - DECAYS[0]) * i / (CURVE - 1))]
+    rows += [
+        {"quantity": f"{name}_curve", "decay": decay, "expected": value}
+        for decay in np.linspace(DECAYS[0], DECAYS[-1], CURVE)
+        for name, value in _expected(float(decay)).items()
+    ]
     columns = ["quantity", "decay", "steps", "examples", "measured", "standard_error", "expected"]
     return pd.DataFrame(rows).reindex(columns=columns)
 
@@ -44,10 +49,12 @@ def _measured(decay: float, seed: int) -> Iterator[dict[str, str | float]]:
     source = generator(seed, round(1000 * decay))
     batches = [_batch(decay, steps, source) for _ in range(EXAMPLES // BATCH)]
     squares = {name: torch.cat([batch[name] for batch in batches]).square() for name in batches[0]}
-    for row in _expected(decay):
-        values = squares[str(row["quantity"])]
-        largest = row["quantity"] == "state_gradient"
-        yield row | {
+    for name, expected in _expected(decay).items():
+        values, largest = squares[name], name == "state_gradient"
+        yield {
+            "quantity": name,
+            "decay": decay,
+            "expected": expected,
             "steps": steps,
             "examples": len(values),
             "measured": float(values.max() if largest else values.mean()),
@@ -64,8 +71,6 @@ def _batch(decay: float, steps: int, source: torch.Generator) -> dict[str, torch
     return {"state": step.states["h"][-1, :, 0], "sensitivity": sensitivity, "state_gradient": gradients.amax((0, 2))}
 
 
-def _expected(decay: float) -> Iterator[dict[str, str | float]]:
+def _expected(decay: float) -> dict[str, float]:
     kept = 1 - decay**2
-    values = {"state": 1 / kept, "sensitivity": (1 + decay**2) / kept**3, "state_gradient": 1.0}
-    for name, value in values.items():
-        yield {"quantity": name, "decay": decay, "expected": value}
+    return {"state": 1 / kept, "sensitivity": (1 + decay**2) / kept**3, "state_gradient": 1.0}

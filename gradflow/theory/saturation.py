@@ -38,11 +38,15 @@ def mean_field_slopes(seed: int = 0) -> pd.DataFrame:
         `mean`, `root_mean_square`: of φ' over units, examples and steps; expected is that of mean-field theory.
         `largest`, `zeros`: the largest φ', expected at most 1; the share of φ' that is exactly 0 in float32.
         `density`: of the pre-activations at x, measured, in bins as wide as x is apart; expected is the Gaussian's.
-        `tanh`, `derivative`: the curves at x, in `expected`; `slope`, `mean` and `root_mean_square` have rows without
-        a measured value too, where theory alone is drawn.
+        `tanh`, `derivative`: at x, in `expected`.
+        `slope_curve`, `mean_curve`, `root_mean_square_curve`: what theory says for more gains, in `expected`.
     """
     rows = [row for gain in GAINS for row in _measured(gain, seed)]
-    curves = [row for gain in _CURVE_GAINS for row in _predicted(float(gain))]
+    curves = [
+        {"quantity": f"{name}_curve", "gain": gain, "expected": value}
+        for gain in _CURVE_GAINS
+        for name, value in _predicted(float(gain)).items()
+    ]
     shapes = {"tanh": np.tanh(_A), "derivative": derivative(_A)}
     curves += [
         {"quantity": name, "x": x, "expected": value}
@@ -55,7 +59,7 @@ def mean_field_slopes(seed: int = 0) -> pd.DataFrame:
 
 def _measured(gain: float, seed: int) -> Iterator[dict[str, Any]]:
     networks = [_network(gain, generator(seed, number)) for number in range(NETWORKS)]
-    expected = {row["quantity"]: row["expected"] for row in _predicted(gain)}
+    expected = _predicted(gain)
     for name in ("slope", "mean", "root_mean_square", "largest", "zeros"):
         values = np.array([network[name] for network in networks])
         row = {"quantity": name, "gain": gain, "measured": values.max() if name == "largest" else values.mean()}
@@ -90,15 +94,13 @@ def _network(gain: float, source: torch.Generator) -> dict[str, Any]:
     }
 
 
-def _predicted(gain: float) -> Iterator[dict[str, Any]]:
+def _predicted(gain: float) -> dict[str, float]:
     q = variance(gain, INPUT_VARIANCE)
-    values = {
+    return {
         "slope": log_growth(gain, INPUT_VARIANCE),
         "mean": gaussian_mean(derivative, q),
         "root_mean_square": gaussian_mean(lambda a: derivative(a) ** 2, q) ** 0.5,
     }
-    for name, value in values.items():
-        yield {"quantity": name, "gain": gain, "expected": value}
 
 
 def _edges() -> np.ndarray:
