@@ -12,6 +12,7 @@ SPOILT = {
     "radius_sets_the_rate": ("log_rho", {"weights": "gaussian", "cell": "linear", "lag": 0}, lambda v: v + 0.01),
     "exact_slope": ("log_norm", {"weights": "orthogonal", "lag": 40}, lambda v: v + 1e-12),
     "within_singular_bound": ("log_norm", {"cell": "rnn", "lag": 1}, lambda v: v + 1),
+    "grows_before_it_vanishes": ("log_norm", {"cell": "linear", "weights": "gaussian", "lag": 1}, lambda v: v + 1e-4),
     "tanh_shrinks_faster": ("log_norm", {"cell": "rnn"}, lambda v: v / 4),
     "mean_field_slope": ("measured", {"quantity": "slope"}, lambda v: v + 0.05),
     "mean_field_derivative": ("measured", {"quantity": "root_mean_square"}, lambda v: v + 0.02),
@@ -29,6 +30,7 @@ SPOILT = {
     "chaos_of_mean_field": ("measured", {"quantity": "largest", "system": "autonomous"}, lambda v: v - 0.1),
     "radius_where_linear": ("measured", {"quantity": "largest", "system": "linear"}, lambda v: v + 0.01),
     "eigenvalues_where_linear": ("measured", {"quantity": "spectrum", "gain": 0.8}, lambda v: v + 0.05),
+    "all_equal_where_orthogonal": ("measured", {"quantity": "orthogonal", "gain": 1.1}, lambda v: v + 1e-12),
     "sum_is_log_determinant": ("measured", {"quantity": "determinant"}, lambda v: v * 1.001),
     "input_lowers": ("measured", {"quantity": "largest", "system": "driven"}, lambda v: v + 1),
     "tanh_at_most_linear": ("measured", {"quantity": "largest", "system": "autonomous"}, lambda v: v + 2),
@@ -67,6 +69,15 @@ def test_every_claim_holds_and_has_a_whole_verdict(checked):
         assert all(claim[key] for key in ("what", "protocol", "expected", "where")), claim["claim"]
         assert all(np.isfinite(claim[key]) for key in ("value", "target", "deviation", "tolerance"))
         assert claim["deviation"] == claim["value"] - claim["target"]
+
+
+def test_verdicts_make_one_table(checked):
+    verdicts = analysis.verdict_table({name: list(found.values()) for name, found in checked.items()})
+    assert len(verdicts) == len(SPOILT)
+    assert verdicts.notna().all(axis=None)
+    row = verdicts.set_index("claim").loc["folds"]
+    assert (row["result"], row["expected"], row["holds"]) == ("bifurcation_diagram", "-2.65561 ± 5e-06", True)
+    assert abs(row["measured"] - row["deviation"] + 2.65561) < 1e-12
 
 
 @pytest.mark.slow

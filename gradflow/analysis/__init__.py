@@ -17,6 +17,7 @@ from gradflow.analysis.memory import memory_sensitivity_claims
 from gradflow.analysis.runs import by_task, identity, runs_of
 from gradflow.analysis.saturation import activation_saturation_claims
 from gradflow.analysis.spectrum import singular_values_over_training, singular_values_over_training_claims
+from gradflow.analysis.verdicts import verdict_table
 
 __all__ = [
     "activation_saturation_claims",
@@ -39,5 +40,6 @@ __all__ = [
     "runs_of",
     "singular_values_over_training",
     "singular_values_over_training_claims",
+    "verdict_table",
     "wilson_interval",
 ]

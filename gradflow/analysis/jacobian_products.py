@@ -41,6 +41,12 @@ def jacobian_product_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
             what="‖∂h_T/∂h_(T-k)‖ <= σ_max^k",
             protocol="all curves, every lag",
         ),
+        agreement(
+            "grows_before_it_vanishes",
+            _first_step(linear),
+            what="one step of the linear RNN stretches by σ_max > 1 although it vanishes",
+            protocol="Gaussian W, ‖∂h_T/∂h_(T-1)‖",
+        ),
         at_most(
             "tanh_shrinks_faster",
             pd.DataFrame([_late(tanh)]).assign(expected=late["measured"], tolerance=0.0),
@@ -62,6 +68,16 @@ def _against_bound(data: pd.DataFrame) -> pd.DataFrame:
     where = data["weights"].str.cat(named(data, scale="scale", lag="k"), sep=", ")
     bound = data["lag"] * data["log_sigma"]
     return data.assign(measured=data["log_norm"], expected=bound, tolerance=1e-12 * data["lag"], where=where)
+
+
+def _first_step(data: pd.DataFrame) -> pd.DataFrame:
+    first = only(data, lag=1)
+    return first.assign(
+        measured=np.exp(first["log_norm"]),
+        expected=np.exp(first["log_sigma"]),
+        tolerance=1e-5,
+        where=named(first, scale="g", lag="k"),
+    )
 
 
 def _late(data: pd.DataFrame) -> dict[str, Any]:

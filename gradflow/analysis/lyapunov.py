@@ -19,7 +19,9 @@ def lyapunov_spectrum_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     largest = only(data, quantity="largest")
     autonomous = _mean_of_networks(only(largest, system="autonomous"))
     exact = data[data["exact"].notna()].assign(expected=data["exact"])
-    known, spectrum, sums = (only(exact, quantity=name) for name in ("largest", "spectrum", "determinant"))
+    known, spectrum, sums, equal = (
+        only(exact, quantity=name) for name in ("largest", "spectrum", "determinant", "orthogonal")
+    )
     strongest = autonomous.nlargest(1, "gain").iloc[0]
     details = {"gain": strongest["gain"], "largest": strongest["measured"], "networks": largest["network"].nunique()}
     return [
@@ -45,6 +47,12 @@ def lyapunov_spectrum_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
             spectrum.assign(tolerance=0.01, where=named(spectrum, gain="g", position="i/N")),
             what="all λ_i = ln|eigenvalue of W| below g = 1",
             protocol="tanh without input, N = 150",
+        ),
+        agreement(
+            "all_equal_where_orthogonal",
+            equal.assign(tolerance=1e-14, where=named(equal, gain="s", position="i/N")),
+            what="every λ_i of W = sQ is ln s",
+            protocol="linear, N = 30, 700 steps",
         ),
         agreement(
             "sum_is_log_determinant",

@@ -1,5 +1,6 @@
 """Claims about exact and published results: the worst case of a table against what it should be."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,31 @@ def _one_sided(name: str, rows: pd.DataFrame, relation: str, **details: Any) -> 
     excess = (above if relation == "<=" else -above) - rows["tolerance"]
     worst = _worst(name, rows, excess)
     return _checked(name, worst, f"{relation} {worst['expected']:.6g}", bool((excess <= 0).all()), **details)
+
+
+def verdict_table(claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
+    """One row per claim about an exact result.
+
+    Args:
+        claims: Name of the result -> its checked claims.
+
+    Returns:
+        Columns result, claim, what, protocol, expected, measured (the worst case), where, deviation, tolerance, holds.
+    """
+    columns = [
+        "result",
+        "claim",
+        "what",
+        "protocol",
+        "expected",
+        "measured",
+        "where",
+        "deviation",
+        "tolerance",
+        "holds",
+    ]
+    rows = [{**claim, "result": name, "measured": claim["value"]} for name, own in claims.items() for claim in own]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _worst(name: str, rows: pd.DataFrame, error: pd.Series) -> pd.Series:

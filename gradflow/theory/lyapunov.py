@@ -15,10 +15,11 @@ import torch
 from gradflow.horizons import lyapunov_exponents
 from gradflow.jacobian import Jacobian
 from gradflow.theory.mean_field import log_growth
-from gradflow.theory.networks import gaussian, generator, log_radius, traced
+from gradflow.theory.networks import gaussian, generator, log_radius, orthogonal, traced
 
 GAINS = (0.5, 0.9, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0)
 SPECTRUM_GAINS = (0.8, 1.3, 2.5)
+ORTHOGONAL_GAINS, ORTHOGONAL_SIZE = (0.9, 1.0, 1.1), 30
 CURVE_GAINS = tuple(0.45 + 0.05 * i for i in range(93))
 SIZE, SPECTRUM_SIZE = 400, 150
 STEPS, BURN_IN = 700, 300
@@ -37,15 +38,16 @@ def lyapunov_gains(seed: int = 0) -> pd.DataFrame:
         A row per exponent, nats per step, with the columns
 
         quantity: `largest` (λ_1, N = 400), `spectrum` (all λ_i, N = 150, autonomous), `determinant` (their sum),
-        `largest_curve` (what theory says for more gains, nothing measured).
+        `largest_curve` (what theory says for more gains, nothing measured), `orthogonal` (all λ_i of W = g Q, Q
+        orthogonal, N = 30, linear).
         system: `linear`, `autonomous` (tanh without input) or `driven` (input of variance ¼ in every unit).
         gain, network (which W, from 0), position (i/N of λ_i, 0 for the largest).
         measured: along 400 steps after 300.
         mean_field: λ_1 as N → ∞, NaN for others.
-        exact: of this very W, where it is known: ln|eigenvalues| where the Jacobian is W (linear; autonomous below
+        exact: of this very W, where it is known: ln g for `orthogonal`, ln|eigenvalues| where the Jacobian is W (linear; autonomous below
         g = 1), the mean of ln|det J| for `determinant`; else NaN.
     """
-    return pd.DataFrame([*_largest(seed), *_predicted(), *_spectra(seed)])
+    return pd.DataFrame([*_largest(seed), *_predicted(), *_spectra(seed), *_of_orthogonal(seed)])
 
 
 def _largest(seed: int) -> Iterator[dict[str, Any]]:
@@ -96,6 +98,15 @@ def _spectra(seed: int) -> Iterator[dict[str, Any]]:
             "measured": float(found.sum()),
             "exact": log_det,
         }
+
+
+def _of_orthogonal(seed: int) -> Iterator[dict[str, Any]]:
+    shape = orthogonal(ORTHOGONAL_SIZE, generator(seed))
+    for gain in ORTHOGONAL_GAINS:
+        J = _jacobian("linear", gain * shape, generator(seed))
+        own = {"quantity": "orthogonal", "system": "linear", "gain": gain, "mean_field": nan, "exact": log(gain)}
+        for i, measured in enumerate(lyapunov_exponents(J)[0].tolist(), start=1):
+            yield own | {"position": i / ORTHOGONAL_SIZE, "measured": measured}
 
 
 def _jacobian(system: str, weight: torch.Tensor, source: torch.Generator) -> Jacobian:
