@@ -7,6 +7,7 @@ from exact_tables import table
 
 from gradflow import analysis, figures, theory
 from gradflow.analysis.verdicts import agreement, at_least, at_most, named
+from gradflow.theory import lyapunov, memory, saturation
 
 SPOILT = {
     "radius_sets_the_rate": ("log_rho", {"weights": "gaussian", "cell": "linear", "lag": 0}, lambda v: v + 0.01),
@@ -69,6 +70,18 @@ def test_every_claim_holds_and_has_a_whole_verdict(checked):
         assert all(claim[key] for key in ("what", "protocol", "expected", "where")), claim["claim"]
         assert all(np.isfinite(claim[key]) for key in ("value", "target", "deviation", "tolerance"))
         assert claim["deviation"] == claim["value"] - claim["target"]
+
+
+def test_protocols_say_what_was_done(checked):
+    """Analysis knows no torch, so it cannot ask the theory for its sizes."""
+    said = {name: " ".join(claim["protocol"] for claim in found.values()) for name, found in checked.items()}
+    steps = f"{lyapunov.STEPS - lyapunov.BURN_IN} steps after {lyapunov.BURN_IN}"
+    assert f"N = {lyapunov.SIZE}, {steps}" in said["lyapunov_spectrum"]
+    assert f"N = {lyapunov.SPECTRUM_SIZE}" in said["lyapunov_spectrum"]
+    assert f"N = {lyapunov.ORTHOGONAL_SIZE}, {lyapunov.STEPS} steps" in said["lyapunov_spectrum"]
+    assert f"H = {saturation.SIZE}" in said["activation_saturation"]
+    assert f"{saturation.NETWORKS} networks of {saturation.EXAMPLES} examples" in said["activation_saturation"]
+    assert f"{memory.EXAMPLES:,} examples" in said["memory_sensitivity"]
 
 
 def test_verdicts_make_one_table(checked):

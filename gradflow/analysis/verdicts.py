@@ -71,20 +71,9 @@ def verdict_table(claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataF
     Returns:
         Columns result, claim, what, protocol, expected, measured (the worst case), where, deviation, tolerance, holds.
     """
-    columns = [
-        "result",
-        "claim",
-        "what",
-        "protocol",
-        "expected",
-        "measured",
-        "where",
-        "deviation",
-        "tolerance",
-        "holds",
-    ]
+    columns = ["result", "claim", "what", "protocol", "expected", "measured", "where", "deviation", "tolerance"]
     rows = [{**claim, "result": name, "measured": claim["value"]} for name, own in claims.items() for claim in own]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, "holds"])
 
 
 def _worst(name: str, rows: pd.DataFrame, error: pd.Series) -> pd.Series:

@@ -44,8 +44,8 @@ def lyapunov_gains(seed: int = 0) -> pd.DataFrame:
         gain, network (which W, from 0), position (i/N of λ_i, 0 for the largest).
         measured: along 400 steps after 300.
         mean_field: λ_1 as N → ∞, NaN for others.
-        exact: of this very W, where it is known: ln g for `orthogonal`, ln|eigenvalues| where the Jacobian is W (linear; autonomous below
-        g = 1), the mean of ln|det J| for `determinant`; else NaN.
+        exact: of this very W, where it is known: ln|eigenvalues| where the Jacobian is W (linear; autonomous below
+        g = 1), ln g for `orthogonal`, the mean of ln|det J| for `determinant`; else NaN.
     """
     return pd.DataFrame([*_largest(seed), *_predicted(), *_spectra(seed), *_of_orthogonal(seed)])
 
