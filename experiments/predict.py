@@ -9,32 +9,14 @@ names  names with commas between them; of a roll-call model sequences of names, 
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.arguments import REQUIRED, read_arguments
+from experiments.report import aligned
 
 if TYPE_CHECKING:
     from gradflow.prediction import Prediction
-
-
-def width(text: str) -> int:
-    """Columns that a text takes on a terminal, where Chinese characters are two wide.
-
-    >>> width("王 a")
-    4
-    """
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as columns of equal width."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)) for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def rows(predictions: Sequence[Prediction]) -> list[list[str]]:

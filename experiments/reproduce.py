@@ -16,7 +16,6 @@ FULL
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import pandas as pd
 
 import gradflow as gf
 from experiments.arguments import read_arguments
+from experiments.report import aligned
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -92,24 +92,18 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     return broken if done.returncode else claims
 
 
-def verdicts(name: str, claims: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """A row of the table for each claim."""
-    rows = []
-    for entry in claims:
-        measured = entry.get("told") or f"{entry['value']:.6g}"
-        where = entry.get("where")
-        rows.append(
-            {
-                "verdict": "pass" if entry["holds"] else "FAIL",
-                "result": entry["what"],
-                "expected": entry["expected"],
-                "measured": f"{measured} ({where})" if where else measured,
-                "protocol": entry["protocol"],
-                "name": name,
-                "seconds": round(seconds, 1),
-            }
-        )
-    return rows
+def printed(table: pd.DataFrame) -> str:
+    """The table of verdicts for a terminal: what, the expected number with its tolerance, the worst one measured."""
+    measured = [row if isinstance(row, str) else f"{row:.6g}" for row in table["measured"]]
+    where = [f" ({place})" if isinstance(place, str) else "" for place in table["where"]]
+    rows = zip(
+        ["pass" if holds else "FAIL" for holds in table["holds"]],
+        table["what"],
+        table["expected"],
+        [value + place for value, place in zip(measured, where, strict=True)],
+        strict=True,
+    )
+    return aligned([("verdict", "result", "expected", "measured, at worst"), *rows])
 
 
 def main() -> None:
@@ -132,25 +126,25 @@ def main() -> None:
         if unknown:
             sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")
     folder = Path(given["path"]) / scale
-    rows: list[dict[str, Any]] = []
+    claims: dict[str, list[dict[str, Any]]] = {}
     try:
         for name in only:
-            started = time.monotonic()
             sys.stderr.write(f"{name} ...\n")
             if name in TRAINED:
-                claims = trained(name, folder, given["lang"], quick=scale == "quick", launcher=given["launcher"])
+                claims[name] = trained(name, folder, given["lang"], quick=scale == "quick", launcher=given["launcher"])
             else:
-                claims = exact(name, folder, given["lang"])
-            rows += verdicts(name, claims, time.monotonic() - started)
+                claims[name] = exact(name, folder, given["lang"])
     except KeyboardInterrupt:
         sys.exit(f"\nInterrupted; the same command goes on in {folder}.")
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    table = pd.DataFrame(rows)
+    table = gf.analysis.verdict_table(claims)
     table.to_csv(folder / "verdicts.csv", index=False)
-    print(table[["verdict", "result", "expected", "measured"]].to_string(index=False, justify="left"))
-    passed = int((table["verdict"] == "pass").sum())
-    print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")
+    print(printed(table))
+    passed = int(table["holds"].sum())
+    print(
+        f"\n{passed} of {len(table)} hold; with protocols in {folder / 'verdicts.csv'}, drawn in {folder / 'figures'}"
+    )
     sys.exit(0 if passed == len(table) else 1)
 
 

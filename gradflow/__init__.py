@@ -40,6 +40,7 @@ _HOMES = {
     "open_sweep": "runlog",
     "figures": "figures",
     "testing": "testing",
+    "theory": "theory",
     "analysis": "analysis",
 }
 

@@ -58,7 +58,7 @@ def jacobian_product(J: Jacobian, start: int, stop: int) -> Tensor:
     batch, size = J.shape[1], J.shape[-1]
     log_scale = torch.zeros(batch, size, dtype=torch.float64, device=J.weight_hh.device)
     unit = torch.eye(size, dtype=torch.float64, device=log_scale.device).expand(batch, -1, -1)
-    for factor in _triangular_factors(J, steps):
+    for factor in _triangular_factors(J, steps, size):
         log_scale, shape = _rescaled(factor, log_scale)
         unit = shape @ unit
     return torch.stack([_log_singular_values(logs, shape) for logs, shape in zip(log_scale, unit, strict=True)])
@@ -100,7 +100,7 @@ def product_norms(J: Jacobian) -> Tensor:
     return norms if J.valid is None else norms.masked_fill(~J.valid, torch.nan)
 
 
-def lyapunov_exponents(J: Jacobian, burn_in: int = 0) -> Tensor:
+def lyapunov_exponents(J: Jacobian, burn_in: int = 0, count: int | None = None) -> Tensor:
     """Lyapunov exponents, nats per step: mean logs of the diagonals of the triangular factors (Benettin et al. 1980).
 
     They are those of the sequence that the Jacobian comes from, so driven by its input; a trace with zero input gives
@@ -109,21 +109,26 @@ def lyapunov_exponents(J: Jacobian, burn_in: int = 0) -> Tensor:
     Args:
         J: with batch dimensions [T, B].
         burn_in: first steps of every example that are left out of the mean.
+        count: how many of the largest, 1 to S; None: all. Few are cheap: only as many directions are followed, and
+            they need the burn-in to find the leading ones.
 
     Returns:
-        [B, S] float64, descending; without `burn_in` they sum to the mean of ln|det J_t|. Each example over its own
-        length; NaN where no step is left or a Jacobian is not finite, -inf where one is singular.
+        [B, count] float64, descending; all of them sum without `burn_in` to the mean of ln|det J_t|. Each example over
+        its own length; NaN where no step is left or a Jacobian is not finite, -inf where one is singular.
 
     Raises:
-        ValueError: if `burn_in` is negative or leaves no step.
+        ValueError: if `burn_in` is negative or leaves no step, or for another `count`.
     """
     _check_jacobian(J)
     time, batch, size, _ = J.shape
     if whole_number("burn_in", burn_in, 0) >= time:
         raise ValueError(f"burn_in: expected 0 to {time - 1} of {time} steps, got {burn_in}; pass a longer sequence")
-    total = torch.zeros(batch, size, dtype=torch.float64, device=J.weight_hh.device)
+    count = size if count is None else whole_number("count", count, 1)
+    if count > size:
+        raise ValueError(f"count: expected 1 to {size} exponents of a {size} x {size} Jacobian, got {count}")
+    total = torch.zeros(batch, count, dtype=torch.float64, device=J.weight_hh.device)
     steps, order = total.new_zeros(batch), _order(J)
-    for t, factor in zip(order, _triangular_factors(J, order), strict=True):
+    for t, factor in zip(order, _triangular_factors(J, order, count), strict=True):
         valid = total.new_ones(batch) if J.valid is None else J.valid[t].double()
         steps = steps + valid
         counted = valid * (steps > burn_in)
@@ -235,15 +240,15 @@ def _steps_between(J: Jacobian, start: int, stop: int) -> list[int]:
     return order[first:last]
 
 
-def _triangular_factors(J: Jacobian, steps: Sequence[int]) -> Iterator[Tensor]:
-    """R of J Q = Q' R step by step, [B, S, S] float64; identity past an example's length, NaN where J is not finite.
+def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterator[Tensor]:
+    """R of J Q = Q' R step by step, [B, p, p] float64; identity past an example's length, NaN where J is not finite.
 
-    The first Q is random, always the same: nothing of the product may lie across it.
+    The first Q [S, p] is random, always the same: nothing of the product may lie across it.
     """
     wide, size = J.double(), J.shape[-1]
     random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    q = torch.linalg.qr(random).Q.to(J.weight_hh.device).expand(J.shape[1], -1, -1)
-    identity = torch.eye(size, dtype=torch.float64, device=q.device)
+    q = torch.linalg.qr(random[:, :count]).Q.to(J.weight_hh.device).expand(J.shape[1], -1, -1)
+    identity = torch.eye(count, dtype=torch.float64, device=q.device)
     for t in steps:
         image = wide[t].matvec(q.permute(2, 0, 1)).permute(1, 2, 0)
         finite = image.isfinite().flatten(1).all(1)

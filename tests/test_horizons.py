@@ -222,6 +222,20 @@ def test_lyapunov_exponents_of_ragged_examples_and_after_a_burn_in():
     assert torch.allclose(gf.lyapunov_exponents(linear(weight), burn_in=10), weight.diagonal().log(), atol=1e-14)
 
 
+@each_cell
+def test_a_few_lyapunov_exponents_are_those_of_the_leading_directions(cell):
+    """R of the first columns is the corner of the whole R, so each of them is one of all, and the largest in time."""
+    jacobian = trace_of(cell, time=200)[0, 0].jacobian
+    everything = gf.lyapunov_exponents(jacobian, burn_in=100)
+    for count in (1, 2):
+        few = gf.lyapunov_exponents(jacobian, burn_in=100, count=count)
+        assert few.shape == (B, count)
+        assert bool(torch.isclose(few.unsqueeze(-1), everything.unsqueeze(1), atol=1e-9).any(-1).all())
+        if cell != "rnn_relu":  # whose directions may all have died out
+            assert torch.allclose(few, everything[:, :count], atol=0.05)
+    assert torch.equal(gf.lyapunov_exponents(jacobian, 100, count=jacobian.shape[-1]), everything)
+
+
 @pytest.mark.parametrize(
     ("gain", "expected", "tolerance"), [(0.5, -0.6931, 0.09), (2.0, 0.1547, 0.03), (3.0, 0.3103, 0.04)]
 )
@@ -329,6 +343,11 @@ def test_errors_name_the_argument():
         gf.jacobian_product(jacobian, 2, 4)
     with pytest.raises(ValueError, match=r"burn_in: expected 0 to 6 of 7 steps, got 7; pass a longer sequence"):
         gf.lyapunov_exponents(jacobian, burn_in=7)
+    for count in (0, 1.0, True):
+        with pytest.raises(ValueError, match=f"count: expected a whole number of at least 1, got {count}"):
+            gf.lyapunov_exponents(jacobian, count=count)
+    with pytest.raises(ValueError, match=r"count: expected 1 to 5 exponents of a 5 x 5 Jacobian, got 6"):
+        gf.lyapunov_exponents(jacobian, count=6)
     with pytest.raises(ValueError, match=r"call loss.backward\(\) first"):
         gf.lag_resolved_gradients(trace_of("rnn"))
     with pytest.raises(KeyError, match=r"expected \(layer, direction\) among"):

@@ -17,6 +17,7 @@ NEVER = {
     "recurrent": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
     "autodiff": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
     "testing": {"recorder", "runlog", "analysis", "figures", "data", "training"},
+    "theory": {"recorder", "runlog", "analysis", "figures", "data", "training", "config"},
     "replay": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "backward": {"recorder", "runlog", "analysis", "figures", "data", "training"},
     "regularisation": {"recorder", "runlog", "analysis", "figures", "data", "training"},

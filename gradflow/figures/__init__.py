@@ -1,26 +1,40 @@
 """Figures that explain recorded gradients: finished numbers in, one figure out.
 
-Plot functions take what :mod:`gradflow.analysis` returned and return a figure; they compute, change and save nothing.
-:func:`save` writes a figure with its numbers and the checks of its claims, :func:`draw_all` does it all.
+Plot functions take what :mod:`gradflow.analysis` or :mod:`gradflow.theory` returned and return a figure; they compute,
+change and save nothing. :func:`save` writes a figure with its numbers and the checks of its claims; :func:`draw_all`
+does it all for a log; `EXACT` says how a table of the theory is checked and drawn.
 """
 
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
+from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
-from gradflow.figures.gallery import draw_all
+from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
+from gradflow.figures.gallery import EXACT, draw_all
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
+from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_lag
+from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
+from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.style import style
 
 __all__ = [
+    "EXACT",
     "draw_all",
     "plot_accuracy_by_lag",
+    "plot_activation_saturation",
+    "plot_bifurcation_diagram",
     "plot_clipping_effect",
     "plot_comparison",
+    "plot_error_surface_cliff",
     "plot_gradient_by_lag",
     "plot_gradient_heatmap",
+    "plot_jacobian_product_by_lag",
+    "plot_lyapunov_spectrum",
+    "plot_memory_sensitivity",
     "plot_singular_values_over_training",
     "save",
     "style",

@@ -27,13 +27,13 @@ def number(value: float) -> str:
     r"""A number as a figure prints it: two to three digits, powers of ten as a formula.
 
     Example:
-        >>> number(0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
-        ('0.571', '10946', '$3.2{\\times}10^{-9}$', 'NaN')
+        >>> number(-0.5712), number(10946.2), number(3.2e-9), number(float("nan"))
+        ('−0.571', '10946', '$3.2{\\times}10^{-9}$', 'NaN')
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
 
@@ -71,7 +71,12 @@ class Labels:
         return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
 
     def setting(self, data: pd.DataFrame) -> str:
-        """What the networks of a table learn from, and the layer and direction it shows where there are several."""
+        """What the networks of a table learn from, and the layer and direction it shows where there are several.
+
+        Nothing for a table of :mod:`gradflow.theory`, which has no runs.
+        """
+        if "source" not in data:
+            return ""
         row = data.iloc[0]
         layers = int(row["num_layers"])
         words = [self._task(data)] if row["source"] else []

@@ -1,4 +1,4 @@
-"""Every figure that a log supports, in one go."""
+"""Every figure that a log supports, in one go; and how the exact results are checked and drawn."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +11,16 @@ from matplotlib.figure import Figure
 from gradflow import analysis
 from gradflow.analysis.runs import Run, identity
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
+from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
+from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_lag
+from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
+from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.runlog import open_sweep
@@ -59,6 +65,24 @@ GALLERY = {
         across=("data.length", "data.names_per_sequence"),
     ),
 }
+
+
+class Exact(NamedTuple):
+    """How a table of :mod:`gradflow.theory` is checked and drawn."""
+
+    check: Callable[[pd.DataFrame], list[dict[str, Any]]]
+    plot: Callable[..., Figure]
+
+
+EXACT = {
+    "jacobian_product_by_lag": Exact(analysis.jacobian_product_by_lag_claims, plot_jacobian_product_by_lag),
+    "activation_saturation": Exact(analysis.activation_saturation_claims, plot_activation_saturation),
+    "error_surface_cliff": Exact(analysis.error_surface_cliff_claims, plot_error_surface_cliff),
+    "bifurcation_diagram": Exact(analysis.bifurcation_diagram_claims, plot_bifurcation_diagram),
+    "lyapunov_spectrum": Exact(analysis.lyapunov_spectrum_claims, plot_lyapunov_spectrum),
+    "memory_sensitivity": Exact(analysis.memory_sensitivity_claims, plot_memory_sensitivity),
+}
+"""By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
 
 def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context: str = "slide") -> list[Path]:
