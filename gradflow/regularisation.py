@@ -93,7 +93,7 @@ def _omega(step: Step, epsilon: Tensor, squared: bool) -> tuple[Tensor, Tensor, 
     unit = epsilon * log_epsilon.neg().exp().to(epsilon.dtype).unsqueeze(-1)
     carried = (unit @ weight_hh).mul_(slope)
     ratio = log_norm(carried).exp()
-    present = log_epsilon != -torch.inf
+    present = ~(log_epsilon <= math.log(torch.finfo(epsilon.dtype).tiny))  # beneath it no digit is left
     if step.valid is not None:
         present &= step.valid[before]
     counted = present & ratio.isfinite()

@@ -69,6 +69,9 @@ def clip_state_gradients_(traces: Sequence[Trace], clip_value: float) -> StateCl
         NotImplementedError: if something below the layer is trained as well, which has got its gradients already; for
             parametrized weights (weight_norm, pruning, ...).
 
+    With a GradScaler call it before ``scaler.unscale_``, with ``clip_value * scaler.get_scale()``; in each of several
+    processes that train together, average ``.grad`` over them afterwards.
+
     >>> from gradflow import trace
     >>> layer = torch.nn.RNN(3, 2)
     >>> seen = trace(layer, torch.zeros(5, 4, 3))

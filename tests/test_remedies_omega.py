@@ -195,6 +195,21 @@ def test_zero_gradients_count_nothing():
     assert gf.add_omega_gradient_([early], 0.0) == pytest.approx(gf.add_omega_gradient_([short], 0.0), rel=1e-6)
 
 
+@pytest.mark.parametrize("bias", [-50.0, -87.0, -88.5, -92.0, -200.0])
+def test_units_saturated_to_the_last_digit(bias):
+    """Slopes of e^bias, beneath float32's normal numbers at last: ratios of 0, or nothing to count, and no NaN."""
+    layer = gf.RNN(D, H, nonlinearity="sigmoid")
+    with torch.no_grad():
+        layer.bias_ih_l0.fill_(bias)
+    seen = gf.trace(layer, torch.randn(T, B, D))
+    seen.output.sum().backward()
+    layer.zero_grad()
+    omega = gf.add_omega_gradient_([seen], 1.0)
+    assert 0 <= omega <= T - 1
+    assert bias < -80 or omega == pytest.approx(T - 1)
+    assert layer.weight_hh_l0.grad.isfinite().all()
+
+
 def test_dead_units_keep_a_gradient_of_zero():
     """A ratio of zero has no direction to grow in: it counts 1, and adds nothing."""
     layer = nn.RNN(D, H, nonlinearity="relu")
