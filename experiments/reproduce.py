@@ -69,6 +69,9 @@ TRAINED = {
 
 def exact(name: str, folder: Path, lang: str) -> list[dict[str, Any]]:
     """Computes, checks and draws an exact result."""
+    import torch  # here, so that --help does not wait for it
+
+    torch.set_num_threads(1)  # small matrices gain nothing from more, and lose much where cores are shared
     data = gf.theory.EXACT[name]()
     claims = gf.figures.EXACT[name].check(data)
     figure = gf.figures.EXACT[name].plot(data, claims=claims, lang=lang)

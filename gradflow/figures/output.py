@@ -39,9 +39,9 @@ def strict_glyphs() -> Iterator[None]:
     """Turn both ways in which matplotlib reports a missing glyph, a warning and a log message, into a ValueError."""
     logger, handler = logging.getLogger("matplotlib.mathtext"), _Complaint()
     logger.addHandler(handler)
-    subsetting = logging.getLogger("fontTools.subset")  # says many things about every PDF
+    subsetting = logging.getLogger("fontTools")  # says many things about every PDF
     level = subsetting.level
-    subsetting.setLevel(logging.WARNING)
+    subsetting.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=r"Glyph .* missing from font")
