@@ -1,13 +1,18 @@
-"""How a run ended, in one line."""
+"""How runs ended: in one line, and as a table with a row per run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from experiments.standing import DONE
+
 if TYPE_CHECKING:
-    from gradflow.runlog import Run
+    import pandas as pd
+
+    from gradflow.runlog import Run, Sweep
 
 COLUMNS = {"test_accuracy": "test accuracy", "test_loss": "test loss", "wall_time": "seconds"}
+LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
 def summary(run: Run) -> dict[str, object]:
@@ -25,7 +30,41 @@ def describe(run: Run) -> str:
     if run.error:
         return f"{run.status}: {run.error}"
     values = summary(run)
+    if run.status == "lost":
+        return f"lost: its process is gone (killed, or out of memory?), {values['iterations']} iterations can be read"
     return (
         f"{values['status']}, {values['iterations']} iterations, "
         f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s"
     )
+
+
+def table(sweep: Sweep) -> pd.DataFrame:
+    """A row per run, sorted: the settings that vary (the run's folder, if none do), how it ended, and any error."""
+    import pandas as pd
+
+    settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
+    if len(settings.columns) > 1:
+        settings = settings.drop(columns="run")
+    ends = pd.DataFrame([summary(run) for run in sweep.members])
+    errors = pd.Series([_shortened(run.error or "") for run in sweep.members], name="error")
+    settings = settings.rename(columns={name: f"{name} (set)" for name in [*ends, "error"]})
+    rows = settings.join(ends)
+    return (rows.join(errors) if errors.any() else rows).sort_values([*settings.columns])
+
+
+def printed(table: pd.DataFrame) -> str:
+    """The table as text."""
+    return table.to_string(index=False, float_format="{:.3g}".format)
+
+
+def not_done(sweep: Sweep) -> list[str]:
+    """A line for each run that did not come to its end, and one that says how many are on their way."""
+    ended = [run for run in sweep.members if run.status not in (*DONE, "running")]
+    running = sum(run.status == "running" for run in sweep.members)
+    lines = [f"{run.path}: {describe(run)}" for run in ended]
+    return lines + [f"{running} of {len(sweep.members)} runs are still running"] * bool(running)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"

@@ -15,9 +15,9 @@ from hydra.types import RunMode
 
 import gradflow as gf
 from experiments import compare, predict
-from experiments.job import main
+from experiments.plan import plan
 from experiments.settings import CONF
-from experiments.sweep import plan
+from experiments.train import main
 from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
@@ -112,7 +112,7 @@ def test_grid_of_every_experiment_composes(choice):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", [choice.replace("/", "="), "debug=tiny"], RunMode.MULTIRUN)
         assert config.hydra.mode == RunMode.MULTIRUN
-        paths = plan(config)
+        paths = [run.path for run in plan(config)]
     assert len(set(paths)) == len(paths) > 1
     if choice == "experiment/compare":
         assert len(paths) == 32
