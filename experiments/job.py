@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 import gradflow as gf
 from experiments.report import describe
@@ -20,6 +22,8 @@ from experiments.standing import check_free, claim, standing
 
 log = logging.getLogger(__name__)
 logging.raiseExceptions = False  # a log file that cannot be written (disk full) would print a traceback for every line
+
+tqdm.set_lock(threading.RLock())  # its default is shared between processes, and an interrupted worker would leak it
 
 
 def job(settings: DictConfig) -> str:
@@ -34,8 +38,8 @@ def job(settings: DictConfig) -> str:
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
-    worker = multiprocessing.current_process().name != "MainProcess"
-    if worker:
+    worker = sweeping and not hydra_config.launcher._target_.endswith(".BasicLauncher")
+    if multiprocessing.current_process().name != "MainProcess":  # joblib's; the others see to it themselves
         end_with_parent()
     if sweeping:
         _keep_off_the_console()

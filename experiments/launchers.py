@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
@@ -55,18 +56,35 @@ def check_installed(config: DictConfig) -> None:
 
 
 @contextmanager
-def losses_endured() -> Iterator[None]:
+def launching(launcher: Launcher) -> Iterator[None]:
     """While submitit or Ray waits for its jobs, one that is killed counts as ended, and the wait goes on.
 
     Both plugins would give up at the first. What became of the run is read from its folder.
     """
-    with ExitStack() as patches:
-        if submitit := sys.modules.get("submitit"):
-            kinds = (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)
-            patches.enter_context(_enduring(submitit.Job, "results", kinds, [lost()]))
-        if ray := sys.modules.get("ray"):
-            patches.enter_context(_enduring(ray, "get", (ray.exceptions.RayError,), lost()))
+    name = type(launcher).__name__
+    with ExitStack() as around:
+        if name in ("SlurmLauncher", "LocalLauncher"):
+            import submitit
+            from submitit.core.utils import FailedJobError, UncompletedJobError
+
+            around.enter_context(_enduring(submitit.Job, "results", (UncompletedJobError, FailedJobError), [lost()]))
+        if name == "LocalLauncher":
+            around.enter_context(_without_ctrl_c())
+        if name == "RayLauncher":
+            import ray
+
+            around.enter_context(_enduring(ray, "get", (ray.exceptions.RayError,), lost()))
         yield
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Keeps Ctrl-C from processes that are started meanwhile; submitit's would print tracebacks, ours get SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, whose mask they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def lost() -> JobReturn:

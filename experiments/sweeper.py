@@ -79,6 +79,9 @@ class Sweeper(HydraSweeper):
             self._launch_all(to_launch(runs))
         except KeyboardInterrupt:
             self._count(runs)
+            if self._is_queue():
+                jobs = sorted({folder.name.partition("_")[0] for folder in self.directory.glob(".submitit/*/")})
+                say(f"Jobs in the queue go on; `scancel {' '.join(jobs)}` ends them.")
             raise
         except OSError as error:
             say(f"The sweep stops: {error}")
@@ -91,7 +94,7 @@ class Sweeper(HydraSweeper):
     def _launch_all(self, runs: Sequence[Planned]) -> None:
         size = self.settings.hydra.sweeper.max_batch_size or max(1, len(runs))
         batches = [runs[start : start + size] for start in range(0, len(runs), size)]
-        with self._interruptible(runs), View([run.path for run in runs]) as view, launchers.losses_endured():
+        with self._interruptible(runs), View([run.path for run in runs]) as view, launchers.launching(self.plugin):
             for number, batch in enumerate(batches):
                 self._launch(batch, number * size, view)
 
@@ -140,9 +143,6 @@ class Sweeper(HydraSweeper):
         done = sum(standings.pop(state, 0) for state in DONE)
         others = "".join(f", {count} {state}" for state, count in standings.items())
         say(f"{done} of {len(runs)} runs done{others}: {self.directory}")
-        if others and self._is_queue():
-            jobs = sorted({folder.name.partition("_")[0] for folder in self.directory.glob(".submitit/*/")})
-            say(f"Jobs in the queue go on; `scancel {' '.join(jobs)}` ends them.")
         if others:
             say(f"The same command with hydra.sweep.dir={self.directory} goes on with what is not done.")
         return done

@@ -12,9 +12,7 @@ from tqdm import tqdm
 import gradflow as gf
 from experiments.deaths import Deaths
 from experiments.report import describe
-from experiments.standing import process_here, read_status
-
-tqdm.set_lock(threading.RLock())  # its default is shared between processes, and an interrupted worker would leak it
+from experiments.standing import process_here, read_status, standing
 
 SECONDS = 0.5  # between two looks at the folders
 
@@ -57,10 +55,10 @@ class View:
 
     def state(self, path: Path) -> str | None:
         """The state of a run, None before it starts; the status of an attempt before this sweep does not count."""
-        if path in self._lost:
-            return "lost"
         if _changed(path) == self._before[path]:
             return None
+        if path in self._lost:
+            return "lost"
         status = read_status(path)
         if (process := process_here(status)) is not None:
             self.deaths.watch(process)
@@ -71,6 +69,8 @@ class View:
             stopping = False
             while not stopping:
                 stopping = self._stop.wait(SECONDS)  # once more after the end
+                if stopping:
+                    self._lost.update(path for path in self._waiting if standing(path) == "lost")
                 states = {path: self.state(path) for path in self._waiting}
                 for path, state in states.items():
                     if state not in (None, "running"):
