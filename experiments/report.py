@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.standing import DONE
+from experiments.standing import DONE, standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ def summary(run: Run) -> dict[str, object]:
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
         last[name] = values[-1] if values else float("nan")
-    return {"status": run.status, "iterations": len(scalars), **last}
+    return {"status": standing(run.path), "iterations": len(scalars), **last}
 
 
 def describe(run: Run) -> str:
@@ -30,8 +30,11 @@ def describe(run: Run) -> str:
     if run.error:
         return f"{run.status}: {run.error}"
     values = summary(run)
-    if run.status == "lost":
-        return f"lost: its process is gone (killed, or out of memory?), {values['iterations']} iterations can be read"
+    if values["status"] == "lost":
+        return (
+            f"lost: its process ended without a word (killed? out of memory? disk full?), "
+            f"{values['iterations']} iterations can be read"
+        )
     return (
         f"{values['status']}, {values['iterations']} iterations, "
         f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s"

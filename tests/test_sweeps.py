@@ -196,6 +196,16 @@ def test_a_disk_too_full_for_a_folder_stops_the_sweep(train, monkeypatch, capfd)
     assert train(*SWEEP, "seed=0,1,2") == 0
 
 
+def test_a_disk_too_full_for_the_status_too(train, monkeypatch, capfd):
+    with monkeypatch.context() as patched:
+        full_disk(patched, os, "replace", "here/seed=0/")
+        assert train(*SWEEP, "seed=0,1") == 1
+    said = capfd.readouterr()
+    assert "1 of 2 runs done, 1 not started: here" in said.err
+    assert "Traceback" not in said.err
+    assert train(*SWEEP, "seed=0,1") == 0
+
+
 def test_a_disk_too_full_for_a_run_alone(train, monkeypatch, capfd):
     full_disk(monkeypatch, os, "mkdir", "alone")
     assert train("debug=tiny", "hydra.run.dir=alone") == 1

@@ -98,7 +98,10 @@ def test_a_killed_worker_costs_its_own_run_only():
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert states() == ["finished", "lost", "finished"]
-    assert "seed=1,train.iterations=800: lost: its process is gone (killed, or out of memory?)" in err
+    assert (
+        "seed=1,train.iterations=800: lost: its process ended without a word (killed? out of memory? disk full?), 0 iterations can"
+        in err
+    )
     assert "2 of 3 runs done, 1 lost: here" in err
     assert "Traceback" not in err
     assert " lost " in out
