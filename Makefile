@@ -17,7 +17,7 @@ help: ## List the targets
 	@echo 'make test PYTHON=python3.12                        with this Python (first use only)'
 
 compare: .venv/ready ## Train the cells with and without clipping, then print a table and draw the figures
-	@.venv/bin/python experiments/train.py experiment=compare hydra.sweep.dir=$(RUNS) $(ARGS); status=$$?; \
+	@.venv/bin/python experiments/train.py experiment=compare hydra.sweep.dir=$(RUNS) $(ARGS) >/dev/null; status=$$?; \
 	if [ -d $(RUNS) ]; then .venv/bin/python experiments/compare.py $(RUNS) || exit; fi; exit $$status
 
 test: .venv/ready ## Run the tests

@@ -13,29 +13,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
 import gradflow as gf
 from experiments.arguments import REQUIRED, read_arguments
-from experiments.report import describe, summary
-from gradflow.runlog import Sweep
-
-
-def table(sweep: Sweep) -> pd.DataFrame:
-    """A row per run, sorted: the settings that vary (the run's folder, if none do) and how it ended."""
-    settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
-    if len(settings.columns) > 1:
-        settings = settings.drop(columns="run")
-    ends = pd.DataFrame([summary(run) for run in sweep.members])
-    settings = settings.rename(columns={name: f"{name} (set)" for name in ends})
-    return settings.join(ends).sort_values([*settings.columns])
-
-
-def unfinished(sweep: Sweep) -> list[str]:
-    """A line for each run that did not come to its end."""
-    return [
-        f"{run.path}: {describe(run)}" for run in sweep.members if run.status not in ("finished", "diverged", "running")
-    ]
+from experiments.report import not_done, printed, table
 
 
 def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
@@ -54,9 +34,7 @@ def main() -> None:
     path, lang = Path(arguments["path"]), arguments["lang"]
     try:
         sweep = gf.open_sweep(path)
-        print(table(sweep).to_string(index=False, float_format="{:.3g}".format))
-        for line in unfinished(sweep):
-            print(line)
+        print("\n".join([printed(table(sweep)), *not_done(sweep)]))
         figures = gf.figures.draw_all(path, path / "figures" / lang, lang=lang, context=arguments["context"])
     except (ValueError, OSError) as error:
         sys.exit(str(error))

@@ -3,22 +3,27 @@
 import logging
 import multiprocessing
 import os
-import signal
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 import gradflow as gf
 from experiments.report import describe
-from experiments.settings import CONF, to_config
+from experiments.settings import to_config
+from experiments.signals import end_with_parent, interruptible
+from experiments.standing import check_free, claim, standing
 
 log = logging.getLogger(__name__)
+logging.raiseExceptions = False  # a log file that cannot be written (disk full) would print a traceback for every line
+
+tqdm.set_lock(threading.RLock())  # its default is shared between processes, and an interrupted worker would leak it
 
 
 def job(settings: DictConfig) -> str:
@@ -28,30 +33,43 @@ def job(settings: DictConfig) -> str:
     the program with exit status 1 and one line, the traceback being in the log file.
 
     Returns:
-        The state the run ended in: finished, diverged or failed.
+        The state the run ended in: finished, diverged or failed; of a run that was left alone, its status.
     """
-    path = Path(HydraConfig.get().runtime.output_dir)
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    hydra_config = HydraConfig.get()
+    path = Path(hydra_config.runtime.output_dir)
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    worker = sweeping and not hydra_config.launcher._target_.endswith(".BasicLauncher")
+    if multiprocessing.current_process().name != "MainProcess":  # joblib's; the others see to it themselves
+        end_with_parent()
     if sweeping:
         _keep_off_the_console()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        _train(settings, path, progress=not sweeping and sys.stderr.isatty())
-    except KeyboardInterrupt:
-        _mark(path, "interrupted")
-        if multiprocessing.current_process().name != "MainProcess":
-            os._exit(130)  # a worker process would go on with the next run
-        raise
-    except Exception as error:
-        foreseen = isinstance(error, (ValueError, OSError))  # wrong settings and files, which the message explains
-        message = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        log.debug("The run failed", exc_info=True)
-        _mark(path, "failed", error=message, error_traceback=traceback.format_exc())
-        if not sweeping:
-            log.error(message if foreseen else f"{message}\nThe traceback is in {path}.")
-            sys.exit(1)
-        return "failed"
+        os.chdir(hydra_config.runtime.cwd)  # workers on another machine start elsewhere
+    with interruptible():
+        try:
+            if not sweeping:
+                check_free(path)
+            elif not claim(path):
+                log.info("%s is left alone: %s", path, describe(gf.open_run(path)))
+                return gf.open_run(path).status
+            _train(settings, path, progress=not sweeping and sys.stderr.isatty())
+        except KeyboardInterrupt:
+            _mark(path, "interrupted")
+            if worker:
+                os._exit(130)  # it would go on with the next run
+            raise
+        except SystemExit:
+            _mark(path, "interrupted", error="ended by its queue, such as at the time limit")
+            raise
+        except Exception as error:
+            foreseen = isinstance(error, (ValueError, OSError))  # wrong settings and files, which the message explains
+            message = str(error) if foreseen else f"{type(error).__name__}: {error}"
+            log.debug("The run failed", exc_info=True)
+            if not isinstance(error, FileExistsError):  # the run that is there did not fail
+                _mark(path, "failed", error=message, error_traceback=traceback.format_exc())
+            if not sweeping:
+                log.error(message if foreseen else f"{message}\nThe traceback is in {path}.")
+                sys.exit(1)
+            return "failed"
     run = gf.open_run(path)
     log.info("%s; %s", describe(run), path)
     return run.status
@@ -74,11 +92,12 @@ def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
 
 
 def _mark(path: Path, state: str, error: str | None = None, error_traceback: str | None = None) -> None:
-    """Writes how a run ended, unless the recorder was already there to do so."""
+    """Writes how a run ended, unless another process records into its folder."""
     from gradflow.runlog import write_status
 
-    if not (path / "status.json").is_file() or gf.open_run(path).status == "running":
-        write_status(path, state, error=error, error_traceback=error_traceback)
+    with suppress(OSError):  # the disk that the run failed for may have no room for this either
+        if standing(path) != "running":
+            write_status(path, state, error=error, error_traceback=error_traceback)
 
 
 def _keep_off_the_console() -> None:
@@ -86,19 +105,3 @@ def _keep_off_the_console() -> None:
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
-
-
-def interrupt(signal_number: int, frame: FrameType | None) -> None:
-    """Ends a run the same way on SIGTERM as on Ctrl-C; further signals would only disturb the saving of its log."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # SIG_IGN would make noise about a signal that is on its way
-    raise KeyboardInterrupt
-
-
-def main() -> None:
-    """The command line: one run, or with `-m` or an experiment of its own a sweep."""
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
-        sys.exit(130)

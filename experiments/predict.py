@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.arguments import REQUIRED, read_arguments
-from experiments.report import aligned
+from experiments.columns import aligned
 
 if TYPE_CHECKING:
     from gradflow.prediction import Prediction

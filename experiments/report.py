@@ -1,25 +1,34 @@
-"""How a run ended, in one line; and rows as aligned columns."""
+"""How runs ended: in one line, and as a table with a row per run."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from experiments.standing import DONE, standing
+from gradflow import analysis
+
 if TYPE_CHECKING:
-    from gradflow.runlog import Run
+    import pandas as pd
+
+    from gradflow.runlog import Run, Sweep
 
 COLUMNS = {"test_accuracy": "test accuracy", "test_loss": "test loss", "wall_time": "seconds"}
+LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
 def summary(run: Run) -> dict[str, object]:
-    """Status and iterations of a run, and the last values it recorded of test accuracy, loss (nats) and seconds."""
-    scalars = run.scalars
-    last: dict[str, object] = {}
+    """Status and iterations of a run, the last test accuracy, loss and seconds, and when its task was solved, if ever."""
+    scalars, last = run.scalars, {}
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
         last[name] = values[-1] if values else float("nan")
-    return {"status": run.status, "iterations": len(scalars), **last}
+    solved = analysis.solved_at(run)
+    return {
+        "status": standing(run.path),
+        "iterations": len(scalars),
+        **last,
+        "solved at": "" if solved is None else solved,
+    }
 
 
 def describe(run: Run) -> str:
@@ -27,25 +36,44 @@ def describe(run: Run) -> str:
     if run.error:
         return f"{run.status}: {run.error}"
     values = summary(run)
+    if values["status"] == "lost":
+        return (
+            f"lost: its process ended without a word (killed? out of memory? disk full?), "
+            f"{values['iterations']} iterations can be read"
+        )
     return (
         f"{values['status']}, {values['iterations']} iterations, "
         f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s"
     )
 
 
-def width(text: str) -> int:
-    """Columns that a text takes on a terminal, where Chinese characters are two wide.
+def table(sweep: Sweep) -> pd.DataFrame:
+    """A row per run, sorted: the settings that vary (the run's folder, if none do), how it ended, and any error."""
+    import pandas as pd
 
-    >>> width("王 a")
-    4
-    """
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+    settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
+    if len(settings.columns) > 1:
+        settings = settings.drop(columns="run")
+    ends = pd.DataFrame([summary(run) for run in sweep.members])
+    errors = pd.Series([_shortened(run.error or "") for run in sweep.members], name="error")
+    settings = settings.rename(columns={name: f"{name} (set)" for name in [*ends, "error"]})
+    rows = settings.join(ends)
+    return (rows.join(errors) if errors.any() else rows).sort_values([*settings.columns])
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as columns of equal width."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)) for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+def printed(table: pd.DataFrame) -> str:
+    """The table as text."""
+    return table.to_string(index=False, float_format="{:.3g}".format)
+
+
+def not_done(sweep: Sweep) -> list[str]:
+    """A line for each run that did not come to its end, and one that says how many are on their way."""
+    ended = [run for run in sweep.members if run.status not in (*DONE, "running")]
+    running = sum(run.status == "running" for run in sweep.members)
+    lines = [f"{run.path}: {describe(run)}" for run in ended]
+    return lines + [f"{running} of {len(sweep.members)} runs are still running"] * bool(running)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"

@@ -24,7 +24,7 @@ import pandas as pd
 
 import gradflow as gf
 from experiments.arguments import read_arguments
-from experiments.report import aligned
+from experiments.columns import aligned
 
 TRAIN = Path(__file__).with_name("train.py")
 

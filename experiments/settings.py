@@ -1,5 +1,6 @@
 """From Hydra's configuration to :class:`gradflow.config.Config`."""
 
+import os
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -11,6 +12,18 @@ from gradflow.config import Config
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+def side_by_side(threads: int) -> int:
+    """How many runs of so many threads this machine has cores for; what `${side_by_side:${threads}}` gives in conf/."""
+    try:
+        from joblib import cpu_count  # knows the limits of containers as well
+    except ImportError:
+        return max(1, (os.cpu_count() or 1) // threads)
+    return max(1, cpu_count() // threads)
+
+
+OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
 
 
 def to_config(settings: DictConfig) -> Config:

@@ -1,6 +1,36 @@
 """Trains and records one run; with `-m`, or by an experiment that says so, a sweep. `--help` lists the choices."""
 
-from experiments.job import main
+import os
+import sys
+from unittest.mock import patch
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.job import job
+from experiments.launchers import name_missing_plugins
+from experiments.settings import CONF
+from experiments.sweeper import in_place_of_hydras
+
+
+def main() -> None:
+    """The command line: one run, or with `-m` or an experiment of its own a sweep."""
+    name_missing_plugins()
+    whole_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        # errors come here: Hydra has one line for its own, but a traceback for a full disk
+        with patch.dict(os.environ, HYDRA_FULL_ERROR="1"), in_place_of_hydras():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
+        sys.exit(130)
+    except (CompactHydraException, OSError) as error:
+        if whole_tracebacks:
+            raise
+        causes = [error, error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [error]
+        sys.exit("\n".join(map(str, causes)))
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,10 @@
-"""Shared fixtures: where the real data sets lie, and a skip that says so where they are missing; a bug on request."""
+"""Shared fixtures: the training command, small files of names, where the real data sets lie; a bug on request."""
 
+import itertools
+import logging
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,51 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real data sets, which are not at {SHARED} (set GRADFLOW_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path) -> Iterator[Callable[..., int]]:
+    """Runs `experiments/train.py` with these arguments in an empty folder and gives its exit status."""
+    from experiments.train import main
+
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    level, before = root.level, root.handlers[:]
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        try:
+            main()
+        except SystemExit as exit_:
+            if isinstance(exit_.code, str):  # as the interpreter does
+                sys.stderr.write(exit_.code)
+                return 1
+            return int(exit_.code or 0)
+        return 0
+
+    yield run
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:], root.level = before, level
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Small files of every format that a data source reads."""
+    chinese = ["".join(letters) for letters in itertools.product("王李张刘陈杨黄吴", "伟芳娜敏静丽强磊军洋")]
+    rows = [f"{name},{'男女'[number % 2]}" for number, name in enumerate(chinese)]
+    (tmp_path / "names.csv").write_text("\n".join(rows), encoding="utf-8")
+    head = ["By@someone", "2018-04-04", "", "dict,sex"]
+    (tmp_path / "corpus.txt").write_text("\n".join(head + rows), encoding="utf-8")
+    (tmp_path / "languages").mkdir()
+    for language, ending in {"Czech": "ak", "Greek": "os"}.items():
+        words = ["".join(letters) + ending for letters in itertools.product("BDKLM", "aeiou", "rn")]
+        (tmp_path / "languages" / f"{language}.txt").write_text("\n".join(words), encoding="utf-8")
+    return {
+        "data/csv": [f"data.path={tmp_path / 'names.csv'}"],
+        "data/corpus": [f"data.path={tmp_path / 'corpus.txt'}"],
+        "data/languages": [f"data.path={tmp_path / 'languages'}"],
+    }
 
 
 if mutation := os.environ.get("GRADFLOW_MUTATION"):

@@ -1,11 +1,7 @@
 """Every choice in conf/ composes and trains; wrong settings and failing runs say what is wrong."""
 
-import itertools
-import logging
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +11,8 @@ from hydra.types import RunMode
 
 import gradflow as gf
 from experiments import compare, predict
-from experiments.job import main
+from experiments.plan import plan
 from experiments.settings import CONF
-from experiments.sweep import plan
 from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
@@ -29,54 +24,8 @@ NEEDS = {
 }
 
 
-@pytest.fixture
-def train(monkeypatch, tmp_path) -> Iterator[Callable[..., int]]:
-    """Runs `experiments/train.py` with these arguments in an empty folder and gives its exit status."""
-    monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    root = logging.getLogger()
-    level, before = root.level, root.handlers[:]
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        try:
-            main()
-        except SystemExit as exit_:
-            if isinstance(exit_.code, str):  # as the interpreter does
-                sys.stderr.write(exit_.code)
-                return 1
-            return int(exit_.code or 0)
-        return 0
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    for handler in set(root.handlers) - set(before):
-        handler.close()
-    root.handlers[:], root.level = before, level
-
-
 def runs() -> list[Run]:
     return list(gf.open_sweep("outputs").members)
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Small files of every format that a data source reads."""
-    chinese = ["".join(letters) for letters in itertools.product("王李张刘陈杨黄吴", "伟芳娜敏静丽强磊军洋")]
-    rows = [f"{name},{'男女'[number % 2]}" for number, name in enumerate(chinese)]
-    (tmp_path / "names.csv").write_text("\n".join(rows), encoding="utf-8")
-    head = ["By@someone", "2018-04-04", "", "dict,sex"]
-    (tmp_path / "corpus.txt").write_text("\n".join(head + rows), encoding="utf-8")
-    (tmp_path / "languages").mkdir()
-    for language, ending in {"Czech": "ak", "Greek": "os"}.items():
-        words = ["".join(letters) + ending for letters in itertools.product("BDKLM", "aeiou", "rn")]
-        (tmp_path / "languages" / f"{language}.txt").write_text("\n".join(words), encoding="utf-8")
-    return {
-        "data/csv": [f"data.path={tmp_path / 'names.csv'}"],
-        "data/corpus": [f"data.path={tmp_path / 'corpus.txt'}"],
-        "data/languages": [f"data.path={tmp_path / 'languages'}"],
-    }
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.split("/")[0] not in ("experiment", "hydra", "launcher")])
@@ -116,7 +65,7 @@ def test_grid_of_every_experiment_composes(choice):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", [choice.replace("/", "="), "debug=tiny"], RunMode.MULTIRUN)
         assert config.hydra.mode == RunMode.MULTIRUN
-        paths = plan(config)
+        paths = [run.path for run in plan(config)]
     assert len(set(paths)) == len(paths) > 1
     if choice == "experiment/compare":
         assert len(paths) == 32
@@ -173,28 +122,12 @@ def test_a_wrong_sweep_fails_before_its_first_run(arguments, words, train, capsy
     assert not list(Path().rglob("status.json"))
 
 
-def test_a_taken_folder_is_not_overwritten(train, capsys):
-    assert train("-m", "debug=tiny", "seed=0,1", "hydra.sweep.dir=here") == 0
-    before = gf.open_run("here/seed=0").scalars
-    assert train("-m", "debug=tiny", "seed=0,1", "hydra.sweep.dir=here") == 1
-    assert "already holds a run: choose another folder with hydra.sweep.dir=PATH" in capsys.readouterr().err
-    assert gf.open_run("here/seed=0").scalars.equals(before)
-
-
-@pytest.mark.parametrize("launcher", ["local", pytest.param("processes", marks=pytest.mark.slow)])
-def test_a_failing_run_does_not_stop_the_sweep(launcher, train, files, capfd):
-    sizes = ["data.train_size=4000,40", "data=csv", *files["data/csv"], "hydra.sweep.dir=sweep"]
-    assert train("-m", "debug=tiny", f"launcher={launcher}", *sizes) == 1
-    failed, finished = Path("sweep/data.train_size=4000,data=csv"), Path("sweep/data.train_size=40,data=csv")
-    assert gf.open_run(finished).status == "finished"
-    assert gf.open_run(failed).status == "failed"
-    assert "train_size" in gf.open_run(failed).error
-    assert "Traceback" in (failed / "tiny.log").read_text(encoding="utf-8")
-    err = capfd.readouterr().err
-    assert "1 of 2 runs done in sweep" in err
-    assert f"{failed}: failed: " in err
-    assert "[2/2]" in err
-    assert "Traceback" not in err
+def test_a_run_alone_does_not_overwrite_another(train, capsys):
+    assert train("debug=tiny", "hydra.run.dir=here") == 0
+    before = gf.open_run("here").scalars
+    assert train("debug=tiny", "hydra.run.dir=here") == 1
+    assert "expected a folder without a recorded run, got" in capsys.readouterr().err
+    assert (gf.open_run("here").status, gf.open_run("here").scalars.equals(before)) == ("finished", True)
 
 
 def test_a_trained_model_answers(train, monkeypatch, capsys):

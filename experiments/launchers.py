@@ -1,0 +1,104 @@
+"""The launchers of `conf/launcher/`: those that are not installed, and what the others do when a run's process dies."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any
+from unittest.mock import patch
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
+    "joblib": ("hydra_joblib_launcher", "parallel"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_ray_launcher", "ray"),
+}
+
+
+def installed(launcher: str) -> bool:
+    """Whether the plugin of one of Hydra's launchers can be imported."""
+    try:
+        return find_spec(f"hydra_plugins.{PLUGINS[launcher][0]}") is not None
+    except ModuleNotFoundError:  # no plugin at all
+        return False
+
+
+def name_missing_plugins() -> None:
+    """Puts a configuration in the place of each launcher that is missing, so that we say how to install it.
+
+    Hydra itself would say that it could not find 'hydra/launcher/joblib'.
+    """
+    for launcher, (_, extra) in PLUGINS.items():
+        if not installed(launcher):
+            node = {"_target_": f"hydra_plugins.gradflow.{launcher}", "missing_extra": extra}
+            ConfigStore.instance().store(group="hydra/launcher", name=launcher, node=node)
+
+
+def check_installed(config: DictConfig) -> None:
+    """Raises where the chosen launcher is missing.
+
+    Raises:
+        ValueError: With the extra that installs it.
+    """
+    if extra := config.hydra.launcher.get("missing_extra"):
+        choice = config.hydra.runtime.choices.get("launcher")
+        raise ValueError(
+            f"launcher={choice}: its plugin is not installed; install it by .venv/bin/pip install -e '.[{extra}]', "
+            f"or use launcher=local"
+        )
+
+
+@contextmanager
+def launching(launcher: Launcher) -> Iterator[None]:
+    """While submitit or Ray waits for its jobs, one that is killed counts as ended, and the wait goes on.
+
+    Both plugins would give up at the first. What became of the run is read from its folder.
+    """
+    name = type(launcher).__name__
+    with ExitStack() as around:
+        if name in ("SlurmLauncher", "LocalLauncher"):
+            import submitit
+            from submitit.core.utils import FailedJobError, UncompletedJobError
+
+            around.enter_context(_enduring(submitit.Job, "results", (UncompletedJobError, FailedJobError), [lost()]))
+        if name == "LocalLauncher":
+            around.enter_context(_without_ctrl_c())
+        if name == "RayLauncher":
+            import ray
+
+            around.enter_context(_enduring(ray, "get", (ray.exceptions.RayError,), lost()))
+        yield
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Keeps Ctrl-C from processes that are started meanwhile; submitit's would print tracebacks, ours get SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, whose mask they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def lost() -> JobReturn:
+    """What stands for the return of a job whose process died."""
+    return JobReturn(status=JobStatus.COMPLETED, _return_value="lost")
+
+
+def _enduring(owner: Any, name: str, kinds: tuple[type[Exception], ...], instead: object) -> Any:
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def endure(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except kinds:
+            return instead
+
+    return patch.object(owner, name, endure)

@@ -1,0 +1,114 @@
+"""How the folder of a run stands before the run: free, done, recorded into by another process, or to be redone."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gradflow as gf
+from gradflow.config import Config
+
+DONE = ("finished", "diverged")
+OF_THE_MACHINE = {"name", "threads", "device"}  # settings that may differ between a run and its continuation
+LEFTOVERS = ("gradients", "run.json", "model.safetensors", "vocabulary.json")
+
+
+def standing(path: Path) -> str | None:
+    """The status of the run in a folder, None if there is none.
+
+    A run that says `running` under the number of the process that asks is lost: that process has only just begun, and
+    the number is that of another before it.
+    """
+    try:
+        status = gf.open_run(path).status
+    except FileNotFoundError:
+        return None
+    from gradflow.runlog.documents import was_written_here
+
+    return "lost" if status == "running" and was_written_here(path) else status
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What `status.json` says, empty if there is none yet."""
+    with suppress(FileNotFoundError):
+        return json.loads((path / "status.json").read_text(encoding="utf-8"))
+    return {}
+
+
+def process_here(status: dict[str, Any]) -> int | None:
+    """The process that records the run of this status, if it lives on this host and is not the one that asks."""
+    if status.get("state") != "running" or status["host"] != socket.gethostname() or status["pid"] == os.getpid():
+        return None
+    with suppress(ProcessLookupError):
+        os.kill(status["pid"], 0)
+        return int(status["pid"])
+    return None
+
+
+def check_free(path: Path) -> None:
+    """Raises where a folder holds a recorded run, or one that has begun.
+
+    Raises:
+        FileExistsError: With its status.
+    """
+    before = standing(path)
+    if before == "running" or (before and (path / "run.json").is_file()):
+        raise FileExistsError(
+            f"hydra.run.dir: expected a folder without a recorded run, got {path}, which holds one ({before}); "
+            f"choose another folder, or delete that one"
+        )
+
+
+def claim(path: Path) -> bool:
+    """Takes the folder of a run for this process, and removes what an attempt before left in it.
+
+    Returns:
+        Whether the run is to be made; not so if it is done, or another process records it.
+    """
+    if standing(path) in (*DONE, "running"):
+        return False
+    from gradflow.runlog import write_status
+
+    write_status(path, "running")
+    for name in LEFTOVERS:
+        leftover = path / name
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+    return True
+
+
+def check_same(path: Path, config: Config) -> None:
+    """Compares the run in a folder with the settings that are asked for.
+
+    Raises:
+        ValueError: If they differ, with the first setting that does.
+    """
+    recorded, asked = gf.open_run(path).config, _plain(config)
+    for name, before, now in _differences(recorded, asked, _plain(Config())):
+        raise ValueError(
+            f"{name}: expected {before}, with which {path} was recorded, got {now}; nothing was changed. "
+            f"Choose another folder with hydra.sweep.dir=PATH, or delete that one to train it anew"
+        )
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """The settings as they are kept in `run.json`."""
+    settings = json.loads(json.dumps(asdict(config)))
+    return {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
+
+
+def _differences(recorded: dict, asked: dict, default: dict, above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, value then and value now of each setting that differs; one that was not known then had its default."""
+    for key, now in asked.items():
+        before = recorded.get(key, default[key])
+        if isinstance(now, dict):
+            yield from _differences(before, now, default[key], f"{above}{key}.")
+        elif before != now:
+            yield f"{above}{key}", before, now
