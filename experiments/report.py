@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.standing import DONE, standing
-from gradflow import analysis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +16,7 @@ LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
 def summary(run: Run) -> dict[str, object]:
-    """Status and iterations of a run, the last test accuracy, loss and seconds, and when its task was solved, if ever."""
+    """Status and iterations of a run, the last test accuracy, loss and seconds, and when it solved its task."""
     scalars, last = run.scalars, {}
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
