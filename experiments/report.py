@@ -21,7 +21,7 @@ def summary(run: Run) -> dict[str, object]:
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
         last[name] = values[-1] if values else float("nan")
-    solved = analysis.solved_at(run)
+    solved = gf.analysis.solved_at(run)
     return {
         "status": standing(run.path),
         "iterations": len(scalars),
