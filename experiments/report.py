@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import gradflow as gf
 from experiments.standing import DONE, standing
 
 if TYPE_CHECKING:
