@@ -9,7 +9,7 @@ from gradflow import theory
 from gradflow.theory import lyapunov, memory
 
 FEWER = [
-    (lyapunov, {"GAINS": (0.5, 2.0), "SEEDS": 1, "SPECTRUM_SIZE": 30}),
+    (lyapunov, {"GAINS": (0.5, 2.0), "NETWORKS": 1, "SPECTRUM_SIZE": 30}),
     (memory, {"EXAMPLES": 4000}),
 ]
 

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import check_written, words
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run, write_sweep
@@ -19,7 +20,7 @@ from synthetic_runs import Planted, config_of, write_run, write_sweep
 import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
-from gradflow.figures.catalogue import Labels, number, texts, wrap
+from gradflow.figures.catalogue import number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.layout import spread
 from gradflow.figures.style import CHINESE, CONTEXTS, LANGUAGES, LOOKS
@@ -39,11 +40,6 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     return gf.open_run(write_run(tmp_path_factory.mktemp("run"), config_of(clip="norm"), SMALL))
 
 
-def words(figure: Figure) -> str:
-    """Everything that a figure says."""
-    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
 def draw(name: str, source, **options) -> Figure:
     data = GALLERY[name].analyse(source)
     return GALLERY[name].plot(data, claims=GALLERY[name].check(data), **options)
@@ -58,13 +54,7 @@ def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, r
     data = GALLERY[name].analyse(run)
     claims = GALLERY[name].check(data)
     figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
-    png, pdf, svg, csv, checks = figures.save(figure, tmp_path / "new" / name, data=data, claims=claims)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert pdf.read_bytes().startswith(b"%PDF")
-    assert b"<svg" in svg.read_bytes()[:1000]
-    assert len(pd.read_csv(csv)) == len(data)
-    assert [claim["claim"] for claim in json.loads(checks.read_text(encoding="utf-8"))] == [c["claim"] for c in claims]
-    assert Labels(lang).claim(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
+    check_written(figure, tmp_path / "new" / name, data, claims, lang)
 
 
 @pytest.mark.parametrize("name", ["gradient_by_lag", "comparison"])

@@ -77,6 +77,7 @@ def test_protocols_say_what_was_done(checked):
     said = {name: " ".join(claim["protocol"] for claim in found.values()) for name, found in checked.items()}
     steps = f"{lyapunov.STEPS - lyapunov.BURN_IN} steps after {lyapunov.BURN_IN}"
     assert f"N = {lyapunov.SIZE}, {steps}" in said["lyapunov_spectrum"]
+    assert f"mean of {lyapunov.NETWORKS} networks" in said["lyapunov_spectrum"]
     assert f"N = {lyapunov.SPECTRUM_SIZE}" in said["lyapunov_spectrum"]
     assert f"N = {lyapunov.ORTHOGONAL_SIZE}, {lyapunov.STEPS} steps" in said["lyapunov_spectrum"]
     assert f"H = {saturation.SIZE}" in said["activation_saturation"]

@@ -1,6 +1,5 @@
 """Figures of exact results: both languages, all formats, with warnings as errors; what they say and survive."""
 
-import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from exact_tables import table
+from figure_checks import check_written, words
 from matplotlib.figure import Figure
 
 from gradflow import figures, theory
-from gradflow.figures.catalogue import Labels
 from gradflow.figures.error_surface_cliff import _share_inside
 from gradflow.figures.style import LANGUAGES
 
@@ -20,23 +19,13 @@ def draw(name: str, data: pd.DataFrame, **options) -> Figure:
     return figures.EXACT[name].plot(data, claims=figures.EXACT[name].check(data), **options)
 
 
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("name", theory.EXACT)
 def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, tmp_path: Path):
     data = table(name)
     claims = figures.EXACT[name].check(data)
     figure = figures.EXACT[name].plot(data, claims=claims, lang=lang, context="paper")
-    png, pdf, svg, csv, checks = figures.save(figure, tmp_path / name, data=data, claims=claims)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert pdf.read_bytes().startswith(b"%PDF")
-    assert b"<svg" in svg.read_bytes()[:1000]
-    assert len(pd.read_csv(csv)) == len(data)
-    assert [claim["claim"] for claim in json.loads(checks.read_text(encoding="utf-8"))] == [c["claim"] for c in claims]
-    assert Labels(lang).claim(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
+    check_written(figure, tmp_path / name, data, claims, lang)
     for axes in figure.axes:
         box = axes.get_tightbbox()
         assert min(box.x0, box.y0) >= -1, "something is written left of the figure or below it"

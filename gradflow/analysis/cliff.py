@@ -20,8 +20,9 @@ def error_surface_cliff_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     line, ridge = only(data, quantity="cliff"), only(data, quantity="ridge")
     spike = int(np.argmax(unclipped["norm"]))
     thrown, landed = unclipped.iloc[spike], unclipped.iloc[min(spike + 1, len(unclipped) - 1)]
+    after = clipped.loc[clipped["iteration"] > thrown["iteration"], "error"]
     details = {"norm": thrown["norm"], "iteration": int(thrown["iteration"]), "w": landed["w"], "b": landed["b"]}
-    details |= {"stuck": landed["error"], "lowest": clipped["error"].min(), "threshold": THRESHOLD}
+    details |= {"stuck": landed["error"], "lowest": after.min(), "threshold": THRESHOLD}
     descent = "descent from (5, -2.7), rate 0.1, 60 updates"
     return [
         agreement(
@@ -60,8 +61,8 @@ def error_surface_cliff_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         ),
         at_most(
             "clipped_descent_arrives",
-            pd.DataFrame([{"measured": clipped["error"].min(), "expected": 0.003, "tolerance": 0.0, "where": "min E"}]),
-            what="clipped, the descent gets to E <= 0.003",
+            pd.DataFrame([{"measured": after.min(), "expected": 0.003, "tolerance": 0.0, "where": "min E"}]),
+            what="clipped, the descent goes on past the cliff and gets to E <= 0.003",
             protocol=f"{descent}, norm clipped at {THRESHOLD}",
         ),
     ]

@@ -103,7 +103,7 @@ def _note_zeros(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     if len(zeros):
         most = zeros.nlargest(1, "measured").iloc[0]
         text = labels("note.exact_zeros", gain=most["gain"], share=f"{100 * most['measured']:.2g}")
-        corner_note(axes, [wrap(text, 26)])
+        corner_note(axes, [wrap(text, 32)])
 
 
 def _draw_slopes(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
@@ -115,6 +115,4 @@ def _draw_slopes(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     left = theory["gain"].min()
     axes.text(left, 0.02, labels("note.explodes"), color=GREY, fontsize="small", va="bottom")
     axes.text(left, -0.03, labels("note.vanishes"), color=GREY, fontsize="small", va="top")
-    axes.text(
-        0.97, 0.04, labels("note.points_and_line"), transform=axes.transAxes, color=GREY, fontsize="small", ha="right"
-    )
+    corner_note(axes, [labels("note.points_and_line")], "lower right")

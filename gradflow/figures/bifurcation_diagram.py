@@ -64,14 +64,28 @@ def _draw_fixed_points(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     for _, fold in folds.iterrows():
         left = fold["x"] > 0
         axes.annotate(
-            f"${fold['b']:.5f}$", (fold["b"], fold["x"]), (-0.8 if left else 0.8, 0), textcoords="offset fontsize",
-            ha="right" if left else "left", va="center", color=BLUE, fontsize="small",
-        )  # fmt: skip
+            f"${fold['b']:.5f}$",
+            (fold["b"], fold["x"]),
+            (-0.8 if left else 0.8, 0),
+            textcoords="offset fontsize",
+            ha="right" if left else "left",
+            va="center",
+            color=BLUE,
+            fontsize="small",
+        )
     start = float(crossing["x"].iloc[0])
     axes.axhline(start, color=VERMILLION, linewidth=thin(0.5))
     axes.plot(crossing["b"], crossing["x"], "D", color=VERMILLION, zorder=5)
-    axes.text(0.99, start, labels("note.start"), transform=axes.get_yaxis_transform(), color=VERMILLION,
-              fontsize="small", ha="right", va="bottom")  # fmt: skip
+    axes.text(
+        0.99,
+        start,
+        labels("note.start"),
+        transform=axes.get_yaxis_transform(),
+        color=VERMILLION,
+        fontsize="small",
+        ha="right",
+        va="bottom",
+    )
 
 
 def _draw_sensitivity(axes: Axes, data: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import add_caption, finish, log_scale
+from gradflow.figures.layout import add_caption, corner_note, finish, log_scale
 from gradflow.figures.style import BLACK, BLUE, VERMILLION, new_figure, style, thin
 
 PATHS = {"clipped": ("note.clipped_descent", BLUE, "s"), "unclipped": ("note.unclipped_descent", VERMILLION, "o")}
@@ -74,16 +74,7 @@ def _draw_surface(figure: Figure, axes: Axes, surface: pd.DataFrame, labels: Lab
 def _draw_line(axes: Axes, line: pd.DataFrame, labels: Labels) -> None:
     low, high = line.nsmallest(1, "w").iloc[0], line.nlargest(1, "w").iloc[0]
     axes.axline((low["w"], low["b"]), (high["w"], high["b"]), color="white", linestyle="--", linewidth=thin())
-    axes.text(
-        0.97,
-        0.96,
-        labels("note.cliff"),
-        transform=axes.transAxes,
-        color="white",
-        fontsize="small",
-        ha="right",
-        va="top",
-    )
+    corner_note(axes, [labels("note.cliff")], "upper right", "white")
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels: Labels) -> None:
@@ -146,6 +137,11 @@ def _draw_threshold(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
         threshold = float(clipped["norm_after"].max())
         axes.axhline(threshold, color=BLACK, linestyle="--", linewidth=thin(0.5))
         axes.text(
-            0.53, threshold * 1.15, labels("note.threshold", threshold=f"{threshold:.2g}"),
-            transform=axes.get_yaxis_transform(), fontsize="small", ha="center", va="bottom",
-        )  # fmt: skip
+            0.53,
+            threshold * 1.15,
+            labels("note.threshold", threshold=f"{threshold:.2g}"),
+            transform=axes.get_yaxis_transform(),
+            fontsize="small",
+            ha="center",
+            va="bottom",
+        )

@@ -106,10 +106,13 @@ def spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
     return np.clip(shifts, 0, max(0.0, 1 - heights.sum())) + offsets
 
 
-def corner_note(axes: Axes, lines: Sequence[str]) -> None:
-    """Small grey remarks in the lower left of the axes."""
+def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", colour: str = GREY) -> None:
+    """Small remarks in a corner of the axes: `lower left`, `upper right` and so on."""
+    vertical, side = corner.split()
+    place = {"left": 0.02, "right": 0.98}[side], {"lower": 0.03, "upper": 0.97}[vertical]
+    kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical]}
     if lines:
-        axes.text(0.02, 0.03, "\n".join(lines), transform=axes.transAxes, color=GREY, fontsize="small")
+        axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
 
 
 def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, finish, label_ends
+from gradflow.figures.layout import EndLabel, add_caption, corner_note, finish, label_ends
 from gradflow.figures.style import BLACK, DASHES, GREY, VERMILLION, new_figure, style, thin
 
 SYSTEMS = {"linear": (BLACK, "s", "-"), "autonomous": (VERMILLION, "o", "-"), "driven": (VERMILLION, "o", "--")}
@@ -65,7 +65,5 @@ def _draw_largest(axes: Axes, data: pd.DataFrame, labels: Labels) -> list[EndLab
     axes.axvline(1, color=GREY, linestyle=":", linewidth=thin())
     axes.set_xlabel(labels("axis.gain"))
     axes.set_ylabel(labels("axis.largest_exponent"))
-    axes.text(
-        0.97, 0.04, labels("note.points_and_line"), transform=axes.transAxes, color=GREY, fontsize="small", ha="right"
-    )
+    corner_note(axes, [labels("note.points_and_line")], "lower right")
     return ends

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, finish, label_ends, log_scale
-from gradflow.figures.style import BLACK, BLUE, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.layout import EndLabel, add_caption, corner_note, finish, label_ends, log_scale
+from gradflow.figures.style import BLACK, BLUE, VERMILLION, new_figure, style, thin
 
 QUANTITIES = {"sensitivity": (VERMILLION, "o"), "state": (BLUE, "D"), "state_gradient": (BLACK, "s")}
 
@@ -45,7 +45,7 @@ def plot_memory_sensitivity(
         axes.set_xlabel(labels("axis.decay"))
         axes.set_ylabel(labels("axis.mean_square"))
         log_scale(axes)
-        axes.text(0.02, 0.96, labels("note.points_and_line"), transform=axes.transAxes, color=GREY, fontsize="small")
+        corner_note(axes, [labels("note.points_and_line")], "upper left")
         axes.set_xlim(0.485, 0.995)
         add_caption(figure, data, claims, labels)
         label_ends(figure, {axes: ends})

@@ -93,9 +93,9 @@ def _attractors() -> pd.DataFrame:
 
 
 def _sensitivity(steps: int) -> pd.DataFrame:
-    evenly, nearby = torch.linspace(*BIASES, _POINTS, dtype=torch.float64), torch.logspace(-14, -2, 49).double()
-    near = cliff_bias(WEIGHT) + torch.cat((-nearby, nearby))
-    b = torch.cat((evenly, near)).sort().values  # as many points as the peak needs, however narrow
+    evenly = torch.linspace(*BIASES, _POINTS, dtype=torch.float64)
+    beside = torch.logspace(-14, -2, 49, dtype=torch.float64)  # the peak is as narrow as it is high
+    b = torch.cat((evenly, cliff_bias(WEIGHT) - beside, cliff_bias(WEIGHT) + beside)).sort().values
     logs, x, forgotten = _log_sensitivity(b, steps)
     settled = -torch.log1p(-_slope(x)).masked_fill(~forgotten, torch.nan)
     found = {"b": b.numpy(), "x": x.numpy(), "measured": logs.numpy(), "expected": settled.numpy()}

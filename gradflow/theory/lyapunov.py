@@ -24,7 +24,7 @@ CURVE_GAINS = tuple(0.45 + 0.05 * i for i in range(93))
 SIZE, SPECTRUM_SIZE = 400, 150
 STEPS, BURN_IN = 700, 300
 INPUT_VARIANCE = 0.25
-SEEDS = 3
+NETWORKS = 3
 _TRAJECTORIES = {"linear": ("linear", 0.0), "autonomous": ("rnn", 0.0), "driven": ("rnn", INPUT_VARIANCE)}
 
 
@@ -51,7 +51,7 @@ def lyapunov_gains(seed: int = 0) -> pd.DataFrame:
 
 
 def _largest(seed: int) -> Iterator[dict[str, Any]]:
-    weights = [gaussian(SIZE, generator(seed, network)) for network in range(SEEDS)]
+    weights = [gaussian(SIZE, generator(seed, network)) for network in range(NETWORKS)]
     for network, weight in enumerate(weights):
         log_rho = log_radius(weight)
         for system in _TRAJECTORIES if network == 0 else ("autonomous",):
@@ -77,13 +77,13 @@ def _predicted() -> Iterator[dict[str, Any]]:
 
 
 def _spectra(seed: int) -> Iterator[dict[str, Any]]:
-    weight = gaussian(SPECTRUM_SIZE, generator(seed, SEEDS))
+    weight = gaussian(SPECTRUM_SIZE, generator(seed, NETWORKS))
     logs = torch.linalg.eigvals(weight).abs().log().sort(descending=True).values
     for gain in SPECTRUM_GAINS:
-        J = _jacobian("autonomous", weight * gain, generator(seed, SEEDS, 1))
+        J = _jacobian("autonomous", weight * gain, generator(seed, NETWORKS, 1))
         found = lyapunov_exponents(J, BURN_IN)[0]
         exact = logs + log(gain) if _is_linear("autonomous", gain) else torch.full_like(logs, nan)
-        own = {"system": "autonomous", "gain": gain, "network": SEEDS, "mean_field": nan}
+        own = {"system": "autonomous", "gain": gain, "network": NETWORKS, "mean_field": nan}
         for i, (measured, value) in enumerate(zip(found.tolist(), exact.tolist(), strict=True), start=1):
             yield own | {
                 "quantity": "spectrum",
