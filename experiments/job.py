@@ -17,7 +17,7 @@ from tqdm import tqdm
 import gradflow as gf
 from experiments.report import describe
 from experiments.settings import to_config
-from experiments.signals import end_with_parent, interruptible
+from experiments.signals import end_with_parent, handled_by, interrupt
 from experiments.standing import check_free, claim, standing
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def job(settings: DictConfig) -> str:
     if sweeping:
         _keep_off_the_console()
         os.chdir(hydra_config.runtime.cwd)  # workers on another machine start elsewhere
-    with interruptible():
+    with handled_by(interrupt):
         try:
             if not sweeping:
                 check_free(path)

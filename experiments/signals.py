@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -20,17 +20,18 @@ _guard: threading.Thread | None = None
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes SIGTERM raise KeyboardInterrupt, as Ctrl-C does; the handlers from before are put back at the end."""
-    before = {number: signal.signal(number, _interrupt) for number in NUMBERS}
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Has a function called on Ctrl-C and SIGTERM; the handlers from before are put back at the end."""
+    before = {number: signal.signal(number, handler) for number in NUMBERS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+def interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt, on SIGTERM as on Ctrl-C."""
     for number in NUMBERS:  # further signals would only disturb the saving of the log
         signal.signal(number, lambda *_: None)  # SIG_IGN would make noise about a signal that is on its way
     raise KeyboardInterrupt

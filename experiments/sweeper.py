@@ -22,7 +22,7 @@ import gradflow as gf
 from experiments import launchers
 from experiments.plan import AsPlanned, Planned, announcement, plan, to_launch
 from experiments.report import printed, table
-from experiments.signals import NUMBERS, terminate, wait_for_end
+from experiments.signals import handled_by, terminate, wait_for_end
 from experiments.standing import DONE, read_status, standing
 from experiments.view import View, say
 
@@ -107,7 +107,7 @@ class Sweeper(HydraSweeper):
             except BrokenProcessPool:
                 left = self._after_a_loss(runs, view)
                 if len(left) == len(runs):
-                    sys.exit("Worker processes are killed before a run begins: is there enough memory?")
+                    raise ChildProcessError("workers are killed before a run begins: is there enough memory?") from None
                 runs = left
 
     def _after_a_loss(self, runs: Sequence[Planned], view: View) -> list[Planned]:
@@ -130,12 +130,8 @@ class Sweeper(HydraSweeper):
                 terminate([run.path for run in runs])
             raise KeyboardInterrupt
 
-        before = {number: signal.signal(number, interrupt) for number in NUMBERS}
-        try:
+        with handled_by(interrupt):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _count(self, runs: Sequence[Planned]) -> int:
         """Says how many runs are done, how the others stand and how to go on; how many are done."""

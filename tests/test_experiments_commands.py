@@ -91,7 +91,7 @@ def test_make_lists_its_targets():
 def test_make_compare_passes_settings_on():
     done = make("-n", "compare", "ARGS=data=csv data.path=names.csv")
     assert "experiment=compare" in done.stdout
-    assert "data=csv data.path=names.csv;" in done.stdout
+    assert "data=csv data.path=names.csv >/dev/null;" in done.stdout
 
 
 @needs_make

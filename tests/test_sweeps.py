@@ -4,18 +4,22 @@ import errno
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments import launchers, report, view
+from experiments import launchers, report, sweeper, view
 from experiments.deaths import Deaths
+from experiments.plan import AsPlanned, Composed, Planned
 from experiments.settings import side_by_side
 from experiments.standing import claim, standing
 from gradflow.runlog import RunWriter, write_status
@@ -233,6 +237,64 @@ def test_a_missing_plugin_names_the_extra(launcher, plugin, train, capsys):
     assert f"launcher={launcher}: its plugin is not installed; install it by {install}" in err
     assert "\n" not in err.strip()
     assert train("debug=tiny", f"launcher={launcher}") == 0  # a run alone needs none
+
+
+def test_what_was_checked_is_what_runs(train, monkeypatch):
+    """Hydra would compose the settings again when the run starts, from files that may have changed since."""
+    monkeypatch.setattr(sweeper, "to_launch", lambda runs: seen.extend(runs) or [])
+    seen: list[Planned] = []
+    assert train(*SWEEP, "seed=3") == 1
+    sent = pickle.loads(pickle.dumps(seen[0].overrides))
+    settings = AsPlanned().load_sweep_config(OmegaConf.create(), [sent])
+    assert settings.seed == 3
+    assert settings.hydra.sweep.dir == str(Path("here").absolute())
+
+
+class DyingWorkers:
+    """A launcher like joblib's of which a worker dies: the first run of a launch ends, two are recorded, one waits."""
+
+    def __init__(self) -> None:
+        self.launched: list[list[str]] = []
+
+    def launch(self, runs: list[list[Composed]], initial_job_idx: int) -> None:
+        names = [AsPlanned().load_sweep_config(OmegaConf.create(), run).hydra.sweep.subdir for run in runs]
+        self.launched.append(names)
+        if len(runs) < 4:
+            for name in names:
+                write_status(f"here/{name}", "finished")
+            return
+        write_status(f"here/{names[0]}", "finished")
+        workers = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+        for name, worker in zip(names[1:3], workers, strict=True):
+            write_status(f"here/{name}", "running")
+            set_status(f"here/{name}", pid=worker.pid)
+        time.sleep(1)
+        for worker in reversed(workers):
+            worker.kill()
+            worker.wait()
+        raise BrokenProcessPool
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_a_killed_worker_costs_its_own_run_only(train, monkeypatch, capsys):
+    launcher = DyingWorkers()
+    monkeypatch.setattr(sweeper.Plugins, "instantiate_launcher", lambda *_: launcher)
+    monkeypatch.setattr(view, "SECONDS", 0.1)
+    assert train(*SWEEP, "seed=0,1,2,3") == 1
+    assert launcher.launched == [["seed=0", "seed=1", "seed=2", "seed=3"], ["seed=1", "seed=3"]]
+    err = capsys.readouterr().err
+    assert "here/seed=2: lost: its process ended without a word" in err
+    assert "3 of 4 runs done, 1 lost: here" in err
+
+
+def test_workers_that_die_at_once_end_the_sweep(train, monkeypatch, capsys):
+    class DeadWorkers(DyingWorkers):
+        def launch(self, runs: list[list[Composed]], initial_job_idx: int) -> None:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(sweeper.Plugins, "instantiate_launcher", lambda *_: DeadWorkers())
+    assert train(*SWEEP, "seed=0,1") == 1
+    assert "The sweep stops: workers are killed before a run begins: is there enough memory?" in capsys.readouterr().err
 
 
 def test_runs_side_by_side_share_the_cores(monkeypatch):

