@@ -124,7 +124,8 @@ def main() -> None:
         launcher="processes",
     )
     only, scale = given["only"].split(","), given["scale"]
-    for argument, value, known in (("scale", [scale], ["quick", "full"]), ("only", only, names)):
+    checks = ("scale", [scale], ["quick", "full"]), ("only", only, names), ("lang", [given["lang"]], ["en", "zh"])
+    for argument, value, known in checks:
         unknown = [entry for entry in value if entry not in known]
         if unknown:
             sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")

@@ -110,7 +110,7 @@ def test_a_result_that_does_not_hold_is_said_and_ends_with_status_1(tmp_path, mo
     [
         ("scale=small", "scale: expected one of quick, full, got small"),
         ("only=cliffs", "only: expected one of jacobian_product_by_lag, .*roll_call, got cliffs"),
-        ("lang=de", "lang: expected one of en, zh, got 'de'"),
+        ("lang=de", "lang: expected one of en, zh, got de"),
     ],
 )
 def test_wrong_arguments_of_the_command(argument, words, tmp_path, monkeypatch):
