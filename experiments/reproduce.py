@@ -27,6 +27,7 @@ from experiments.arguments import read_arguments
 from experiments.columns import aligned
 
 TRAIN = Path(__file__).with_name("train.py")
+LANG = ["en", "zh"]
 
 
 class Trained(NamedTuple):
@@ -82,17 +83,32 @@ def exact(name: str, folder: Path, lang: str) -> list[dict[str, Any]]:
 def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -> list[dict[str, Any]]:
     """Trains what has not been trained yet, checks and draws."""
     what = TRAINED[name]
-    arguments = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={folder / name}"]
-    done = subprocess.run([sys.executable, str(TRAIN), *arguments, *(what.quick if quick else ())])
-    if done.returncode == 130:
-        raise KeyboardInterrupt
+    settings = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={folder / name}"]
+    status = patiently([sys.executable, str(TRAIN), *settings, *(what.quick if quick else ())])
     data = gf.analysis.accuracy_by_lag(gf.open_sweep(folder / name), what.quantity)
     claims = what.check(data)
     drawn = gf.analysis.accuracy_by_lag_claims(data)
     figure = gf.figures.plot_accuracy_by_lag(data, claims=drawn, lang=lang)
     gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=[*drawn, *claims])
     broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
-    return broken if done.returncode else claims
+    return broken if status else claims
+
+
+def patiently(command: list[str]) -> int:
+    """Runs a command that Ctrl-C reaches as well, waits until it has ended in its own way, and returns its status.
+
+    Raises:
+        KeyboardInterrupt: If it was interrupted.
+    """
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            continue
+        if status == 130:
+            raise KeyboardInterrupt
+        return status
 
 
 def printed(table: pd.DataFrame) -> str:
@@ -109,33 +125,40 @@ def printed(table: pd.DataFrame) -> str:
     return aligned([("verdict", "result", "expected", "measured, at worst"), *rows])
 
 
-def main() -> None:
-    """The command line."""
+def arguments() -> dict[str, Any]:
+    """The command line: scale, only (a list), path, lang, launcher.
+
+    Raises:
+        SystemExit: With a line that says what is wrong.
+    """
     names = [*gf.figures.EXACT, *TRAINED]
     full = "\n".join(f"  {name:<16}full: {entry.full}" for name, entry in TRAINED.items())
     usage = (__doc__ or "").replace("NAMES", ", ".join(gf.figures.EXACT)).replace("FULL", full)
-    given = read_arguments(
-        usage,
-        sys.argv[1:],
-        scale="quick",
-        only=",".join(names),
-        path="outputs/reproduce",
-        lang="en",
-        launcher="processes",
+    defaults = {"only": ",".join(names), "path": "outputs/reproduce", "lang": "en", "launcher": "processes"}
+    given: dict[str, Any] = read_arguments(usage, sys.argv[1:], **({"scale": "quick"} | defaults))
+    given["only"] = given["only"].split(",")
+    checks = (
+        ("scale", [given["scale"]], ["quick", "full"]),
+        ("only", given["only"], names),
+        ("lang", [given["lang"]], LANG),
     )
-    only, scale = given["only"].split(","), given["scale"]
-    checks = ("scale", [scale], ["quick", "full"]), ("only", only, names), ("lang", [given["lang"]], ["en", "zh"])
-    for argument, value, known in checks:
-        unknown = [entry for entry in value if entry not in known]
+    for argument, values, known in checks:
+        unknown = [value for value in values if value not in known]
         if unknown:
             sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")
-    folder = Path(given["path"]) / scale
+    return given
+
+
+def main() -> None:
+    """The command line."""
+    given = arguments()
+    folder, quick = Path(given["path"]) / given["scale"], given["scale"] == "quick"
     claims: dict[str, list[dict[str, Any]]] = {}
     try:
-        for name in only:
+        for name in given["only"]:
             sys.stderr.write(f"{name} ...\n")
             if name in TRAINED:
-                claims[name] = trained(name, folder, given["lang"], quick=scale == "quick", launcher=given["launcher"])
+                claims[name] = trained(name, folder, given["lang"], quick=quick, launcher=given["launcher"])
             else:
                 claims[name] = exact(name, folder, given["lang"])
     except KeyboardInterrupt:
@@ -144,11 +167,9 @@ def main() -> None:
         sys.exit(str(error))
     table = gf.analysis.verdict_table(claims)
     table.to_csv(folder / "verdicts.csv", index=False)
-    print(printed(table))
     passed = int(table["holds"].sum())
-    print(
-        f"\n{passed} of {len(table)} hold; with protocols in {folder / 'verdicts.csv'}, drawn in {folder / 'figures'}"
-    )
+    print(printed(table))
+    print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")
     sys.exit(0 if passed == len(table) else 1)
 
 
