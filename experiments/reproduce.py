@@ -51,7 +51,7 @@ TRAINED = {
         "success",
         gf.analysis.temporal_order_claims,
         ("data.length=50", "network=pascanu_smart", "train.iterations=12000", "data.test_size=2000"),
-        "180 runs of up to 50,000 updates, about 3 hours on two cores",
+        "180 runs of up to 20,000 updates, about an hour on two cores",
     ),
     "adding": Trained(
         "loss",
