@@ -14,6 +14,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from experiments.view import say
+
 PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
     "joblib": ("hydra_joblib_launcher", "parallel"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
@@ -59,7 +61,7 @@ def check_installed(config: DictConfig) -> None:
 def launching(launcher: Launcher) -> Iterator[None]:
     """While submitit or Ray waits for its jobs, one that is killed counts as ended, and the wait goes on.
 
-    Both plugins would give up at the first. What became of the run is read from its folder.
+    Both plugins would give up at the first. What became of its run is read from the run's folder.
     """
     name = type(launcher).__name__
     with ExitStack() as around:
@@ -92,13 +94,20 @@ def lost() -> JobReturn:
     return JobReturn(status=JobStatus.COMPLETED, _return_value="lost")
 
 
+def _essence(error: Exception) -> str:
+    """The line that names an error, of a message that may hold a traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[0])
+
+
 def _enduring(owner: Any, name: str, kinds: tuple[type[Exception], ...], instead: object) -> Any:
     original: Callable[..., Any] = getattr(owner, name)
 
     def endure(*args: Any, **kwargs: Any) -> Any:
         try:
             return original(*args, **kwargs)
-        except kinds:
+        except kinds as error:
+            say(f"A job of the sweep ended early: {_essence(error)}")
             return instead
 
     return patch.object(owner, name, endure)
