@@ -96,7 +96,12 @@ class Sweeper(HydraSweeper):
             return
         size = self.settings.hydra.sweeper.max_batch_size or len(runs)
         batches = [runs[start : start + size] for start in range(0, len(runs), size)]
-        with self._interruptible(runs), View([run.path for run in runs]) as view, launchers.launching(self.plugin):
+        with (
+            launchers.losses_endured(self.plugin),
+            self._interruptible(runs),
+            View([run.path for run in runs]) as view,
+            launchers.children_without_ctrl_c(self.plugin),
+        ):
             for number, batch in enumerate(batches):
                 self._launch(batch, number * size, view)
 
