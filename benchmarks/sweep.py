@@ -5,8 +5,8 @@
 A round is, one after the other: 24 trainings (three cells, eight seeds, the default recipe) as
 plain calls of gradflow.training.train in this process, then the same as a sweep under launcher=local, and under
 launcher=processes. Whole commands are timed, with the start of Python and the table at the end. The median over the
-rounds is printed with the extremes. The load of the machine is printed, too: above the number of cores, the ratio of
-launcher=processes says little.
+rounds is printed with the extremes. Other work on the machine spoils the ratio of launcher=processes, which wants both
+cores; so the load is printed, and beside each ratio that of processor time, which is disturbed less.
 """
 
 import logging
@@ -15,9 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -30,31 +30,39 @@ LAUNCHERS = ("local", "processes")
 FOLDER = Path("outputs/benchmarks")
 
 
-def bare(folder: Path, iterations: int) -> float:
-    """Seconds of the trainings alone."""
-    start = time.perf_counter()
+def now() -> np.ndarray:
+    """Wall time and processor time, of this process and of those it has waited for."""
+    times = os.times()
+    return np.array([times.elapsed, times.user + times.system + times.children_user + times.children_system])
+
+
+def bare(folder: Path, iterations: int) -> np.ndarray:
+    """Seconds of the trainings alone, by wall and by processor."""
+    start = now()
     for cell in CELLS:
         for seed in SEEDS:
             config = Config(cell=CellConfig(CellName(cell)), train=TrainConfig(iterations=iterations), seed=seed)
             train(config, folder / f"{cell}-{seed}", progress=False)
-    return time.perf_counter() - start
+    return now() - start
 
 
-def sweep(folder: Path, launcher: str, iterations: int) -> float:
-    """Seconds of the command."""
+def sweep(folder: Path, launcher: str, iterations: int) -> np.ndarray:
+    """Seconds of the command, by wall and by processor."""
     grid = [f"cell={','.join(CELLS)}", f"seed={','.join(map(str, SEEDS))}", f"train.iterations={iterations}"]
     command = [sys.executable, str(ROOT / "experiments" / "train.py"), "-m", *grid]
-    start = time.perf_counter()
+    start = now()
     subprocess.run([*command, f"launcher={launcher}", f"hydra.sweep.dir={folder}"], check=True, capture_output=True)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def measure(iterations: int) -> dict[str, float]:
     """One round: seconds of the trainings, and what each launcher takes over that."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = bare(Path(folder, "bare"), iterations)
-        ratios = {name: sweep(Path(folder, name), name, iterations) / seconds for name in LAUNCHERS}
-    return {"trainings, s": seconds, **ratios, "load": os.getloadavg()[0]}
+        ratios: dict[str, float] = {}
+        for name in LAUNCHERS:
+            ratios[name], ratios[f"{name}, processor"] = sweep(Path(folder, name), name, iterations) / seconds
+    return {"trainings, s": seconds[0], **ratios, "load": os.getloadavg()[0]}
 
 
 def main() -> None:

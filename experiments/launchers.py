@@ -11,8 +11,9 @@ from unittest.mock import patch
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
+
+from experiments.view import say
 
 PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
     "joblib": ("hydra_joblib_launcher", "parallel"),
@@ -56,10 +57,11 @@ def check_installed(config: DictConfig) -> None:
 
 
 @contextmanager
-def launching(launcher: Launcher) -> Iterator[None]:
+def losses_endured(launcher: Any) -> Iterator[None]:
     """While submitit or Ray waits for its jobs, one that is killed counts as ended, and the wait goes on.
 
-    Both plugins would give up at the first. What became of the run is read from its folder.
+    Both plugins would give up at the first. What became of its run is read from the run's folder. To be entered before
+    signals are handled, as Ray handles them its own way when it starts.
     """
     name = type(launcher).__name__
     with ExitStack() as around:
@@ -68,28 +70,38 @@ def launching(launcher: Launcher) -> Iterator[None]:
             from submitit.core.utils import FailedJobError, UncompletedJobError
 
             around.enter_context(_enduring(submitit.Job, "results", (UncompletedJobError, FailedJobError), [lost()]))
-        if name == "LocalLauncher":
-            around.enter_context(_without_ctrl_c())
         if name == "RayLauncher":
             import ray
 
+            if not ray.is_initialized():
+                ray.init(**launcher.ray_cfg.init)
             around.enter_context(_enduring(ray, "get", (ray.exceptions.RayError,), lost()))
         yield
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Keeps Ctrl-C from processes that are started meanwhile; submitit's would print tracebacks, ours get SIGTERM."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, whose mask they inherit
+def children_without_ctrl_c(launcher: Any) -> Iterator[None]:
+    """Keeps Ctrl-C from the processes that submitit starts here: its own print tracebacks, and ours get SIGTERM.
+
+    They inherit the mask of this thread. To be entered when another thread is there, which then takes the signal.
+    """
+    numbers = {signal.SIGINT} if type(launcher).__name__ == "LocalLauncher" else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def lost() -> JobReturn:
     """What stands for the return of a job whose process died."""
     return JobReturn(status=JobStatus.COMPLETED, _return_value="lost")
+
+
+def _essence(error: Exception) -> str:
+    """The line that names an error, of a message that may hold a traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[0])
 
 
 def _enduring(owner: Any, name: str, kinds: tuple[type[Exception], ...], instead: object) -> Any:
@@ -98,7 +110,8 @@ def _enduring(owner: Any, name: str, kinds: tuple[type[Exception], ...], instead
     def endure(*args: Any, **kwargs: Any) -> Any:
         try:
             return original(*args, **kwargs)
-        except kinds:
+        except kinds as error:
+            say(f"A job of the sweep ended early: {_essence(error)}")
             return instead
 
     return patch.object(owner, name, endure)

@@ -92,9 +92,16 @@ class Sweeper(HydraSweeper):
             sys.exit(1)
 
     def _launch_all(self, runs: Sequence[Planned]) -> None:
-        size = self.settings.hydra.sweeper.max_batch_size or max(1, len(runs))
+        if not runs:
+            return
+        size = self.settings.hydra.sweeper.max_batch_size or len(runs)
         batches = [runs[start : start + size] for start in range(0, len(runs), size)]
-        with self._interruptible(runs), View([run.path for run in runs]) as view, launchers.launching(self.plugin):
+        with (
+            launchers.losses_endured(self.plugin),
+            self._interruptible(runs),
+            View([run.path for run in runs]) as view,
+            launchers.children_without_ctrl_c(self.plugin),
+        ):
             for number, batch in enumerate(batches):
                 self._launch(batch, number * size, view)
 

@@ -25,7 +25,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
         sys.exit(130)
-    except (CompactHydraException, OSError) as error:
+    except (CompactHydraException, OmegaConfBaseException, OSError) as error:
         if whole_tracebacks:
             raise
         causes = [error, error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [error]

@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -295,6 +296,17 @@ def test_workers_that_die_at_once_end_the_sweep(train, monkeypatch, capsys):
     monkeypatch.setattr(sweeper.Plugins, "instantiate_launcher", lambda *_: DeadWorkers())
     assert train(*SWEEP, "seed=0,1") == 1
     assert "The sweep stops: workers are killed before a run begins: is there enough memory?" in capsys.readouterr().err
+
+
+def test_a_job_that_ends_early_is_named_by_its_error(capsys):
+    def results() -> list:
+        raise ChildProcessError("Job failed with trace:\n---\nTraceback\nOSError: no room\n---\nSee the logs")
+
+    owner = SimpleNamespace(results=results)
+    with launchers._enduring(owner, "results", (ChildProcessError,), ["instead"]):
+        assert owner.results() == ["instead"]
+    assert owner.results is results
+    assert capsys.readouterr().err == "A job of the sweep ended early: OSError: no room\n"
 
 
 def test_runs_side_by_side_share_the_cores(monkeypatch):

@@ -126,12 +126,7 @@ def test_a_killed_sweep_goes_on_with_the_same_command():
     [log, *_] = [run.path for run in gf.open_sweep("here").members if run.status == "interrupted"]
     assert "is gone, so this run is interrupted." in (log / "train.log").read_text()
 
-    again = subprocess.run(
-        [*TRAIN, "-m", "hydra.sweep.dir=here", *DATA, "seed=0,1,2", "train.iterations=300", *TWO],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    again = sweep("hydra.sweep.dir=here", *DATA, "seed=0,1,2", "train.iterations=300")  # under any launcher
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before
     ended = [run for run in gf.open_sweep("here").members if run.config["train"]["iterations"] == 300]
