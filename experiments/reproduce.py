@@ -50,8 +50,8 @@ TRAINED = {
     "temporal_order": Trained(
         "success",
         gf.analysis.temporal_order_claims,
-        ("data.length=50", "network=pascanu_smart", "train.iterations=15000", "data.test_size=2000"),
-        "180 runs of up to 20,000 updates, about an hour on two cores",
+        ("data.length=40", "network=pascanu_smart", "train.iterations=12000", "data.test_size=2000"),
+        "180 runs of up to 20,000 updates, about an hour and a half on two cores",
     ),
     "adding": Trained(
         "loss",
