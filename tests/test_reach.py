@@ -132,7 +132,8 @@ def test_claims_on_remedies(sweep):
         True,
     )
     assert not analysis.accuracy_by_lag_claims(pd.concat([three[0].assign(value=0.5), *three[1:]]))[0]["holds"]
-    two = analysis.accuracy_by_lag_claims(pd.concat(three[:2]))[0]
+    one_network = pd.concat(three[:2]).query("init == 'default'")
+    two = analysis.accuracy_by_lag_claims(one_network)[0]
     assert (two["claim"], two["holds"]) == ("clipping_helps", True)
     assert "0.1 without" in Labels("en").claim(two)
 
@@ -143,7 +144,12 @@ def test_figure_of_several_lengths(sweep, quantity, lang, tmp_path):
     data = analysis.accuracy_by_lag(sweep, quantity)
     claims = analysis.accuracy_by_lag_claims(data)
     figure = figures.plot_accuracy_by_lag(data, claims=claims, lang=lang, context="paper")
-    assert len(figure.axes) == 2  # of one cell with two starts
+    assert len(figure.axes) == 1  # two networks without clipping
+    both = pd.concat([data, data.assign(clip="norm")])
+    by_network = figures.plot_accuracy_by_lag(both, claims=claims, lang=lang, context="paper")
+    assert len(by_network.axes) == 2
+    many = pd.concat([both, both.assign(cell="lstm")])
+    assert len(figures.plot_accuracy_by_lag(many, claims=claims, lang=lang, context="paper").axes) == 2  # by clipping
     assert len(figures.save(figure, tmp_path / "f", data=data, claims=claims)) == 5
 
 

@@ -103,7 +103,7 @@ def _over_seeds(group: pd.DataFrame, quantity: str) -> pd.Series:
 def accuracy_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """What decides how far a network learns.
 
-    Of one cell under several treatments: whether clipping helps, and the regulariser on top of it. Otherwise whether
+    Under several treatments: whether clipping helps, and the regulariser on top of it. Otherwise whether
     what a network learns is ranked by how far its gradient reached before training: of all pairs of curves with
     different horizons of which one did clearly better, mean over the lags, the share in which it is the one with the
     farther horizon (Goodman and Kruskal's concordance). Then whether anything does better at a longer lag than its
@@ -122,8 +122,9 @@ def accuracy_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _remedies(data: pd.DataFrame) -> dict[str, Any]:
     """Means over all starts and lags without a remedy, with clipping, and with the regulariser as well."""
-    shares = data.groupby("clip")["value"].mean()
-    if data["cell"].nunique() > 1 or data["quantity"].iloc[0] == "loss" or not {"none", "norm"} <= set(shares.index):
+    shares, networks = data.groupby("clip")["value"].mean(), data.groupby(["cell", "start"]).ngroups
+    compared = {"none", "norm"} if networks == 1 else {"none", "norm", "norm, omega"}
+    if data["quantity"].iloc[0] == "loss" or not compared <= set(shares.index):
         return {}
     none, norm, omega = (float(shares.get(name, np.nan)) for name in ("none", "norm", "norm, omega"))
     if np.isnan(omega):

@@ -1,6 +1,8 @@
 """Up to which distance can each model learn a dependency?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, distinct, finish, label_ends
 from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
 
+MOST_PANELS = 3
 FEWEST_SEEDS = 3  # points of fewer are not joined by a line when they are success rates
 _Curve = tuple[pd.Series, pd.DataFrame, Any]
 
@@ -21,7 +24,7 @@ _Curve = tuple[pd.Series, pd.DataFrame, Any]
 def plot_accuracy_by_lag(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw success rate, accuracy or loss against lag; a panel per initialisation, or per clipping of several cells.
+    """Draw success rate, accuracy or loss against lag: a panel for each of a few networks, or each clipping of many.
 
     Args:
         data: What :func:`gradflow.analysis.accuracy_by_lag` returned.
@@ -30,53 +33,64 @@ def plot_accuracy_by_lag(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    facet = "start" if data["cell"].nunique() == 1 and data["start"].nunique() > 1 else "clip"
-    facets = list(data["start"].unique()) if facet == "start" else distinct(data, "clip")
+    data = data.assign(
+        network=[labels.curve(cell, start) for cell, start in zip(data["cell"], data["start"], strict=True)]
+    )
+    by_network = 1 < data["network"].nunique() <= MOST_PANELS and data["clip"].nunique() > 1
+    facet = "network" if by_network else "clip"
+    facets = list(data["network"].unique()) if by_network else distinct(data, "clip")
     with style(lang, context):
         figure = new_figure(1.0 if len(facets) == 1 else 1.2)
         grid = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
-        panels = {axes: _curves(data[data[facet] == value], facet) for axes, value in zip(grid, facets, strict=True)}
-        for (axes, curves), value in zip(panels.items(), facets, strict=True):
-            _draw_curves(axes, curves, step=0.03 * _octaves(data))
-            if len(facets) > 1:
-                axes.set_title(labels.start(value) if facet == "start" else labels.clip(value))
-            axes.set_xlabel(labels("axis.length"))
+        panels = {axes: _curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
         _scales(grid, data, labels)
-        if facet == "start":
+        for (axes, curves), value in zip(panels.items(), facets, strict=True):
+            _draw_curves(axes, curves, _beside(data, len(curves)))
+            if len(facets) > 1:
+                axes.set_title(value if by_network else labels.clip(value))
+            axes.set_xlabel(labels("axis.length"))
+        if by_network:
             _add_legend(figure, panels[grid[0]], labels)
         add_caption(figure, data, claims, labels, notes=_notes(data, labels))
-        if facet == "clip":
+        if not by_network:
             label_ends(figure, {axes: _ends(curves, labels) for axes, curves in panels.items()})
         finish(figure)
     return figure
 
 
-def _curves(data: pd.DataFrame, facet: str) -> list[_Curve]:
+def _curves(data: pd.DataFrame) -> list[_Curve]:
     """First row, rows and line style of every curve of a panel; the variants of a cell differ in their dashes."""
-    other = "clip" if facet == "start" else "start"
     curves = []
     for cell in distinct(data, "cell"):
         own = data[data["cell"] == cell]
-        variants = distinct(own, "clip") if other == "clip" else own["start"].unique()
-        for variant, dash in zip(variants, DASHES * len(variants), strict=False):
-            curve = own[own[other] == variant].sort_values("lag")
+        variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
+        for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
+            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
             curves.append((curve.iloc[0], curve, dash))
     return curves
 
 
-def _octaves(data: pd.DataFrame) -> float:
-    lags = data["lag"].dropna()
-    return float(np.log2(lags.max() / lags.min())) if len(lags) else 0.0
+def _is_wide(data: pd.DataFrame) -> bool:
+    """Whether the lags ask for a logarithmic axis."""
+    return bool(data["lag"].max() > 4 * data["lag"].min())
 
 
-def _draw_curves(axes: Axes, curves: Sequence[_Curve], step: float) -> None:
-    """Each curve a step of so many octaves beside the one before, so that bars and equal values do not cover others."""
-    for i, (first, curve, dash) in enumerate(curves):
+def _beside(data: pd.DataFrame, count: int) -> list[Callable[[pd.Series], pd.Series]]:
+    """Moves each curve a little beside the one before, so that bars and equal values do not cover others."""
+    low, high = data["lag"].min(), data["lag"].max()
+    places = [0.03 * (i - (count - 1) / 2) for i in range(count)]
+    if _is_wide(data):
+        return [partial(mul, (high / low) ** place) for place in places]
+    return [partial(add, (high - low) * place) for place in places]
+
+
+def _draw_curves(axes: Axes, curves: Sequence[_Curve], beside: Sequence[Callable[[pd.Series], pd.Series]]) -> None:
+    for (first, curve, dash), moved in zip(curves, beside, strict=True):
         colour, marker = look(first["cell"])
         joined = first["quantity"] != "success" or curve["seed"].min() >= FEWEST_SEEDS
         value, low, high = (curve[name].where(np.isfinite(curve[name])) for name in ("value", "low", "high"))
         axes.errorbar(
-            curve["lag"] * 2 ** (step * (i - (len(curves) - 1) / 2)),
+            moved(curve["lag"]),
             value,
             [value - low, high - value],
             color=colour,
@@ -127,18 +141,15 @@ def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
     axes, quantity = grid[0], data["quantity"].iloc[0]
     lags = sorted(data["lag"].dropna().unique())
     for panel in grid:
-        panel.set_xscale("log", base=2)
+        if _is_wide(data):
+            panel.set_xscale("log", base=2)
         panel.xaxis.set_major_locator(FixedLocator(lags))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.xaxis.set_minor_formatter(NullFormatter())
         if np.isfinite(data["chance"].iloc[0]):
             panel.axhline(data["chance"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
-    room = (lags[-1] / lags[0]) ** 0.04 if len(lags) > 1 else 1.5
-    axes.set_xlim(lags[0] / room, lags[-1] * room)
-    axes.set_ylabel(
-        labels({"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}[quantity])
-    )
+    names = {"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}
+    axes.set_ylabel(labels(names[quantity]))
     if quantity == "loss":
         axes.set_ylim(bottom=0)
     else:
