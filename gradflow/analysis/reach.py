@@ -114,7 +114,7 @@ def accuracy_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     first = (
         _remedies(data)
         or _concordance(curves)
-        or claim("best_over_lags", best["score"], "a number", bool(np.isfinite(best["score"])), curve=best["name"])
+        or claim("best_over_lags", best["mean"], "a number", bool(np.isfinite(best["mean"])), curve=best["name"])
     )
     rises = max((_largest_rise(group) for _, group in _grouped(data)), default=0.0)
     return [first, claim("falls_with_lag", rises, "<= 0, beyond the intervals", rises <= 0)]
@@ -144,6 +144,7 @@ def _curves(data: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "name": curve_name(group.iloc[0]),
             "horizon": group["horizon"].iloc[0],
+            "mean": float(group["value"].mean()),
             "score": sign * float(group["value"].mean()),
         }
         for _, group in _grouped(data)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, distinct, finish, label_ends
+from gradflow.figures.layout import EndLabel, add_caption, distinct, finish, label_ends, log_scale
 from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
 
 MOST_PANELS = 3
@@ -43,12 +43,12 @@ def plot_accuracy_by_lag(
         figure = new_figure(1.0 if len(facets) == 1 else 1.2)
         grid = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
         panels = {axes: _curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
-        _scales(grid, data, labels)
         for (axes, curves), value in zip(panels.items(), facets, strict=True):
             _draw_curves(axes, curves, _beside(data, len(curves)))
             if len(facets) > 1:
                 axes.set_title(value if by_network else labels.clip(value))
             axes.set_xlabel(labels("axis.length"))
+        _scales(grid, data, labels)
         if by_network:
             _add_legend(figure, panels[grid[0]], labels)
         add_caption(figure, data, claims, labels, notes=_notes(data, labels))
@@ -88,7 +88,7 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], beside: Sequence[Callable
     for (first, curve, dash), moved in zip(curves, beside, strict=True):
         colour, marker = look(first["cell"])
         joined = first["quantity"] != "success" or curve["seed"].min() >= FEWEST_SEEDS
-        value, low, high = (curve[name].where(np.isfinite(curve[name])) for name in ("value", "low", "high"))
+        value, low, high = (curve[name].where(_can_be_drawn(curve, name)) for name in ("value", "low", "high"))
         axes.errorbar(
             moved(curve["lag"]),
             value,
@@ -100,6 +100,11 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], beside: Sequence[Callable
             elinewidth=thin(0.4),
             clip_on=False,
         )
+
+
+def _can_be_drawn(curve: pd.DataFrame, name: str) -> pd.Series:
+    """Finite, and positive where the axis is logarithmic."""
+    return np.isfinite(curve[name]) & ((curve["quantity"] != "loss") | (curve[name] > 0))
 
 
 def _add_legend(figure: Figure, curves: Sequence[_Curve], labels: Labels) -> None:
@@ -123,7 +128,7 @@ def _ends(curves: Sequence[_Curve], labels: Labels) -> list[EndLabel]:
 
 
 def _height(curve: pd.DataFrame) -> float:
-    known = curve.loc[np.isfinite(curve["value"]), "value"]
+    known = curve.loc[_can_be_drawn(curve, "value"), "value"]
     return float(known.iloc[-1]) if len(known) else float("nan")
 
 
@@ -148,10 +153,15 @@ def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
         panel.xaxis.set_minor_locator(NullLocator())
         if np.isfinite(data["chance"].iloc[0]):
             panel.axhline(data["chance"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+    if np.isfinite(data["chance"].iloc[0]):
+        place, words = axes.get_yaxis_transform(), labels("note.chance")
+        axes.text(0.01, data["chance"].iloc[0], words, transform=place, color=GREY, fontsize="small", va="bottom")
     names = {"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}
     axes.set_ylabel(labels(names[quantity]))
+    if len(lags) == 1:
+        axes.set_xlim(lags[0] - 1, lags[0] + 1)
     if quantity == "loss":
-        axes.set_ylim(bottom=0)
+        log_scale(axes)
     else:
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
