@@ -138,7 +138,10 @@ def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
     if entry.beside is not None:
         groups = _joined(groups, entry.beside)
     varying = [i for i in range(len(entry.apart)) if len({values[i] for values in groups}) > 1]
-    return {",".join(f"{entry.apart[i]}={values[i]}" for i in varying): members for values, members in groups.items()}
+    return {
+        ",".join(f"{entry.apart[i]}={values[i].replace(', ', '+')}" for i in varying): members
+        for values, members in groups.items()
+    }
 
 
 def _joined(groups: dict[tuple[str, ...], list[Run]], beside: str) -> dict[tuple[str, ...], list[Run]]:
