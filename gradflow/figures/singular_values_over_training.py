@@ -40,7 +40,7 @@ def plot_singular_values_over_training(
     clips = distinct(data, "clip")
     columns = [(c, s) for c in distinct(data, "cell") for s in data.loc[data["cell"] == c, "start"].unique()]
     with style(lang, context):
-        figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 1.15)
+        figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 0.35 + 0.4 * len(clips))
         grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
         for row, clip in zip(grid, clips, strict=True):
             name = labels("axis.singular_value")
