@@ -85,8 +85,11 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     what = TRAINED[name]
     settings = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={folder / name}"]
     status = patiently([sys.executable, str(TRAIN), *settings, *(what.quick if quick else ())])
-    data = gf.analysis.accuracy_by_lag(gf.open_sweep(folder / name), what.quantity)
-    claims = what.check(data)
+    sweep = gf.open_sweep(folder / name)
+    data = gf.analysis.accuracy_by_lag(sweep, what.quantity)
+    minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
+    spent = f", {len(sweep.members)} runs, {minutes:.0f} minutes of training in all"
+    claims = [entry | {"protocol": entry["protocol"] + spent} for entry in what.check(data)]
     drawn = gf.analysis.accuracy_by_lag_claims(data)
     figure = gf.figures.plot_accuracy_by_lag(data, claims=drawn, lang=lang)
     gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=[*drawn, *claims])
