@@ -10,14 +10,13 @@ context  what they are for: slide, paper, notebook
 
 import logging
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 import gradflow as gf
 from experiments.arguments import REQUIRED, read_arguments
-from experiments.report import describe, summary
+from experiments.report import by_figure, describe, summary
 from gradflow.runlog import Sweep
 
 
@@ -36,14 +35,6 @@ def unfinished(sweep: Sweep) -> list[str]:
     return [
         f"{run.path}: {describe(run)}" for run in sweep.members if run.status not in ("finished", "diverged", "running")
     ]
-
-
-def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
-    """The files of each figure, as its path without suffix and the suffixes."""
-    figures: dict[Path, list[str]] = {}
-    for file in files:
-        figures.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
-    return figures
 
 
 def main() -> None:

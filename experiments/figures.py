@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from experiments.arguments import REQUIRED, read_arguments, split_list
+from experiments.report import by_figure
 
 SALIENCY = "name_saliency"
 
@@ -52,9 +53,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     if not files:
-        sys.exit(1)
-    for file in files:
-        print(file)
+        sys.exit(f"figures: none of those asked for is in the log of {run}; the lines above say why")
+    for figure, suffixes in by_figure(files).items():
+        print(f"{figure} ({', '.join(suffixes)})")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""How a run ended, in one line; and rows as aligned columns."""
+"""How a run ended, in one line; the files of figures; and rows as aligned columns."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ def describe(run: Run) -> str:
         f"{values['status']}, {values['iterations']} iterations, "
         f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s"
     )
+
+
+def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
+    """The files of each figure, as its path without suffix and the suffixes."""
+    figures: dict[Path, list[str]] = {}
+    for file in files:
+        figures.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
+    return figures
 
 
 def width(text: str) -> int:

@@ -97,7 +97,8 @@ def test_claims_of_spectra_fail_on_wrong_numbers(tmp_path: Path):
 def test_one_cell_shows_all_its_gates_and_several_their_candidates(run_of):
     lstm, gru = run_of("lstm", cell="lstm"), run_of("gru", cell="gru")
     assert analysis.weight_spectrum(lstm)["gate"].unique().tolist() == ["i", "f", "g", "o"]
-    both = analysis.weight_spectrum([lstm, gru])
+    both = analysis.weight_spectrum([lstm, gru, run_of("clipped", cell="gru", clip="norm")])
+    assert set(both["clip"]) == {"none"}
     assert both.groupby("cell")["gate"].unique().map(list).to_dict() == {"lstm": ["g"], "gru": ["n"]}
 
 
@@ -326,7 +327,8 @@ def test_claims_of_saliency_fail_on_wrong_numbers(asked):
     assert not verdicts(analysis.name_saliency_claims(swapped))["given_name_decides"]
     assert not verdicts(analysis.name_saliency_claims(data.assign(score=data["score"] + 1)))["scores_add_up"]
     (claim, _) = analysis.name_saliency_claims(data.assign(source="csv"))
-    assert claim["claim"] == "loudest_character"
+    assert (claim["claim"], claim["value"]) == ("most_telling", data["score"].max())
+    assert data.loc[data["score"].idxmax(), "character"] == claim["character"]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

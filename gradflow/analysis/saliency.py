@@ -27,9 +27,9 @@ def name_saliency_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
             claim("given_name_decides", given, f"> {surname:.3g}, of the surname", given > surname, surname=surname)
         ]
     else:
-        row = data.iloc[int(np.argmax(share))]
+        row = data.nlargest(1, "score").iloc[0]
         details = {"character": str(row["character"]), "asked": str(row["name"])}
-        claims = [claim("loudest_character", float(share.max()), "a number", bool(share.notna().all()), **details)]
+        claims = [claim("most_telling", row["score"], "> 0", row["score"] > 0, **details)]
     if first["cell"] == "linear":
         ends = data.groupby("example").agg(score=("score", "sum"), logit=("logit", "first"), rest=("rest", "first"))
         off = float(((ends["score"] + ends["rest"] - ends["logit"]).abs() / ends["logit"].abs().clip(lower=1)).max())

@@ -1,11 +1,12 @@
 """Singular values and eigenvalues of the recurrent weights, before and after training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, identity, one_seed, recorded, runs_of
+from gradflow.analysis.runs import IDENTITY, Run, claim, collect, curve_name, identity, one_seed, recorded, runs_of
 from gradflow.analysis.spectrum import CANDIDATE
 
 VALUES = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
@@ -14,9 +15,11 @@ _UNIFORM = 3**-0.5  # standard deviation of torch's U(-1, 1) / sqrt(H), times sq
 
 
 def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
-    """The spectrum of every gate's recurrent weights at the first and the last record; one seed per setting.
+    """The spectrum of every gate's recurrent weights at the first and the last record.
 
-    Of several cells only the candidate's weights (LSTM g, GRU n), which play the part of an RNN's W_hh.
+    Of several cells only the candidate's weights (LSTM g, GRU n), which play the part of an RNN's W_hh. One run per
+    cell and start: of the lowest seed, without clipping if there is one (what clipping does to singular values is in
+    :func:`gradflow.analysis.singular_values_over_training`).
 
     Args:
         source: A run, a sweep, or a sequence of runs.
@@ -31,7 +34,7 @@ def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0
     Raises:
         ValueError: No run has rows of the `spectrum` table.
     """
-    parts = recorded(one_seed(runs_of(source)), "spectrum", VALUES, layer=layer, direction=direction)
+    parts = recorded(_one_each(one_seed(runs_of(source))), "spectrum", VALUES, layer=layer, direction=direction)
     several = len({identity(run)["cell"] for run, _ in parts}) > 1
     chosen = []
     for run, frame in parts:
@@ -41,6 +44,14 @@ def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0
     return collect(chosen)[
         [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
     ]
+
+
+def _one_each(runs: Sequence[Run]) -> list[Run]:
+    """The first run of every cell and start; those without clipping come first."""
+    kept: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        kept.setdefault((identity(run)["cell"], identity(run)["start"]), run)
+    return list(kept.values())
 
 
 def _ends(frame: pd.DataFrame, config: Any) -> pd.DataFrame:

@@ -65,7 +65,7 @@ GALLERY = {
         ("init",),
     ),
     "weight_spectrum": Entry(
-        analysis.weight_spectrum, analysis.weight_spectrum_claims, plot_weight_spectrum, ("init", "clip")
+        analysis.weight_spectrum, analysis.weight_spectrum_claims, plot_weight_spectrum, ("init",)
     ),
     "temporal_contributions": Entry(
         analysis.temporal_contributions, analysis.temporal_contributions_claims, plot_temporal_contributions, ("init",)

@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, matrix, number
-from gradflow.figures.layout import add_caption, check_one_clipping, finish, panels_of
+from gradflow.figures.layout import add_caption, finish, panels_of
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
 FARTHEST = 2.0  # eigenvalues and singular values beyond do not stretch the axes further
@@ -24,15 +24,11 @@ def plot_weight_spectrum(
     """Draw singular values against rank, and eigenvalues in the plane with the unit circle: a column per matrix.
 
     Args:
-        data: What :func:`gradflow.analysis.weight_spectrum` returned, of one clipping.
+        data: What :func:`gradflow.analysis.weight_spectrum` returned.
         claims: Checked statements; the first becomes the caption.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
-
-    Raises:
-        ValueError: There are several kinds of clipping.
     """
-    check_one_clipping(data)
     labels = Labels(lang)
     panels = [
         data[(data["cell"] == cell) & (data["start"] == start) & (data["gate"] == gate)]
