@@ -9,7 +9,7 @@ from gradflow.config import CellConfig, ClipConfig, Config, DataConfig, InitConf
 from gradflow.runlog import RunWriter
 
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
-OF_WEIGHTS = ["log_weight_gradient", "weight_gradient_share"]
+OF_ALL = ["log_weight_gradient", "weight_gradient_share", "log_direct_gradient"]
 OF_CELLS = ["log_joint_gradient", "log_cell_gradient", "log_cell_path"]
 GATES = {"lstm": "ifgo", "gru": "rzn"}
 FACTORS = {
@@ -62,7 +62,7 @@ def config_of(
 def write_run(path: Path, config: Config, planted: Planted) -> Path:
     meta = {"chance": 0.5, "classes": ["女", "男"]}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
-    quantities = QUANTITIES + OF_WEIGHTS + OF_CELLS * (config.cell.name == "lstm")
+    quantities = QUANTITIES + OF_ALL + OF_CELLS * (config.cell.name == "lstm")
     writer = RunWriter(path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=quantities)
     random = np.random.default_rng(sum(map(ord, config.cell.name)))
     for iteration in range(planted.iterations):
@@ -125,11 +125,12 @@ def statistics(name: str, value: np.ndarray, zero: np.ndarray, planted: Planted)
 
 
 def weight_rows(planted: Planted) -> dict[str, object]:
-    """Shares of dL/dW_hh that fade as the gradient does; the first step's is exactly zero."""
+    """Shares of dL/dW_hh that fade as the gradient does, none of the first step; and a loss at the last step alone."""
     lag = np.arange(planted.steps)
     terms = np.where(lag < planted.steps - 1, planted.factor ** lag.astype(float), 0)
     with np.errstate(divide="ignore"):
         rows = statistics("log_weight_gradient", np.log(terms), terms == 0, planted)
+    rows |= statistics("log_direct_gradient", np.full(len(lag), np.log(0.01)), lag > 0, planted)
     return rows | statistics("weight_gradient_share", terms.cumsum() / terms.sum(), np.zeros(len(lag), bool), planted)
 
 

@@ -151,14 +151,14 @@ def test_highway_of_a_planted_lstm(run_of):
     np.testing.assert_allclose(curves["path"], np.log(0.01) + np.arange(30) * np.log(0.5), rtol=1e-6)
     np.testing.assert_allclose(curves["gate"], curves["path"], rtol=1e-6)
     assert np.isnan(curves["cell"].iloc[0])
-    claims = analysis.lstm_cell_highway_claims(data.assign(last_step_only=True))
+    claims = analysis.lstm_cell_highway_claims(data)
     assert verdicts(claims) == {"more_than_the_highway": True, "path_is_the_gates": True, "equal_one_step_back": True}
     assert claims[0]["path"] == pytest.approx(0.5, rel=1e-4)
     assert claims[0]["value"] == pytest.approx((0.9 / 0.5) ** 28, rel=1e-3)
 
 
 def test_claims_of_the_highway_fail_on_wrong_numbers(run_of):
-    data = analysis.lstm_cell_highway(run_of(cell="lstm", forget_bias=1.0)).assign(last_step_only=True)
+    data = analysis.lstm_cell_highway(run_of(cell="lstm", forget_bias=1.0))
     cell, path = data["quantity"] == "cell", data["quantity"] == "path"
     less = broken(data, cell, log_median=lambda value: value - 20)
     assert not verdicts(analysis.lstm_cell_highway_claims(less))["more_than_the_highway"]
@@ -176,6 +176,13 @@ def test_highway_of_a_gru_has_its_gate_alone_and_other_cells_none(run_of):
     assert (claim["claim"], claim["gate"]) == ("state_against_gate", pytest.approx(1 / (1 + np.exp(-3))))
     with pytest.raises(ValueError, match="cell: expected runs of an LSTM or a GRU, got none"):
         analysis.lstm_cell_highway(run_of("other"))
+
+
+def test_what_the_loss_reaches_at_every_step_is_not_set_against_the_path(run_of):
+    data = analysis.lstm_cell_highway(run_of(cell="lstm")).assign(last_step_only=False)
+    assert set(verdicts(analysis.lstm_cell_highway_claims(data))) == {"state_against_gate"}
+    varied = data.assign(last_step_only=True, bias=np.nan)
+    assert set(verdicts(analysis.lstm_cell_highway_claims(varied))) == {"more_than_the_path", "equal_one_step_back"}
 
 
 def test_the_bias_of_chrono_varies_from_unit_to_unit():
@@ -250,6 +257,7 @@ def test_lattice_of_planted_layers(run_of):
 def test_claims_of_the_lattice_fail_on_wrong_numbers(run_of):
     data = analysis.stacked_lattice(run_of(layers=3))
     assert not verdicts(analysis.stacked_lattice_claims(data.assign(per_layer=0.2)))["layer_costs_a_step"]
+    assert "largest_at_the_end" not in verdicts(analysis.stacked_lattice_claims(data.assign(last_step_only=False)))
     odd = broken(data, data["lag"] == 7, value=lambda value: value + 9)
     assert not verdicts(analysis.stacked_lattice_claims(odd))["largest_at_the_end"]
 
@@ -269,13 +277,13 @@ def test_profile_of_two_planted_directions(run_of):
     np.testing.assert_allclose(log["forward"], np.log(0.01) + np.log(0.57) * (29 - time), rtol=1e-5)
     np.testing.assert_allclose(log["reverse"], np.log(0.01) + np.log(0.57) * time, rtol=1e-5)
     np.testing.assert_allclose(np.exp(log["both"]), np.hypot(np.exp(log["forward"]), np.exp(log["reverse"])))
-    claims = analysis.bidirectional_profile_claims(data.assign(length=30))
+    claims = analysis.bidirectional_profile_claims(data)
     assert verdicts(claims) == {"valley_in_the_middle": True, "loudest_at_its_end": True}
     assert claims[0]["position"] in (14, 15)
 
 
 def test_claims_of_the_profile_fail_on_wrong_numbers(run_of):
-    data = analysis.bidirectional_profile(run_of(bidirectional=True)).assign(length=30)
+    data = analysis.bidirectional_profile(run_of(bidirectional=True))
     beside = broken(data, data["time"] == 2, log_median=lambda value: value - 30)
     assert not verdicts(analysis.bidirectional_profile_claims(beside))["valley_in_the_middle"]
     mirrored = data.assign(time=29 - data["time"])

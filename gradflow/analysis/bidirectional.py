@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles
+from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles, read_at_one_position
 from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, everywhere, last_call, one_seed, runs_of
 
 DIRECTIONS = ("forward", "reverse")
 VALLEY = 0.1  # of the loudest position: what is quieter is a valley
-_COLUMNS = ["valid"] + [f"log_state_gradient_{s}" for s in ("q10", "q50", "q90", "zeros", "non_finite")]
+_COLUMNS = ["valid", "log_direct_gradient_zeros"] + [
+    f"log_state_gradient_{s}" for s in ("q10", "q50", "q90", "zeros", "non_finite")
+]
 
 
 def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: int | None = None) -> pd.DataFrame:
@@ -23,7 +25,8 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
 
     Returns:
         The columns IDENTITY, quantity (`forward`, `reverse`, `both`), layer, direction (0, 1; -1 of both), iteration,
-        time, valid, log_median (natural log, median over examples; of both, that of the medians), zeros, non_finite.
+        time, valid, log_median (natural log, median over examples; of both, that of the medians), zeros, non_finite,
+        read_at_ends (whether the loss reaches each direction at one position alone).
 
     Raises:
         ValueError: No run has rows of two directions in the `time` table.
@@ -47,7 +50,8 @@ def _profile(frame: pd.DataFrame) -> pd.DataFrame:
     log = log.loc[both["time"]]
     both["log_median"] = np.logaddexp(2 * log[0].to_numpy(), 2 * log[1].to_numpy()) / 2
     columns = ["quantity", "layer", "direction", "iteration", "time", "valid", "log_median", "zeros", "non_finite"]
-    return pd.concat([data, both], ignore_index=True)[columns]
+    ends = all(read_at_one_position(group) for _, group in frame.groupby("direction"))
+    return pd.concat([data, both], ignore_index=True)[columns].assign(read_at_ends=ends)
 
 
 def bidirectional_profile_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
@@ -75,7 +79,6 @@ def _panel(group: pd.DataFrame) -> dict[str, Any]:
     log = group.pivot(index="time", columns="quantity", values="log_median")
     both, last = log["both"], len(log) - 1
     ends = {"forward": last, "reverse": 0}
-    at_end = {name: log[name].iloc[place] for name, place in ends.items()}
     values = both[both < np.inf]
     known = len(values) > 0 and np.isfinite(values.max())
     return {
@@ -83,8 +86,6 @@ def _panel(group: pd.DataFrame) -> dict[str, Any]:
         "position": float(values.index[int(np.argmin(values))]) if known else np.nan,
         "share": float(np.exp(values.min() - values.max())) if known else np.nan,
         "steps": float(len(log)),
-        "falls": group["start"].iloc[0] == "default"
-        and group["length"].iloc[0] > 0
-        and np.isfinite(list(at_end.values())).all(),
+        "falls": group["start"].iloc[0] == "default" and group["read_at_ends"].iloc[0],
         "off": max(abs(int(log[name].fillna(-np.inf).argmax()) - place) for name, place in ends.items()),
     }

@@ -120,6 +120,16 @@ def gradient_by_lag(
     return data
 
 
+def read_at_one_position(frame: pd.DataFrame) -> bool:
+    """Whether the loss reaches a layer at one position alone, out of its rows of `lag` or `time` at one iteration.
+
+    False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
+    """
+    if "log_direct_gradient_zeros" not in frame:
+        return False
+    return int((frame["log_direct_gradient_zeros"] < frame["valid"]).sum()) == 1
+
+
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
     """The rows of the last recorded iteration not after this one, or of the first recorded."""
     first = frame["iteration"].min()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import at_iteration, factor_per_step, quantiles
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
 from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, identity, one_seed, recorded, runs_of
 
 LOGGED = {"cell": "log_cell_gradient", "state": "log_state_gradient", "path": "log_cell_path"}
@@ -14,7 +14,7 @@ LOGGED = {"cell": "log_cell_gradient", "state": "log_state_gradient", "path": "l
 
 REMEMBERED = 3.0  # the gate's bias of init=remember
 _GATED = ("lstm", "gru", "gru_before")
-_COLUMNS = ["valid"] + [
+_COLUMNS = ["valid", "log_direct_gradient_zeros"] + [
     f"{name}_{statistic}" for name in LOGGED.values() for statistic in ("q10", "q50", "q90", "zeros", "non_finite")
 ]
 
@@ -49,9 +49,9 @@ def lstm_cell_highway(
     Returns:
         The columns IDENTITY, quantity, layer, direction, iteration, lag, valid, log_median (natural log, median over
         examples), zeros, non_finite, bias (see :func:`keep_bias`), factor (per step), last_step_only (whether the loss
-        is known to reach this layer at the last step alone). Quantities: of an LSTM `cell`, the cell's part of the
-        adjoint of (h, c); `path`, (∏ f_s) ∘ dL/dc_T; of both cells `state`, dL/dh_t, and `gate`, where the last of
-        these, times σ(bias) per step, would be.
+        reaches this layer at the last step alone, so that the path and the cell start from the same). Quantities: of an
+        LSTM `cell`, the cell's part of the adjoint of (h, c), and `path`, (∏ f_s) ∘ dL/dc_T; of both cells `state`,
+        dL/dh_t, and `gate`, σ(bias)^k from where the path, or else the state, begins.
 
     Raises:
         ValueError: No run of an LSTM or a GRU has rows of the `lag` table.
@@ -71,8 +71,6 @@ def _curves(frame: pd.DataFrame, run: Any) -> pd.DataFrame:
     start = curves["path" if "path" in curves else "state"]
     first = start["log_median"].iloc[0] if len(start) else np.nan
     curves["gate"] = start.assign(log_median=first + start["lag"] * np.log(_sigmoid(bias)), zeros=0, non_finite=0)
-    top = frame["layer"].iloc[0] == names["num_layers"] - 1
-    known = bool(names["source"]) and run.meta.get("answers") != "everywhere"
     columns = ["layer", "direction", "iteration", "lag", "valid", "log_median", "zeros", "non_finite"]
     parts = [
         curve[columns].assign(
@@ -80,7 +78,7 @@ def _curves(frame: pd.DataFrame, run: Any) -> pd.DataFrame:
         )
         for name, curve in curves.items()
     ]
-    return pd.concat(parts).assign(bias=bias, last_step_only=known and top)
+    return pd.concat(parts).assign(bias=bias, last_step_only=read_at_one_position(frame))
 
 
 def _sigmoid(bias: float) -> float:
@@ -90,28 +88,28 @@ def _sigmoid(bias: float) -> float:
 def lstm_cell_highway_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """That the whole gradient exceeds the path through the cells, which is as the gates say; equal one step back."""
     panels = pd.DataFrame([_panel(group) for _, group in data.groupby(["cell", "start", "clip"], sort=False)])
-    lstm = panels[np.isfinite(panels["ratio"])]
+    lstm = panels[np.isfinite(panels["ratio"]) & panels["last_step_only"]]
     if lstm.empty:
-        known = panels[np.isfinite(panels["state"])]
+        known = panels[np.isfinite(panels["state"]) & np.isfinite(panels["gate"])]
         if known.empty:
             return []
         most = known.nlargest(1, "state").iloc[0]
         details = {"gate": most["gate"], "curve": curve_name(most)}
         return [claim("state_against_gate", most["state"], "finite", True, **details)]
-    most = lstm.nlargest(1, "ratio").iloc[0]
+    biased = lstm[np.isfinite(lstm["gate"])]
+    most = (biased if len(biased) else lstm).nlargest(1, "ratio").iloc[0]
     details = {name: most[name] for name in ("path", "gate", "whole", "lag")} | {"curve": curve_name(most)}
     least = float(lstm["ratio"].min())
-    claims = [claim("more_than_the_highway", most["ratio"], ">= 1 in every panel", least >= 1, **details)]
-    given = lstm[lstm["exact"]]
+    name = "more_than_the_highway" if len(biased) else "more_than_the_path"
+    claims = [claim(name, most["ratio"], ">= 1 in every panel", least >= 1, **details)]
+    given = lstm[lstm["exact"] & (lstm["lag"] >= SHORT)]
     if len(given):
         off = float(
             (np.log(given["path"] / given["gate"]) / np.maximum(0.15 * -np.log(given["gate"]), 0.01)).abs().max()
         )
         claims.append(claim("path_is_the_gates", off, "<= 1 (15 % of the rate, or 0.01)", off <= 1))
-    alone = lstm[lstm["last_step_only"]]
-    if len(alone):
-        apart = float(alone["one_back"].abs().max())
-        claims.append(claim("equal_one_step_back", apart, "<= 1e-4 nats", apart <= 1e-4))
+    apart = float(lstm["one_back"].abs().max())
+    claims.append(claim("equal_one_step_back", apart, "<= 1e-4 nats", apart <= 1e-4))
     return claims
 
 
