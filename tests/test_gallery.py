@@ -125,6 +125,12 @@ def test_claims_of_contributions_fail_on_wrong_numbers(run_of):
     assert not wrong["first_step_adds_nothing"]
 
 
+def test_networks_that_look_equally_far_are_one_number(run_of):
+    data = analysis.temporal_contributions([run_of("one", init="remember"), run_of("other", cell="gru")])
+    first = analysis.temporal_contributions_claims(data)[0]
+    assert (first["claim"], first["value"], first["holds"]) == ("contributions_alike", 5, True)
+
+
 def test_contributions_before_training_are_one_curve_whatever_the_clipping(run_of):
     runs = [run_of(clip, clip=clip) for clip in ("none", "norm")]
     assert set(analysis.temporal_contributions(runs)["clip"]) == {"none"}

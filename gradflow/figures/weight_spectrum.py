@@ -15,7 +15,8 @@ from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, finish, panels_of
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
-FARTHEST = 2.0  # eigenvalues and singular values beyond do not stretch the axes further
+FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
+LARGEST = 2.5  # the same of singular values, whose lines leave the axes
 
 
 def plot_weight_spectrum(
@@ -121,7 +122,7 @@ def _moved(panel: pd.DataFrame, column: str, symbol: str) -> str:
 def _limit(values: Axes, planes: Sequence[Axes], data: pd.DataFrame) -> None:
     singular = data.loc[np.isfinite(data["singular_value"]), "singular_value"]
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
-    values.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), FARTHEST))
+    values.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
     reach = min(1.3 * max(modulus[np.isfinite(modulus)].max() if np.isfinite(modulus).any() else 1, 1), FARTHEST)
     for axes in planes:
         axes.set_xlim(-reach, reach)
