@@ -3,7 +3,16 @@
 import sys
 from pathlib import Path
 
-REQUIRED = ""
+REQUIRED = "(required)"
+
+
+def split_list(text: str) -> list[str]:
+    """The entries of a list written with commas, Chinese ones too.
+
+    >>> split_list("王晓丽，李建国, 张伟,")
+    ['王晓丽', '李建国', '张伟']
+    """
+    return [entry.strip() for entry in text.replace("，", ",").split(",") if entry.strip()]
 
 
 def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
@@ -30,7 +39,7 @@ def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> 
             values[first] = argument
         else:
             sys.exit(f"{key}: expected one of {', '.join(defaults)}, got {argument!r}\n\n{usage}")
-    missing = [key for key, value in values.items() if value == REQUIRED]
+    missing = [key for key, value in values.items() if defaults[key] == REQUIRED and value in ("", REQUIRED)]
     if missing:
         sys.exit(f"{missing[0]}: expected {missing[0]}=VALUE, got nothing\n\n{usage}")
     return values

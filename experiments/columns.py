@@ -1,7 +1,8 @@
-"""Rows of text as columns of equal width on a terminal."""
+"""What commands print: rows of text as columns of equal width, and files by figure."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 def width(text: str) -> int:
@@ -20,3 +21,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)) for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
+    """The files of each figure, as its path without suffix and the suffixes."""
+    figures: dict[Path, list[str]] = {}
+    for file in files:
+        figures.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
+    return figures

@@ -10,20 +10,12 @@ context  what they are for: slide, paper, notebook
 
 import logging
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import gradflow as gf
 from experiments.arguments import REQUIRED, read_arguments
+from experiments.columns import by_figure
 from experiments.report import not_done, printed, table
-
-
-def by_figure(files: Iterable[Path]) -> dict[Path, list[str]]:
-    """The files of each figure, as its path without suffix and the suffixes."""
-    figures: dict[Path, list[str]] = {}
-    for file in files:
-        figures.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
-    return figures
 
 
 def main() -> None:

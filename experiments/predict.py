@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.arguments import REQUIRED, read_arguments
+from experiments.arguments import REQUIRED, read_arguments, split_list
 from experiments.columns import aligned
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ def main() -> None:
     arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, names=REQUIRED)
     from gradflow.prediction import predict  # here, so that --help does not wait for torch
 
-    names = [name.strip() for name in arguments["names"].replace("，", ",").split(",") if name.strip()]
     try:
-        predictions = predict(arguments["run"], names)
+        predictions = predict(arguments["run"], split_list(arguments["names"]))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     print(aligned(rows(predictions)))

@@ -1,4 +1,4 @@
-"""Ask a trained model: the probability of each label for a name, and the share of each character in it."""
+"""Ask a trained model: the probability of each label for a name, and what each character has to do with the answer."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from gradflow.data import encode
@@ -57,6 +58,49 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
     return answers
 
 
+def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.DataFrame:
+    """What each character of a name does to the winning score (logit) of the model of a finished run; in float64.
+
+    Args:
+        run_path: a run folder that holds a saved model.
+        names: as :func:`predict` takes them.
+
+    Returns:
+        A row per character. Columns cell, num_layers, bidirectional, source, names_per_sequence (as the run was
+        trained), length (0, as in all tables of names), example (number of the name, from 0), name, position,
+        character, predicted (the most probable label), probability, logit (its score), norm (‖∂logit/∂e_t‖ over all
+        characters that could stand there), typical (the same as a root mean square over them), score
+        (⟨∂logit/∂e_t, e_t⟩, the part of the one that does), rest (the logit of as long a sequence of zeros). A linear
+        network is affine in its inputs: the scores of a name and the rest sum exactly to the logit.
+
+    Raises:
+        FileNotFoundError: if the run saved no model, or one of another task than names.
+        ValueError: for a character that the model does not know, by name.
+    """
+    model, vocabulary = load_run(run_path).double(), _vocabulary(Path(run_path))
+    settings = json.loads((Path(run_path) / "run.json").read_text(encoding="utf-8"))["config"]
+    same = {"cell": settings["cell"]["name"], "length": 0}
+    same |= {key: settings["cell"][key] for key in ("num_layers", "bidirectional")}
+    same |= {key: settings["data"][key] for key in ("source", "names_per_sequence")}
+    inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
+    rows: list[dict[str, Any]] = []
+    for example, (name, row, length) in enumerate(zip(names, inputs, lengths, strict=True)):
+        encoded, logits, gradient = _differentiate(model, row[: int(length)])
+        winner = int(logits.argmax())
+        answer = {"predicted": vocabulary["classes"][winner], "probability": float(logits.softmax(0)[winner])}
+        with torch.no_grad():
+            answer |= {
+                "logit": float(logits[winner]),
+                "rest": float(model.scores(torch.zeros_like(encoded))[0, winner]),
+            }
+        norms, scores = gradient[:, 0].norm(dim=-1).tolist(), (gradient * encoded)[:, 0].sum(-1).tolist()
+        for position, (norm, score) in enumerate(zip(norms, scores, strict=True)):
+            size = {"norm": norm, "typical": norm * encoded.shape[-1] ** -0.5, "score": score}
+            where = {"example": example, "name": name, "position": position, "character": name[position]}
+            rows.append({**same, **where, **answer, **size})
+    return pd.DataFrame(rows)
+
+
 def _vocabulary(path: Path) -> dict[str, Any]:
     file = path / "vocabulary.json"
     if not file.is_file():
@@ -69,9 +113,15 @@ def _vocabulary(path: Path) -> dict[str, Any]:
 
 def _explain(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
     """Scores [C] of one sequence [T], and the share of each of its T positions."""
+    _, logits, gradient = _differentiate(model, indices)
+    norms = gradient[:, 0].double().norm(dim=-1)
+    return logits, (norms / norms.sum().clamp_min(torch.finfo(torch.float64).tiny)).tolist()
+
+
+def _differentiate(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One-hot inputs [T, 1, D] of one sequence [T], scores [C], and the gradient of the largest by the inputs."""
     size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
     encoded = one_hot(indices.unsqueeze(1), size, dtype).requires_grad_()
     logits = model.scores(encoded)[0]
     (gradient,) = torch.autograd.grad(logits.max(), encoded)
-    norms = gradient[:, 0].double().norm(dim=-1)
-    return logits.detach(), (norms / norms.sum().clamp_min(torch.finfo(torch.float64).tiny)).tolist()
+    return encoded.detach(), logits.detach(), gradient

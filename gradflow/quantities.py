@@ -54,7 +54,7 @@ OPT_IN = ("log_product_spectral",)
 ALL = (*BY_BLOCK, *WHOLE, *OF_FEW)
 """The names of all quantities."""
 
-_SCALED = {name for name in ALL if name.endswith("_gradient") and name != "log_relative_gradient"}
+_SCALED = {name for name in ALL if name.endswith("_gradient") and name != "log_relative_gradient"} | {"log_cell_path"}
 _ONLY_RNN = {"activation_derivative", "activation_derivative_rms"}
 _OF_WEIGHTS = {"log_weight_gradient", "weight_gradient_share"}
 

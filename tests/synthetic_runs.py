@@ -9,6 +9,9 @@ from gradflow.config import CellConfig, ClipConfig, Config, DataConfig, InitConf
 from gradflow.runlog import RunWriter
 
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
+OF_ALL = ["log_weight_gradient", "weight_gradient_share", "log_direct_gradient"]
+OF_CELLS = ["log_joint_gradient", "log_cell_gradient", "log_cell_path"]
+GATES = {"lstm": "ifgo", "gru": "rzn"}
 FACTORS = {
     ("linear", "default"): 0.55,
     ("rnn", "default"): 0.57,
@@ -38,10 +41,17 @@ class Planted:
 
 
 def config_of(
-    cell: str = "rnn", init: str = "default", clip: str = "none", seed: int = 0, names: int = 1, **more
+    cell: str = "rnn",
+    init: str = "default",
+    clip: str = "none",
+    seed: int = 0,
+    names: int = 1,
+    layers: int = 1,
+    bidirectional: bool = False,
+    **more,
 ) -> Config:
     return Config(
-        cell=CellConfig(name=cell, hidden_size=16),
+        cell=CellConfig(name=cell, hidden_size=16, num_layers=layers, bidirectional=bidirectional),
         init=InitConfig(name=init, **more),
         clip=ClipConfig(name=clip),
         data=DataConfig(names_per_sequence=names),
@@ -52,17 +62,23 @@ def config_of(
 def write_run(path: Path, config: Config, planted: Planted) -> Path:
     meta = {"chance": 0.5, "classes": ["女", "男"]}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
-    quantities = QUANTITIES + ["log_joint_gradient"] * (config.cell.name == "lstm")
+    quantities = QUANTITIES + OF_ALL + OF_CELLS * (config.cell.name == "lstm")
     writer = RunWriter(path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=quantities)
     random = np.random.default_rng(sum(map(ord, config.cell.name)))
     for iteration in range(planted.iterations):
         last = iteration == planted.iterations - 1
         writer.append("scalars", iteration, scalar_row(config, planted, iteration, random))
-        if iteration % 10 == 0 or last:
-            writer.append("lag", iteration, lag_rows(config, planted))
-        if iteration % 20 == 0 or last:
-            for gate in {"lstm": "ifgo", "gru": "rzn"}.get(config.cell.name, "h"):
-                writer.append("spectrum", iteration, spectrum_rows(gate, planted, iteration))
+        for place in places(config):
+            if iteration % 10 == 0 or last:
+                rows = lag_rows(config, planted) | weight_rows(planted) | cell_rows(config, planted)
+                rows = deeper(rows, config, planted, place["layer"]) | place
+                writer.append("lag", iteration, rows)
+                writer.append("time", iteration, in_time(rows))
+                for gate in GATES.get(config.cell.name, ""):
+                    writer.append("gates", iteration, gate_rows(gate, config, planted, iteration) | place)
+            if iteration % 20 == 0 or last:
+                for gate in GATES.get(config.cell.name, "h"):
+                    writer.append("spectrum", iteration, spectrum_rows(gate, planted, iteration) | place)
     writer.close(planted.state)
     return path
 
@@ -95,6 +111,68 @@ def lag_rows(config: Config, planted: Planted) -> dict[str, object]:
             rows[f"{name}_{statistic}"] = value + offset * (lag > 0)
         rows[f"{name}_zeros"] = rows[f"{name}_non_finite"] = 0
     return rows
+
+
+def places(config: Config) -> list[dict[str, int]]:
+    directions = (0, 1) if config.cell.bidirectional else (0,)
+    return [{"layer": i, "direction": d} for i in range(config.cell.num_layers) for d in directions]
+
+
+def statistics(name: str, value: np.ndarray, zero: np.ndarray, planted: Planted) -> dict[str, object]:
+    """One value of all examples; nothing but zeros where it is zero."""
+    values = {f"{name}_{statistic}": np.where(zero, np.nan, value) for statistic in ("mean", "q10", "q50", "q90")}
+    return values | {f"{name}_zeros": np.where(zero, planted.examples, 0), f"{name}_non_finite": 0}
+
+
+def weight_rows(planted: Planted) -> dict[str, object]:
+    """Shares of dL/dW_hh that fade as the gradient does, none of the first step; and a loss at the last step alone."""
+    lag = np.arange(planted.steps)
+    terms = np.where(lag < planted.steps - 1, planted.factor ** lag.astype(float), 0)
+    with np.errstate(divide="ignore"):
+        rows = statistics("log_weight_gradient", np.log(terms), terms == 0, planted)
+    rows |= statistics("log_direct_gradient", np.full(len(lag), np.log(0.01)), lag > 0, planted)
+    return rows | statistics("weight_gradient_share", terms.cumsum() / terms.sum(), np.zeros(len(lag), bool), planted)
+
+
+def keep_bias_of(config: Config) -> float:
+    given = config.init.forget_bias if config.cell.name == "lstm" else config.init.update_bias
+    return given if given is not None else 3.0 if config.init.name == "remember" else 0.0
+
+
+def cell_rows(config: Config, planted: Planted) -> dict[str, object]:
+    """Of an LSTM: the path as the forget gates say; the cell's gradient leaves it one step back, fading as the rest."""
+    if config.cell.name != "lstm":
+        return {}
+    lag = np.arange(planted.steps)
+    log_gate = -np.log1p(np.exp(-keep_bias_of(config)))
+    path = np.log(0.01) + lag * log_gate
+    cell = np.log(0.01) + log_gate + (lag - 1) * np.log(planted.factor)
+    never = np.zeros(len(lag), bool)
+    return statistics("log_cell_path", path, never, planted) | statistics("log_cell_gradient", cell, lag == 0, planted)
+
+
+def gate_rows(gate: str, config: Config, planted: Planted, iteration: int) -> dict[str, object]:
+    """A time scale as the bias of the gate says, two thirds and one and a half of it; training makes it up to twice."""
+    scale = (1 + iteration / max(planted.iterations - 1, 1)) / np.log1p(np.exp(-keep_bias_of(config)))
+    low, high = np.exp(-1.5 / scale), np.exp(-1 / (1.5 * scale))
+    times = {"time_scale_q50": scale, "time_scale_q90": 1.5 * scale} if gate in "fz" else {}
+    rows = {"module": "recurrent", "call": 0, "time": np.arange(planted.steps), "gate": gate, **times}
+    return rows | {"mean": np.exp(-1 / scale), "q10": low, "q90": high, "saturated_low": 0.0, "saturated_high": 0.0}
+
+
+def deeper(rows: dict[str, object], config: Config, planted: Planted, layer: int) -> dict[str, object]:
+    """Every layer below the top has the gradient of the state multiplied once more by the factor."""
+    shift = (config.cell.num_layers - 1 - layer) * np.log(planted.factor)
+    moved = {f"log_state_gradient_{statistic}" for statistic in ("mean", "q10", "q50", "q90")}
+    return {name: value + shift if name in moved else value for name, value in rows.items()}
+
+
+def in_time(rows: dict[str, object]) -> dict[str, object]:
+    """The rows of a direction by position: forward the last is lag 0, in reverse the first."""
+    if rows["direction"] == 0:
+        rows = {name: value[::-1] if isinstance(value, np.ndarray) else value for name, value in rows.items()}
+    times = np.arange(len(rows["lag"]))
+    return {name: value for name, value in rows.items() if name != "lag"} | {"time": times}
 
 
 def spectrum_rows(gate: str, planted: Planted, iteration: int) -> dict[str, object]:

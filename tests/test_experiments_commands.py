@@ -67,7 +67,7 @@ def test_help_lists_the_choices_and_how_to_ask(tmp_path):
         [sys.executable, str(ROOT / "experiments" / "train.py"), "--help"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "cell: gru, gru_before, linear, lstm, rnn, rnn_relu\n" in done.stdout
+    assert "cell: gru, gru_before, linear, lstm, rnn, rnn_relu, rnn_sigmoid\n" in done.stdout
     assert "experiments/train.py experiment=compare" in done.stdout
     assert not list(tmp_path.iterdir())
 

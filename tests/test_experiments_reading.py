@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import gradflow as gf
-from experiments import compare, predict
+from experiments import compare, figures, predict
 from experiments.arguments import REQUIRED, read_arguments
 from experiments.report import describe, summary
 from gradflow.runlog import RunWriter, write_status
@@ -79,6 +79,33 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
     assert str(sweep.path / "b") not in out  # diverging is an outcome
     assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)")
     assert drawn == {"lang": "zh", "context": "slide"}
+
+
+def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr(
+        gf.figures, "draw_all", lambda path, out, **o: asked.update(o) or [out / "a.png", out / "a.pdf"]
+    )
+    monkeypatch.setattr(
+        sys, "argv", ["figures.py", str(sweep.path), "figures=comparison, weight_spectrum", "context=paper"]
+    )
+    figures.main()
+    assert asked == {"only": ["comparison", "weight_spectrum"], "lang": "en", "context": "paper"}
+    assert capsys.readouterr().out == f"{sweep.path / 'figures' / 'en' / 'a'} (png, pdf)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("figures=gradient", "figures: expected names out of comparison, .*, got gradient"),
+        ("figures=name_saliency", "names: expected names=NAME,NAME for name_saliency, got nothing"),
+        ("figures=stacked_lattice", "figures: none of those asked for is in the log"),
+    ],
+)
+def test_figures_says_what_it_cannot_draw(sweep, monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["figures.py", str(sweep.path), arguments])
+    with pytest.raises(SystemExit, match=message):
+        figures.main()
 
 
 def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import re
 import string
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -40,6 +41,27 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     return gf.open_run(write_run(tmp_path_factory.mktemp("run"), config_of(clip="norm"), SMALL))
 
 
+NEEDS = {
+    "lstm_cell_highway": {"cell": "lstm"},
+    "gate_timescales": {"cell": "lstm"},
+    "stacked_lattice": {"layers": 3},
+    "bidirectional_profile": {"bidirectional": True},
+}
+"""What a run must have to support a figure."""
+
+
+@pytest.fixture(scope="module")
+def run_for(tmp_path_factory: pytest.TempPathFactory):
+    """A run that supports the figure of this name."""
+
+    @cache
+    def find(name: str):
+        config = config_of(clip="norm", **NEEDS.get(name, {}))
+        return gf.open_run(write_run(tmp_path_factory.mktemp("run"), config, SMALL))
+
+    return find
+
+
 def draw(name: str, source, **options) -> Figure:
     data = GALLERY[name].analyse(source)
     return GALLERY[name].plot(data, claims=GALLERY[name].check(data), **options)
@@ -50,8 +72,8 @@ def draw(name: str, source, **options) -> Figure:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("name", GALLERY)
-def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, run, tmp_path: Path):
-    data = GALLERY[name].analyse(run)
+def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, run_for, tmp_path: Path):
+    data = GALLERY[name].analyse(run_for(name))
     claims = GALLERY[name].check(data)
     figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
     check_written(figure, tmp_path / "new" / name, data, claims, lang)
@@ -67,9 +89,9 @@ def test_sixteen_runs_are_spread_over_panels(name, sweep):
 
 
 @pytest.mark.parametrize("name", GALLERY)
-def test_plots_neither_change_their_data_nor_global_settings(name, run):
+def test_plots_neither_change_their_data_nor_global_settings(name, run_for):
     before = dict(mpl.rcParams)
-    data = GALLERY[name].analyse(run)
+    data = GALLERY[name].analyse(run_for(name))
     copy = data.copy(deep=True)
     GALLERY[name].plot(data, context="paper")
     pd.testing.assert_frame_equal(data, copy)
@@ -78,9 +100,11 @@ def test_plots_neither_change_their_data_nor_global_settings(name, run):
 
 @pytest.mark.parametrize("first_broken", [0.5, 0.0])
 @pytest.mark.parametrize("name", GALLERY)
-def test_figures_survive_values_that_are_not_finite(name, first_broken, run):
-    data = GALLERY[name].analyse(run)
-    values = [c for c in ("value", "before", "after", "loss", "median", "low", "high", "factor") if c in data]
+def test_figures_survive_values_that_are_not_finite(name, first_broken, run_for):
+    data = GALLERY[name].analyse(run_for(name))
+    values = ["value", "before", "after", "loss", "median", "low", "high", "factor", "share", "within_90", "whole"]
+    values += ["log_low", "log_median", "log_high", "singular_value", "eigenvalue_re", "eigenvalue_im", "per_layer"]
+    values = [c for c in values if c in data]
     broken = data.index >= first_broken * len(data)
     data.loc[broken, values] = np.nan
     data.loc[broken & (data.index % 5 == 0), values] = np.inf
@@ -154,7 +178,8 @@ def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: 
     quick = {name: entry._replace(plot=lambda data, **_: Figure()) for name, entry in GALLERY.items()}
     monkeypatch.setattr("gradflow.figures.gallery.GALLERY", quick)
     monkeypatch.setattr("gradflow.figures.gallery.save", lambda figure, path, **_: [path])
-    one_task = [name for name, entry in GALLERY.items() if not entry.across]
+    lacks = ("stacked_lattice", "bidirectional_profile")  # one layer, one direction
+    one_task = [name for name, entry in GALLERY.items() if not entry.across and name not in lacks]
     assert [file.name for file in figures.draw_all(sweep.members[0].path, tmp_path)] == one_task
     assert [file.name for file in figures.draw_all(sweep.path, tmp_path)] == [
         "comparison",
@@ -165,6 +190,13 @@ def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: 
         "clipping_effect-init=remember",
         "singular_values_over_training-init=default",
         "singular_values_over_training-init=remember",
+        "weight_spectrum-init=default",
+        "weight_spectrum-init=remember",
+        "temporal_contributions-init=default",
+        "temporal_contributions-init=remember",
+        "lstm_cell_highway",
+        "gate_timescales-clip=none",
+        "gate_timescales-clip=norm",
     ]
 
 

@@ -1,11 +1,12 @@
 """How much gradient reaches k steps back, at one iteration."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, recorded
+from gradflow.analysis.runs import IDENTITY, before_clipping, claim, collect, curve_name, recorded
 
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
 SHORT = 8  # steps; over fewer nothing vanishes and a rate per step means little
@@ -35,11 +36,33 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
     """
     wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    if not there:
-        raise ValueError(f"lag: expected {wanted[-1]} in the log, got a log without; name it in record(quantities=)")
-    columns = {f"{there[0]}_{q}": name for name, q in _QUANTILES.items()}
-    columns |= {f"{there[0]}_{count}": count for count in ("zeros", "non_finite")}
-    result = frame[[*_KEYS, "valid", *columns]].rename(columns=columns).sort_values(["iteration", "lag"])
+    return quantiles(frame, there[0] if there else wanted[-1])
+
+
+def quantiles(frame: pd.DataFrame, quantity: str, *, position: str = "lag", more: Sequence[str] = ()) -> pd.DataFrame:
+    """One quantity out of rows of the table `lag` or `time`.
+
+    Args:
+        frame: Rows with the statistics of the quantity, as far as they were recorded.
+        quantity: Its name.
+        position: `lag` or `time`.
+        more: Further columns to keep.
+
+    Returns:
+        Columns layer, direction, iteration, `position`, valid, log_low, log_median, log_high, zeros, non_finite and
+        `more`; without the positions that have fewer than FEWEST_EXAMPLES examples.
+
+    Raises:
+        ValueError: The quantity was not recorded.
+    """
+    columns = {f"{quantity}_{q}": name for name, q in _QUANTILES.items()}
+    columns |= {f"{quantity}_{count}": count for count in ("zeros", "non_finite")}
+    if not set(columns) <= set(frame):
+        raise ValueError(
+            f"{position}: expected {quantity} in the log, got a log without; name it in record(quantities=)"
+        )
+    keys = ["layer", "direction", "iteration", position]
+    result = frame[[*keys, "valid", *columns, *more]].rename(columns=columns).sort_values(["iteration", position])
     enough = min(FEWEST_EXAMPLES, frame["valid"].max())
     return result[result["valid"] >= enough].astype(dict.fromkeys(_QUANTILES, "float64")).reset_index(drop=True)
 
@@ -87,11 +110,8 @@ def gradient_by_lag(
         ValueError: No run has rows of the `lag` table.
     """
     parts = recorded(source, "lag", LAG_COLUMNS, layer=layer, direction=direction)
-    data = collect([(run, lag_gradient(_at(frame, iteration))) for run, frame in parts])
-    if iteration is None:
-        data["clip"], data["threshold"] = "none", float("nan")
-        data = data.drop_duplicates([*IDENTITY, *_KEYS])
-    data = _over_seeds(data)
+    data = collect([(run, lag_gradient(at_iteration(frame, iteration))) for run, frame in parts])
+    data = _over_seeds(before_clipping(data) if iteration is None else data)
     for name in ("low", "median", "high"):
         data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
     curves = data.groupby(["cell", "start", "clip"], sort=False)
@@ -100,7 +120,18 @@ def gradient_by_lag(
     return data
 
 
-def _at(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
+def read_at_one_position(frame: pd.DataFrame) -> bool:
+    """Whether the loss reaches a layer at one position alone, out of its rows of `lag` or `time` at one iteration.
+
+    False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
+    """
+    if "log_direct_gradient_zeros" not in frame:
+        return False
+    return int((frame["log_direct_gradient_zeros"] < frame["valid"]).sum()) == 1
+
+
+def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
+    """The rows of the last recorded iteration not after this one, or of the first recorded."""
     first = frame["iteration"].min()
     last = first if iteration is None else max(iteration, first)
     return frame[frame["iteration"] == frame.loc[frame["iteration"] <= last, "iteration"].max()]

@@ -190,7 +190,7 @@ def recorded(
     Raises:
         ValueError: No run has such rows, or a run recorded several modules.
     """
-    parts = [(run, _rows(run, table, columns, layer, direction)) for run in runs_of(source)]
+    parts = [(run, _place(frame, layer, direction)) for run, frame in everywhere(source, table, columns)]
     parts = [(run, frame) for run, frame in parts if len(frame)]
     if not parts:
         where = f"{'the top layer' if layer is None else f'layer {layer}'}, direction {direction}"
@@ -200,14 +200,31 @@ def recorded(
     return parts
 
 
-def _rows(run: Run, table: str, columns: Sequence[str], layer: int | None, direction: int) -> pd.DataFrame:
+def everywhere(source: Any, table: str, columns: Sequence[str]) -> list[tuple[Run, pd.DataFrame]]:
+    """As :func:`recorded`, of all layers and directions, and with the runs that have no rows.
+
+    Raises:
+        ValueError: A run recorded several modules.
+    """
+    return [(run, _rows(run, table, columns)) for run in runs_of(source)]
+
+
+def _rows(run: Run, table: str, columns: Sequence[str]) -> pd.DataFrame:
     frame = run.frame(table, columns=[name for name in columns if name in run.columns[table]])
     modules = list(frame["module"].unique())
     if len(modules) > 1:
         raise ValueError(f"module: expected one recorded module, got {modules}; record each into a run of its own")
+    return frame
+
+
+def _place(frame: pd.DataFrame, layer: int | None, direction: int) -> pd.DataFrame:
     frame = frame[frame["direction"] == direction]
-    frame = frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
-    return frame[frame["call"] == frame["call"].max()] if "call" in frame else frame  # of cut backpropagation the last
+    return last_call(frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)])
+
+
+def last_call(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last call, which is that of the end where backpropagation is cut."""
+    return frame[frame["call"] == frame["call"].max()] if "call" in frame else frame
 
 
 def one_seed(runs: Sequence[Run]) -> list[Run]:
@@ -232,6 +249,13 @@ def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
     """One table out of the rows of several runs, with the columns IDENTITY in front."""
     named = [frame.assign(**identity(run))[[*IDENTITY, *frame.columns]] for run, frame in parts]
     return pd.concat(named, ignore_index=True)
+
+
+def before_clipping(data: pd.DataFrame) -> pd.DataFrame:
+    """A table of first iterations, where clipping has not acted yet: runs that differ in it alone are one."""
+    data = data.assign(clip="none", threshold=float("nan"))
+    keys = [*IDENTITY, "layer", "direction", "iteration", "quantity", "gate", "lag", "time"]
+    return data.drop_duplicates([key for key in keys if key in data]).reset_index(drop=True)
 
 
 def binned(values: pd.Series, points: int = 200) -> pd.DataFrame:

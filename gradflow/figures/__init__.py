@@ -7,35 +7,49 @@ does it all for a log; `EXACT` says how a table of the theory is checked and dra
 
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gallery import EXACT, draw_all
+from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
 from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_lag
+from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
+from gradflow.figures.name_saliency import plot_name_saliency
 from gradflow.figures.output import save
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
+from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
+from gradflow.figures.temporal_contributions import plot_temporal_contributions
+from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
     "EXACT",
     "draw_all",
     "plot_accuracy_by_lag",
     "plot_activation_saturation",
+    "plot_bidirectional_profile",
     "plot_bifurcation_diagram",
     "plot_clipping_effect",
     "plot_comparison",
     "plot_error_surface_cliff",
+    "plot_gate_timescales",
     "plot_gradient_by_lag",
     "plot_gradient_heatmap",
     "plot_jacobian_product_by_lag",
+    "plot_lstm_cell_highway",
     "plot_lyapunov_spectrum",
     "plot_memory_sensitivity",
+    "plot_name_saliency",
     "plot_singular_values_over_training",
+    "plot_stacked_lattice",
+    "plot_temporal_contributions",
+    "plot_weight_spectrum",
     "save",
     "style",
 ]

@@ -70,6 +70,10 @@ class Labels:
         """Cell and initialisation."""
         return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
 
+    def title(self, cell: str, start: str) -> str:
+        """Cell and initialisation, which the default one goes without."""
+        return self.cell(cell) if start == "default" else self.curve(cell, start)
+
     def setting(self, data: pd.DataFrame) -> str:
         """What the networks of a table learn from, and the layer and direction it shows where there are several.
 
@@ -81,11 +85,13 @@ class Labels:
         layers = int(row["num_layers"])
         words = [self._task(data)] if row["source"] else []
         if layers > 1:
-            layer = data.get("layer", pd.Series([-1])).max()
-            words.append(self("place.layer" if layer >= 0 else "place.layers", layer=layer + 1, count=layers))
+            shown = _places(data, "layer")
+            one = len(shown) == 1
+            words.append(self("place.layer" if one else "place.layers", layer=max(shown, default=-1) + 1, count=layers))
         if row["bidirectional"]:
-            direction = data.get("direction", pd.Series([2])).max()
-            words.append(self._texts[f"place.{('forward', 'reverse', 'bidirectional')[direction]}"])
+            shown = _places(data, "direction")
+            name = ("forward", "reverse")[shown[0]] if len(shown) == 1 else "bidirectional"
+            words.append(self._texts[f"place.{name}"])
         return self._texts["list.separator"].join(words)
 
     def _task(self, data: pd.DataFrame) -> str:
@@ -120,6 +126,21 @@ class Labels:
     @staticmethod
     def _formula(word: str) -> str:
         return f"${word}$"
+
+
+def _places(data: pd.DataFrame, column: str) -> list[int]:
+    """The layers or directions that a table shows; rows that are of none say -1."""
+    return [int(value) for value in data[column].unique() if value >= 0] if column in data else []
+
+
+def matrix(gate: str) -> str:
+    r"""The recurrent weights of a gate as a formula.
+
+    Example:
+        >>> matrix("h"), matrix("f")
+        ('$W_{hh}$', '$W_{hf}$')
+    """
+    return r"$W_{hh}$" if gate not in "ifgorzn" else f"$W_{{h{gate}}}$"
 
 
 def wrap(text: str, columns: int) -> str:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, log_scale, mark_top_edge
+from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale, mark_top_edge, panels_of
 from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
 
 SPIKE = 0.35  # opacity of what clipping cut off
@@ -37,14 +37,13 @@ def plot_clipping_effect(
     if len(kinds) > 1:
         raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
     labels = Labels(lang)
-    columns = [(cell, start) for cell in distinct(data, "cell") for start in _starts(data, cell)]
+    columns = panels_of(data)
     with style(lang, context):
         figure = new_figure(1.0 if len(columns) == 1 else 1.2)
         grid = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
         for (norm, loss), (cell, start) in zip(grid.T, columns, strict=True):
             panel = data[(data["cell"] == cell) & (data["start"] == start)]
-            title = labels.cell(cell) if start == "default" else labels.curve(cell, start)
-            norm.set_title(title, pad=1.5 * mpl.rcParams["font.size"])
+            norm.set_title(labels.title(cell, start), pad=1.5 * mpl.rcParams["font.size"])
             _draw_norms(norm, panel)
             _draw_losses(loss, panel)
             _note_share(norm, panel, labels)
@@ -58,10 +57,6 @@ def plot_clipping_effect(
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
-
-
-def _starts(data: pd.DataFrame, cell: str) -> list[str]:
-    return list(data.loc[data["cell"] == cell, "start"].unique())
 
 
 def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float]]:

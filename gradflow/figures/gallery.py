@@ -1,7 +1,7 @@
 """Every figure that a log supports, in one go; and how the exact results are checked and drawn."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +12,23 @@ from gradflow import analysis
 from gradflow.analysis.runs import Run, identity
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
+from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
 from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_lag
+from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
+from gradflow.figures.stacked_lattice import plot_stacked_lattice
+from gradflow.figures.temporal_contributions import plot_temporal_contributions
+from gradflow.figures.weight_spectrum import plot_weight_spectrum
 from gradflow.runlog import open_sweep
 
 log = logging.getLogger(__name__)
@@ -58,6 +64,20 @@ GALLERY = {
         plot_singular_values_over_training,
         ("init",),
     ),
+    "weight_spectrum": Entry(
+        analysis.weight_spectrum, analysis.weight_spectrum_claims, plot_weight_spectrum, ("init",)
+    ),
+    "temporal_contributions": Entry(
+        analysis.temporal_contributions, analysis.temporal_contributions_claims, plot_temporal_contributions, ("init",)
+    ),
+    "lstm_cell_highway": Entry(analysis.lstm_cell_highway, analysis.lstm_cell_highway_claims, plot_lstm_cell_highway),
+    "gate_timescales": Entry(
+        analysis.gate_timescales, analysis.gate_timescales_claims, plot_gate_timescales, ("clip",)
+    ),
+    "stacked_lattice": Entry(analysis.stacked_lattice, analysis.stacked_lattice_claims, plot_stacked_lattice),
+    "bidirectional_profile": Entry(
+        analysis.bidirectional_profile, analysis.bidirectional_profile_claims, plot_bidirectional_profile
+    ),
     "accuracy_by_lag": Entry(
         analysis.accuracy_by_lag,
         analysis.accuracy_by_lag_claims,
@@ -85,7 +105,14 @@ EXACT = {
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
 
-def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context: str = "slide") -> list[Path]:
+def draw_all(
+    path: str | Path,
+    out_dir: str | Path,
+    *,
+    only: Collection[str] | None = None,
+    lang: str = "en",
+    context: str = "slide",
+) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
 
     Runs of different tasks, sizes or other settings never share a figure: each such group has its own, and the name
@@ -94,6 +121,7 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
     Args:
         path: The folder of a run or of a sweep.
         out_dir: Where the figures go; made if missing.
+        only: Names out of `GALLERY`; None is all of them.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
 
@@ -102,10 +130,14 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
 
     Raises:
         FileNotFoundError: There is no run below the path.
-        ValueError: An unknown language or context.
+        ValueError: An unknown language, context or figure.
     """
+    unknown = sorted(set(only or ()) - set(GALLERY))
+    if unknown:
+        raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
+    chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     files: list[Path] = []
-    for title, entry, runs in _jobs(open_sweep(path).members):
+    for title, entry, runs in _jobs(open_sweep(path).members, chosen):
         try:
             data = entry.analyse(runs)
             claims = entry.check(data)
@@ -117,14 +149,14 @@ def draw_all(path: str | Path, out_dir: str | Path, *, lang: str = "en", context
     return files
 
 
-def _jobs(runs: Sequence[Run]) -> Iterator[tuple[str, Entry, list[Run]]]:
+def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[str, Entry, list[Run]]]:
     """Every figure to be tried: its name, how it is made, and of which runs; task by task, then what spans tasks."""
     for group, members in analysis.by_task(runs).items():
-        for name, entry in GALLERY.items():
+        for name, entry in gallery.items():
             if not entry.across:
                 for part, own in _apart(members, entry).items():
                     yield "-".join(word for word in (name, group, part) if word), entry, own
-    for name, entry in GALLERY.items():
+    for name, entry in gallery.items():
         for group, members in analysis.by_task(runs, entry.across).items() if entry.across else ():
             if len(analysis.by_task(members)) > 1:
                 yield "-".join(word for word in (name, group) if word), entry, members

@@ -13,13 +13,14 @@ from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import (
     EndLabel,
     add_caption,
+    cell_curves,
     corner_note,
     distinct,
     finish,
     label_ends,
     log_scale,
 )
-from gradflow.figures.style import DASHES, look, new_figure, style
+from gradflow.figures.style import look, new_figure, style
 
 
 def plot_gradient_by_lag(
@@ -54,20 +55,8 @@ def plot_gradient_by_lag(
     return figure
 
 
-def _curves(data: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame, Any]]:
-    """First row, rows and line style of every curve; the variants of a cell differ in their dashes."""
-    curves = []
-    for cell in distinct(data, "cell"):
-        own = data[data["cell"] == cell]
-        variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
-        for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
-            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
-            curves.append((curve.iloc[0], curve, dash))
-    return curves
-
-
 def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
-    curves = _curves(data)
+    curves = cell_curves(data)
     for i, (first, curve, dash) in enumerate(curves):
         colour, marker = look(first["cell"])
         every = max(1, len(curve) // 8)
@@ -87,7 +76,7 @@ def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence
     corner_note(grid[0, 0], _remarks(data, labels))
     ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
-        curves = [(first, curve) for first, curve, _ in _curves(data[data["init"] == init])]
+        curves = [(first, curve) for first, curve, _ in cell_curves(data[data["init"] == init])]
         several = len({first["clip"] for first, _ in curves}) > 1
         ends[axes] = [
             EndLabel(_end(curve["median"]), _label(first, labels, several), look(first["cell"]).colour)
@@ -102,7 +91,7 @@ def _end(values: pd.Series) -> float:
 
 
 def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
-    name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
+    name = labels.title(first["cell"], first["start"])
     clip = ", " + labels.clip(first["clip"]) if several_clips else ""
     return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
 

@@ -46,7 +46,7 @@ def plot_gradient_heatmap(
         grid = figure.subplots(
             2 * len(rows), len(cells), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.2] * len(rows)
         )
-        norm = _colours(data)
+        norm = log_colours(data.loc[data["quantity"] == "gradient", "value"])
         for j, cell in enumerate(cells):
             for i, (init, clip) in enumerate(rows):
                 panel = data[(data["cell"] == cell) & (data["init"] == init) & (data["clip"] == clip)]
@@ -61,9 +61,9 @@ def plot_gradient_heatmap(
     return figure
 
 
-def _colours(data: pd.DataFrame) -> LogNorm:
+def log_colours(log_gradient: pd.Series) -> LogNorm:
     """Whole decades that hold the finite gradients of all panels (up to a factor of two), not below FAINTEST."""
-    values = data.loc[(data["quantity"] == "gradient") & np.isfinite(data["value"]), "value"] / np.log(10)
+    values = log_gradient[np.isfinite(log_gradient)] / np.log(10)
     low, high = (np.floor(values.min()), np.ceil(values.max() - 0.3)) if len(values) else (-1.0, 0.0)
     return LogNorm(max(10**low, FAINTEST), 10 ** max(high, low + 1, np.log10(FAINTEST) + 1))
 
@@ -79,7 +79,7 @@ def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, lab
     if len(starts) > 1:
         raise ValueError(f"data: expected one start per cell and initialisation, got {starts}; draw them one by one")
     first = panel.iloc[0]
-    name = labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
+    name = labels.title(first["cell"], first["start"])
     image.set_title(name, fontsize="medium", color=look(first["cell"]).colour)
     gradient = panel[panel["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
     _draw_image(image, gradient, norm)

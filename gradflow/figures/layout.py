@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.style import GREY, thin
+from gradflow.figures.style import DASHES, GREY, look, new_figure, thin
 
 CAPTION_SIZE = 0.8  # of the base font
 
@@ -21,6 +21,68 @@ CAPTION_SIZE = 0.8  # of the base font
 def distinct(data: pd.DataFrame, column: str) -> list[str]:
     """The distinct cells, initialisations or clippings of a table, in the order in which they are shown."""
     return sorted(data[column].unique(), key=lambda value: rank(value, ORDER[column]))
+
+
+def panels_of(data: pd.DataFrame) -> list[tuple[str, str]]:
+    """Cell and start of every panel, in the order in which they are shown."""
+    return [(c, s) for c in distinct(data, "cell") for s in data.loc[data["cell"] == c, "start"].unique()]
+
+
+def check_one_clipping(data: pd.DataFrame) -> None:
+    """Raise a ValueError if runs differ in their clipping, which a panel per cell and start would mix."""
+    clips = distinct(data, "clip")
+    if len(clips) > 1:
+        raise ValueError(f"data: expected one kind of clipping, got {clips}; draw each in its own figure")
+
+
+def facet_grid(
+    data: pd.DataFrame, labels: Labels, *, most: int = 4
+) -> tuple[Figure, np.ndarray, dict[Axes, pd.DataFrame]]:
+    """A figure with a panel per cell and start, titled and sharing its axes; call it inside the style.
+
+    Args:
+        data: Columns cell, start and others.
+        labels: Of the language.
+        most: Panels side by side.
+
+    Returns:
+        The figure, all its axes (those left over are off), and the rows of each panel.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    check_one_clipping(data)
+    panels = panels_of(data)
+    rows = -(-len(panels) // most)
+    columns = -(-len(panels) // rows)
+    figure = new_figure(1.0 if columns == 1 else 1.2, 1.0 if rows == 1 else 1.2)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (cell, start) in zip(grid.flat, panels, strict=False):
+        axes.set_title(labels.title(cell, start), color=look(cell).colour)
+    own = [data[(data["cell"] == cell) & (data["start"] == start)] for cell, start in panels]
+    return figure, grid, dict(zip(grid.flat, own, strict=False))
+
+
+def label_outer(grid: np.ndarray, x: str, y: str) -> None:
+    """Axis labels along the left and the lower edge of a grid of panels."""
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+
+
+def cell_curves(data: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame, Any]]:
+    """First row, rows and line style of every curve over lag; the variants of a cell differ in their dashes."""
+    curves = []
+    for cell in distinct(data, "cell"):
+        own = data[data["cell"] == cell]
+        variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
+        for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
+            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
+            curves.append((curve.iloc[0], curve, dash))
+    return curves
 
 
 def log_scale(axes: Axes) -> None:

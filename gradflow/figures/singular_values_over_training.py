@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.figures.catalogue import Labels
+from gradflow.figures.catalogue import Labels, matrix
 from gradflow.figures.layout import (
     EndLabel,
     add_caption,
@@ -19,6 +19,7 @@ from gradflow.figures.layout import (
     finish,
     label_ends,
     log_scale,
+    panels_of,
 )
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
@@ -38,7 +39,7 @@ def plot_singular_values_over_training(
     """
     labels = Labels(lang)
     clips = distinct(data, "clip")
-    columns = [(c, s) for c in distinct(data, "cell") for s in data.loc[data["cell"] == c, "start"].unique()]
+    columns = panels_of(data)
     with style(lang, context):
         figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 0.35 + 0.4 * len(clips))
         grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
@@ -81,9 +82,7 @@ def _set_axes(grid: np.ndarray, data: pd.DataFrame, columns: Sequence[tuple[str,
     log_scale(grid[0, 0])
     for axes, (cell, start) in zip(grid[0], columns, strict=True):
         gate = data.loc[data["cell"] == cell, "gate"].iloc[0]
-        matrix = r"$W_{hh}$" if gate not in "ifgorzn" else f"$W_{{h{gate}}}$"
-        name = labels.cell(cell) if start == "default" else labels.curve(cell, start)
-        axes.set_title(f"{name}\n{matrix}", color=look(cell).colour)
+        axes.set_title(f"{labels.title(cell, start)}\n{matrix(gate)}", color=look(cell).colour)
     for axes in grid[-1]:
         axes.set_xlabel(labels("axis.iteration"))
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))

@@ -36,7 +36,7 @@ QUANTITIES = {
     "log_joint_gradient": Label("nats", "ln of the norm of the adjoint of the whole state, (h, c) for an LSTM"),
     "log_direct_gradient": Label("nats", "ln of the norm of the direct part of dL/dh_t"),
     "log_relative_gradient": Label("nats", "ln of the norm of dL/dh_t relative to that at the last valid step"),
-    "log_cell_path": Label("nats", "ln of the norm of the product of forget gates"),
+    "log_cell_path": Label("nats", "ln of the norm of dL/dc_T times the product of the forget gates after t"),
     "log_jacobian_frobenius": Label("nats", "ln of the Frobenius norm of the Jacobian of one step"),
     "log_jacobian_spectral": Label("nats", "ln of the largest singular value of one step's Jacobian, of 4 examples"),
     "log_product_spectral": Label("nats", "ln of the largest singular value of dh_T/dh_t, of 2 examples"),

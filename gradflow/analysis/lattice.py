@@ -1,0 +1,87 @@
+"""The gradient over layers and time of a stack."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
+from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, everywhere, last_call, one_seed, runs_of
+
+_COLUMNS = ["valid", "log_direct_gradient_zeros"] + [
+    f"log_state_gradient_{s}" for s in ("q10", "q50", "q90", "zeros", "non_finite")
+]
+
+
+def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int = 0) -> pd.DataFrame:
+    """The total gradient ‖dL/dh_t‖ of every layer and lag, and what a layer and a step cost; one seed per setting.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs; those of one layer are left out.
+        iteration: The last recorded one not after this is taken; None is the first recorded, before any update.
+        direction: 0 forward, 1 reverse.
+
+    Returns:
+        The columns IDENTITY, direction, iteration, layer, lag, valid, value (natural log, median over examples; -inf
+        where it is zero in all of them), zeros, non_finite, per_layer (what one layer down multiplies it by at lag 0,
+        mean over the layers), per_step (the same of one step back in the top layer), last_step_only
+        (whether the loss reaches the top layer at the last step alone).
+
+    Raises:
+        ValueError: No run has rows of several layers in the `lag` table.
+    """
+    parts = []
+    for run, frame in everywhere(one_seed(runs_of(source)), "lag", _COLUMNS):
+        own = last_call(frame[frame["direction"] == direction])
+        if own["layer"].nunique() > 1:
+            parts.append((run, _lattice(at_iteration(own, iteration))))
+    if not parts:
+        raise ValueError("layer: expected runs of several layers, got none; train one with cell.num_layers=4")
+    data = collect(parts)
+    return before_clipping(data) if iteration is None else data
+
+
+def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
+    data = quantiles(frame, "log_state_gradient")
+    data["value"] = data["log_median"].mask(data["zeros"] == data["valid"], -np.inf)
+    last = data[data["lag"] == 0].sort_values("layer")["value"]
+    top = data[data["layer"] == data["layer"].max()]
+    with np.errstate(invalid="ignore"):
+        per_layer = float(np.exp((last.iloc[0] - last.iloc[-1]) / (len(last) - 1)))
+    per_step = factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
+    alone = read_at_one_position(frame[frame["layer"] == frame["layer"].max()])
+    columns = ["direction", "iteration", "layer", "lag", "valid", "value", "zeros", "non_finite"]
+    return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone)
+
+
+def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most."""
+    panels = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset=["per_layer", "per_step"])
+    if panels.empty:
+        return []
+    least = panels.nsmallest(1, "per_layer").iloc[0]
+    details = {"layers": float(least["num_layers"]), "steps": float(data["lag"].max() + 1)}
+    plain = panels[panels["cell"].isin(["linear", "rnn"]) & (panels["start"] == "default")]
+    if len(plain) and data["lag"].max() >= SHORT:
+        apart = np.log(np.asarray(plain["per_layer"] / plain["per_step"]))
+        row = plain.iloc[int(np.argmax(np.abs(apart)))]
+        holds = bool(np.abs(apart).max() <= 0.3)
+        words = details | {"step": row["per_step"], "curve": curve_name(row)}
+        first = claim("layer_costs_a_step", row["per_layer"], f"{row['per_step']:.3g} within 0.3 nats", holds, **words)
+    else:
+        words = details | {"step": least["per_step"], "curve": curve_name(least)}
+        first = claim(
+            "layer_beside_step", least["per_layer"], "a number", bool(np.isfinite(least["per_layer"])), **words
+        )
+    simple = data[(data["start"] == "default") & ~data["bidirectional"].astype(bool) & data["last_step_only"]]
+    return [first, *([_largest_at_the_end(simple)] if len(simple) else [])]
+
+
+def _largest_at_the_end(data: pd.DataFrame) -> dict[str, Any]:
+    """How far any cell exceeds the last of the top layer, in nats."""
+    excess = []
+    for _, group in data.groupby(["cell", "start", "clip"], sort=False):
+        corner = group[(group["layer"] == group["layer"].max()) & (group["lag"] == 0)]["value"]
+        excess.append(float(group["value"].max() - corner.max()))
+    most = float(np.max(excess))
+    return claim("largest_at_the_end", most, "<= 0", most <= 1e-6)

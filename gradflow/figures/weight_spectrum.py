@@ -1,0 +1,143 @@
+"""What do the singular values and eigenvalues of the recurrent weights look like, before and after training?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels, matrix, number
+from gradflow.figures.layout import add_caption, finish, panels_of
+from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
+
+FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
+LARGEST = 2.5  # the same of singular values, whose lines leave the axes
+
+
+def plot_weight_spectrum(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw singular values against rank, and eigenvalues in the plane with the unit circle: a column per matrix.
+
+    Args:
+        data: What :func:`gradflow.analysis.weight_spectrum` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    panels = [
+        data[(data["cell"] == cell) & (data["start"] == start) & (data["gate"] == gate)]
+        for cell, start in panels_of(data)
+        for gate in data.loc[(data["cell"] == cell) & (data["start"] == start), "gate"].unique()
+    ]
+    with style(lang, context):
+        figure = new_figure(1.0, 1.0) if len(panels) == 1 else new_figure(1.2, 1.3)
+        singular, eigen = _grid(figure, len(panels))
+        for values, plane, panel in zip(singular, eigen, panels, strict=True):
+            _draw_singular(values, panel)
+            _draw_eigen(plane, panel)
+            first = panel.iloc[0]
+            values.set_title(
+                f"{labels.title(first['cell'], first['start'])}\n{matrix(first['gate'])}",
+                color=look(first["cell"]).colour,
+            )
+            values.set_xlabel(labels("axis.rank"))
+            plane.set_xlabel(labels("axis.real"))
+        singular[0].set_ylabel(labels("axis.singular_value"))
+        eigen[0].set_ylabel(labels("axis.imaginary"))
+        _limit(singular[0], eigen, data)
+        _add_legend(figure, data, labels)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes]]:
+    """Axes of the singular values and of the eigenvalues: side by side for one matrix, else a column for each."""
+    if count == 1:
+        left, right = figure.subplots(1, 2)
+        return [left], [right]
+    singular, eigen = figure.subplots(2, count, sharey="row", height_ratios=[1, 1.25])
+    return singular, eigen
+
+
+def _draw_singular(axes: Axes, panel: pd.DataFrame) -> None:
+    axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    for part, colour, width in reversed(_parts(panel)):
+        values = part["singular_value"].where(np.isfinite(part["singular_value"]))
+        axes.plot(part["share"], values, color=colour, linewidth=thin(width))
+    text = _moved(panel, "singular_value", r"\sigma_1")
+    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize="small")
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+
+
+def _draw_eigen(axes: Axes, panel: pd.DataFrame) -> None:
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
+    for part, colour, _ in _parts(panel):
+        hollow = colour == GREY
+        inside = part[["eigenvalue_re", "eigenvalue_im"]].abs().max(axis=1) <= FARTHEST
+        _mark_beyond(axes, part[~inside], colour)
+        axes.plot(
+            part.loc[inside, "eigenvalue_re"],
+            part.loc[inside, "eigenvalue_im"],
+            "o",
+            color=colour,
+            markerfacecolor="none" if hollow else colour,
+            markersize=thin(1.6),
+            markeredgewidth=thin(0.35),
+            alpha=1.0 if hollow else 0.8,
+        )
+    axes.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), transform=axes.transAxes, va="top", fontsize="small")
+    axes.set_aspect("equal")
+
+
+def _mark_beyond(axes: Axes, part: pd.DataFrame, colour: str) -> None:
+    """Arrows at the edge, in the direction of the eigenvalues that lie beyond it."""
+    for real, imaginary in part[["eigenvalue_re", "eigenvalue_im"]].to_numpy():
+        if np.isfinite([real, imaginary]).all():
+            edge = FARTHEST / max(abs(real), abs(imaginary))
+            end, start = (real * edge, imaginary * edge), (0.75 * real * edge, 0.75 * imaginary * edge)
+            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": thin(0.7)})
+
+
+def _parts(panel: pd.DataFrame) -> list[tuple[pd.DataFrame, str, float]]:
+    """Rows before and after training, with their colour and line width."""
+    looks = {"after": (look(panel["cell"].iloc[0]).colour, 0.6), "before": (GREY, 1.2)}
+    return [(panel[panel["when"] == when], *how) for when, how in looks.items() if (panel["when"] == when).any()]
+
+
+def _moved(panel: pd.DataFrame, column: str, symbol: str) -> str:
+    modulus = np.hypot(panel["eigenvalue_re"], panel["eigenvalue_im"])
+    ends = panel.assign(modulus=modulus).groupby("when", sort=False)[column].max()
+    return rf"${symbol}$ = " + " → ".join(number(float(f"{value:.3g}")) for value in ends)
+
+
+def _limit(values: Axes, planes: Sequence[Axes], data: pd.DataFrame) -> None:
+    singular = data.loc[np.isfinite(data["singular_value"]), "singular_value"]
+    modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
+    values.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
+    reach = min(1.3 * max(modulus[np.isfinite(modulus)].max() if np.isfinite(modulus).any() else 1, 1), FARTHEST)
+    for axes in planes:
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
+    cells = data["cell"].unique()
+    after = look(cells[0]).colour if len(cells) == 1 else BLACK
+    handles = [Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=labels("note.before_training"))]
+    if (data["when"] == "after").any():
+        iteration = int(data.loc[data["when"] == "after", "iteration"].max())
+        text = labels("note.after_training", iteration=str(iteration))
+        handles.append(Line2D([], [], color=after, marker="o", label=text))
+    handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=labels("note.one")))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

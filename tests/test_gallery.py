@@ -1,0 +1,377 @@
+"""Analyses of the gallery on planted runs whose answer is known; every claim fails on wrong numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_runs import Planted, config_of, write_run
+
+import gradflow as gf
+from gradflow import analysis
+from gradflow.analysis.gates import time_scale
+from gradflow.analysis.highway import keep_bias
+from gradflow.runlog import RunWriter
+
+
+@pytest.fixture
+def run_of(tmp_path: Path):
+    def write(name: str = "run", planted: Planted = Planted(), **config):  # noqa: B008
+        return gf.open_run(write_run(tmp_path / name, config_of(**config), planted))
+
+    return write
+
+
+def verdicts(claims) -> dict[str, bool]:
+    return {claim["claim"]: claim["holds"] for claim in claims}
+
+
+def broken(data: pd.DataFrame, rows: pd.Series | slice, **changes: Callable) -> pd.DataFrame:
+    """A copy with some columns of some rows changed."""
+    copy = data.copy()
+    for column, change in changes.items():
+        copy.loc[rows, column] = change(copy.loc[rows, column])
+    return copy
+
+
+# --- weight_spectrum -------------------------------------------------------------------------------------------------
+
+
+def write_spectrum(path: Path, config, matrices: list[np.ndarray]):
+    """A run whose recurrent weights were these, one after the other."""
+    from dataclasses import asdict
+
+    writer = RunWriter(path, meta={}, config=asdict(config))
+    for iteration, matrix in enumerate(matrices):
+        eigen = np.linalg.eigvals(matrix)
+        eigen = eigen[np.argsort(-np.abs(eigen))]
+        rows = {"module": "recurrent", "layer": 0, "direction": 0, "gate": "h", "index": np.arange(len(matrix))}
+        rows |= {"singular_value": np.linalg.svd(matrix)[1], "eigenvalue_re": eigen.real, "eigenvalue_im": eigen.imag}
+        writer.append("spectrum", iteration, rows)
+    writer.close()
+    return gf.open_run(path)
+
+
+def test_spectrum_of_known_matrices(tmp_path: Path):
+    random = np.random.default_rng(0)
+    weights = random.uniform(-1, 1, (64, 64)) / 8
+    run = write_spectrum(tmp_path / "run", config_of(), [weights, weights, 2 * weights])
+    data = analysis.weight_spectrum(run)
+    assert data.groupby("when", sort=False)["iteration"].first().to_dict() == {"before": 0, "after": 2}
+    np.testing.assert_allclose(data.loc[data["when"] == "before", "singular_value"], np.linalg.svd(weights)[1])
+    assert data["share"].max() == 63 / 64
+    claims = analysis.weight_spectrum_claims(data)
+    assert verdicts(claims) == {"norm_is_not_radius": True, "schur": True, "random_matrix_edges": True}
+    radius = np.abs(np.linalg.eigvals(weights)).max()
+    assert claims[0]["value"] == pytest.approx(radius)
+    assert claims[0]["last"] == pytest.approx(2 * radius)
+    assert claims[0]["sigma"] > 1 > claims[0]["value"]
+
+
+def test_spectrum_of_rotations(tmp_path: Path):
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((16, 16)))[0]
+    data = analysis.weight_spectrum(write_spectrum(tmp_path / "run", config_of(init="remember"), [rotation]))
+    assert set(data["when"]) == {"before"}
+    assert verdicts(analysis.weight_spectrum_claims(data)) == {
+        "spectrum_moves": True,
+        "schur": True,
+        "orthogonal_spectrum": True,
+    }
+    wrong = broken(data, data["index"] == 3, singular_value=lambda value: value * 0.99)
+    assert not verdicts(analysis.weight_spectrum_claims(wrong))["orthogonal_spectrum"]
+
+
+def test_claims_of_spectra_fail_on_wrong_numbers(tmp_path: Path):
+    weights = np.random.default_rng(0).uniform(-1, 1, (64, 64)) / 8
+    data = analysis.weight_spectrum(write_spectrum(tmp_path / "run", config_of(), [weights]))
+    stretched = broken(data, slice(None), singular_value=lambda value: 2 * value, eigenvalue_re=lambda v: 2 * v)
+    assert not verdicts(analysis.weight_spectrum_claims(stretched))["random_matrix_edges"]
+    outside = verdicts(
+        analysis.weight_spectrum_claims(broken(data, slice(None), eigenvalue_re=lambda value: 9 * value))
+    )
+    assert not outside["spectrum_moves"]
+    assert not outside["schur"]
+
+
+def test_one_cell_shows_all_its_gates_and_several_their_candidates(run_of):
+    lstm, gru = run_of("lstm", cell="lstm"), run_of("gru", cell="gru")
+    assert analysis.weight_spectrum(lstm)["gate"].unique().tolist() == ["i", "f", "g", "o"]
+    both = analysis.weight_spectrum([lstm, gru, run_of("clipped", cell="gru", clip="norm")])
+    assert set(both["clip"]) == {"none"}
+    assert both.groupby("cell")["gate"].unique().map(list).to_dict() == {"lstm": ["g"], "gru": ["n"]}
+
+
+# --- temporal_contributions ------------------------------------------------------------------------------------------
+
+
+def test_contributions_of_planted_decay(run_of):
+    data = analysis.temporal_contributions(run_of(planted=Planted(factor=0.5, steps=30)))
+    np.testing.assert_allclose(data["share"], (1 - 0.5 ** (np.minimum(data["lag"], 28) + 1)), atol=1e-6)
+    np.testing.assert_allclose(data["log_median"].iloc[:29], np.log(0.5) * np.arange(29), rtol=1e-6)
+    first = data.iloc[0]
+    assert (first["within_50"], first["within_90"], first["within_99"]) == (1, 4, 7)
+    assert (first["steps"], first["whole"], first["first_zero"]) == (30, pytest.approx(1), 1)
+    claims = analysis.temporal_contributions_claims(data)
+    assert verdicts(claims) == {"short_sighted": True, "shares_make_the_whole": True, "first_step_adds_nothing": True}
+    assert claims[0]["value"] == 4
+
+
+def test_claims_of_contributions_fail_on_wrong_numbers(run_of):
+    far = analysis.temporal_contributions(run_of("far", Planted(factor=1.02)))
+    assert not verdicts(analysis.temporal_contributions_claims(far))["short_sighted"]
+    wrong = verdicts(analysis.temporal_contributions_claims(far.assign(whole=0.9, first_zero=0.5)))
+    assert not wrong["shares_make_the_whole"]
+    assert not wrong["first_step_adds_nothing"]
+
+
+def test_networks_that_look_equally_far_are_one_number(run_of):
+    data = analysis.temporal_contributions([run_of("one", init="remember"), run_of("other", cell="gru")])
+    first = analysis.temporal_contributions_claims(data)[0]
+    assert (first["claim"], first["value"], first["holds"]) == ("contributions_alike", 5, True)
+
+
+def test_contributions_before_training_are_one_curve_whatever_the_clipping(run_of):
+    runs = [run_of(clip, clip=clip) for clip in ("none", "norm")]
+    assert set(analysis.temporal_contributions(runs)["clip"]) == {"none"}
+    assert set(analysis.temporal_contributions(runs, iteration=30)["clip"]) == {"none", "norm"}
+
+
+def test_contributions_that_were_not_recorded_are_an_error(tmp_path: Path):
+    writer = RunWriter(tmp_path, meta={}, quantities=["log_weight_gradient"])
+    rows = {f"log_weight_gradient_{s}": np.zeros(3) for s in ("mean", "q10", "q50", "q90")}
+    rows |= {"log_weight_gradient_zeros": 0, "log_weight_gradient_non_finite": 0, "valid": 4, "lag": np.arange(3)}
+    writer.append("lag", 0, rows | {"module": "recurrent", "call": 0, "layer": 0, "direction": 0})
+    writer.close()
+    with pytest.raises(ValueError, match=r"lag: expected weight_gradient_share in the log.*record\(quantities=\)"):
+        analysis.temporal_contributions(gf.open_run(tmp_path))
+
+
+# --- lstm_cell_highway -----------------------------------------------------------------------------------------------
+
+
+def test_highway_of_a_planted_lstm(run_of):
+    runs = [run_of(str(b), Planted(factor=0.9), cell="lstm", forget_bias=b) for b in (0.0, 1.0)]
+    data = analysis.lstm_cell_highway(runs)
+    curves = data[data["start"] == "default, b_f=0"].pivot(index="lag", columns="quantity", values="log_median")
+    np.testing.assert_allclose(curves["path"], np.log(0.01) + np.arange(30) * np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(curves["gate"], curves["path"], rtol=1e-6)
+    assert np.isnan(curves["cell"].iloc[0])
+    claims = analysis.lstm_cell_highway_claims(data)
+    assert verdicts(claims) == {"more_than_the_highway": True, "path_is_the_gates": True, "equal_one_step_back": True}
+    assert claims[0]["path"] == pytest.approx(0.5, rel=1e-4)
+    assert claims[0]["value"] == pytest.approx((0.9 / 0.5) ** 28, rel=1e-3)
+
+
+def test_claims_of_the_highway_fail_on_wrong_numbers(run_of):
+    data = analysis.lstm_cell_highway(run_of(cell="lstm", forget_bias=1.0))
+    cell, path = data["quantity"] == "cell", data["quantity"] == "path"
+    less = broken(data, cell, log_median=lambda value: value - 20)
+    assert not verdicts(analysis.lstm_cell_highway_claims(less))["more_than_the_highway"]
+    assert not verdicts(analysis.lstm_cell_highway_claims(less))["equal_one_step_back"]
+    slow = broken(data, path, factor=lambda value: 0.95)
+    assert not verdicts(analysis.lstm_cell_highway_claims(slow))["path_is_the_gates"]
+
+
+def test_highway_of_a_gru_has_its_gate_alone_and_other_cells_none(run_of):
+    gru = run_of("gru", cell="gru", init="remember")
+    data = analysis.lstm_cell_highway([gru, run_of("rnn")])
+    assert set(data["cell"]) == {"gru"}
+    assert set(data["quantity"]) == {"state", "gate"}
+    (claim,) = analysis.lstm_cell_highway_claims(data)
+    assert (claim["claim"], claim["gate"]) == ("state_against_gate", pytest.approx(1 / (1 + np.exp(-3))))
+    with pytest.raises(ValueError, match="cell: expected runs of an LSTM or a GRU, got none"):
+        analysis.lstm_cell_highway(run_of("other"))
+
+
+def test_what_the_loss_reaches_at_every_step_is_not_set_against_the_path(run_of):
+    data = analysis.lstm_cell_highway(run_of(cell="lstm")).assign(last_step_only=False)
+    assert set(verdicts(analysis.lstm_cell_highway_claims(data))) == {"state_against_gate"}
+    varied = data.assign(last_step_only=True, bias=np.nan)
+    assert set(verdicts(analysis.lstm_cell_highway_claims(varied))) == {"more_than_the_path", "equal_one_step_back"}
+
+
+def test_the_bias_of_chrono_varies_from_unit_to_unit():
+    assert np.isnan(keep_bias({"cell": {"name": "lstm"}, "init": {"name": "chrono"}}))
+    assert np.isnan(keep_bias({"cell": {"name": "rnn"}}))
+    assert keep_bias({"cell": {"name": "gru"}, "init": {"name": "default", "update_bias": 2}}) == 2
+
+
+def test_a_recorded_lstm_takes_the_highway_for_one_step(tmp_path: Path):
+    """On torch's own kernels: equal one step back, and only there."""
+    import torch
+
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(3, 16)
+    with gf.record(layer, tmp_path, reduction="sum") as recorder:
+        layer(torch.randn(20, 8, 3))[0][-1].sum().backward()
+        recorder.step()
+    frame = gf.open_run(tmp_path).frame("lag").set_index("lag")
+    apart = frame["log_cell_gradient_q50"] - frame["log_cell_path_q50"]
+    assert apart[1] == pytest.approx(0, abs=1e-5)
+    assert (apart[2:] > 1e-3).all()
+
+
+# --- gate_timescales -------------------------------------------------------------------------------------------------
+
+
+def test_time_scales_of_planted_gates(run_of):
+    data = analysis.gate_timescales(run_of(cell="lstm", init="remember"))
+    scale = time_scale(3.0)
+    assert set(data["gate"]) == {"f"}
+    ends = data.groupby("when", sort=False)[["low", "median", "high"]].first()
+    np.testing.assert_allclose(ends.loc["before"], [scale / 1.5, scale, 1.5 * scale], rtol=1e-5)
+    np.testing.assert_allclose(ends.loc["after"], [2 * scale / 1.5, 2 * scale, 3 * scale], rtol=1e-5)
+    assert (data["steps"].iloc[0], data["expected"].iloc[0]) == (30, pytest.approx(20.58, abs=0.01))
+    claims = analysis.gate_timescales_claims(data)
+    assert verdicts(claims) == {"memory_lengthens": True, "memory_starts_at_bias": True}
+    assert claims[0]["value"] == pytest.approx(2)
+
+
+def test_claims_of_time_scales_fail_on_wrong_numbers(run_of):
+    data = analysis.gate_timescales(run_of(cell="gru"))
+    shrunk = broken(data, data["when"] == "after", high=lambda value: value / 9)
+    assert not verdicts(analysis.gate_timescales_claims(shrunk))["memory_lengthens"]
+    away = broken(data, data["when"] == "before", median=lambda value: 2 * value)
+    assert not verdicts(analysis.gate_timescales_claims(away))["memory_starts_at_bias"]
+
+
+def test_gates_that_are_one_have_no_end_and_are_counted(run_of):
+    data = analysis.gate_timescales(run_of(cell="lstm"))
+    data.loc[data["when"] == "after", "high"] = np.inf
+    figure = gf.figures.plot_gate_timescales(data, context="paper")
+    assert "30 quantiles beyond 300 steps" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_cells_without_a_gate_that_keeps_are_an_error(run_of):
+    with pytest.raises(ValueError, match="gates: expected runs of a cell that has a gate f or z, got none"):
+        analysis.gate_timescales(run_of())
+
+
+# --- stacked_lattice -------------------------------------------------------------------------------------------------
+
+
+def test_lattice_of_planted_layers(run_of):
+    data = analysis.stacked_lattice(run_of(layers=3))
+    image = data.pivot(index="layer", columns="lag", values="value").to_numpy()
+    down, back = np.arange(3)[::-1, None], np.arange(30)
+    np.testing.assert_allclose(image, np.log(0.01) + np.log(0.57) * (down + back), rtol=1e-5)
+    assert (data["per_layer"].iloc[0], data["per_step"].iloc[0]) == pytest.approx((0.57, 0.57), rel=1e-4)
+    assert verdicts(analysis.stacked_lattice_claims(data)) == {"layer_costs_a_step": True, "largest_at_the_end": True}
+
+
+def test_claims_of_the_lattice_fail_on_wrong_numbers(run_of):
+    data = analysis.stacked_lattice(run_of(layers=3))
+    assert not verdicts(analysis.stacked_lattice_claims(data.assign(per_layer=0.2)))["layer_costs_a_step"]
+    assert "largest_at_the_end" not in verdicts(analysis.stacked_lattice_claims(data.assign(last_step_only=False)))
+    odd = broken(data, data["lag"] == 7, value=lambda value: value + 9)
+    assert not verdicts(analysis.stacked_lattice_claims(odd))["largest_at_the_end"]
+
+
+def test_one_layer_is_no_lattice(run_of):
+    with pytest.raises(ValueError, match="layer: expected runs of several layers, got none"):
+        analysis.stacked_lattice(run_of())
+
+
+# --- bidirectional_profile -------------------------------------------------------------------------------------------
+
+
+def test_profile_of_two_planted_directions(run_of):
+    data = analysis.bidirectional_profile(run_of(bidirectional=True))
+    log = data.pivot(index="time", columns="quantity", values="log_median")
+    time = np.arange(30)
+    np.testing.assert_allclose(log["forward"], np.log(0.01) + np.log(0.57) * (29 - time), rtol=1e-5)
+    np.testing.assert_allclose(log["reverse"], np.log(0.01) + np.log(0.57) * time, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log["both"]), np.hypot(np.exp(log["forward"]), np.exp(log["reverse"])))
+    claims = analysis.bidirectional_profile_claims(data)
+    assert verdicts(claims) == {"valley_in_the_middle": True, "loudest_at_its_end": True}
+    assert claims[0]["position"] in (14, 15)
+
+
+def test_claims_of_the_profile_fail_on_wrong_numbers(run_of):
+    data = analysis.bidirectional_profile(run_of(bidirectional=True))
+    beside = broken(data, data["time"] == 2, log_median=lambda value: value - 30)
+    assert not verdicts(analysis.bidirectional_profile_claims(beside))["valley_in_the_middle"]
+    mirrored = data.assign(time=29 - data["time"])
+    assert not verdicts(analysis.bidirectional_profile_claims(mirrored))["loudest_at_its_end"]
+    flat = analysis.bidirectional_profile(run_of("flat", Planted(factor=0.99), bidirectional=True))
+    assert "heard_everywhere" in verdicts(analysis.bidirectional_profile_claims(flat))
+
+
+def test_one_direction_has_no_profile(run_of):
+    with pytest.raises(ValueError, match="direction: expected bidirectional runs, got none"):
+        analysis.bidirectional_profile(run_of())
+
+
+# --- name_saliency ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory):
+    """A tiny trained linear network of names, and the table of two of them."""
+    from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
+    from gradflow.prediction import name_saliency
+    from gradflow.training import train
+
+    path = tmp_path_factory.mktemp("names") / "run"
+    data, cell = DataConfig(train_size=200, test_size=20), CellConfig(name="linear", hidden_size=8)
+    train(Config(data=data, cell=cell, train=TrainConfig(iterations=3, batch_size=20)), path)
+    return path, name_saliency(path, ["王晓丽", "李国"])
+
+
+def test_saliency_is_the_derivative_of_the_score_and_adds_up_in_a_linear_network(asked):
+    path, data = asked
+    assert data["character"].tolist() == list("王晓丽李国")
+    assert data.groupby("example")["probability"].first().between(0.5, 1).all()
+    total = data.groupby("example").agg(score=("score", "sum"), rest=("rest", "first"), logit=("logit", "first"))
+    np.testing.assert_allclose(total["score"] + total["rest"], total["logit"], rtol=1e-10)
+    assert (data["norm"] >= data["score"].abs()).all()
+    np.testing.assert_allclose(data["typical"], data["norm"] / 500**0.5)
+    from gradflow.prediction import predict
+
+    shares = [share for answer in predict(path, ["王晓丽", "李国"]) for _, share in answer.shares]
+    np.testing.assert_allclose(shares, data["norm"] / data.groupby("example")["norm"].transform("sum"), rtol=1e-4)
+
+
+def test_claims_of_saliency_fail_on_wrong_numbers(asked):
+    _, data = asked
+    data = data.assign(norm=np.where(data["position"] == 0, 0.1, 1.0))
+    assert verdicts(analysis.name_saliency_claims(data)) == {"given_name_decides": True, "scores_add_up": True}
+    swapped = data.assign(norm=np.where(data["position"] == 0, 1.0, 0.1))
+    assert not verdicts(analysis.name_saliency_claims(swapped))["given_name_decides"]
+    assert not verdicts(analysis.name_saliency_claims(data.assign(score=data["score"] + 1)))["scores_add_up"]
+    (claim, _) = analysis.name_saliency_claims(data.assign(source="csv"))
+    assert (claim["claim"], claim["value"]) == ("most_telling", data["score"].max())
+    assert data.loc[data["score"].idxmax(), "character"] == claim["character"]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_saliency_is_drawn_in_both_languages(asked, lang, tmp_path: Path):
+    _, data = asked
+    figure = gf.figures.plot_name_saliency(data, claims=analysis.name_saliency_claims(data), lang=lang, context="paper")
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
+    assert len(gf.figures.save(figure, tmp_path / "saliency", data=data)) == 4
+
+
+def test_more_names_than_fit_are_an_error(asked):
+    _, data = asked
+    many = pd.concat([data.assign(example=data["example"] + 2 * i) for i in range(5)])
+    with pytest.raises(ValueError, match="data: expected at most 8 names, got 10"):
+        gf.figures.plot_name_saliency(many)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_panels_never_mix_clippings(run_of):
+    runs = [run_of(clip, cell="lstm", clip=clip) for clip in ("none", "norm")]
+    with pytest.raises(ValueError, match=r"data: expected one kind of clipping, got \['none', 'norm'\]"):
+        gf.figures.plot_gate_timescales(analysis.gate_timescales(runs))
+
+
+def test_a_caption_says_which_layers_and_directions_it_shows(run_of):
+    run = run_of(layers=3, bidirectional=True)
+    lattice = gf.figures.plot_stacked_lattice(analysis.stacked_lattice(run), context="paper")
+    assert "3 layers; forward direction" in lattice.get_supxlabel()
+    profile = gf.figures.plot_bidirectional_profile(analysis.bidirectional_profile(run), context="paper")
+    assert "layer 3 of 3; bidirectional" in profile.get_supxlabel()
