@@ -59,8 +59,8 @@ def write_run(path: Path, config: dict, iterations: int) -> None:
             for table, key in (("time", "time"), ("lag", "lag")):
                 rows = positions(random)
                 writer.append(table, iteration, place | {"call": 0, key: np.arange(STEPS)} | rows)
-        if iteration % 100 == 0:
-            rows = {"gate": "h", "index": np.arange(HIDDEN_SIZE), "singular_value": spectrum}
+        for gate in {"lstm": "ifgo", "gru": "rzn"}.get(config["cell"]["name"], "h") if iteration % 100 == 0 else "":
+            rows = {"gate": gate, "index": np.arange(HIDDEN_SIZE), "singular_value": spectrum}
             writer.append("spectrum", iteration, place | rows | {"eigenvalue_re": spectrum, "eigenvalue_im": 0.0})
     writer.close()
 

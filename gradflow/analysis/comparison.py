@@ -25,8 +25,7 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
 
 def final_accuracy(run: Run) -> tuple[float, float, float]:
     """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
-    scalars = run.scalars
-    measured = scalars["test_accuracy"].dropna() if "test_accuracy" in scalars else pd.Series(dtype=float)
+    measured = _measured(run, "test_accuracy")
     size = run.config.get("data", {}).get("test_size")
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
@@ -39,14 +38,21 @@ def solved_at(run: Run) -> int | None:
 
     A run counts whatever became of it afterwards; one that was evaluated never or has no criterion did not solve it.
     """
-    success, scalars = run.meta.get("success"), run.scalars
-    if success is None or success["quantity"] not in scalars:
+    success = run.meta.get("success")
+    if success is None:
         return None
-    values = scalars[success["quantity"]]
+    values = _measured(run, success["quantity"])
     better = (
         values >= success["threshold"] if success["quantity"] == "test_accuracy" else values <= success["threshold"]
     )
     return int(better.index[better][0]) if better.any() else None
+
+
+def _measured(run: Run, quantity: str) -> pd.Series:
+    """One of the scalars, by iteration, where it was measured; empty if it was not."""
+    if quantity not in run.columns["scalars"]:
+        return pd.Series(dtype=float)
+    return run.frame("scalars", columns=[quantity]).set_index("iteration")[quantity].dropna()
 
 
 def has_learned(run: Run) -> bool:
