@@ -64,9 +64,10 @@ def exploding_events(
     Returns:
         The columns IDENTITY, event (from 0, within the run), lasted (iterations), peak (largest norm of the event),
         offset (-before to 0, where the event starts), iteration, norm (of all gradients before clipping; the only one
-        where clipping was not recorded), fence (the norm above which it explodes), loss, sigma_1 (the largest singular value of the
-        recurrent weights at the last record so far; NaN where there is none), clipped, non_finite (0 or 1; NaN where
-        the log does not say). No rows where nothing exploded; the events alone are `data[data["offset"] == 0]`.
+        where clipping was not recorded), fence (the norm above which it explodes), loss, sigma_1 (the largest singular
+        value of the recurrent weights at the last record so far; NaN where there is none), clipped, non_finite (0 or 1;
+        NaN where the log does not say). No rows where nothing exploded; the events alone are
+        `data[data["offset"] == 0]`.
 
     Raises:
         ValueError: No run recorded scalars.
