@@ -1,8 +1,5 @@
 """One question in pandas, polars, DuckDB and xarray: the same numbers, and the right ones."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,12 +10,8 @@ RATES = {("lstm", "default"): (-0.4, -0.3), ("lstm", "remember"): (0.01, 0.0), (
 
 
 @pytest.fixture(scope="module")
-def example():
-    path = Path(__file__).parents[1] / "examples" / "four_ways.py"
-    spec = importlib.util.spec_from_file_location("four_ways", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def example(script):
+    return script("examples/four_ways.py")
 
 
 @pytest.fixture(scope="module")

@@ -70,14 +70,19 @@ def comparison(source: Any) -> pd.DataFrame:
         The columns IDENTITY (`seed` is the number of seeds), status (the worst over seeds), quantity, iteration, value,
         low, high, chance_accuracy, chance_loss. One row of quantity `test_accuracy` per setting: the last one
         measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds.
-        Rows of quantity `loss`: training loss, median over a bin of iterations and over seeds.
+        Rows of quantity `loss`: training loss, median over a bin of iterations, then median and range over seeds (NaN
+        for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
     """
     runs = runs_of(source)
     accuracy = collect([(run, _accuracy(run)) for run in runs])
     loss = collect([(run, _loss(run)) for run in runs])
     accuracy = pd.DataFrame([_over_seeds(group) for _, group in accuracy.groupby(_SETTING, sort=False, dropna=False)])
     by = [*_SETTING, "iteration"]
-    loss = loss.groupby(by, sort=False, dropna=False).agg({"value": "median", "seed": "nunique"}).reset_index()
+    groups = loss.groupby(by, sort=False, dropna=False)
+    loss = (
+        groups["value"].agg(value="median", low="min", high="max").assign(seed=groups["seed"].nunique()).reset_index()
+    )
+    loss[["low", "high"]] = loss[["low", "high"]].where(loss["seed"] > 1)
     data = pd.concat([accuracy, loss.assign(quantity="loss")], ignore_index=True)
     data[["chance_accuracy", "chance_loss"]] = np.fmax.reduce([chance(run) for run in runs])
     return data[
