@@ -339,6 +339,16 @@ def test_one_seed_has_wilsons_interval_and_several_their_range(run_of):
     assert (row["value"], row["low"], row["high"], row["seed"]) == pytest.approx((0.89, 0.8, 0.97, 3))
 
 
+def test_losses_of_several_seeds_have_their_range(run_of):
+    runs = [run_of(str(s), Planted(final_loss=loss), seed=s) for s, loss in enumerate((0.1, 0.2, 0.6))]
+    alone = analysis.comparison(runs[:1]).query("quantity == 'loss'")
+    assert alone[["low", "high"]].isna().all(axis=None)
+    losses = [analysis.comparison(run).query("quantity == 'loss'")["value"].iloc[-1] for run in runs]
+    last = analysis.comparison(runs).query("quantity == 'loss'").iloc[-1]
+    assert last[["low", "value", "high"]].tolist() == sorted(losses)
+    assert last["seed"] == 3
+
+
 def test_broken_runs_are_named_not_hidden(run_of, tmp_path: Path):
     good, bad = run_of("good"), run_of("bad", Planted(state="diverged"), cell="gru")
     RunWriter(tmp_path / "empty", meta={}, config={"cell": {"name": "lstm"}}).close("failed", error="no file")

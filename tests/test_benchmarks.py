@@ -1,8 +1,6 @@
-"""The usual way that benchmarks compare with is right: it says what gradflow says."""
+"""The usual way that benchmarks compare with is right: it says what gradflow says; and the questions have answers."""
 
-import importlib.util
-from pathlib import Path
-
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,12 +11,8 @@ T, B, D, H = 4, 3, 2, 5
 
 
 @pytest.fixture(scope="module")
-def usual():
-    path = Path(__file__).parents[1] / "benchmarks" / "usual_loop.py"
-    spec = importlib.util.spec_from_file_location("usual_loop", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def usual(script):
+    return script("benchmarks/usual_loop.py")
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
@@ -39,3 +33,15 @@ def test_the_usual_loop_agrees(usual, kind):
     jacobians = usual.dense_jacobians(cell, x, states)
     torch.testing.assert_close(jacobians, trace[0, 0].jacobian.dense())
     torch.testing.assert_close(usual.spectral_norms(jacobians), trace[0, 0].jacobian.singular_values()[..., 0])
+
+
+def test_what_is_opened_has_the_size_and_the_columns_that_it_says(script, tmp_path):
+    opening = script("benchmarks/opening.py")
+    opening.write(tmp_path, runs=5, iterations=25)
+    answers = {name: question(tmp_path) for name, question in opening.QUESTIONS.items()}
+    sweep = answers["open"]
+    assert [len(run.scalars) for run in sweep.members] == [25] * 5
+    assert len(answers["open, one column of scalars, group"]) == 5
+    assert len(answers["open, one column of lag, group"]) == 5 * 4 * opening.STEPS
+    recorded = answers["open, all columns of lag"][[f"{name}_q50" for name in opening.RECORDED]]
+    assert np.isfinite(recorded).all(axis=None)

@@ -1,9 +1,17 @@
 """Many runs side by side: which settings vary, under which names, and their rows in one frame."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+import seaborn
+from matplotlib.figure import Figure
 
 import gradflow as gf
+import gradflow.runlog.sweep as sweep_module
 from gradflow.runlog import RunWriter, write_status
 
 
@@ -60,6 +68,42 @@ def test_dataset_has_a_run_dimension_with_settings(folder):
     assert dataset["cell"].sel(run="lstm").item() == "lstm"
     values = dataset["log_state_gradient_q50"].sel(run="lstm", time=0).squeeze()
     np.testing.assert_array_equal(values, [0, -1, np.nan])
+
+
+def test_runs_in_every_state_are_read_side_by_side(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for state in ("finished", "diverged", "failed", "interrupted", "running", "killed"):
+        writer = RunWriter(tmp_path / state, meta={}, config={"cell": {"name": state}})
+        writer.append("scalars", 0, {"loss": np.inf if state == "diverged" else 1.0})
+        if state in ("running", "killed"):
+            writer.flush()
+        else:
+            writer.close(state)
+    status = json.loads((tmp_path / "killed" / "status.json").read_text())
+    (tmp_path / "killed" / "status.json").write_text(json.dumps(status | {"pid": int(gone.stdout)}))
+    sweep = gf.open_sweep(tmp_path)
+    stands = dict(zip(sweep.runs["run"], sweep.runs["status"], strict=True))
+    assert stands == {state: state for state in stands} | {"killed": "lost"}
+    losses = sweep.frame("scalars", ["loss"]).set_index("cell")["loss"]
+    assert losses.to_dict() == dict.fromkeys(stands, 1.0) | {"diverged": np.inf}
+
+
+def test_settings_and_columns_are_read_once(folder, monkeypatch):
+    read, seen = sweep_module.read_description, []
+    monkeypatch.setattr(sweep_module, "read_description", lambda path: seen.append(path) or read(path))
+    gf.open_sweep(folder).frame("time", columns=["log_state_gradient_q50"])
+    assert len(seen) == len(set(seen)) == 4
+
+
+def test_seaborn_draws_the_long_frame_as_it_is(folder):
+    frame = gf.open_sweep(folder).frame(
+        "time", columns=["log_state_gradient_q50"], params=["cell", "clip"], where=pc.field("time") == 1, long=True
+    )
+    axes = Figure().subplots()
+    seaborn.lineplot(frame, x="iteration", y="value", hue="cell", style="clip", errorbar=None, ax=axes)
+    drawn = {tuple(line.get_ydata()) for line in axes.get_lines() if len(line.get_ydata())}
+    assert drawn == {(0.0, -1.0, -2.0), (0.0, -1.0)}
+    assert {text.get_text() for text in axes.get_legend().get_texts()} >= {"rnn", "lstm", "norm", "none"}
 
 
 def test_settings_go_by_the_shortest_clear_name(tmp_path):

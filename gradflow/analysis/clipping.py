@@ -32,14 +32,11 @@ def clipping_effect(source: Any) -> pd.DataFrame:
 
 def _norms(run: Run) -> pd.DataFrame:
     scalars = run.scalars
-    after = np.exp(scalars["log_grad_norm_after"])
-    before = np.exp(scalars["log_grad_norm_before"])
-    unclipped = before.isna() & scalars["clipped"].isna()
     return pd.DataFrame(
         {
             "iteration": scalars.index,
-            "before": before.mask(unclipped, after).to_numpy(),
-            "after": after.to_numpy(),
+            "before": np.exp(log_norm_before(scalars)).to_numpy(),
+            "after": np.exp(scalars["log_grad_norm_after"]).to_numpy(),
             "loss": scalars["loss"].to_numpy(),
             "loss_trend": scalars["loss"]
             .rolling(-(-len(scalars) // 40), center=True, min_periods=1)
@@ -49,6 +46,36 @@ def _norms(run: Run) -> pd.DataFrame:
             "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
         }
     )
+
+
+def log_norm_before(scalars: pd.DataFrame) -> pd.Series:
+    """Natural log of the norm of all gradients before clipping; the only norm where clipping was not recorded."""
+    before, after = scalars["log_grad_norm_before"], scalars["log_grad_norm_after"]
+    return before.mask(before.isna() & scalars["clipped"].isna(), after)
+
+
+def clipped_share(source: Any) -> pd.DataFrame:
+    """In which share of its iterations clipping changed the gradients of each run.
+
+    Iterations follow from one another, so there is no interval over them; the one over seeds is
+    `over_seeds(data, "share")`.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+
+    Returns:
+        The columns IDENTITY, iterations (for which the log says whether clipping acted), share (NaN where it says so
+        for none, as without clipping), coefficient (geometric mean of what clipping multiplied by where it acted).
+    """
+    return collect([(run, _share(run)) for run in runs_of(source)])
+
+
+def _share(run: Run) -> pd.DataFrame:
+    scalars = run.frame("scalars", columns=["clipped", "coefficient"])
+    clipped, acted = scalars["clipped"].dropna(), scalars.loc[scalars["clipped"] == 1, "coefficient"]
+    with np.errstate(divide="ignore"):
+        mean = np.exp(np.log(acted).mean())
+    return pd.DataFrame([{"iterations": len(clipped), "share": clipped.mean(), "coefficient": mean}])
 
 
 def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

@@ -25,8 +25,7 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
 
 def final_accuracy(run: Run) -> tuple[float, float, float]:
     """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
-    scalars = run.scalars
-    measured = scalars["test_accuracy"].dropna() if "test_accuracy" in scalars else pd.Series(dtype=float)
+    measured = _measured(run, "test_accuracy")
     size = run.config.get("data", {}).get("test_size")
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
@@ -39,14 +38,21 @@ def solved_at(run: Run) -> int | None:
 
     A run counts whatever became of it afterwards; one that was evaluated never or has no criterion did not solve it.
     """
-    success, scalars = run.meta.get("success"), run.scalars
-    if success is None or success["quantity"] not in scalars:
+    success = run.meta.get("success")
+    if success is None:
         return None
-    values = scalars[success["quantity"]]
+    values = _measured(run, success["quantity"])
     better = (
         values >= success["threshold"] if success["quantity"] == "test_accuracy" else values <= success["threshold"]
     )
     return int(better.index[better][0]) if better.any() else None
+
+
+def _measured(run: Run, quantity: str) -> pd.Series:
+    """One of the scalars, by iteration, where it was measured; empty if it was not."""
+    if quantity not in run.columns["scalars"]:
+        return pd.Series(dtype=float)
+    return run.frame("scalars", columns=[quantity]).set_index("iteration")[quantity].dropna()
 
 
 def has_learned(run: Run) -> bool:
@@ -64,14 +70,19 @@ def comparison(source: Any) -> pd.DataFrame:
         The columns IDENTITY (`seed` is the number of seeds), status (the worst over seeds), quantity, iteration, value,
         low, high, chance_accuracy, chance_loss. One row of quantity `test_accuracy` per setting: the last one
         measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds.
-        Rows of quantity `loss`: training loss, median over a bin of iterations and over seeds.
+        Rows of quantity `loss`: training loss, median over a bin of iterations, then median and range over seeds (NaN
+        for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
     """
     runs = runs_of(source)
     accuracy = collect([(run, _accuracy(run)) for run in runs])
     loss = collect([(run, _loss(run)) for run in runs])
     accuracy = pd.DataFrame([_over_seeds(group) for _, group in accuracy.groupby(_SETTING, sort=False, dropna=False)])
     by = [*_SETTING, "iteration"]
-    loss = loss.groupby(by, sort=False, dropna=False).agg({"value": "median", "seed": "nunique"}).reset_index()
+    groups = loss.groupby(by, sort=False, dropna=False)
+    loss = (
+        groups["value"].agg(value="median", low="min", high="max").assign(seed=groups["seed"].nunique()).reset_index()
+    )
+    loss[["low", "high"]] = loss[["low", "high"]].where(loss["seed"] > 1)
     data = pd.concat([accuracy, loss.assign(quantity="loss")], ignore_index=True)
     data[["chance_accuracy", "chance_loss"]] = np.fmax.reduce([chance(run) for run in runs])
     return data[

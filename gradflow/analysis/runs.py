@@ -115,7 +115,7 @@ def runs_of(source: Any) -> list[Run]:
     Raises:
         ValueError: There is no run in it.
     """
-    if hasattr(source, "scalars"):
+    if hasattr(source, "config"):
         return [source]
     runs = list(getattr(source, "members", source))
     if not runs:

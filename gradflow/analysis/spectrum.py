@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, identity, one_seed, recorded, runs_of
+from gradflow.analysis.runs import IDENTITY, Run, claim, collect, curve_name, identity, one_seed, recorded, runs_of
 
 CANDIDATE = {"lstm": "g", "gru": "n", "gru_before": "n"}
 """The gate whose weights play the part of an RNN's W_hh; singular values of the stacked matrix say nothing."""
@@ -33,17 +33,39 @@ def singular_values_over_training(
     parts = []
     columns = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
     for run, frame in recorded(one_seed(runs_of(source)), "spectrum", columns, layer=layer, direction=direction):
-        gates = list(frame["gate"].astype(str).unique())
-        wanted = gate or CANDIDATE.get(identity(run)["cell"], gates[0])
-        if wanted not in gates:
-            raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
-        values = _values(frame[frame["gate"] == wanted])
+        own = of_gate(run, frame, gate)
+        values = _values(own)
         scalars = run.scalars
         acted = pd.DataFrame({"quantity": "clipped", "iteration": scalars.index[scalars["clipped"] == 1]})
         both = pd.concat([values, acted.assign(index=-1, value=1.0)], ignore_index=True)
-        place = {name: frame[name].iloc[0] for name in ("layer", "direction")}
-        parts.append((run, both.assign(gate=wanted, **place)))
+        place = {name: own[name].iloc[0] for name in ("layer", "direction", "gate")}
+        parts.append((run, both.assign(**place)))
     return collect(parts)[[*IDENTITY, "layer", "direction", "gate", "quantity", "iteration", "index", "value"]]
+
+
+def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
+    """The rows of one gate out of rows of the `spectrum` table; None is the candidate, or the only matrix.
+
+    Raises:
+        ValueError: The gate is not there.
+    """
+    gates = list(frame["gate"].unique())
+    wanted = gate or CANDIDATE.get(identity(run)["cell"], gates[0])
+    if wanted not in gates:
+        raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
+    return frame[frame["gate"] == wanted]
+
+
+def largest_singular_value(run: Run, *, layer: int | None = None, direction: int = 0) -> pd.Series:
+    """The largest singular value of the recurrent weights (of a gated cell, of its candidate), by iteration recorded.
+
+    Empty where none was recorded.
+    """
+    try:
+        [(_, frame)] = recorded([run], "spectrum", ["singular_value"], layer=layer, direction=direction)
+    except ValueError:
+        return pd.Series(dtype=float)
+    return of_gate(run, frame).groupby("iteration")["singular_value"].max()
 
 
 def _values(frame: pd.DataFrame) -> pd.DataFrame:

@@ -53,19 +53,13 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
-        description = read_description(self.path)
-        composed = self.path / ".hydra" / "config.yaml"
-        if not description and composed.is_file():
-            return yaml.safe_load(composed.read_text(encoding="utf-8")) or {}
-        return description.get("config", {})
+        return config_in(read_description(self.path), self.path)
 
     @property
     def columns(self) -> dict[str, dict[str, Label]]:
-        """For each table its columns with unit and long name."""
-        columns = read_description(self.path).get("columns")
-        if columns is None:
-            return table_columns()
-        return {table: {name: Label(**label) for name, label in labels.items()} for table, labels in columns.items()}
+        """For each table its columns with unit and long name (of one an older log lacks, those of every log)."""
+        description = read_description(self.path)
+        return {table: columns_in([description], table) for table in TABLES}
 
     @property
     def status(self) -> str:
@@ -111,11 +105,9 @@ class Run:
         Raises:
             ValueError: an unknown table or column; names near to it are listed.
         """
-        known = self.columns
         check_name("table", table, KEYS)
-        return read_parts(
-            self._root, table, arrow_schema(table, known[table]), select(table, columns, known[table]), where
-        )
+        known = columns_in([read_description(self.path)], table)
+        return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
 
     def frame(
         self, table: str, columns: Iterable[str] | None = None, where: Any = None, long: bool = False
@@ -153,6 +145,22 @@ class Run:
         places = [self.path / "status.json", *(self._root / table for table in TABLES)]
         newest = max(place.stat().st_mtime for place in places if place.exists())
         return time.time() - newest > max(120, 3 * self.meta.get("flush_seconds", 0))
+
+
+def config_in(description: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings in the `run.json` of the run at `path`, or, before there is one, those composed by Hydra."""
+    composed = path / ".hydra" / "config.yaml"
+    if not description and composed.is_file():
+        return yaml.safe_load(composed.read_text(encoding="utf-8")) or {}
+    return description.get("config", {})
+
+
+def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, Label]:
+    """The columns of a table named in any of these `run.json`; those of every log where none names the table."""
+    found: dict[str, Any] = {}
+    for description in descriptions:
+        found |= description.get("columns", {}).get(table, {})
+    return {name: Label(**label) for name, label in found.items()} or table_columns()[table]
 
 
 def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> list[str]:

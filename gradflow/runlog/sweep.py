@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gradflow.runlog.documents import read_description
 from gradflow.runlog.parts import read_parts
-from gradflow.runlog.reader import Run, is_run, select, to_dataset, to_frame, to_long
-from gradflow.runlog.schema import KEYS, RESERVED, Label, arrow_schema, check_name
+from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
+from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema, check_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +61,7 @@ class Sweep:
         """A row per run: run (path below the sweep), path, status, last iteration, error and the settings that vary."""
         rows = [(str(run.path), run.status, run.iteration, run.error) for run in self.members]
         frame = pd.DataFrame(rows, columns=_RUN_COLUMNS[1:]).astype({"iteration": "Int64"})
-        settings = self._settings(None)
+        settings = self._settings(None, self._descriptions())
         return pd.concat([settings[["run"]], frame, settings.drop(columns="run")], axis=1)
 
     def frame(
@@ -82,10 +84,14 @@ class Sweep:
         Raises:
             ValueError: an unknown table, column or setting; names near to it are listed.
         """
-        settings = self._settings(params)
-        known = self._columns(table)
+        check_name("table", table, KEYS)
+        descriptions = self._descriptions()
+        settings, known = self._settings(params, descriptions), columns_in(descriptions, table)
         wanted, schema = select(table, columns, known), arrow_schema(table, known)
-        tables = [read_parts(run.path / "gradients", table, schema, wanted, where) for run in self.members]
+        with ThreadPoolExecutor() as readers:
+            tables = list(
+                readers.map(lambda run: read_parts(run.path / "gradients", table, schema, wanted, where), self.members)
+            )
         owners = np.repeat(np.arange(len(tables)), [rows.num_rows for rows in tables])
         labels = settings.iloc[owners].reset_index(drop=True)
         frame = pd.concat([labels, to_frame(pa.concat_tables(tables))], axis=1)
@@ -100,20 +106,20 @@ class Sweep:
     ) -> "xr.Dataset":
         """As :meth:`frame`, with dimension `run` before the table's keys; the settings are coordinates of `run`."""
         frame = self.frame(table, columns, [], where)
-        dataset = to_dataset(frame, ("run", *KEYS[table]), self._columns(table))
-        settings = self._settings(params).set_index("run").loc[dataset["run"].to_index()]
+        descriptions = self._descriptions()
+        dataset = to_dataset(frame, ("run", *KEYS[table]), columns_in(descriptions, table))
+        settings = self._settings(params, descriptions).set_index("run").loc[dataset["run"].to_index()]
         return dataset.assign_coords({name: ("run", settings[name].to_numpy()) for name in settings})
 
-    def _columns(self, table: str) -> dict[str, Label]:
-        """The columns of a table that any run has."""
-        check_name("table", table, KEYS)
-        return {name: label for run in self.members for name, label in run.columns[table].items()}
+    def _descriptions(self) -> list[dict[str, Any]]:
+        """The `run.json` of every run, read once."""
+        return [read_description(run.path) for run in self.members]
 
-    def _settings(self, params: Iterable[str] | None) -> pd.DataFrame:
+    def _settings(self, params: Iterable[str] | None, descriptions: list[dict[str, Any]]) -> pd.DataFrame:
         """A row per run: its name, and the settings that were asked for, or that vary."""
         if isinstance(params, str):
             raise ValueError(f"params: expected a list of names, got the text {params!r}; write [{params!r}]")
-        settings = [_settings_of(run) for run in self.members]
+        settings = [_settings_in(*pair) for pair in zip(descriptions, self.members, strict=True)]
         shorts = _short_names(dict.fromkeys(key for row in settings for key in row))
         keys = {short: key for key, short in shorts.items()} | {key: key for key in shorts}
         if params is None:
@@ -125,10 +131,10 @@ class Sweep:
         return pd.DataFrame({"run": [os.path.relpath(run.path, self.path) for run in self.members], **columns})
 
 
-def _settings_of(run: Run) -> dict[str, Any]:
+def _settings_in(description: dict[str, Any], run: Run) -> dict[str, Any]:
     """The settings under dotted names, and the seed where the settings do not name it."""
-    seed = run.meta.get("seed")
-    return ({} if seed is None else {"seed": seed}) | _flatten(run.config)
+    seed = description.get("seed")
+    return ({} if seed is None else {"seed": seed}) | _flatten(config_in(description, run.path))
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
