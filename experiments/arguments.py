@@ -15,11 +15,20 @@ def split_list(text: str) -> list[str]:
     return [entry.strip() for entry in text.replace("，", ",").split(",") if entry.strip()]
 
 
+def quoted(value: str) -> str:
+    """A value as Hydra reads it whatever it holds: spaces, commas, Chinese characters.
+
+    >>> quoted("结果 1")
+    "'结果 1'"
+    """
+    return "'" + value.replace("'", r"\'") + "'"
+
+
 def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
     """Reads `key=value` arguments; the first key of `defaults` may be left out, as in `compare.py outputs/compare`.
 
     Args:
-        usage: What `--help` prints, and what an error ends with.
+        usage: What `--help` prints, and what comes before an error.
         arguments: The command line without the program.
         **defaults: Every key with its default, or `REQUIRED`.
 
@@ -38,8 +47,8 @@ def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> 
         elif not equals or Path(argument).exists():  # folders of runs are called cell=gru,clip=norm
             values[first] = argument
         else:
-            sys.exit(f"{key}: expected one of {', '.join(defaults)}, got {argument!r}\n\n{usage}")
+            sys.exit(f"{usage}\n{key}: expected one of {', '.join(defaults)}, got {argument!r}")
     missing = [key for key, value in values.items() if defaults[key] == REQUIRED and value in ("", REQUIRED)]
     if missing:
-        sys.exit(f"{missing[0]}: expected {missing[0]}=VALUE, got nothing\n\n{usage}")
+        sys.exit(f"{usage}\n{missing[0]}: expected {missing[0]}=VALUE, got nothing")
     return values

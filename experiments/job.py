@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import gradflow as gf
 from experiments.report import describe
-from experiments.settings import to_config
+from experiments.settings import check_presets, to_config
 from experiments.signals import end_with_parent, handled_by, interrupt
 from experiments.standing import check_free, claim, standing
 
@@ -61,7 +61,7 @@ def job(settings: DictConfig) -> str:
             _mark(path, "interrupted", error="ended by its queue, such as at the time limit")
             raise
         except Exception as error:
-            foreseen = isinstance(error, (ValueError, OSError))  # wrong settings and files, which the message explains
+            foreseen = isinstance(error, (ValueError, OSError, ModuleNotFoundError))  # which the message explains
             message = str(error) if foreseen else f"{type(error).__name__}: {error}"
             log.debug("The run failed", exc_info=True)
             if not isinstance(error, FileExistsError):  # the run that is there did not fail
@@ -76,6 +76,7 @@ def job(settings: DictConfig) -> str:
 
 
 def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
+    check_presets(HydraConfig.get().overrides.task)
     config = to_config(settings)
     import torch  # here, so that --help and wrong settings do not wait for it
 

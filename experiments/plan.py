@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
-from experiments.settings import to_config
+from experiments.settings import check_presets, to_config
 from experiments.standing import DONE, check_same, standing
 
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
@@ -78,6 +78,7 @@ def plan(config: DictConfig) -> list[Planned]:
         try:
             if path in runs:
                 raise ValueError(f"two runs would share the folder {path}: name each value once")
+            check_presets(run)
             runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
         except ValueError as error:
             raise ValueError(f"{' '.join(run)}\n{error}") from None
@@ -92,6 +93,8 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
             f"hydra.sweep.subdir: expected a name of at most {LONGEST_NAME} bytes, got {len(path.name.encode())}; "
             f"set fewer or shorter values on the command line, or hydra.sweep.subdir='${{hydra.job.num}}'"
         )
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
     if before in (*DONE, "running"):
         check_same(path, config)

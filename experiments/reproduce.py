@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import gradflow as gf
-from experiments.arguments import read_arguments
+from experiments.arguments import quoted, read_arguments
 from experiments.columns import aligned
 
 TRAIN = Path(__file__).with_name("train.py")
 LANG = ["en", "zh"]
+LAUNCHERS = sorted(path.stem for path in TRAIN.parents[1].glob("conf/launcher/*.yaml"))
 
 
 class Trained(NamedTuple):
@@ -83,8 +84,10 @@ def exact(name: str, folder: Path, lang: str) -> list[dict[str, Any]]:
 def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -> list[dict[str, Any]]:
     """Trains what has not been trained yet, checks and draws."""
     what = TRAINED[name]
-    settings = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={folder / name}"]
+    settings = [f"experiment=reproduce_{name}", f"launcher={launcher}", f"hydra.sweep.dir={quoted(str(folder / name))}"]
     status = patiently([sys.executable, str(TRAIN), *settings, *(what.quick if quick else ())])
+    if status and not (folder / name).is_dir():
+        sys.exit(f"{name}: the sweep did not start, see above")
     sweep = gf.open_sweep(folder / name)
     data = gf.analysis.accuracy_by_lag(sweep, what.quantity)
     minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
@@ -103,13 +106,14 @@ def patiently(command: list[str]) -> int:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    process = subprocess.Popen(command)
+    process, interrupted = subprocess.Popen(command), False
     while True:
         try:
             status = process.wait()
         except KeyboardInterrupt:
+            interrupted = True
             continue
-        if status == 130:
+        if interrupted or status == 130:
             raise KeyboardInterrupt
         return status
 
@@ -128,6 +132,14 @@ def printed(table: pd.DataFrame) -> str:
     return aligned([("verdict", "result", "expected", "measured, at worst"), *rows])
 
 
+def keep(table: pd.DataFrame, file: Path) -> None:
+    """Writes the verdicts, beside those of other results that the file holds from before."""
+    if file.is_file():
+        before = pd.read_csv(file)
+        table = pd.concat([before[~before["result"].isin(table["result"])], table])
+    table.to_csv(file, index=False)
+
+
 def arguments() -> dict[str, Any]:
     """The command line: scale, only (a list), path, lang, launcher.
 
@@ -140,12 +152,9 @@ def arguments() -> dict[str, Any]:
     defaults = {"only": ",".join(names), "path": "outputs/reproduce", "lang": "en", "launcher": "processes"}
     given: dict[str, Any] = read_arguments(usage, sys.argv[1:], **({"scale": "quick"} | defaults))
     given["only"] = given["only"].split(",")
-    checks = (
-        ("scale", [given["scale"]], ["quick", "full"]),
-        ("only", given["only"], names),
-        ("lang", [given["lang"]], LANG),
-    )
-    for argument, values, known in checks:
+    checks = {"scale": ["quick", "full"], "only": names, "lang": LANG, "launcher": LAUNCHERS}
+    for argument, known in checks.items():
+        values = given[argument] if argument == "only" else [given[argument]]
         unknown = [value for value in values if value not in known]
         if unknown:
             sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")
@@ -169,7 +178,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     table = gf.analysis.verdict_table(claims)
-    table.to_csv(folder / "verdicts.csv", index=False)
+    keep(table, folder / "verdicts.csv")
     passed = int(table["holds"].sum())
     print(printed(table))
     print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")

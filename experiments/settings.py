@@ -1,12 +1,16 @@
 """From Hydra's configuration to :class:`gradflow.config.Config`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
+from experiments.arguments import quoted
 from gradflow.config import Config
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -24,6 +28,44 @@ def side_by_side(threads: int) -> int:
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+
+
+PRESETS = {"network": ("cell", "init"), "remedy": ("clip", "omega")}
+"""Group -> the groups that it chooses from."""
+
+
+def check_presets(overrides: Sequence[str]) -> None:
+    """Compares the choices of a run with each other.
+
+    Raises:
+        ValueError: If one choice would silently undo another.
+    """
+    chosen = dict(override.split("=", 1) for override in overrides if "=" in override)
+    for preset, parts in PRESETS.items():
+        also = [f"{part}={chosen[part]}" for part in parts if part in chosen]
+        if also and chosen.get(preset, "null") != "null":
+            raise ValueError(
+                f"{preset}: expected no {' and no '.join(parts)} beside {preset}={chosen[preset]}, which chooses them, "
+                f"got {' '.join(also)}; drop one of the two (single settings, such as cell.hidden_size=32, go with it)"
+            )
+
+
+def as_hydra_reads(argument: str) -> str:
+    """A setting from the command line, quoted where Hydra's grammar would not take it as it is: Chinese file names.
+
+    >>> as_hydra_reads("data.path=姓名.csv"), as_hydra_reads("cell=rnn,lstm"), as_hydra_reads("-m")
+    ("data.path='姓名.csv'", 'cell=rnn,lstm', '-m')
+    """
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or not equals:
+        return argument
+    for candidate in (argument, f"{key}={quoted(value)}"):
+        try:
+            OverridesParser.create().parse_override(candidate)
+            return candidate
+        except HydraException:
+            pass
+    return argument
 
 
 def to_config(settings: DictConfig) -> Config:

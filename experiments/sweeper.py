@@ -71,7 +71,9 @@ class Sweeper(HydraSweeper):
             self.directory = Path(self.settings.hydra.sweep.dir)
             self.directory.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.settings, self.directory / "multirun.yaml")
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            sys.exit(f"hydra.sweep.dir: cannot write into {self.settings.hydra.sweep.dir} ({error.strerror or error})")
+        except ValueError as error:
             sys.exit(str(error))
         if any(run.before for run in runs):
             say(announcement(runs))

@@ -10,13 +10,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.job import job
 from experiments.launchers import name_missing_plugins
-from experiments.settings import CONF
+from experiments.settings import CONF, as_hydra_reads
 from experiments.sweeper import in_place_of_hydras
 
 
 def main() -> None:
     """The command line: one run, or with `-m` or an experiment of its own a sweep."""
     name_missing_plugins()
+    sys.argv[1:] = map(as_hydra_reads, sys.argv[1:])
     whole_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         # errors come here: Hydra has one line for its own, but a traceback for a full disk

@@ -131,15 +131,23 @@ def _check_unchanged(seen: _Seen) -> None:
 
 
 def check_traces(traces: Sequence[Trace]) -> None:
-    """Raise unless there are traces that a backward pass went through.
+    """Raise unless there are traces that a backward pass went through, on the weights that are there now.
 
     Raises:
         TypeError: if something else was given.
         ValueError: if there are none.
+        RuntimeError: if the weights have changed since.
     """
+    if isinstance(traces, Trace):
+        raise TypeError("traces: expected a list of traces, got one; write [trace]")
     for trace in traces:
         if not isinstance(trace, Trace):
             raise TypeError(f"traces: expected those of take() or gradflow.trace, got {type(trace).__name__}")
+        if trace.call.weights_have_changed():
+            raise RuntimeError(
+                f"traces: the weights of the {type(trace.call.layer).__name__} changed since its forward pass; call it "
+                f"after loss.backward() and before optimizer.step()"
+            )
     if not any(trace.call.gradients for trace in traces):
         raise ValueError(
             "traces: no gradient has reached a recurrent layer; call loss.backward() first, then take() inside the "

@@ -89,11 +89,19 @@ class LayerCall:
         self.trained_below = any(part.requires_grad for part in (x, *hx))
         if not self.weights:
             self.weights = dict(self.layer.named_parameters())
+        self._versions = self._weight_versions()
         h_n = self.finals[0]
         self.kernel_dtype = h_n.dtype
         device = h_n.device.type
         if h_n.dtype != torch.float64 and torch.is_autocast_enabled(device):
             self.kernel_dtype = torch.get_autocast_dtype(device)
+
+    def _weight_versions(self) -> list[int]:
+        return [0 if weight.is_inference() else weight._version for weight in self.weights.values()]
+
+    def weights_have_changed(self) -> bool:
+        """Whether a weight was changed in place since the forward pass, as by an optimiser's step."""
+        return self._weight_versions() != self._versions
 
     def detach(self) -> None:
         """Let go of the graph; the tensors stay the same memory."""

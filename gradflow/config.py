@@ -7,6 +7,7 @@ Choices are enumerations and ranges are checked when an object is made, so a wro
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 
 class Source(StrEnum):
@@ -152,7 +153,23 @@ class InitConfig:
     update_bias: float | None = None  # GRU only; bias of z, which keeps; None leaves torch's default
 
     def __post_init__(self) -> None:
-        _require(self.gain > 0, "init.gain", "a positive number", self.gain)
+        _require(0 < self.gain < inf, "init.gain", "a positive number", self.gain)
+        for setting, users in INIT_USES.items():
+            value = getattr(self, setting)
+            if value != (1.0 if setting == "gain" else None) and self.name not in users:
+                raise ValueError(
+                    f"init.{setting}: only init={', '.join(users)} use it, got {value} with init={self.name}; "
+                    f"leave it out"
+                )
+
+
+INIT_USES = {
+    "gain": ("gaussian", "orthogonal", "identity", "sparse", "remember"),
+    "std": ("normal", "sparse"),
+    "connections": ("sparse",),
+    "time_scale": ("chrono",),
+}
+"""Setting -> the starts that use it; see :data:`gradflow.initialisation.INITIALISATIONS`."""
 
 
 @dataclass
@@ -163,7 +180,7 @@ class ClipConfig:
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.threshold > 0, "clip.threshold", "a positive number", self.threshold)
+        _require(0 < self.threshold < inf, "clip.threshold", "a positive number", self.threshold)
 
 
 @dataclass
@@ -265,6 +282,9 @@ class Config:
                 "omega.weight: expected 0 with clip=state, which makes the gradients of the weights anew, got "
                 f"{self.omega.weight}; use clip=norm"
             )
+        if init.connections is not None:
+            limits = f"1 to cell.hidden_size={self.cell.hidden_size}"
+            _require(1 <= init.connections <= self.cell.hidden_size, "init.connections", limits, init.connections)
         states = self.cell.hidden_size * (2 if cell == CellName.lstm else 1)
         if self.flossing.iterations and self.flossing.exponents > states:
             raise ValueError(

@@ -108,6 +108,9 @@ def initialise_(
 def _check_used(name: str, **given: float | None) -> None:
     if name not in INITIALISATIONS:
         raise ValueError(f"name: expected one of {', '.join(INITIALISATIONS)}, got {name!r}")
+    gain = given["gain"]
+    if gain is not None and not 0 < gain < math.inf:
+        raise ValueError(f"gain: expected a positive number, got {gain}")
     for argument, value in given.items():
         users = [other for other, used in INITIALISATIONS.items() if argument in used]
         unset = 1.0 if argument == "gain" else None
@@ -161,6 +164,8 @@ def _gate_biases(
             raise ValueError(f"{argument}: expected a cell with a gate {gate}, got gates {gates}; leave it None")
         if not layer.bias:
             raise ValueError(f"{argument}: expected a layer with biases, got bias=False")
+        if not math.isfinite(float(bias)):
+            raise ValueError(f"{argument}: expected a finite number, got {bias}")
         if name == "chrono":
             raise ValueError(f"{argument}: expected None with chrono, which draws this bias, got {bias}; leave it out")
     if name == "chrono":

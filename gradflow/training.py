@@ -185,7 +185,13 @@ def floss(model: SequenceModel, batch: Batch, config: FlossingConfig, examples: 
         return {}
     lengths = batch.lengths[:examples]
     x = pack_padded_sequence(model.encode(batch.inputs[:examples].transpose(0, 1)), lengths, enforce_sorted=False)
-    losses = floss_(model.recurrent, x, config.iterations, config.lr, config.exponents)
+    try:
+        losses = floss_(model.recurrent, x, config.iterations, config.lr, config.exponents)
+    except FloatingPointError as error:
+        raise ValueError(
+            f"flossing: expected finite Lyapunov exponents, got others ({error}); lower flossing.exponents="
+            f"{config.exponents} or flossing.lr={config.lr}"
+        ) from error
     return {"flossing_loss": [losses[0], losses[-1]]}
 
 

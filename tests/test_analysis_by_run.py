@@ -344,9 +344,14 @@ def test_shares_agree_with_what_a_recorder_wrote(tmp_path: Path):
     assert row["effective_lag"] == pytest.approx((np.arange(6)[:, None] * weights).sum(0).mean(), rel=1e-5)
 
 
-def test_shares_that_were_not_recorded_are_an_error(run_of):
+def test_shares_that_were_not_recorded_are_an_error(run_of, tmp_path):
+    quantities = ["log_relative_gradient", "log_state_gradient"]
+    writer = RunWriter(tmp_path / "without", meta={}, quantities=quantities)
+    writer.append("scalars", 0, {"loss": 1.0})
+    writer.append("lag", 0, lag_rows(config_of(), Planted()))
+    writer.close()
     with pytest.raises(ValueError, match=r"lag: expected weight_gradient_share in the log.*record\(quantities=\)"):
-        analysis.weight_gradient_reach(run_of())
+        analysis.weight_gradient_reach(gf.open_run(tmp_path / "without"))
     with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
         analysis.weight_gradient_reach(run_of("other"), steps=0)
 

@@ -1,6 +1,7 @@
 """Every choice in conf/ composes and trains; wrong settings and failing runs say what is wrong."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,9 +85,24 @@ def test_layers_and_directions_are_sweepable(train):
     assert [len(run.scalars) for run in runs()] == [2] * 4
 
 
+def test_files_with_chinese_names_need_no_quotes(train, tmp_path, files):
+    shutil.copy(tmp_path / "names.csv", tmp_path / "姓名 (1).csv")
+    assert train("debug=tiny", "data=csv", f"data.path={tmp_path / '姓名 (1).csv'}", "hydra.run.dir=结果 1") == 0
+    assert gf.open_run("结果 1").status == "finished"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (
+            ["network=irnn", "cell=lstm"],
+            "network: expected no cell and no init beside network=irnn, which",
+        ),
+        (["remedy=clip", "clip=none"], "remedy: expected no clip and no omega beside remedy=clip"),
+        (
+            ["init=orthogonal", "init.std=0.1"],
+            "init.std: only init=normal, sparse use it, got 0.1 with init=orthogonal",
+        ),
         (["cell=lstmm"], "Available options in 'cell':\n\tgru\n\tgru_before\n\tlinear\n\tlstm\n\trnn\n\trnn_relu\n"),
         (["clip.name=nrm"], r"expected one of [none, norm, value, parameter, state]"),
         (["cell.hiden_size=3"], "Key 'hiden_size' not in 'CellConfig'"),
@@ -113,6 +129,8 @@ def test_wrong_settings_are_named_without_a_traceback(arguments, words, train, c
     [
         (["cell=lstm,gru", "init=forget_bias"], "cell=gru init=forget_bias\ninit.forget_bias: only cell=lstm"),
         (["cell=lstm,grru"], "Available options in 'cell'"),
+        (["network=irnn,lstm", "cell=gru"], "network: expected no cell and no init beside network="),
+        (["init=sparse,orthogonal", "init.std=0.1"], "init.std: only init=normal, sparse use it"),
         (["seed=0,0"], "two runs would share the folder"),
     ],
 )

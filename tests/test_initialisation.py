@@ -196,3 +196,22 @@ def test_chrono_mistakes():
         gf.initialise_(nn.LSTM(2, 3, bias=False), "chrono", time_scale=10)
     with pytest.raises(ValueError, match=r"update_bias: expected None with chrono, which draws this bias, got 1.0"):
         gf.initialise_(nn.GRU(2, 3), "chrono", update_bias=1.0, time_scale=10)
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_gain_that_makes_no_weights_is_refused(gain):
+    with pytest.raises(ValueError, match="gain: expected a positive number"):
+        gf.initialise_(nn.RNN(2, 3), "orthogonal", gain)
+
+
+def test_a_bias_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="forget_bias: expected a finite number, got nan"):
+        gf.initialise_(nn.LSTM(2, 3), forget_bias=float("nan"))
+
+
+def test_settings_know_which_start_uses_what():
+    from gradflow.config import INIT_USES
+    from gradflow.initialisation import INITIALISATIONS
+
+    used = {name: {setting for setting, users in INIT_USES.items() if name in users} for name in INITIALISATIONS}
+    assert used == {name: set(arguments) for name, arguments in INITIALISATIONS.items()}

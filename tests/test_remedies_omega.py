@@ -278,3 +278,15 @@ def test_mistakes_by_name():
         normed(torch.zeros(T, B, D))[0].sum().backward()
         with pytest.raises(NotImplementedError, match=r"traces: weight_hh_l0 of this ParametrizedRNN is parametrized"):
             gf.add_omega_gradient_(backward.take(), 1.0)
+
+
+@pytest.mark.parametrize("remedy", [gf.add_omega_gradient_, gf.clip_state_gradients_])
+def test_remedies_come_before_the_optimiser_moves_the_weights(remedy):
+    layer = nn.RNN(3, 2)
+    trace = gf.trace(layer, torch.randn(5, 4, 3))
+    trace.output[-1].sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+    with pytest.raises(RuntimeError, match=r"the weights of the RNN changed .* before optimizer.step\(\)"):
+        remedy([trace], 1.0)
+    with pytest.raises(TypeError, match=r"traces: expected a list of traces, got one; write \[trace\]"):
+        remedy(trace, 1.0)

@@ -110,12 +110,44 @@ def test_a_result_that_does_not_hold_is_said_and_ends_with_status_1(tmp_path, mo
     [
         ("scale=small", "scale: expected one of quick, full, got small"),
         ("only=cliffs", "only: expected one of jacobian_product_by_lag, .*roll_call, got cliffs"),
+        ("launcher=nope", "launcher: expected one of local, processes, ray, slurm, slurm_local, got nope"),
         ("lang=de", "lang: expected one of en, zh, got de"),
     ],
 )
 def test_wrong_arguments_of_the_command(argument, words, tmp_path, monkeypatch):
     code = run(monkeypatch, argument, f"path={tmp_path}", *[] if "only" in argument else ["only=bifurcation_diagram"])
     assert re.search(words, str(code))
+
+
+def test_verdicts_of_other_results_are_kept(tmp_path, monkeypatch):
+    file = tmp_path / "quick" / "verdicts.csv"
+    assert run(monkeypatch, "only=bifurcation_diagram,error_surface_cliff", f"path={tmp_path}") == 0
+    both = set(pd.read_csv(file)["result"])
+    assert run(monkeypatch, "only=bifurcation_diagram", f"path={tmp_path}") == 0
+    after = pd.read_csv(file)
+    assert set(after["result"]) == both == {"bifurcation_diagram", "error_surface_cliff"}
+    assert not after.duplicated(["result", "claim"]).any()
+
+
+def test_two_ctrl_c_end_it_without_a_verdict(tmp_path, monkeypatch, capsys):
+    class Sweep:
+        def __init__(self, command):
+            self.waits = [KeyboardInterrupt, KeyboardInterrupt, 1]
+
+        def wait(self):
+            answer = self.waits.pop(0)
+            if answer is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            return answer
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", Sweep)
+    assert "Interrupted; the same command goes on" in str(run(monkeypatch, "only=adding", f"path={tmp_path}"))
+    assert not capsys.readouterr().out
+
+
+def test_a_sweep_that_did_not_start_has_no_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "patiently", lambda command: 1)
+    assert run(monkeypatch, "only=adding", f"path={tmp_path}") == "adding: the sweep did not start, see above"
 
 
 def test_help_names_every_result_and_what_all_of_it_takes(monkeypatch, capsys):

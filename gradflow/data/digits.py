@@ -32,7 +32,7 @@ def load_digits(config: DataConfig, rng: np.random.Generator) -> Dataset:
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "data=digits: expected scikit-learn, which brings the images, got none; "
-            "install it with `pip install 'gradflow-rnn[digits]'`"
+            "install it with `pip install 'gradflow-rnn[digits]'`, in a clone `.venv/bin/pip install -e '.[digits]'`"
         ) from None
     bunch = images()
     pixels, targets = (bunch.data / 16).astype(np.float32)[..., None], bunch.target.astype(np.int64)

@@ -75,10 +75,14 @@ def _is_wide(data: pd.DataFrame) -> bool:
     return bool(data["lag"].max() > 4 * data["lag"].min())
 
 
+def _has_bars(data: pd.DataFrame) -> bool:
+    return bool((data["high"] > data["low"]).any())
+
+
 def _beside(data: pd.DataFrame, count: int) -> list[Callable[[pd.Series], pd.Series]]:
     """Moves each curve a little beside the one before, so that bars and equal values do not cover others."""
     low, high = data["lag"].min(), data["lag"].max()
-    places = [0.03 * (i - (count - 1) / 2) for i in range(count)]
+    places = [0.03 * (i - (count - 1) / 2) * _has_bars(data) for i in range(count)]
     if _is_wide(data):
         return [partial(mul, (high / low) ** place) for place in places]
     return [partial(add, (high - low) * place) for place in places]
@@ -139,7 +143,8 @@ def _label(first: pd.Series, labels: Labels) -> str:
 def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
     bars = "note.success_bars" if data["quantity"].iloc[0] == "success" else "note.seed_bars"
     seeds, iterations = int(data["seed"].min()), int(data["iterations"].max())
-    return [labels(bars, seeds=str(seeds)), labels("note.budget", iterations=f"{iterations:,}")]
+    notes = [labels(bars, seeds=str(seeds))] if _has_bars(data) else []
+    return [*notes, labels("note.budget", iterations=f"{iterations:,}")]
 
 
 def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
