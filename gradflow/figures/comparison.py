@@ -82,7 +82,8 @@ def _draw_dot(axes: Axes, row: pd.Series, height: float, *, filled: bool, labels
     colour, marker = look(row["cell"])
     if np.isfinite(row["value"]):
         axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=thin())
-        axes.plot(row["value"], height, marker=marker, color=colour, markerfacecolor=colour if filled else "white")
+        inside = colour if filled else "white"
+        axes.plot(row["value"], height, marker=marker, color=colour, markerfacecolor=inside, clip_on=False)
     if row["status"] != "finished":
         words = labels(f"status.{row['status']}")
         place = blended_transform_factory(axes.transAxes, axes.transData)
