@@ -101,8 +101,8 @@ class BackwardWatch:
 
         Several backward passes (accumulated gradients, chunks of truncated backpropagation) give all of their calls;
         where several went through one call, it holds the sum of their gradients. Calls that no gradient has reached
-        (an evaluation, a frozen layer) are left out. To be used in every iteration, since what was not taken is still there
-        at the next, and before ``optimizer.step()``: the replay needs the weights of the forward pass.
+        (an evaluation, a frozen layer) are left out. To be used in every iteration, since what was not taken is still
+        there at the next, and before ``optimizer.step()``: the replay needs the weights of the forward pass.
 
         Raises:
             RuntimeError: if the weights, or what a layer took in or gave out, changed in place since the forward pass.

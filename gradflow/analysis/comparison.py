@@ -20,7 +20,7 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
     """
     centre, scale = share + z * z / (2 * n), 1 + z * z / n
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float((centre - half) / scale), float((centre + half) / scale)
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
 def final_accuracy(run: Run) -> tuple[float, float, float]:
