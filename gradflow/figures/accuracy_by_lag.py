@@ -160,7 +160,9 @@ def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
             panel.axhline(data["chance"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
     if np.isfinite(data["chance"].iloc[0]):
         place, words = axes.get_yaxis_transform(), labels("note.chance")
-        axes.text(0.01, data["chance"].iloc[0], words, transform=place, color=GREY, fontsize="small", va="bottom")
+        axes.text(
+            0.5, data["chance"].iloc[0], words, transform=place, color=GREY, fontsize="small", ha="center", va="bottom"
+        )
     names = {"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}
     axes.set_ylabel(labels(names[quantity]))
     if len(lags) == 1:
