@@ -36,7 +36,7 @@ def plot_accuracy_by_lag(
     data = data.assign(
         network=[labels.curve(cell, start) for cell, start in zip(data["cell"], data["start"], strict=True)]
     )
-    by_network = 1 < data["network"].nunique() <= MOST_PANELS and data["clip"].nunique() > 1
+    by_network = data["network"].nunique() <= MOST_PANELS and data["clip"].nunique() > 1
     facet = "network" if by_network else "clip"
     facets = list(data["network"].unique()) if by_network else distinct(data, "clip")
     with style(lang, context):
@@ -45,7 +45,7 @@ def plot_accuracy_by_lag(
         panels = {axes: _curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
         for (axes, curves), value in zip(panels.items(), facets, strict=True):
             _draw_curves(axes, curves, _beside(data, len(curves)))
-            if len(facets) > 1:
+            if by_network or len(facets) > 1:
                 axes.set_title(value if by_network else labels.clip(value))
             axes.set_xlabel(labels("axis.length"))
         _scales(grid, data, labels)
