@@ -31,6 +31,8 @@ def runs() -> list[Run]:
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.split("/")[0] not in ("experiment", "hydra", "launcher")])
 def test_every_choice_trains_for_two_iterations(choice, train, files):
+    if choice == "data/digits":
+        pytest.importorskip("sklearn", reason="needs scikit-learn, the extra `digits`")
     group, name = choice.split("/")
     chosen = [] if group == "debug" else [f"{group}={name}"]
     assert train("debug=tiny", *chosen, *NEEDS.get(choice, []), *files.get(choice, [])) == 0

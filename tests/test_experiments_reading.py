@@ -120,7 +120,7 @@ def test_arguments_are_keys_and_values():
 
     assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
     assert read("path=x=1") == {"path": "x=1", "lang": "en"}
-    with pytest.raises(SystemExit, match=r"lnag: expected one of path, lang, got 'lnag=zh'\n\nusage"):
+    with pytest.raises(SystemExit, match=r"usage\nlnag: expected one of path, lang, got 'lnag=zh'"):
         read("outputs/a", "lnag=zh")
     with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
         read("lang=zh")
