@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, distinct, finish, label_ends, log_scale
-from gradflow.figures.style import DASHES, GREY, look, new_figure, style, thin
+from gradflow.figures.layout import EndLabel, add_caption, cell_curves, distinct, finish, label_ends, log_scale
+from gradflow.figures.style import GREY, look, new_figure, style, thin
 
 MOST_PANELS = 3
 FEWEST_SEEDS = 3  # points of fewer are not joined by a line when they are success rates
@@ -42,7 +42,7 @@ def plot_accuracy_by_lag(
     with style(lang, context):
         figure = new_figure(1.0 if len(facets) == 1 else 1.2)
         grid = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
-        panels = {axes: _curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
+        panels = {axes: cell_curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
         for (axes, curves), value in zip(panels.items(), facets, strict=True):
             _draw_curves(axes, curves, _beside(data, len(curves)))
             if by_network or len(facets) > 1:
@@ -56,18 +56,6 @@ def plot_accuracy_by_lag(
             label_ends(figure, {axes: _ends(curves, labels) for axes, curves in panels.items()})
         finish(figure)
     return figure
-
-
-def _curves(data: pd.DataFrame) -> list[_Curve]:
-    """First row, rows and line style of every curve of a panel; the variants of a cell differ in their dashes."""
-    curves = []
-    for cell in distinct(data, "cell"):
-        own = data[data["cell"] == cell]
-        variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
-        for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
-            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
-            curves.append((curve.iloc[0], curve, dash))
-    return curves
 
 
 def _is_wide(data: pd.DataFrame) -> bool:
