@@ -89,13 +89,19 @@ def test_runs_that_broke_count_as_not_solved(tmp_path):
     write(tmp_path / "b", settings(10, 1), 0.5, [0.3, np.nan], "diverged")
     write(tmp_path / "c", settings(10, 2), 0.5, [1.0, np.nan], "diverged")
     write(tmp_path / "d", settings(10, 3), 0.5, [], "failed")
-    data = analysis.accuracy_by_lag(gf.open_sweep(tmp_path))
+    data = analysis.accuracy_by_lag(gf.open_sweep(tmp_path), "success")
     assert data[["seed", "value"]].iloc[0].tolist() == [3, pytest.approx(2 / 3)]
     solved = [analysis.solved_at(run) for run in gf.open_sweep(tmp_path).members]
     assert solved == [0, None, 0, None]
     loss = {"quantity": "test_loss", "threshold": 0.1, "source": ""}
     write(tmp_path / "e", settings(10, 4), 0.5, [0.5, 0.95, 0.5], success=loss)
     assert analysis.solved_at(gf.open_run(tmp_path / "e")) == 1
+
+
+def test_few_seeds_have_an_accuracy_and_no_success_rate(sweep):
+    assert set(analysis.accuracy_by_lag(sweep)["quantity"]) == {"success"}
+    two = [run for run in sweep.members if run.config["seed"] < 2]
+    assert set(analysis.accuracy_by_lag(two)["quantity"]) == {"accuracy"}
 
 
 def test_nothing_recorded_is_an_error(tmp_path):

@@ -1,5 +1,6 @@
 """Up to which distance each setting learns, and whether its gradient before training had said so."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from gradflow.analysis.comparison import final_accuracy, solved_at, wilson_inter
 from gradflow.analysis.runs import IDENTITY, Run, chance, claim, curve_name, identity, recorded, runs_of
 
 QUANTITIES = ("success", "accuracy", "loss")
+FEWEST_SEEDS = 3  # of which a success rate says something
 _CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence", "length")]
 
 
@@ -26,7 +28,7 @@ def horizon(factor: float, vanished: float = VANISHED) -> float:
     return float(np.log(vanished) / np.log(factor)) if factor < 1 else float("inf") if factor >= 1 else float("nan")
 
 
-def accuracy_by_lag(source: Any, quantity: str = "success") -> pd.DataFrame:
+def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     """How well each setting does over the distance to what must be remembered.
 
     Args:
@@ -34,6 +36,7 @@ def accuracy_by_lag(source: Any, quantity: str = "success") -> pd.DataFrame:
         quantity: `success`, the share of the seeds that met the criterion of the task at any evaluation, with Wilson's
             95 % interval; or `accuracy` or `loss` on the test set at the end, mean over seeds with their range. Runs
             that diverged, failed or were lost solved nothing unless they had before, and have no accuracy or loss.
+            None: `success` where every setting has three seeds or more, else `accuracy`.
 
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), lag (steps from the first input to the last, of a roll
@@ -44,9 +47,13 @@ def accuracy_by_lag(source: Any, quantity: str = "success") -> pd.DataFrame:
     Raises:
         ValueError: An unknown quantity, or no run has got anywhere.
     """
+    runs = [run for run in runs_of(source) if len(run.scalars)]
+    if quantity is None:
+        settings = Counter(tuple(str(v) for k, v in identity(run).items() if k != "seed") for run in runs)
+        quantity = "success" if min(settings.values(), default=0) >= FEWEST_SEEDS else "accuracy"
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
-    rows = pd.DataFrame([_row(run, quantity) for run in runs_of(source) if len(run.scalars)])
+    rows = pd.DataFrame([_row(run, quantity) for run in runs])
     if rows.empty:
         raise ValueError("source: expected runs with evaluations, got none that has recorded anything yet")
     by = [name for name in IDENTITY if name != "seed"]

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
+from gradflow.analysis.reach import FEWEST_SEEDS
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, cell_curves, distinct, finish, label_ends, log_scale
 from gradflow.figures.style import GREY, look, new_figure, style, thin
 
 MOST_PANELS = 3
-FEWEST_SEEDS = 3  # points of fewer are not joined by a line when they are success rates
 _Curve = tuple[pd.Series, pd.DataFrame, Any]
 
 
