@@ -101,7 +101,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     dataset = load(config.data, config.seed)
     task = dataset.task
     model = build_model(config, task.input_size, task.output_size, task.everywhere)
-    flossed = floss(model, next(batches(dataset, config)), config.flossing)
+    flossed = floss(model, next(batches(dataset, config)), config.flossing) if config.flossing.iterations else {}
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
     criterion = loss_of(task)
     clips_states, regularises = config.clip.name == ClipName.state, config.omega.weight > 0
@@ -181,8 +181,6 @@ def floss(model: SequenceModel, batch: Batch, config: FlossingConfig, examples: 
     Returns:
         What the log says about it: the loss before the first update and before the last, nats² per step².
     """
-    if not config.iterations:
-        return {}
     lengths = batch.lengths[:examples]
     x = pack_padded_sequence(model.encode(batch.inputs[:examples].transpose(0, 1)), lengths, enforce_sorted=False)
     try:
