@@ -76,8 +76,10 @@ def test_success_is_that_of_any_evaluation_and_has_wilsons_interval(sweep):
 
 def test_accuracy_and_loss_are_those_of_the_end(sweep):
     accuracy = analysis.accuracy_by_lag(sweep, "accuracy").set_index(["init", "lag"])
-    assert accuracy.loc[("default", 9), ["value", "low", "high", "chance"]].tolist() == [0.5, 0.5, 0.5, 0.25]
-    assert accuracy.loc[("orthogonal", 39), ["value", "low", "high"]].tolist() == [0.75, 0.0, 1.0]
+    assert accuracy.loc[("default", 9), ["value", "chance"]].tolist() == [0.5, 0.25]
+    assert tuple(accuracy.loc[("default", 9), ["low", "high"]]) == analysis.wilson_interval(0.5, 1000)
+    best, worst = (analysis.wilson_interval(share, 1000) for share in (1, 0))
+    assert accuracy.loc[("orthogonal", 39), ["value", "low", "high"]].tolist() == [0.75, worst[0], best[1]]
     loss = analysis.accuracy_by_lag(sweep, "loss").set_index(["init", "lag"])
     assert loss.loc[("orthogonal", 19), ["value", "chance"]].tolist() == [0.0, 1.4]
     with pytest.raises(ValueError, match="quantity: expected one of success, accuracy, loss, got 'speed'"):
@@ -96,6 +98,11 @@ def test_runs_that_broke_count_as_not_solved(tmp_path):
     loss = {"quantity": "test_loss", "threshold": 0.1, "source": ""}
     write(tmp_path / "e", settings(10, 4), 0.5, [0.5, 0.95, 0.5], success=loss)
     assert analysis.solved_at(gf.open_run(tmp_path / "e")) == 1
+
+
+def test_a_task_without_a_criterion_has_an_accuracy_and_no_success_rate(sweep, tmp_path):
+    write(tmp_path / "names", settings(10, seed=9), 0.5, [0.3], success=None)
+    assert set(analysis.accuracy_by_lag([*sweep.members, gf.open_run(tmp_path / "names")])["quantity"]) == {"accuracy"}
 
 
 def test_few_seeds_have_an_accuracy_and_no_success_rate(sweep):

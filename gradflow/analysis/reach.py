@@ -34,9 +34,11 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     Args:
         source: A sweep or a sequence of runs of one task at several lengths.
         quantity: `success`, the share of the seeds that met the criterion of the task at any evaluation, with Wilson's
-            95 % interval; or `accuracy` or `loss` on the test set at the end, mean over seeds with their range. Runs
-            that diverged, failed or were lost solved nothing unless they had before, and have no accuracy or loss.
-            None: `success` where every setting has three seeds or more, else `accuracy`.
+            95 % interval; `accuracy` on the test set at the end, mean over seeds, from the lower end of Wilson's
+            interval of the worst of them to the upper end of the best; or `loss` there, mean over seeds with their
+            range. Runs that diverged, failed or were lost solved nothing unless they had before, and have no accuracy
+            or loss. None: `success` where the task has a criterion and every setting three seeds or more, else
+            `accuracy`.
 
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), lag (steps from the first input to the last, of a roll
@@ -50,7 +52,8 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     runs = [run for run in runs_of(source) if len(run.scalars)]
     if quantity is None:
         settings = Counter(tuple(str(v) for k, v in identity(run).items() if k != "seed") for run in runs)
-        quantity = "success" if min(settings.values(), default=0) >= FEWEST_SEEDS else "accuracy"
+        judged = all(run.meta.get("success") for run in runs) and min(settings.values(), default=0) >= FEWEST_SEEDS
+        quantity = "success" if judged else "accuracy"
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
     rows = pd.DataFrame([_row(run, quantity) for run in runs])
@@ -66,22 +69,30 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
 
 def _row(run: Run, quantity: str) -> dict[str, Any]:
     lags, factor = _lags_and_factor(run)
-    accuracy, loss = chance(run)
-    scalars = run.scalars
-    if quantity == "success":
-        value, ignorant = float(solved_at(run) is not None), float("nan")
-    elif quantity == "accuracy":
-        value, ignorant = final_accuracy(run)[0], accuracy
-    else:
-        measured = scalars["test_loss"].dropna() if "test_loss" in scalars else pd.Series(dtype=float)
-        value, ignorant = float(measured.iloc[-1]) if len(measured) else float("nan"), loss
+    values, ignorant = _outcome(run, quantity)
     if run.status in ("failed", "lost", "diverged") and quantity != "success":
-        value = float("nan")
+        values = (float("nan"),) * 3
     row = identity(run)
-    return {**row, "lag": row["length"] - 1 if row["length"] else lags, "value": value, "chance": ignorant} | {
+    return {
+        **row,
+        "lag": row["length"] - 1 if row["length"] else lags,
+        **dict(zip(("value", "low", "high"), values, strict=True)),
+        "chance": ignorant,
         "factor": factor,
-        "iterations": len(scalars),
+        "iterations": len(run.scalars),
     }
+
+
+def _outcome(run: Run, quantity: str) -> tuple[tuple[float, float, float], float]:
+    """The quantity of one run with its interval, and what a network that does not look at its input has."""
+    accuracy, loss = chance(run)
+    if quantity == "success":
+        return (float(solved_at(run) is not None),) * 3, float("nan")
+    if quantity == "accuracy":
+        return final_accuracy(run), accuracy
+    scalars = run.scalars
+    measured = scalars["test_loss"].dropna() if "test_loss" in scalars else pd.Series(dtype=float)
+    return (float(measured.iloc[-1]) if len(measured) else float("nan"),) * 3, loss
 
 
 def _lags_and_factor(run: Run) -> tuple[float, float]:
@@ -102,7 +113,9 @@ def _over_seeds(group: pd.DataFrame, quantity: str) -> pd.Series:
     row["lag"], row["chance"], row["factor"] = (group[name].median() for name in ("lag", "chance", "factor"))
     row["value"] = values.mean()
     row["low"], row["high"] = (
-        wilson_interval(values.mean(), len(values)) if quantity == "success" else (values.min(), values.max())
+        wilson_interval(values.mean(), len(values))
+        if quantity == "success"
+        else (group["low"].min(), group["high"].max())
     )
     return row
 
