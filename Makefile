@@ -7,7 +7,7 @@ ARGS ?=# settings for `make compare`, such as "data=csv data.path=names.csv"
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 RUNS := outputs/compare/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: help compare test test-slow lint clean
+.PHONY: help compare lecture test test-slow lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ help: ## List the targets
 compare: .venv/ready ## Train the cells with and without clipping, then print a table and draw the figures
 	@.venv/bin/python experiments/train.py experiment=compare hydra.sweep.dir=$(RUNS) $(ARGS) >/dev/null; status=$$?; \
 	if [ -d $(RUNS) ]; then .venv/bin/python experiments/compare.py $(RUNS) || exit; fi; exit $$status
+
+lecture: .venv/ready ## Train what the lecture shows, then draw the whole deck (ARGS="lang=zh" for Chinese)
+	@.venv/bin/python experiments/lecture.py $(ARGS)
 
 test: .venv/ready ## Run the tests
 	@.venv/bin/python -m pytest -q

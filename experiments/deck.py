@@ -1,6 +1,6 @@
 """What the lecture shows, in its order: each figure, and where its numbers come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 import gradflow as gf
 from gradflow.analysis.runs import identity
-from gradflow.figures.gallery import GALLERY
+from gradflow.figures.gallery import EXACT, GALLERY, Entry, Exact
 
 PARTS = {
     "networks": "lecture",
@@ -33,6 +33,11 @@ class Slide(NamedTuple):
     figure: str
     table: Callable[[Path], pd.DataFrame]
     about: str = ""
+
+    @property
+    def how(self) -> Entry | Exact:
+        """How its claims are checked and it is drawn."""
+        return (GALLERY | EXACT)[self.figure]
 
     @property
     def title(self) -> str:
@@ -71,24 +76,31 @@ SHOWN = {"names_per_sequence": 8, "seed": 0}
 TANH = SHOWN | {"cell": "rnn"}
 LSTM = SHOWN | {"cell": "lstm"}
 
-DECK = [
-    logged("names", "comparison", "names"),
-    exact("forgetting", "activation_saturation"),
-    exact("forgetting", "jacobian_product_by_lag"),
-    logged("forgetting", "weight_spectrum", "networks", **TANH),
-    logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
-    logged("forgetting", "temporal_contributions", "networks", **TANH),
-    exact("exploding", "bifurcation_diagram"),
-    exact("exploding", "error_surface_cliff"),
-    logged("exploding", "clipping_effect", "clipping"),
-    logged("exploding", "singular_values_over_training", "networks", **TANH),
-    logged("gates", "gradient_heatmap", "networks", **SHOWN),
-    logged("gates", "lstm_cell_highway", "networks", **LSTM),
-    logged("gates", "gate_timescales", "networks", **SHOWN),
-    logged("architectures", "stacked_lattice", "architectures"),
-    logged("architectures", "bidirectional_profile", "architectures"),
-    logged("architectures", "accuracy_by_lag", "networks"),
-    exact("further", "lyapunov_spectrum"),
-    exact("further", "memory_sensitivity"),
-]
-"""In the order of the lecture."""
+
+def deck(name: str, names: Sequence[str]) -> list[Slide]:
+    """All slides in the order of the lecture.
+
+    Args:
+        name: The name that is shown as one-hot vectors.
+        names: Those whose characters are weighed.
+    """
+    return [
+        logged("names", "comparison", "names"),
+        exact("forgetting", "activation_saturation"),
+        exact("forgetting", "jacobian_product_by_lag"),
+        logged("forgetting", "weight_spectrum", "networks", **TANH),
+        logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
+        logged("forgetting", "temporal_contributions", "networks", **TANH),
+        exact("exploding", "bifurcation_diagram"),
+        exact("exploding", "error_surface_cliff"),
+        logged("exploding", "clipping_effect", "clipping"),
+        logged("exploding", "singular_values_over_training", "networks", **TANH),
+        logged("gates", "gradient_heatmap", "networks", **SHOWN),
+        logged("gates", "lstm_cell_highway", "networks", **LSTM),
+        logged("gates", "gate_timescales", "networks", **SHOWN),
+        logged("architectures", "stacked_lattice", "architectures", num_layers=4),
+        logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
+        logged("architectures", "accuracy_by_lag", "networks"),
+        exact("further", "lyapunov_spectrum"),
+        exact("further", "memory_sensitivity"),
+    ]

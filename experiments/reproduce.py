@@ -14,7 +14,6 @@ By training:
 FULL
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ import pandas as pd
 import gradflow as gf
 from experiments.arguments import quoted, read_arguments
 from experiments.columns import aligned
+from experiments.signals import patiently
 
 TRAIN = Path(__file__).with_name("train.py")
 LANG = ["en", "zh"]
@@ -98,24 +98,6 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=[*drawn, *claims])
     broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
     return broken if status else claims
-
-
-def patiently(command: list[str]) -> int:
-    """Runs a command that Ctrl-C reaches as well, waits until it has ended in its own way, and returns its status.
-
-    Raises:
-        KeyboardInterrupt: If it was interrupted.
-    """
-    process, interrupted = subprocess.Popen(command), False
-    while True:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            interrupted = True
-            continue
-        if interrupted or status == 130:
-            raise KeyboardInterrupt
-        return status
 
 
 def printed(table: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -72,3 +73,21 @@ def wait_for_end(paths: Sequence[Path]) -> None:
 def _processes(paths: Sequence[Path]) -> set[int]:
     found = (process_here(read_status(path)) for path in paths)
     return {process for process in found if process is not None}
+
+
+def patiently(command: list[str]) -> int:
+    """Runs a command that Ctrl-C reaches as well, waits until it has ended in its own way, and returns its status.
+
+    Raises:
+        KeyboardInterrupt: If it was interrupted.
+    """
+    process, interrupted = subprocess.Popen(command), False
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            interrupted = True
+            continue
+        if interrupted or status == 130:
+            raise KeyboardInterrupt
+        return status

@@ -21,7 +21,7 @@ from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.name_saliency import plot_name_saliency
-from gradflow.figures.output import save
+from gradflow.figures.output import deck, save
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
@@ -30,6 +30,7 @@ from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
     "EXACT",
+    "deck",
     "draw_all",
     "plot_accuracy_by_lag",
     "plot_activation_saturation",

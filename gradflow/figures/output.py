@@ -4,13 +4,15 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from gradflow.figures.style import style
 
@@ -87,6 +89,29 @@ def save(
         files.append(path.with_name(f"{path.name}.json"))
         files[-1].write_text(json.dumps(_plain(list(claims)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return files
+
+
+@contextmanager
+def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
+    """A PDF with a slide of 16:9 a page: gives a function that adds a figure, and writes the file at the end.
+
+    Args:
+        path: The file; folders are made. It is not written if no figure was added.
+
+    Raises:
+        ValueError: A character has no glyph in the fonts.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with style(), strict_glyphs(), PdfPages(path, metadata=METADATA["pdf"]) as pages:
+        yield lambda figure: pages.savefig(figure, bbox_inches=_slide(figure))
+
+
+def _slide(figure: Figure) -> Bbox:
+    """The smallest page of 16:9 around the middle of a figure, in inches."""
+    width, height = figure.get_size_inches()
+    page = max(width, height * 16 / 9)
+    return Bbox.from_bounds((width - page) / 2, (height - page * 9 / 16) / 2, page, page * 9 / 16)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,109 @@
+"""Makes the lecture: trains what its figures need, some minutes, and draws the whole deck in the order of the lecture.
+
+    python experiments/lecture.py
+    python experiments/lecture.py lang=zh path=outputs/lecture/DATE     (again in Chinese: nothing is trained anew)
+
+path      a folder; training goes on there where it was interrupted (a new one below outputs/lecture, if left out)
+lang      language of the deck: en, zh
+name      the name that is shown as one-hot vectors
+names     the names whose characters are weighed, with commas between them
+launcher  how the networks are trained: LAUNCHERS
+
+It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pdf with a slide a page, every figure
+as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), and animations as GIF and as players.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+
+from tqdm import tqdm
+
+import gradflow as gf
+from experiments.arguments import quoted, read_arguments, split_list
+from experiments.deck import PARTS, Slide, deck
+from experiments.page import write_page
+from experiments.signals import patiently
+from gradflow.figures.style import LANGUAGES
+
+TRAIN = Path(__file__).with_name("train.py")
+LAUNCHERS = sorted(path.stem for path in TRAIN.parents[1].glob("conf/launcher/*.yaml"))
+
+
+def train(folder: Path, launcher: str) -> list[str]:
+    """Trains what has not been trained yet.
+
+    Returns:
+        The parts in which some run is not done.
+    """
+    unfinished = []
+    for number, (part, experiment) in enumerate(PARTS.items(), 1):
+        sys.stderr.write(f"training {number} of {len(PARTS)}: experiment={experiment}\n")
+        settings = [f"experiment={experiment}", f"launcher={launcher}", f"hydra.sweep.dir={quoted(str(folder / part))}"]
+        if patiently([sys.executable, str(TRAIN), *settings]):
+            unfinished.append(part)
+    return unfinished
+
+
+def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[dict[Slide, Path], list[str]]:
+    """Draws slides from the networks trained in a folder.
+
+    Returns:
+        The PNG file of every slide, and a line for each slide that could not be drawn.
+    """
+    drawn, left_out = dict[Slide, Path](), list[str]()
+    with gf.figures.deck(out / "deck.pdf") as add_page:
+        for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
+            try:
+                data = slide.table(folder)
+                claims = slide.how.check(data)
+                figure = slide.how.plot(data, claims=claims, lang=lang)
+            except (ValueError, OSError) as error:
+                left_out.append(f"left out {slide.title}: {error}")
+                continue
+            add_page(figure)
+            drawn[slide], *_ = gf.figures.save(figure, out / f"{number:02}-{slide.title}", data=data, claims=claims)
+    return drawn, left_out
+
+
+def arguments() -> dict[str, str]:
+    """The command line.
+
+    Raises:
+        SystemExit: With a line that says what is wrong.
+    """
+    usage = (__doc__ or "").replace("LAUNCHERS", ", ".join(LAUNCHERS))
+    new = datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")
+    words = {"name": "王晓丽", "names": "王晓丽,李建国,张伟,刘芳"}
+    given = read_arguments(usage, sys.argv[1:], path=new, lang="en", **words, launcher="processes")
+    for argument, known in {"lang": LANGUAGES, "launcher": LAUNCHERS}.items():
+        if given[argument] not in known:
+            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {given[argument]}")
+    return given
+
+
+def main() -> None:
+    """The command line."""
+    given = arguments()
+    folder, lang = Path(given["path"]), given["lang"]
+    out = folder / "deck" / lang
+    slides = deck(given["name"], split_list(given["names"]))
+    try:
+        unfinished = train(folder, given["launcher"])
+        drawn, left_out = draw(slides, folder, out, lang)
+    except KeyboardInterrupt:
+        sys.exit(f"\nInterrupted; the same command with path={folder} goes on.")
+    sections = [
+        (section, [drawn[slide] for slide in group if slide in drawn])
+        for section, group in groupby(slides, lambda slide: slide.section)
+    ]
+    page = write_page(out, sections, lang)
+    failed = [f"{part}: not all runs are done, see the lines above" for part in unfinished] + left_out
+    print("\n".join([*failed, f"{len(drawn)} slides: {page}"]))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

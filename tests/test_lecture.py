@@ -1,0 +1,127 @@
+"""The lecture's deck: its order, what is drawn and left out, its page; the whole command on networks of no size."""
+
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import gradflow as gf
+from experiments import lecture
+from experiments.deck import PARTS, Slide, deck
+from experiments.page import write_page
+from experiments.settings import CONF
+
+ORDER = [
+    "activation_saturation",
+    "jacobian_product_by_lag",
+    "weight_spectrum",
+    "gradient_by_lag",
+    "temporal_contributions",
+    "bifurcation_diagram",
+    "error_surface_cliff",
+    "clipping_effect",
+    "gradient_heatmap",
+    "lstm_cell_highway",
+    "gate_timescales",
+    "stacked_lattice",
+    "bidirectional_profile",
+    "accuracy_by_lag",
+    "lyapunov_spectrum",
+]
+
+
+def test_the_gallery_comes_in_the_order_of_the_lecture():
+    shown = [slide.figure for slide in deck("王晓丽", ["王晓丽"])]
+    assert [figure for figure in shown if figure in ORDER] == ORDER
+    assert set(shown) >= (set(gf.figures.gallery.GALLERY) | set(gf.figures.EXACT))
+
+
+def test_files_of_slides_are_told_apart():
+    titles = [slide.title for slide in deck("王晓丽", ["王晓丽"])]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("experiment", PARTS.values())
+def test_every_part_is_an_experiment(experiment):
+    assert (CONF / "experiment" / f"{experiment}.yaml").is_file()
+
+
+@cache
+def table() -> pd.DataFrame:
+    return gf.theory.EXACT["memory_sensitivity"]()
+
+
+def nothing(folder: Path) -> pd.DataFrame:
+    raise ValueError("gates: expected runs, got none")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_cannot_be_drawn_is_said_and_costs_no_other_slide(tmp_path, lang):
+    slides = [
+        Slide("gates", "gate_timescales", nothing),
+        Slide("gates", "cell_diagram", nothing, about="lstm"),
+        Slide("further", "memory_sensitivity", lambda folder: table()),
+    ]
+    drawn, left_out = lecture.draw(slides, tmp_path, tmp_path / "deck", lang)
+    assert left_out == [
+        "left out gate_timescales: gates: expected runs, got none",
+        "left out cell_diagram-lstm: gates: expected runs, got none",
+    ]
+    assert drawn == {slides[2]: tmp_path / "deck" / "03-memory_sensitivity.png"}
+    assert (tmp_path / "deck" / "deck.pdf").read_bytes().startswith(b"%PDF")
+    assert json.loads((tmp_path / "deck" / "03-memory_sensitivity.json").read_text(encoding="utf-8"))
+
+
+def test_pages_of_a_deck_have_one_shape_and_equal_decks_equal_bytes(tmp_path):
+    data = table()
+    for name in ("one.pdf", "two.pdf"):
+        with gf.figures.deck(tmp_path / name) as add_page:
+            for context in ("slide", "paper"):
+                add_page(gf.figures.plot_memory_sensitivity(data, context=context))
+    content = (tmp_path / "one.pdf").read_bytes()
+    sizes = [[float(side) for side in box.split()] for box in re.findall(rb"/MediaBox \[ 0 0 ([\d. ]+) \]", content)]
+    assert [width / height for width, height in sizes] == pytest.approx([16 / 9] * 2, rel=1e-3)
+    assert content == (tmp_path / "two.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_page_shows_every_picture_once_and_links_only_to_files(tmp_path, lang):
+    for name in ("01-a.png", "01-a.csv", "02-b.png", "02-b.svg", "03-c.gif", "03-c.html"):
+        (tmp_path / name).touch()
+    sections = [("names", [tmp_path / "01-a.png"]), ("gates", [tmp_path / "02-b.png", tmp_path / "03-c.gif"])]
+    page = write_page(tmp_path, [*sections, ("further", [])], lang).read_text(encoding="utf-8")
+    assert re.findall(r'<img src="([^"]+)"', page) == ["01-a.png", "02-b.png", "03-c.gif"]
+    links = set(re.findall(r'href="([^"]+)"', page)) - {"deck.pdf"}
+    assert links == {path.name for path in tmp_path.iterdir()} - {"index.html"}
+    assert page.count("<h2>") == 2
+
+
+def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for argument, words in {
+        "lang=fr": "lang: expected one of en, zh, got fr",
+        "launcher=cloud": "launcher: expected one of local, processes",
+        "speed=high": "speed: expected one of path, lang, name, names, launcher, got 'speed=high'",
+    }.items():
+        monkeypatch.setattr(sys, "argv", ["lecture.py", argument])
+        with pytest.raises(SystemExit, match=re.escape(words)):
+            lecture.main()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lecture.py", "path=here"])
+    patiently = lecture.patiently
+    monkeypatch.setattr(lecture, "patiently", lambda command: patiently([*command, "debug=tiny"]))
+    with pytest.raises(SystemExit) as ended:
+        lecture.main()
+    assert ended.value.code == 0, capsys.readouterr().out
+    slides = deck("王晓丽", ["王晓丽"])
+    assert len(list(Path("here/deck/en").glob("*.png"))) == len(slides)
+    assert f"{len(slides)} slides: here/deck/en/index.html" in capsys.readouterr().out
