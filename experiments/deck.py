@@ -71,7 +71,7 @@ def exact(section: str, figure: str) -> Slide:
     return Slide(section, figure, lambda folder: gf.theory.EXACT[figure]())
 
 
-SHOWN = {"names_per_sequence": 8, "seed": 0}
+SHOWN: dict[str, Any] = {"names_per_sequence": 8, "seed": 0}
 """Of the roll calls, those whose gradients are shown: about 30 steps."""
 TANH = SHOWN | {"cell": "rnn"}
 LSTM = SHOWN | {"cell": "lstm"}
