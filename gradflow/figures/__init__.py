@@ -22,9 +22,11 @@ from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.name_saliency import plot_name_saliency
 from gradflow.figures.output import save
+from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
+from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
@@ -46,8 +48,10 @@ __all__ = [
     "plot_lyapunov_spectrum",
     "plot_memory_sensitivity",
     "plot_name_saliency",
+    "plot_repeated_composition",
     "plot_singular_values_over_training",
     "plot_stacked_lattice",
+    "plot_tanh_derivative",
     "plot_temporal_contributions",
     "plot_weight_spectrum",
     "save",

@@ -25,8 +25,10 @@ from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
+from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
+from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 from gradflow.runlog import open_sweep
@@ -101,6 +103,8 @@ EXACT = {
     "bifurcation_diagram": Exact(analysis.bifurcation_diagram_claims, plot_bifurcation_diagram),
     "lyapunov_spectrum": Exact(analysis.lyapunov_spectrum_claims, plot_lyapunov_spectrum),
     "memory_sensitivity": Exact(analysis.memory_sensitivity_claims, plot_memory_sensitivity),
+    "tanh_derivative": Exact(analysis.tanh_derivative_claims, plot_tanh_derivative),
+    "repeated_composition": Exact(analysis.repeated_composition_claims, plot_repeated_composition),
 }
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
