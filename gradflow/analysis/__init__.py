@@ -34,6 +34,7 @@ from gradflow.analysis.saturation import activation_saturation_claims
 from gradflow.analysis.seeds import difference_over_seeds, mean_interval, over_seeds
 from gradflow.analysis.spectrum import singular_values_over_training, singular_values_over_training_claims
 from gradflow.analysis.tanh import tanh_derivative_claims
+from gradflow.analysis.timing import compute_time, compute_time_claims
 from gradflow.analysis.verdicts import verdict_table
 from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims
 
@@ -51,6 +52,8 @@ __all__ = [
     "clipping_effect_claims",
     "comparison",
     "comparison_claims",
+    "compute_time",
+    "compute_time_claims",
     "difference_over_seeds",
     "effective_lag",
     "error_surface_cliff_claims",

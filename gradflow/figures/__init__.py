@@ -11,6 +11,7 @@ from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gallery import EXACT, draw_all
 from gradflow.figures.gate_timescales import plot_gate_timescales
@@ -39,6 +40,7 @@ __all__ = [
     "plot_bifurcation_diagram",
     "plot_clipping_effect",
     "plot_comparison",
+    "plot_compute_time",
     "plot_error_surface_cliff",
     "plot_gate_timescales",
     "plot_gradient_by_lag",

@@ -16,6 +16,7 @@ from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
@@ -84,6 +85,12 @@ GALLERY = {
         analysis.accuracy_by_lag,
         analysis.accuracy_by_lag_claims,
         plot_accuracy_by_lag,
+        across=("data.length", "data.names_per_sequence"),
+    ),
+    "compute_time": Entry(
+        analysis.compute_time,
+        analysis.compute_time_claims,
+        plot_compute_time,
         across=("data.length", "data.names_per_sequence"),
     ),
 }
