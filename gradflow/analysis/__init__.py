@@ -25,6 +25,7 @@ from gradflow.analysis.jacobian_products import jacobian_product_by_lag_claims
 from gradflow.analysis.lattice import stacked_lattice, stacked_lattice_claims
 from gradflow.analysis.lyapunov import lyapunov_spectrum_claims
 from gradflow.analysis.memory import memory_sensitivity_claims
+from gradflow.analysis.names import names_corpus_claims, one_hot_claims
 from gradflow.analysis.ranking import ranking
 from gradflow.analysis.reach import accuracy_by_lag, accuracy_by_lag_claims, horizon
 from gradflow.analysis.reproductions import adding_claims, roll_call_claims, temporal_order_claims
@@ -76,6 +77,8 @@ __all__ = [
     "mean_interval",
     "memory_sensitivity_claims",
     "name_saliency_claims",
+    "names_corpus_claims",
+    "one_hot_claims",
     "over_seeds",
     "ranking",
     "repeated_composition_claims",

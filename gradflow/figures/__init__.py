@@ -22,6 +22,8 @@ from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.name_saliency import plot_name_saliency
+from gradflow.figures.names_corpus import plot_names_corpus
+from gradflow.figures.one_hot import plot_one_hot
 from gradflow.figures.output import save
 from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
@@ -50,6 +52,8 @@ __all__ = [
     "plot_lyapunov_spectrum",
     "plot_memory_sensitivity",
     "plot_name_saliency",
+    "plot_names_corpus",
+    "plot_one_hot",
     "plot_repeated_composition",
     "plot_singular_values_over_training",
     "plot_stacked_lattice",
