@@ -37,10 +37,8 @@ def one_hot_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         data: What :func:`gradflow.data.one_hot` returned.
     """
     ones, steps, size = data[data["value"] == 1], data["time"].nunique(), data["index"].nunique()
-    right = bool(
-        (ones["character"] == ones["entry"]).all() and ones["time"].is_unique and data["value"].isin([0, 1]).all()
-    )
+    whole = len(data) == steps * size and bool(data["value"].isin([0, 1]).all())
+    right = len(ones) == steps and ones["time"].is_unique and bool((ones["character"] == ones["entry"]).all())
     details = {"asked": "".join(data.groupby("time")["character"].first()), "steps": steps, "size": size}
     details |= {"numbers": str(len(data))}
-    holds = right and len(ones) == steps and len(data) == steps * size
-    return [claim("one_per_step", len(ones), f"{steps}, one per step", holds, **details)]
+    return [claim("one_per_step", len(ones), f"{steps}, one per step", whole and right, **details)]

@@ -80,7 +80,7 @@ def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
         places = part["length"].astype(float) + (i - (len(bars) - 1) / 2) * width
         axes.bar(places, part["share"].where(np.isfinite(part["share"]), 0), 0.9 * width, color=colour, label=name)
     if len(bars) > 1:
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(bars))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(False, axis="x")
     axes.set_xlabel(labels("axis.name_length"))
