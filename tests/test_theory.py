@@ -11,7 +11,7 @@ from exact_tables import table
 
 import gradflow as gf
 from gradflow import theory
-from gradflow.theory import linear, lyapunov, mean_field, memory, saturation
+from gradflow.theory import composition, linear, lyapunov, mean_field, memory, saturation
 from gradflow.theory.networks import gaussian, generator, gradients_of_last, log_radius, orthogonal, traced
 from gradflow.theory.unit import LogisticUnit
 
@@ -63,9 +63,12 @@ def test_tables_are_finished_numbers(name):
     assert all(dtype in (np.float64, np.int64) for dtype in numbers.dtypes)
 
 
-@pytest.mark.parametrize("name", ["jacobian_product_by_lag", "activation_saturation", "memory_sensitivity"])
+@pytest.mark.parametrize(
+    "name", ["jacobian_product_by_lag", "activation_saturation", "memory_sensitivity", "repeated_composition"]
+)
 def test_the_same_seed_gives_the_same_numbers_and_another_others(name, monkeypatch):
-    for module, constant, value in ((saturation, "SIZE", 16), (memory, "DECAYS", (0.5, 0.9)), (linear, "SIZE", 8)):
+    smaller = [(saturation, "SIZE", 16), (memory, "DECAYS", (0.5, 0.9)), (linear, "SIZE", 8), (composition, "SIZE", 8)]
+    for module, constant, value in smaller:
         monkeypatch.setattr(module, constant, value)
     compute = theory.EXACT[name]
     first = compute()
@@ -298,6 +301,74 @@ def test_sensitivity_of_each_example_by_its_recursion(monkeypatch):
     torch.testing.assert_close(found["state"], h)
     torch.testing.assert_close(found["sensitivity"], by_decay)
     torch.testing.assert_close(found["state_gradient"], torch.ones(7).double())
+
+
+# --- tanh ------------------------------------------------------------------------------------------------------------
+
+
+def test_tanh_and_its_derivative_in_many_digits():
+    data = rows("tanh_derivative")
+    with mpmath.workdps(30):
+        by_name = {"tanh": mpmath.tanh, "derivative": lambda a: mpmath.sech(a) ** 2}
+        for quantity, function in by_name.items():
+            for _, point in data[data["quantity"] == quantity].iterrows():
+                assert math.isclose(point["measured"], float(function(point["a"])), rel_tol=1e-12), point["a"]
+    np.testing.assert_allclose(rows("tanh_derivative", quantity="edge")["a"], [-0.881374, 0.881374], atol=1e-6)
+
+
+def test_products_of_tanh_derivatives_by_autograd():
+    product = rows("tanh_derivative", quantity="product")
+    first = h = torch.tensor(1.0, dtype=torch.float64).tanh().requires_grad_()
+    for steps, measured in zip(product["steps"], product["measured"], strict=True):
+        (gradient,) = torch.autograd.grad(h, first, retain_graph=True)
+        assert math.isclose(measured, float(gradient), rel_tol=1e-12), steps
+        h = torch.tanh(h + (1 - h.detach()))
+
+
+# --- repeated composition --------------------------------------------------------------------------------------------
+
+
+def test_compositions_and_their_slopes_by_plain_loops_and_autograd(monkeypatch):
+    for constant, value in {"SIZE": 7, "POINTS": 9, "NETWORKS": 1}.items():
+        monkeypatch.setattr(composition, constant, value)
+    data = theory.repeated_composition(seed=2)
+    source = generator(2, 0)
+    weight, line = composition.GAIN * gaussian(7, source), composition._line(source)
+
+    def composed(s: torch.Tensor, k: int) -> torch.Tensor:
+        h = line.start + s * line.direction
+        for _ in range(k):
+            h = torch.tanh(weight @ h)
+        return h
+
+    for k in range(6):
+        own = data[(data["k"] == k) & data["s"].notna()]
+        tangents = []
+        for s, part in own.groupby("s"):
+            place = torch.tensor(s, dtype=torch.float64)
+            tangent = torch.autograd.functional.jacobian(lambda s, k=k: composed(s, k), place)
+            found = part.set_index("quantity")["measured"]
+            assert math.isclose(found["curve"], float(line.view @ composed(place, k)), rel_tol=1e-10, abs_tol=1e-12)
+            assert math.isclose(found["slope"], float(line.view @ tangent), rel_tol=1e-10, abs_tol=1e-12)
+            tangents.append(tangent)
+        steep = torch.stack(tangents).square().mean().sqrt().log()
+        log_slope = data[(data["quantity"] == "log_slope") & (data["k"] == k)]["measured"].item()
+        assert math.isclose(log_slope, float(steep), abs_tol=1e-10)
+
+
+def test_the_line_is_what_it_is_called():
+    line = composition._line(generator(1))
+    lengths = [float(part.norm()) for part in line]
+    np.testing.assert_allclose(lengths, [10, 10, 1])
+    assert abs(float(line.start @ line.direction)) < 1e-10
+    assert abs(float(line.start @ line.view)) < 1e-10
+
+
+def test_turning_points_are_those_of_the_curve():
+    turns = rows("repeated_composition", quantity="turning_points", network=0).set_index("k")["measured"]
+    for k, curve in rows("repeated_composition", quantity="curve").groupby("k"):
+        rises = np.sign(np.diff(curve["measured"]))
+        assert np.sum(rises[1:] != rises[:-1]) == turns[k], k
 
 
 # --- Lyapunov exponents ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from exact_tables import table
 
 from gradflow import analysis, figures, theory
 from gradflow.analysis.verdicts import agreement, at_least, at_most, named
-from gradflow.theory import lyapunov, memory, saturation
+from gradflow.theory import composition, lyapunov, memory, saturation
 
 SPOILT = {
     "radius_sets_the_rate": ("log_rho", {"weights": "gaussian", "cell": "linear", "lag": 0}, lambda v: v + 0.01),
@@ -38,6 +38,13 @@ SPOILT = {
     "sensitivity_explodes": ("measured", {"quantity": "sensitivity"}, lambda v: v * 1.1),
     "state_variance": ("measured", {"quantity": "state"}, lambda v: v * 1.1),
     "state_gradient_is_one": ("measured", {"quantity": "state_gradient"}, lambda v: v + 1e-6),
+    "twenty_steps_leave": ("measured", {"quantity": "product", "steps": 20.0}, lambda v: v * (1 + 1e-9)),
+    "derivative_of_tanh": ("measured", {"quantity": "derivative", "a": 2.0}, lambda v: v + 1e-12),
+    "one_at_zero": ("measured", {"quantity": "derivative", "a": 0.0}, lambda v: v - 1e-12),
+    "below_one_elsewhere": ("measured", {"quantity": "derivative", "a": 1.0}, lambda v: v + 0.1),
+    "slope_grows_by_composition": ("measured", {"quantity": "growth"}, lambda v: v + 0.05),
+    "slope_is_product_of_jacobians": ("measured", {"quantity": "slope", "k": 3.0}, lambda v: v + 1e-4),
+    "turns_more_often": ("measured", {"quantity": "turning_points", "k": 5.0, "network": 3.0}, lambda v: 0 * v),
 }
 """Claim -> the column that is spoilt, in which rows, and how."""
 
@@ -83,6 +90,8 @@ def test_protocols_say_what_was_done(checked):
     assert f"H = {saturation.SIZE}" in said["activation_saturation"]
     assert f"{saturation.NETWORKS} networks of {saturation.EXAMPLES} examples" in said["activation_saturation"]
     assert f"{memory.EXAMPLES:,} examples" in said["memory_sensitivity"]
+    assert f"H = {composition.SIZE}, g = {composition.GAIN:g}" in said["repeated_composition"]
+    assert f"mean of {composition.NETWORKS} networks" in said["repeated_composition"]
 
 
 def test_verdicts_make_one_table(checked):
@@ -98,6 +107,13 @@ def test_verdicts_make_one_table(checked):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_claims_of_the_whole_lyapunov_table_hold(seed):
     found = figures.EXACT["lyapunov_spectrum"].check(theory.lyapunov_gains(seed))
+    assert [claim["claim"] for claim in found if not claim["holds"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_claims_of_compositions_hold_for_other_networks(seed):
+    found = figures.EXACT["repeated_composition"].check(theory.repeated_composition(seed))
     assert [claim["claim"] for claim in found if not claim["holds"]] == []
 
 

@@ -73,6 +73,20 @@ def test_folds_and_explosions_are_named():
         assert text in said
 
 
+def test_twenty_factors_stand_beside_the_one():
+    said = words(draw("tanh_derivative", table("tanh_derivative"), context="paper"))
+    for text in ("$|a|$ = 1", "0.42$^{20} =$ $2.9", r"\tanh' >"):
+        assert text in said
+
+
+def test_every_composition_says_how_often_it_turns():
+    data = table("repeated_composition")
+    said = words(draw("repeated_composition", data, context="paper"))
+    turns = data[(data["quantity"] == "turning_points") & (data["network"] == 0)]["measured"]
+    for k, count in enumerate(turns):
+        assert f"$k$ = {k}: {count:.0f} turning points" in said
+
+
 def test_a_path_is_cut_where_it_leaves_the_window():
     start, end = np.array([0.5, 0.5]), np.array([2.5, -0.5])
     assert _share_inside(start, end, (0, 0), (1, 1)) == 0.25

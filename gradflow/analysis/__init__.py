@@ -12,6 +12,7 @@ from gradflow.analysis.by_lag import factor_per_step, gradient_by_lag, gradient_
 from gradflow.analysis.cliff import error_surface_cliff_claims
 from gradflow.analysis.clipping import clipped_share, clipping_effect, clipping_effect_claims
 from gradflow.analysis.comparison import comparison, comparison_claims, solved_at, wilson_interval
+from gradflow.analysis.composition import repeated_composition_claims
 from gradflow.analysis.contributions import temporal_contributions, temporal_contributions_claims
 from gradflow.analysis.credit import effective_lag, weight_gradient_reach
 from gradflow.analysis.decay import gradient_decay, vanishing_lag
@@ -24,6 +25,7 @@ from gradflow.analysis.jacobian_products import jacobian_product_by_lag_claims
 from gradflow.analysis.lattice import stacked_lattice, stacked_lattice_claims
 from gradflow.analysis.lyapunov import lyapunov_spectrum_claims
 from gradflow.analysis.memory import memory_sensitivity_claims
+from gradflow.analysis.names import names_corpus_claims, one_hot_claims
 from gradflow.analysis.ranking import ranking
 from gradflow.analysis.reach import accuracy_by_lag, accuracy_by_lag_claims, horizon
 from gradflow.analysis.reproductions import adding_claims, roll_call_claims, temporal_order_claims
@@ -32,6 +34,8 @@ from gradflow.analysis.saliency import name_saliency_claims
 from gradflow.analysis.saturation import activation_saturation_claims
 from gradflow.analysis.seeds import difference_over_seeds, mean_interval, over_seeds
 from gradflow.analysis.spectrum import singular_values_over_training, singular_values_over_training_claims
+from gradflow.analysis.tanh import tanh_derivative_claims
+from gradflow.analysis.timing import compute_time, compute_time_claims
 from gradflow.analysis.verdicts import verdict_table
 from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims
 
@@ -49,6 +53,8 @@ __all__ = [
     "clipping_effect_claims",
     "comparison",
     "comparison_claims",
+    "compute_time",
+    "compute_time_claims",
     "difference_over_seeds",
     "effective_lag",
     "error_surface_cliff_claims",
@@ -71,8 +77,11 @@ __all__ = [
     "mean_interval",
     "memory_sensitivity_claims",
     "name_saliency_claims",
+    "names_corpus_claims",
+    "one_hot_claims",
     "over_seeds",
     "ranking",
+    "repeated_composition_claims",
     "roll_call_claims",
     "runs_of",
     "singular_values_over_training",
@@ -82,6 +91,7 @@ __all__ = [
     "spectrum_drift",
     "stacked_lattice",
     "stacked_lattice_claims",
+    "tanh_derivative_claims",
     "temporal_contributions",
     "temporal_contributions_claims",
     "temporal_order_claims",

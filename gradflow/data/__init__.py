@@ -1,8 +1,22 @@
-"""What networks learn from: labelled names and long-range tasks, as padded arrays. No torch here."""
+"""What networks learn from: labelled names and long-range tasks, as padded arrays; tables that show names. No torch."""
 
 from gradflow.data.dataset import Dataset, Names, Sequences
 from gradflow.data.encoding import SEPARATOR, encode
 from gradflow.data.loading import load
+from gradflow.data.names import all_names
+from gradflow.data.portraits import names_corpus, one_hot
 from gradflow.data.task import Success, Task
 
-__all__ = ["SEPARATOR", "Dataset", "Names", "Sequences", "Success", "Task", "encode", "load"]
+__all__ = [
+    "SEPARATOR",
+    "Dataset",
+    "Names",
+    "Sequences",
+    "Success",
+    "Task",
+    "all_names",
+    "encode",
+    "load",
+    "names_corpus",
+    "one_hot",
+]

@@ -45,8 +45,7 @@ def generate(
         ValueError: so few characters do not make so many names.
     """
     counts = pd.read_csv(TABLE)
-    ranking = counts.groupby("character")[list(SEXES)].sum().sum(axis=1).sort_values(ascending=False, kind="stable")
-    alphabet = tuple(ranking.index[:vocabulary_size])
+    alphabet = _ranked(counts)[:vocabulary_size]
     counts = counts[counts["character"].isin(alphabet)]
     totals = counts.groupby("position")[list(SEXES)].sum()
     drawable = len(totals) == len(set().union(*POSITIONS.values())) and (totals > 0).all(axis=None)
@@ -62,6 +61,24 @@ def generate(
         kept = clean(drawn, reasons)
     dropped.update(reasons)
     return kept, alphabet
+
+
+def frequent_characters(size: int | None = None) -> tuple[str, ...]:
+    """The most frequent characters of the packaged table, most frequent first: the alphabet of generated names.
+
+    Args:
+        size: how many; None: all.
+
+    Example:
+        >>> "".join(frequent_characters(5))
+        '王张李陈刘'
+    """
+    return _ranked(pd.read_csv(TABLE))[:size]
+
+
+def _ranked(counts: pd.DataFrame) -> tuple[str, ...]:
+    totals = counts.groupby("character")[list(SEXES)].sum().sum(axis=1)
+    return tuple(totals.sort_values(ascending=False, kind="stable").index)
 
 
 def _draw(count: int, counts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gradflow.data.cleaning import clean, describe, keep_inside, most_frequent_c
 from gradflow.data.corpus import download_corpus, read_corpus
 from gradflow.data.dataset import Names, Sequences
 from gradflow.data.encoding import SEPARATOR, encode
-from gradflow.data.generated import generate
+from gradflow.data.generated import frequent_characters, generate
 from gradflow.data.languages import read_languages
 from gradflow.data.roll_call import roll_call
 from gradflow.data.tables import read_csv
@@ -68,6 +69,30 @@ def load_names(config: DataConfig, rng: np.random.Generator) -> Names:
     )
 
 
+def all_names(config: DataConfig, seed: int = 0) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The names of a source before any is left out for its characters, and the characters that a model of them keeps.
+
+    Generated names, which else hold kept characters alone, are here drawn from all of the packaged table.
+
+    Args:
+        config: the source, and how many characters to keep.
+        seed: of names that are drawn, as many as would be for training and test.
+
+    Returns:
+        Table of ``name`` and ``label``, and the alphabet, most frequent character first.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: as :func:`load_names`; for a source that is not of names.
+    """
+    if not config.source.of_names:
+        raise ValueError(f"data.source: expected names, such as generated or corpus, got {config.source}")
+    if config.source != Source.generated:
+        return _cleaned(config, Counter())
+    everything = replace(config, vocabulary_size=len(frequent_characters()))
+    table, _ = _generated(everything, np.random.default_rng(seed), Counter())
+    return table, frequent_characters(config.vocabulary_size)
+
+
 def split(table: pd.DataFrame, config: DataConfig, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training and test rows at random, without a name in common; the table must have enough different names."""
     shuffled = table.iloc[rng.permutation(len(table))]
@@ -88,11 +113,15 @@ def _generated(
 
 
 def _read(config: DataConfig, dropped: Counter[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    table, alphabet = _cleaned(config, dropped)
+    return keep_inside(table, alphabet, dropped), alphabet
+
+
+def _cleaned(config: DataConfig, dropped: Counter[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     path = Path(config.path).expanduser() if config.path else download_corpus()
     keep_ambiguous = config.source == Source.languages
     table = clean(_READERS[config.source](path), dropped, keep_ambiguous)
-    alphabet = most_frequent_characters(table["name"], config.vocabulary_size)
-    return keep_inside(table, alphabet, dropped), alphabet
+    return table, most_frequent_characters(table["name"], config.vocabulary_size)
 
 
 def _require_enough(table: pd.DataFrame, classes: tuple[str, ...], config: DataConfig, dropped: Counter[str]) -> None:

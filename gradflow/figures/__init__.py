@@ -11,6 +11,7 @@ from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gallery import EXACT, draw_all
 from gradflow.figures.gate_timescales import plot_gate_timescales
@@ -21,10 +22,14 @@ from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.name_saliency import plot_name_saliency
+from gradflow.figures.names_corpus import plot_names_corpus
+from gradflow.figures.one_hot import plot_one_hot
 from gradflow.figures.output import deck, save
+from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
+from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
@@ -38,6 +43,7 @@ __all__ = [
     "plot_bifurcation_diagram",
     "plot_clipping_effect",
     "plot_comparison",
+    "plot_compute_time",
     "plot_error_surface_cliff",
     "plot_gate_timescales",
     "plot_gradient_by_lag",
@@ -47,8 +53,12 @@ __all__ = [
     "plot_lyapunov_spectrum",
     "plot_memory_sensitivity",
     "plot_name_saliency",
+    "plot_names_corpus",
+    "plot_one_hot",
+    "plot_repeated_composition",
     "plot_singular_values_over_training",
     "plot_stacked_lattice",
+    "plot_tanh_derivative",
     "plot_temporal_contributions",
     "plot_weight_spectrum",
     "save",

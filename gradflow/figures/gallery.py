@@ -16,6 +16,7 @@ from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
+from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
@@ -25,8 +26,10 @@ from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
+from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
+from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 from gradflow.runlog import open_sweep
@@ -84,6 +87,12 @@ GALLERY = {
         plot_accuracy_by_lag,
         across=("data.length", "data.names_per_sequence"),
     ),
+    "compute_time": Entry(
+        analysis.compute_time,
+        analysis.compute_time_claims,
+        plot_compute_time,
+        across=("data.length", "data.names_per_sequence"),
+    ),
 }
 
 
@@ -101,6 +110,8 @@ EXACT = {
     "bifurcation_diagram": Exact(analysis.bifurcation_diagram_claims, plot_bifurcation_diagram),
     "lyapunov_spectrum": Exact(analysis.lyapunov_spectrum_claims, plot_lyapunov_spectrum),
     "memory_sensitivity": Exact(analysis.memory_sensitivity_claims, plot_memory_sensitivity),
+    "tanh_derivative": Exact(analysis.tanh_derivative_claims, plot_tanh_derivative),
+    "repeated_composition": Exact(analysis.repeated_composition_claims, plot_repeated_composition),
 }
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 

@@ -73,14 +73,14 @@ def label_outer(grid: np.ndarray, x: str, y: str) -> None:
         axes.set_xlabel(x)
 
 
-def cell_curves(data: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame, Any]]:
-    """First row, rows and line style of every curve over lag; the variants of a cell differ in their dashes."""
+def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Series, pd.DataFrame, Any]]:
+    """First row, rows and line style of every curve over `position`; the variants of a cell differ in their dashes."""
     curves = []
     for cell in distinct(data, "cell"):
         own = data[data["cell"] == cell]
         variants = [(s, c) for c in distinct(own, "clip") for s in own.loc[own["clip"] == c, "start"].unique()]
         for (start, clip), dash in zip(variants, DASHES * len(variants), strict=False):
-            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values("lag")
+            curve = own[(own["start"] == start) & (own["clip"] == clip)].sort_values(position)
             curves.append((curve.iloc[0], curve, dash))
     return curves
 

@@ -16,10 +16,12 @@ import pandas as pd
 
 from gradflow.theory.bifurcation import bifurcation
 from gradflow.theory.cliff import cliff
+from gradflow.theory.composition import repeated_composition
 from gradflow.theory.linear import linear_slopes
 from gradflow.theory.lyapunov import lyapunov_gains
 from gradflow.theory.memory import memory_curse
 from gradflow.theory.saturation import mean_field_slopes
+from gradflow.theory.tanh import tanh_derivative
 
 EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "jacobian_product_by_lag": linear_slopes,
@@ -28,10 +30,22 @@ EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "bifurcation_diagram": bifurcation,
     "lyapunov_spectrum": lyapunov_gains,
     "memory_sensitivity": memory_curse,
+    "tanh_derivative": tanh_derivative,
+    "repeated_composition": repeated_composition,
 }
 """Name -> table; `gradflow.analysis.<name>_claims` checks it, `plot_<name>` of `gradflow.figures` draws it.
 
 All of them take half a minute on one core.
 """
 
-__all__ = ["EXACT", "bifurcation", "cliff", "linear_slopes", "lyapunov_gains", "mean_field_slopes", "memory_curse"]
+__all__ = [
+    "EXACT",
+    "bifurcation",
+    "cliff",
+    "linear_slopes",
+    "lyapunov_gains",
+    "mean_field_slopes",
+    "memory_curse",
+    "repeated_composition",
+    "tanh_derivative",
+]
