@@ -156,6 +156,15 @@ def test_a_claim_that_does_not_hold_says_so(tmp_path: Path):
     assert "not so here" in words(draw("gradient_by_lag", run, context="paper"))
 
 
+@pytest.mark.parametrize("name", GALLERY)
+def test_the_layout_is_worked_out_once_whatever_the_formats(name, run_for, tmp_path: Path, monkeypatch):
+    figure = draw(name, run_for(name), context="paper")
+    drawn = []
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: drawn.append(self.get_layout_engine()))
+    figures.save(figure, tmp_path / "figure")
+    assert drawn == [None, None, None], "each format is drawn once, without a layout engine"
+
+
 # --- all at once -----------------------------------------------------------------------------------------------------
 
 

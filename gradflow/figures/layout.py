@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.style import DASHES, GREY, look, new_figure, thin
+from gradflow.figures.style import DASHES, GREY, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
 
@@ -184,9 +184,13 @@ def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
 
 
 def finish(figure: Figure) -> None:
-    """Settle the layout, so that every format and size gets the same and saving need not work it out again."""
+    """Settle the layout, so that every format and size gets the same and saving need not work it out again.
+
+    It is left without an engine: matplotlib's "none" is one too, for which every format would be drawn twice.
+    """
     _settle(figure)
-    figure.set_layout_engine("none")
+    with without_engine():
+        figure.set_layout_engine(None)
 
 
 def _settle(figure: Figure) -> None:

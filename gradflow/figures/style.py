@@ -1,7 +1,7 @@
 """How figures look: sizes by context, colours and marks by cell, fonts by language."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -74,6 +74,11 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
     with mpl.style.context(["default", params | {"font.family": FAMILIES[lang]}]):
         yield
+
+
+def without_engine() -> AbstractContextManager[None]:
+    """Inside, a figure whose layout engine is None stays without; the sheet would have it set anew."""
+    return mpl.rc_context({"figure.constrained_layout.use": False})
 
 
 def _scaled(key: str, value: Any, factor: float) -> Any:
