@@ -169,18 +169,29 @@ def test_the_layout_is_worked_out_once_whatever_the_formats(name, run_for, tmp_p
 
 
 def test_draw_all_draws_what_the_log_supports_and_says_what_it_leaves_out(tmp_path: Path, monkeypatch, caplog):
-    two = {name: GALLERY[name] for name in ("comparison", "gradient_by_lag")}
-    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", two)
+    some = ("comparison", "gradient_by_lag", "stacked_lattice")
+    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", {name: GALLERY[name] for name in some})
     write_run(tmp_path / "runs" / "names", config_of(), Planted(steps=4, iterations=3))
-    write_run(tmp_path / "runs" / "roll", config_of(names=8), Planted(iterations=0, state="failed"))
+    for clip in ("none", "norm"):
+        write_run(tmp_path / "runs" / clip, config_of(names=8, clip=clip), Planted(iterations=0, state="failed"))
     with caplog.at_level(logging.INFO, "gradflow"):
         files = figures.draw_all(tmp_path / "runs", tmp_path / "out", context="paper")
     names, roll = "names_per_sequence=1", "names_per_sequence=8"
-    drawn = [file.stem for file in files if file.suffix == ".png"]
-    assert drawn == [f"comparison-{names}", f"gradient_by_lag-{names}", f"comparison-{roll}"]
-    assert f"left out gradient_by_lag-{roll}: lag: expected recorded rows" in caplog.text
-    assert len(files) == 5 * len(drawn)
+    assert [file.stem for file in files if file.suffix == ".png"] == [f"comparison-{names}", f"gradient_by_lag-{names}"]
+    assert caplog.messages == [f"left out {roll}: no run has recorded anything (2 failed)"]
+    assert len(files) == 5 * 2
     assert all(file.is_file() for file in files)
+
+
+def test_figures_of_other_networks_are_missed_only_by_those_who_ask_for_them(run, tmp_path: Path, monkeypatch, caplog):
+    wanted = ["stacked_lattice", "bidirectional_profile", "gate_timescales", "lstm_cell_highway"]
+    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", {name: GALLERY[name] for name in wanted})
+    with caplog.at_level(logging.INFO, "gradflow"):
+        assert figures.draw_all(run.path, tmp_path) == []
+        assert caplog.messages == []
+        assert figures.draw_all(run.path, tmp_path, only=wanted) == []
+    for line, name, reason in zip(caplog.messages, wanted, ("layer", "direction", "gates", "cell"), strict=True):
+        assert line.startswith(f"left out {name}: {reason}: expected")
 
 
 def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: Path, monkeypatch):

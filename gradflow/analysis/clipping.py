@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of
+from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of, started
 
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
 
@@ -24,10 +24,7 @@ def clipping_effect(source: Any) -> pd.DataFrame:
     Raises:
         ValueError: No run recorded scalars.
     """
-    parts = [(run, _norms(run)) for run in runs_of(source) if len(run.scalars)]
-    if not parts:
-        raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
-    return collect(parts)
+    return collect([(run, _norms(run)) for run in started(source)])
 
 
 def _norms(run: Run) -> pd.DataFrame:

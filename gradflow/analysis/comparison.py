@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of
+from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of, started
 
 _SETTING = [name for name in IDENTITY if name != "seed"]
 _BROKEN = ["failed", "lost", "diverged", "interrupted", "running"]  # worst first
@@ -72,10 +72,13 @@ def comparison(source: Any) -> pd.DataFrame:
         measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds.
         Rows of quantity `loss`: training loss, median over a bin of iterations, then median and range over seeds (NaN
         for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
+
+    Raises:
+        ValueError: No run recorded scalars.
     """
     runs = runs_of(source)
     accuracy = collect([(run, _accuracy(run)) for run in runs])
-    loss = collect([(run, _loss(run)) for run in runs])
+    loss = collect([(run, _loss(run)) for run in started(runs)])
     accuracy = pd.DataFrame([_over_seeds(group) for _, group in accuracy.groupby(_SETTING, sort=False, dropna=False)])
     by = [*_SETTING, "iteration"]
     groups = loss.groupby(by, sort=False, dropna=False)
