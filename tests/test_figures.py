@@ -1,11 +1,13 @@
 """Figures: every one in both languages and all formats, with warnings as errors; style, labels, font, saving."""
 
+import itertools
 import json
 import logging
 import re
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written, words
+from figure_checks import check_legible, check_written, words
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run, write_sweep
@@ -77,6 +79,37 @@ def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, r
     claims = GALLERY[name].check(data)
     figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
     check_written(figure, tmp_path / "new" / name, data, claims, lang)
+
+
+CROWD = [
+    *({"cell": "lstm", "forget_bias": bias} for bias in (0.0, 1.0, 3.0)),
+    *({"cell": cell} for cell in ("rnn", "linear", "gru", "gru_before")),
+    *({"cell": cell, "init": "remember"} for cell in ("rnn", "rnn_relu", "lstm", "gru_before")),
+]
+"""More networks than fit side by side, some with long names."""
+
+
+@pytest.fixture(scope="module")
+def crowd_for(tmp_path_factory: pytest.TempPathFactory):
+    """Runs of CROWD that support the figure of this name, with clipping if it shows several kinds."""
+
+    @cache
+    def find(name: str):
+        needs = {key: value for key, value in NEEDS.get(name, {}).items() if key != "cell"}
+        clips = ["none"] if "clip" in GALLERY[name].apart[:1] or name in NEEDS else ["none", "norm"]
+        folder = tmp_path_factory.mktemp("crowd")
+        planted = replace(SMALL, accuracy=0.7)
+        for i, (network, clip) in enumerate(itertools.product(CROWD, clips)):
+            write_run(folder / str(i), config_of(**network, **needs, clip=clip, names=8), planted)
+        return gf.open_sweep(folder)
+
+    return find
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("name", GALLERY)
+def test_a_crowd_is_legible(name, lang, crowd_for):
+    check_legible(draw(name, crowd_for(name), lang=lang))
 
 
 @pytest.mark.parametrize("name", ["gradient_by_lag", "comparison"])

@@ -83,12 +83,14 @@ def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
     most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
     details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
-    details |= {"worst": _greatest(unclipped["before"]), "worst_clipped": _greatest(clipped["after"])}
+    beside = clipped if unclipped.empty else unclipped
+    details |= {"worst": _greatest(beside["before"]), "worst_clipped": _greatest(clipped["after"])}
     if most["clipped"] == 0 and not clipped["non_finite"].any():
         below = details["worst_clipped"] < details["threshold"]
         claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
     else:
-        claims = [claim("clipping_acted", most["clipped"], "> 0", most["clipped"] > 0, **details)]
+        name = "clipping_acted_alone" if unclipped.empty else "clipping_acted"
+        claims = [claim(name, most["clipped"], "> 0", most["clipped"] > 0, **details)]
     return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
 
 

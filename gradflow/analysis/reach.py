@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag_gradient
-from gradflow.analysis.comparison import final_accuracy, solved_at, wilson_interval
+from gradflow.analysis.comparison import final_accuracy, judged_by, solved_at, wilson_interval
 from gradflow.analysis.runs import IDENTITY, Run, chance, claim, curve_name, identity, recorded, runs_of
 
 QUANTITIES = ("success", "accuracy", "loss")
@@ -36,7 +36,8 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
         quantity: `success`, the share of the seeds that met the criterion of the task at any evaluation, with Wilson's
             95 % interval; or `accuracy` or `loss` on the test set at the end, mean over seeds with their range. Runs
             that diverged, failed or were lost solved nothing unless they had before, and have no accuracy or loss.
-            None: `success` where every setting has three seeds or more, else `accuracy`.
+            None: `success` where every setting has three seeds or more, else `accuracy`, or `loss` where the task asks
+            for values.
 
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), lag (steps from the first input to the last, of a roll
@@ -50,7 +51,8 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     runs = [run for run in runs_of(source) if len(run.scalars)]
     if quantity is None:
         settings = Counter(tuple(str(v) for k, v in identity(run).items() if k != "seed") for run in runs)
-        quantity = "success" if min(settings.values(), default=0) >= FEWEST_SEEDS else "accuracy"
+        enough = min(settings.values(), default=0) >= FEWEST_SEEDS
+        quantity = "success" if enough else "loss" if {judged_by(run) for run in runs} == {"test_loss"} else "accuracy"
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
     rows = pd.DataFrame([_row(run, quantity) for run in runs])

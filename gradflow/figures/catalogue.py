@@ -107,10 +107,10 @@ class Labels:
         """The sentence of a checked statement, and a warning if it does not hold."""
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
         values["percent"] = values["count"] = values["value"]
-        if name == "clipping_acted":
+        if name.startswith("clipping_acted"):
             values["percent"] = float(f"{100 * claim['value']:.2g}")
-        if name == "learned" and claim["value"] in (0, claim["total"]):
-            name = "learned_none" if claim["value"] == 0 else "learned_all"
+        if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
+            name += "_none" if claim["value"] == 0 else "_all"
         sentence = self(f"claim.{name}", **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
 

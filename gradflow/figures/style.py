@@ -44,6 +44,20 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 """Line styles of the variants of one cell in one axes."""
 
 
+_FURTHER = ("*", "p", "<", "h", ">")
+"""Marks of no cell of LOOKS."""
+
+
+def marker(cell: str, variant: int) -> str:
+    """The mark of one of several starts of a cell, which have one colour: the first has the cell's own.
+
+    Example:
+        >>> [marker("lstm", variant) for variant in range(3)]
+        ['^', '*', 'p']
+    """
+    return (look(cell).marker, *_FURTHER)[variant % (len(_FURTHER) + 1)]
+
+
 def look(cell: str) -> Look:
     """Colour and marker of a cell; a model gradflow does not know is black."""
     return LOOKS.get(cell, Look(BLACK, "o"))
