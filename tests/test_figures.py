@@ -337,6 +337,7 @@ def test_numbers_and_lines():
     assert number(-np.inf) == "−∞"
     assert wrap("第一句（很长）。第二句", 10).split("\n") == ["第一句（很", "长）。第二", "句"]
     assert wrap("a formula $x = y$ stays", 10).split("\n") == ["a formula", "$x = y$", "stays"]
+    assert wrap("GRU（先重置） 正交 $b_z = 3$", 16, words=True).split("\n") == ["GRU（先重置）", "正交 $b_z = 3$"]
     np.testing.assert_allclose(spread(np.array([0.0, 0.01, 0.9]), np.full(3, 0.1)), [0.05, 0.15, 0.9])
 
 

@@ -38,7 +38,7 @@ def plot_comparison(
     """
     labels = Labels(lang)
     inits, clips = distinct(data, "init"), distinct(data, "clip")
-    networks = {(c, s): marker(c, i) for c in distinct(data, "cell") for i, s in enumerate(_starts(data, c))}
+    networks = _marks(data)
     with style(lang, context):
         figure = new_figure(1.2, 1.0 if len(inits) == 1 else 1.15)
         grid = figure.add_gridspec(len(inits), 2, width_ratios=[1, 1.15])
@@ -64,10 +64,15 @@ def plot_comparison(
     return figure
 
 
-def _starts(data: pd.DataFrame, cell: str) -> list[str]:
-    """The starts of a cell in the order of its initialisations."""
-    own = data[data["cell"] == cell]
-    return list(dict.fromkeys(start for i in distinct(own, "init") for start in own.loc[own["init"] == i, "start"]))
+def _marks(data: pd.DataFrame) -> _Networks:
+    """Every cell and start with a mark, unlike for the starts of a cell whose losses share axes: those of one name."""
+    marks: dict[tuple[str, str], str] = {}
+    for init in distinct(data, "init"):
+        own = data[data["init"] == init]
+        for cell in distinct(own, "cell"):
+            starts = own.loc[own["cell"] == cell, "start"].unique()
+            marks |= {(cell, start): marker(cell, i) for i, start in enumerate(starts)}
+    return marks
 
 
 def _draw_results(axes: Axes, final: pd.DataFrame, networks: _Networks, clips: Sequence[str], labels: Labels) -> None:
@@ -137,7 +142,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
                 own["iteration"],
                 own["value"],
                 color=colour,
-                linestyle=_dash(i),
+                linestyle=_dash(i, clips),
                 linewidth=thin(0.75),
                 marker=mark,
                 markerfacecolor=colour if i else "white",
@@ -151,9 +156,9 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _dash(i: int) -> Any:
-    """Line style of the i-th kind of clipping: without clipping dashed, the next solid."""
-    return DASHES[1 - i if i < 2 else i]
+def _dash(i: int, clips: Sequence[str]) -> Any:
+    """Line style of the i-th kind of clipping: of several the first dashed, which is none, and the next solid."""
+    return DASHES[1 - i if i < 2 and len(clips) > 1 else i]
 
 
 def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
@@ -165,7 +170,7 @@ def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
             [],
             color=GREY,
             marker="o",
-            linestyle=_dash(i),
+            linestyle=_dash(i, clips),
             markerfacecolor=GREY if i else "white",
             label=labels.clip(clip),
         )

@@ -97,7 +97,7 @@ def panel_title(axes: Axes, text: str, colour: str, more: str = "") -> None:
 
 
 def _wrapped(text: str, inches: float, size: float) -> str:
-    return wrap(text, int(inches * 72 / (0.56 * size)))
+    return wrap(text, int(inches * 72 / (0.56 * size)), words=True)
 
 
 def label_outer(grid: np.ndarray, x: str, y: str) -> None:
@@ -136,7 +136,8 @@ def log_scale(axes: Axes) -> None:
         axis.set_major_locator(LogLocator(numticks=7))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=10))
+        subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -268,6 +269,8 @@ def finish(figure: Figure) -> None:
     It is left without an engine: matplotlib's "none" is one too, for which every format would be drawn twice.
     """
     _settle(figure)
+    if any(axes.get_aspect() != "auto" for axes in figure.axes):
+        _settle(figure)  # such axes are smaller than their place, which the first time does not know
     with without_engine():
         figure.set_layout_engine(None)
 

@@ -18,6 +18,7 @@ from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 MOST_COLUMNS = 5
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
 LARGEST = 2.5  # the same of singular values, whose lines leave the axes
+_GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
 
 
 def plot_weight_spectrum(
@@ -103,7 +104,8 @@ def _draw_eigen(axes: Axes, panel: pd.DataFrame) -> None:
             markeredgewidth=thin(0.35),
             alpha=1.0 if hollow else 0.8,
         )
-    axes.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), transform=axes.transAxes, va="top", fontsize="small")
+    text = _moved(panel, "modulus", r"\rho")
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize="small", bbox=_GROUND)
     axes.set_aspect("equal")
 
 
