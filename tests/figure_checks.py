@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from gradflow import figures
 from gradflow.figures.catalogue import Labels
@@ -18,10 +21,48 @@ def words(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
 
+SMALLEST = 6.5  # points, in a figure for a paper
+
+
+class Drawn(NamedTuple):
+    """A text as it is drawn: what, where its letters are, in pixels, and its size in points."""
+
+    text: str
+    core: Bbox
+    size: float
+
+
+def drawn(figure: Figure) -> list[Drawn]:
+    """Every text that is drawn, tick labels too, but those outside the limits."""
+    found, draw = [], Text.draw
+
+    def recording(self: Text, renderer: Any, *more: Any) -> None:
+        if self.get_visible() and self.get_text().strip():
+            box, margin = Text.get_window_extent(self, renderer), 0.12 * self.get_fontsize() * figure.dpi / 72
+            core = Bbox.from_extents(box.x0 + 1, box.y0 + margin, box.x1 - 1, box.y1 - margin)  # a box is a line high
+            found.append(Drawn(self.get_text(), core, self.get_fontsize()))
+        draw(self, renderer, *more)
+
+    with mock.patch.object(Text, "draw", recording):
+        figure.draw_without_rendering()
+    return found
+
+
+def check_legible(figure: Figure) -> None:
+    """No text lies on another one or beyond the edge of the figure."""
+    texts = drawn(figure)
+    for i, one in enumerate(texts):
+        assert figure.bbox.count_contains(one.core.corners()) == 4, f"{one.text!r} is cut off at the figure's edge"
+        for other in texts[:i]:
+            assert not one.core.overlaps(other.core), f"{one.text!r} lies on {other.text!r}"
+
+
 def check_written(
     figure: Figure, path: Path, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], lang: str
 ) -> None:
-    """It is saved in all formats with its numbers and claims, and its caption is the first of these."""
+    """It is saved in all formats with its numbers and claims, its caption is the first of these, and all is legible."""
+    check_legible(figure)
+    assert min(one.size for one in drawn(figure)) >= SMALLEST  # of a figure for a paper
     png, pdf, svg, csv, checks = figures.save(figure, path, data=data, claims=claims)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")

@@ -11,7 +11,7 @@ from gradflow.runlog import RunWriter
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
 OF_ALL = ["log_weight_gradient", "weight_gradient_share", "log_direct_gradient"]
 OF_CELLS = ["log_joint_gradient", "log_cell_gradient", "log_cell_path"]
-GATES = {"lstm": "ifgo", "gru": "rzn"}
+GATES = {"lstm": "ifgo", "gru": "rzn", "gru_before": "rzn"}
 FACTORS = {
     ("linear", "default"): 0.55,
     ("rnn", "default"): 0.57,

@@ -9,7 +9,8 @@ from synthetic_runs import FACTORS, Planted, config_of, lag_rows, write_run, wri
 
 import gradflow as gf
 from gradflow import analysis
-from gradflow.analysis.runs import IDENTITY, binned, by_task, identity, start_of
+from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
+from gradflow.analysis.tasks import LONGEST, by_task, names_apart
 from gradflow.runlog import RunWriter
 
 
@@ -67,6 +68,27 @@ def test_tasks_never_share_a_figure_and_are_told_apart_by_few_words(run_of):
         "names_per_sequence=8": 2,
     }
     assert list(by_task(runs[:2])) == [""]
+
+
+def test_names_of_unlike_groups_are_short_unlike_and_fit_for_files():
+    common = {"data.source": "copy_memory", "cell.hidden_size": "64", "train.lr": "0.001"}
+    names = names_apart([common, *(common | {"cell.hidden_size": s, "train.lr": lr} for s in "12" for lr in "34")])
+    assert names == ["hidden_size=64", *(f"hidden_size={s},lr={lr}" for s in "12" for lr in "34")]
+    long = [
+        {"cell.num_layers": layers, "train.optimizer": "sgd", "data.path": f"/at/my {path}.csv"}
+        for layers in "12"
+        for path in ("names", "other names of mine")
+    ]
+    names = names_apart(long)
+    assert names == [
+        "num_layers=1,path=my+names.csv",
+        "num_layers=1,group=2",
+        "num_layers=2,path=my+names.csv",
+        "num_layers=2,group=4",
+    ]
+    assert max(map(len, names)) <= LONGEST
+    alike = names_apart([{"data.path": "a/names.csv"}, {"data.path": "b/names.csv"}])
+    assert alike == ["path=names.csv", "path=names.csv,group=2"]
 
 
 def test_layers_and_directions_are_never_mixed(tmp_path: Path):

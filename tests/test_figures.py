@@ -1,11 +1,13 @@
 """Figures: every one in both languages and all formats, with warnings as errors; style, labels, font, saving."""
 
+import itertools
 import json
 import logging
 import re
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written, words
+from figure_checks import check_legible, check_written, words
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run, write_sweep
@@ -77,6 +79,37 @@ def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, r
     claims = GALLERY[name].check(data)
     figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
     check_written(figure, tmp_path / "new" / name, data, claims, lang)
+
+
+CROWD = [
+    *({"cell": "lstm", "forget_bias": bias} for bias in (0.0, 1.0, 3.0)),
+    *({"cell": cell} for cell in ("rnn", "linear", "gru", "gru_before")),
+    *({"cell": cell, "init": "remember"} for cell in ("rnn", "rnn_relu", "lstm", "gru_before")),
+]
+"""More networks than fit side by side, some with long names."""
+
+
+@pytest.fixture(scope="module")
+def crowd_for(tmp_path_factory: pytest.TempPathFactory):
+    """Runs of CROWD that support the figure of this name, with clipping if it shows several kinds."""
+
+    @cache
+    def find(name: str):
+        needs = {key: value for key, value in NEEDS.get(name, {}).items() if key != "cell"}
+        clips = ["none"] if "clip" in GALLERY[name].apart[:1] or name in NEEDS else ["none", "norm"]
+        folder = tmp_path_factory.mktemp("crowd")
+        planted = replace(SMALL, accuracy=0.7)
+        for i, (network, clip) in enumerate(itertools.product(CROWD, clips)):
+            write_run(folder / str(i), config_of(**network, **needs, clip=clip, names=8), planted)
+        return gf.open_sweep(folder)
+
+    return find
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("name", GALLERY)
+def test_a_crowd_is_legible(name, lang, crowd_for):
+    check_legible(draw(name, crowd_for(name), lang=lang))
 
 
 @pytest.mark.parametrize("name", ["gradient_by_lag", "comparison"])
@@ -156,22 +189,42 @@ def test_a_claim_that_does_not_hold_says_so(tmp_path: Path):
     assert "not so here" in words(draw("gradient_by_lag", run, context="paper"))
 
 
+@pytest.mark.parametrize("name", GALLERY)
+def test_the_layout_is_worked_out_once_whatever_the_formats(name, run_for, tmp_path: Path, monkeypatch):
+    figure = draw(name, run_for(name), context="paper")
+    drawn = []
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: drawn.append(self.get_layout_engine()))
+    figures.save(figure, tmp_path / "figure")
+    assert drawn == [None, None, None], "each format is drawn once, without a layout engine"
+
+
 # --- all at once -----------------------------------------------------------------------------------------------------
 
 
 def test_draw_all_draws_what_the_log_supports_and_says_what_it_leaves_out(tmp_path: Path, monkeypatch, caplog):
-    two = {name: GALLERY[name] for name in ("comparison", "gradient_by_lag")}
-    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", two)
+    some = ("comparison", "gradient_by_lag", "stacked_lattice")
+    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", {name: GALLERY[name] for name in some})
     write_run(tmp_path / "runs" / "names", config_of(), Planted(steps=4, iterations=3))
-    write_run(tmp_path / "runs" / "roll", config_of(names=8), Planted(iterations=0, state="failed"))
+    for clip in ("none", "norm"):
+        write_run(tmp_path / "runs" / clip, config_of(names=8, clip=clip), Planted(iterations=0, state="failed"))
     with caplog.at_level(logging.INFO, "gradflow"):
         files = figures.draw_all(tmp_path / "runs", tmp_path / "out", context="paper")
     names, roll = "names_per_sequence=1", "names_per_sequence=8"
-    drawn = [file.stem for file in files if file.suffix == ".png"]
-    assert drawn == [f"comparison-{names}", f"gradient_by_lag-{names}", f"comparison-{roll}"]
-    assert f"left out gradient_by_lag-{roll}: lag: expected recorded rows" in caplog.text
-    assert len(files) == 5 * len(drawn)
+    assert [file.stem for file in files if file.suffix == ".png"] == [f"comparison-{names}", f"gradient_by_lag-{names}"]
+    assert caplog.messages == [f"left out {roll}: no run has recorded anything (2 failed)"]
+    assert len(files) == 5 * 2
     assert all(file.is_file() for file in files)
+
+
+def test_figures_of_other_networks_are_missed_only_by_those_who_ask_for_them(run, tmp_path: Path, monkeypatch, caplog):
+    wanted = ["stacked_lattice", "bidirectional_profile", "gate_timescales", "lstm_cell_highway"]
+    monkeypatch.setattr("gradflow.figures.gallery.GALLERY", {name: GALLERY[name] for name in wanted})
+    with caplog.at_level(logging.INFO, "gradflow"):
+        assert figures.draw_all(run.path, tmp_path) == []
+        assert caplog.messages == []
+        assert figures.draw_all(run.path, tmp_path, only=wanted) == []
+    for line, name, reason in zip(caplog.messages, wanted, ("layer", "direction", "gates", "cell"), strict=True):
+        assert line.startswith(f"left out {name}: {reason}: expected")
 
 
 def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: Path, monkeypatch):
@@ -284,6 +337,7 @@ def test_numbers_and_lines():
     assert number(-np.inf) == "−∞"
     assert wrap("第一句（很长）。第二句", 10).split("\n") == ["第一句（很", "长）。第二", "句"]
     assert wrap("a formula $x = y$ stays", 10).split("\n") == ["a formula", "$x = y$", "stays"]
+    assert wrap("GRU（先重置） 正交 $b_z = 3$", 16, words=True).split("\n") == ["GRU（先重置）", "正交 $b_z = 3$"]
     np.testing.assert_allclose(spread(np.array([0.0, 0.01, 0.9]), np.full(3, 0.1)), [0.05, 0.15, 0.9])
 
 

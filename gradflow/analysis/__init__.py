@@ -29,12 +29,13 @@ from gradflow.analysis.names import names_corpus_claims, one_hot_claims
 from gradflow.analysis.ranking import ranking
 from gradflow.analysis.reach import accuracy_by_lag, accuracy_by_lag_claims, horizon
 from gradflow.analysis.reproductions import adding_claims, roll_call_claims, temporal_order_claims
-from gradflow.analysis.runs import by_task, identity, runs_of
+from gradflow.analysis.runs import identity, runs_of
 from gradflow.analysis.saliency import name_saliency_claims
 from gradflow.analysis.saturation import activation_saturation_claims
 from gradflow.analysis.seeds import difference_over_seeds, mean_interval, over_seeds
 from gradflow.analysis.spectrum import singular_values_over_training, singular_values_over_training_claims
 from gradflow.analysis.tanh import tanh_derivative_claims
+from gradflow.analysis.tasks import by_task
 from gradflow.analysis.timing import compute_time, compute_time_claims
 from gradflow.analysis.verdicts import verdict_table
 from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims

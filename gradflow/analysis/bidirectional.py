@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles, read_at_one_position
-from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, everywhere, last_call, one_seed, runs_of
+from gradflow.analysis.runs import (
+    DoesNotApply,
+    before_clipping,
+    claim,
+    collect,
+    curve_name,
+    everywhere,
+    last_call,
+    one_seed,
+    runs_of,
+)
 
 DIRECTIONS = ("forward", "reverse")
 VALLEY = 0.1  # of the loudest position: what is quieter is a valley
@@ -29,7 +39,7 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
         read_at_ends (whether the loss reaches each direction at one position alone).
 
     Raises:
-        ValueError: No run has rows of two directions in the `time` table.
+        DoesNotApply: No run has rows of two directions in the `time` table.
     """
     parts = []
     for run, frame in everywhere(one_seed(runs_of(source)), "time", _COLUMNS):
@@ -37,7 +47,7 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
         if own["direction"].nunique() == 2:
             parts.append((run, _profile(at_iteration(last_call(own), iteration))))
     if not parts:
-        raise ValueError("direction: expected bidirectional runs, got none; train one with cell.bidirectional=true")
+        raise DoesNotApply("direction: expected bidirectional runs, got none; train one with cell.bidirectional=true")
     data = collect(parts)
     return before_clipping(data) if iteration is None else data
 

@@ -155,14 +155,13 @@ def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     low, high = curves.nsmallest(1, "factor").iloc[0], curves.nlargest(1, "factor").iloc[0]
     ends = {"low": low["factor"], "high": high["factor"], "low_curve": curve_name(low), "high_curve": curve_name(high)}
     ends["iteration"] = int(data["iteration"].max())
-    factors = {init: group["factor"] for init, group in curves.groupby("init")}
-    if {"default", "remember"} <= set(factors):
-        default, remember = factors["default"], factors["remember"]
+    default, remember = (curves.loc[curves[k] == v, "factor"] for k, v in (("start", "default"), ("init", "remember")))
+    if len(default) and len(remember):
         spread = {"default_low": default.min(), "default_high": default.max(), "remember_high": remember.max()}
         holds = remember.min() > default.max()
         expected = f"> {default.max():.3g}, the slowest decay by default"
         return [claim("initialisation_decides", remember.min(), expected, holds, **ends, **spread)]
-    if set(factors) == {"default"}:
+    if len(default) == len(curves):
         return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
     return [claim("factor_per_step", high["factor"], "finite", np.isfinite(high["factor"]), **ends)]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of
+from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of, started
 
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
 
@@ -24,10 +24,7 @@ def clipping_effect(source: Any) -> pd.DataFrame:
     Raises:
         ValueError: No run recorded scalars.
     """
-    parts = [(run, _norms(run)) for run in runs_of(source) if len(run.scalars)]
-    if not parts:
-        raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
-    return collect(parts)
+    return collect([(run, _norms(run)) for run in started(source)])
 
 
 def _norms(run: Run) -> pd.DataFrame:
@@ -86,12 +83,14 @@ def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
     most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
     details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
-    details |= {"worst": _greatest(unclipped["before"]), "worst_clipped": _greatest(clipped["after"])}
+    beside = clipped if unclipped.empty else unclipped
+    details |= {"worst": _greatest(beside["before"]), "worst_clipped": _greatest(clipped["after"])}
     if most["clipped"] == 0 and not clipped["non_finite"].any():
         below = details["worst_clipped"] < details["threshold"]
         claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
     else:
-        claims = [claim("clipping_acted", most["clipped"], "> 0", most["clipped"] > 0, **details)]
+        name = "clipping_acted_alone" if unclipped.empty else "clipping_acted"
+        claims = [claim(name, most["clipped"], "> 0", most["clipped"] > 0, **details)]
     return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
 
 

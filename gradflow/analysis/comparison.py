@@ -5,8 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of
+from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of, started
 
+FINAL = ("test_accuracy", "test_loss")
+"""What a task is judged by at the end; see :func:`judged_by`."""
+
+CLEARLY_BELOW = 0.9  # of a constant answer's loss: by which a test set of some hundred examples cannot deceive
 _SETTING = [name for name in IDENTITY if name != "seed"]
 _BROKEN = ["failed", "lost", "diverged", "interrupted", "running"]  # worst first
 
@@ -55,13 +59,41 @@ def _measured(run: Run, quantity: str) -> pd.Series:
     return run.frame("scalars", columns=[quantity]).set_index("iteration")[quantity].dropna()
 
 
+def judged_by(run: Run) -> str:
+    """What the task's criterion is about: `test_loss` where values are asked for, else `test_accuracy`."""
+    return (run.meta.get("success") or {}).get("quantity", "test_accuracy")
+
+
+def final_result(run: Run, quantity: str) -> tuple[float, float, float]:
+    """The last test accuracy, as :func:`final_accuracy`, or the last test loss, which has no interval."""
+    if quantity == "test_accuracy":
+        return final_accuracy(run)
+    measured = _measured(run, quantity)
+    return float(measured.iloc[-1]) if len(measured) else float("nan"), float("nan"), float("nan")
+
+
 def has_learned(run: Run) -> bool:
-    """Whether the whole interval of the final test accuracy lies above chance (training loss may fall without that)."""
-    return final_accuracy(run)[1] > chance(run)[0]
+    """Whether the final test result is beyond chance (training loss may fall without that); see :func:`beat_chance`."""
+    quantity = judged_by(run)
+    value, low, high = final_result(run, quantity)
+    accuracy, loss = chance(run)
+    row = {"quantity": quantity, "value": value, "low": low, "high": high}
+    return bool(beat_chance(pd.DataFrame([row | {"chance_accuracy": accuracy, "chance_loss": loss}])).iloc[0])
+
+
+def beat_chance(final: pd.DataFrame) -> pd.Series:
+    """Of each final result whether its whole interval lies above chance; of a loss, a tenth below that of a constant.
+
+    Args:
+        final: Columns quantity, value, low, high, chance_accuracy and chance_loss, as in :func:`comparison`.
+    """
+    worst = final["high"].fillna(final["value"])
+    below = worst < CLEARLY_BELOW * final["chance_loss"]
+    return below.where(final["quantity"] == "test_loss", final["low"] > final["chance_accuracy"])
 
 
 def comparison(source: Any) -> pd.DataFrame:
-    """Final test accuracy and training loss of every setting, over its seeds.
+    """Final test result and training loss of every setting, over its seeds.
 
     Args:
         source: A run, a sweep, or a sequence of runs; they may have failed, diverged or still be running.
@@ -69,31 +101,37 @@ def comparison(source: Any) -> pd.DataFrame:
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), status (the worst over seeds), quantity, iteration, value,
         low, high, chance_accuracy, chance_loss. One row of quantity `test_accuracy` per setting: the last one
-        measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds.
+        measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds;
+        of tasks that ask for values `test_loss` in its place (NaN for the range of a single seed).
         Rows of quantity `loss`: training loss, median over a bin of iterations, then median and range over seeds (NaN
         for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
+
+    Raises:
+        ValueError: No run recorded scalars.
     """
     runs = runs_of(source)
-    accuracy = collect([(run, _accuracy(run)) for run in runs])
-    loss = collect([(run, _loss(run)) for run in runs])
-    accuracy = pd.DataFrame([_over_seeds(group) for _, group in accuracy.groupby(_SETTING, sort=False, dropna=False)])
+    quantity = max(judged_by(run) for run in runs)  # that of the runs which say so: others failed before
+    final = collect([(run, _final(run, quantity)) for run in runs])
+    loss = collect([(run, _loss(run)) for run in started(runs)])
+    final = pd.DataFrame([_over_seeds(group) for _, group in final.groupby(_SETTING, sort=False, dropna=False)])
     by = [*_SETTING, "iteration"]
     groups = loss.groupby(by, sort=False, dropna=False)
     loss = (
         groups["value"].agg(value="median", low="min", high="max").assign(seed=groups["seed"].nunique()).reset_index()
     )
     loss[["low", "high"]] = loss[["low", "high"]].where(loss["seed"] > 1)
-    data = pd.concat([accuracy, loss.assign(quantity="loss")], ignore_index=True)
+    data = pd.concat([final, loss.assign(quantity="loss")], ignore_index=True)
     data[["chance_accuracy", "chance_loss"]] = np.fmax.reduce([chance(run) for run in runs])
     return data[
         [*IDENTITY, "status", "quantity", "iteration", "value", "low", "high", "chance_accuracy", "chance_loss"]
     ]
 
 
-def _accuracy(run: Run) -> pd.DataFrame:
-    value, low, high = final_accuracy(run)
+def _final(run: Run, quantity: str) -> pd.DataFrame:
+    value, low, high = final_result(run, quantity)
     iteration = run.scalars.index.max() if len(run.scalars) else -1
-    return pd.DataFrame([{"iteration": iteration, "value": value, "low": low, "high": high, "status": run.status}])
+    row = {"quantity": quantity, "iteration": iteration, "value": value, "low": low, "high": high}
+    return pd.DataFrame([row | {"status": run.status}])
 
 
 def _loss(run: Run) -> pd.DataFrame:
@@ -102,7 +140,7 @@ def _loss(run: Run) -> pd.DataFrame:
 
 def _over_seeds(group: pd.DataFrame) -> pd.Series:
     row = group.iloc[0].copy()
-    row["quantity"], row["seed"] = "test_accuracy", group["seed"].nunique()
+    row["seed"] = group["seed"].nunique()
     row["status"] = min(group["status"], key=lambda s: _BROKEN.index(s) if s in _BROKEN else len(_BROKEN))
     if len(group) > 1:
         values = group["value"]
@@ -112,18 +150,20 @@ def _over_seeds(group: pd.DataFrame) -> pd.Series:
 
 
 def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """Which settings learned: the whole interval of their test accuracy lies above chance."""
-    final = data[(data["quantity"] == "test_accuracy") & data["value"].notna()]
+    """Which settings learned: the interval of their test result lies beyond chance (see :func:`beat_chance`)."""
+    final = data[data["quantity"].isin(FINAL) & np.isfinite(data["value"])]
     if final.empty:
         return []
-    best, chance = final.nlargest(1, "value").iloc[0], final["chance_accuracy"].iloc[0]
+    by_loss = final["quantity"].iloc[0] == "test_loss"
+    best = final.loc[final["value"].idxmin() if by_loss else final["value"].idxmax()]
+    chance = best["chance_loss" if by_loss else "chance_accuracy"]
     if np.isnan(chance):
-        return [claim("best_accuracy", best["value"], "a number", True, curve=curve_name(best))]
-    learned = final[final["low"] > chance]
-    stuck = final[~(final["low"] > chance)]
+        name = "best_loss" if by_loss else "best_accuracy"
+        return [claim(name, best["value"], "a number", True, curve=curve_name(best))]
+    won = beat_chance(final)
     details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
-    details |= {"learned": _names(learned), "stuck": _names(stuck)}
-    return [claim("learned", len(learned), "> 0", len(learned) > 0, **details)]
+    details |= {"learned": _names(final[won]), "stuck": _names(final[~won])}
+    return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
 
 
 def _names(final: pd.DataFrame) -> list[dict[str, str]]:

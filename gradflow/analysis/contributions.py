@@ -66,7 +66,7 @@ def temporal_contributions_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     low, high = curves.nsmallest(1, "within_90").iloc[0], curves.nlargest(1, "within_90").iloc[0]
     steps = float(high["steps"])
     details = {"low": low["within_90"], "low_curve": curve_name(low), "high_curve": curve_name(high), "steps": steps}
-    if set(curves["init"]) == {"default"} and steps >= SHORT:
+    if set(curves["start"]) == {"default"} and steps >= SHORT:
         holds = high["within_90"] <= steps / 2
         first = claim("short_sighted", high["within_90"], f"<= {steps / 2:g}, half of the steps", holds, **details)
     else:

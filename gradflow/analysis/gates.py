@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.highway import keep_bias
-from gradflow.analysis.runs import IDENTITY, claim, collect, curve_name, identity, one_seed, recorded, runs_of
+from gradflow.analysis.runs import (
+    IDENTITY,
+    DoesNotApply,
+    claim,
+    collect,
+    curve_name,
+    identity,
+    one_seed,
+    recorded,
+    runs_of,
+)
 
 KEEPS = ("f", "z")  # torch's letters
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
@@ -28,7 +38,7 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
         (of the longest sequence). One seed per setting.
 
     Raises:
-        ValueError: No run has a gate that keeps in the rows of its `gates` table.
+        DoesNotApply: No run has a gate that keeps in the rows of its `gates` table.
     """
     parts = []
     runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] not in _UNGATED]
@@ -36,7 +46,7 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
         parts = recorded(runs, "gates", _COLUMNS, layer=layer, direction=direction)
         parts = [(run, frame[frame["gate"].isin(KEEPS)]) for run, frame in parts]
     if not any(len(frame) for _, frame in parts):
-        raise ValueError("gates: expected runs of a cell that has a gate f or z, got none; train one with cell=lstm")
+        raise DoesNotApply("gates: expected runs of a cell that has a gate f or z, got none; train one with cell=lstm")
     data = collect([(run, _scales(frame, keep_bias(run.config))) for run, frame in parts if len(frame)])
     columns = ["gate", "when", "iteration", "time", "low", "median", "high", "saturated_high", "bias", "expected"]
     return data[[*IDENTITY, "layer", "direction", *columns, "steps"]]

@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
-from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, identity, one_seed, recorded, runs_of
+from gradflow.analysis.runs import (
+    DoesNotApply,
+    before_clipping,
+    claim,
+    collect,
+    curve_name,
+    identity,
+    one_seed,
+    recorded,
+    runs_of,
+)
 
 LOGGED = {"cell": "log_cell_gradient", "state": "log_state_gradient", "path": "log_cell_path"}
 """Quantity of the table -> quantity of the log."""
@@ -54,11 +64,12 @@ def lstm_cell_highway(
         dL/dh_t, and `gate`, σ(bias)^k from where the path, or else the state, begins.
 
     Raises:
-        ValueError: No run of an LSTM or a GRU has rows of the `lag` table.
+        DoesNotApply: There is no run of an LSTM or a GRU.
+        ValueError: None has rows of the `lag` table.
     """
     runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] in _GATED]
     if not runs:
-        raise ValueError("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
+        raise DoesNotApply("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
     parts = recorded(runs, "lag", _COLUMNS, layer=layer, direction=direction)
     data = collect([(run, _curves(at_iteration(frame, iteration), run)) for run, frame in parts])
     return before_clipping(data) if iteration is None else data

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
-from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, everywhere, last_call, one_seed, runs_of
+from gradflow.analysis.runs import (
+    DoesNotApply,
+    before_clipping,
+    claim,
+    collect,
+    curve_name,
+    everywhere,
+    last_call,
+    one_seed,
+    runs_of,
+)
 
 _COLUMNS = ["valid", "log_direct_gradient_zeros"] + [
     f"log_state_gradient_{s}" for s in ("q10", "q50", "q90", "zeros", "non_finite")
@@ -28,7 +38,7 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
         (whether the loss reaches the top layer at the last step alone).
 
     Raises:
-        ValueError: No run has rows of several layers in the `lag` table.
+        DoesNotApply: No run has rows of several layers in the `lag` table.
     """
     parts = []
     for run, frame in everywhere(one_seed(runs_of(source)), "lag", _COLUMNS):
@@ -36,7 +46,7 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
         if own["layer"].nunique() > 1:
             parts.append((run, _lattice(at_iteration(own, iteration))))
     if not parts:
-        raise ValueError("layer: expected runs of several layers, got none; train one with cell.num_layers=4")
+        raise DoesNotApply("layer: expected runs of several layers, got none; train one with cell.num_layers=4")
     data = collect(parts)
     return before_clipping(data) if iteration is None else data
 

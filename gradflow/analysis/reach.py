@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag_gradient
-from gradflow.analysis.comparison import final_accuracy, solved_at, wilson_interval
+from gradflow.analysis.comparison import final_accuracy, judged_by, solved_at, wilson_interval
 from gradflow.analysis.runs import IDENTITY, Run, chance, claim, curve_name, identity, recorded, runs_of
 
 QUANTITIES = ("success", "accuracy", "loss")
@@ -38,7 +38,7 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
             interval of the worst of them to the upper end of the best; or `loss` there, mean over seeds with their
             range. Runs that diverged, failed or were lost solved nothing unless they had before, and have no accuracy
             or loss. None: `success` where the task has a criterion and every setting three seeds or more, else
-            `accuracy`.
+            `accuracy`, or `loss` where the task asks for values.
 
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), lag (steps from the first input to the last, of a roll
@@ -53,7 +53,8 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     if quantity is None:
         settings = Counter(tuple(str(v) for k, v in identity(run).items() if k != "seed") for run in runs)
         judged = all(run.meta.get("success") for run in runs) and min(settings.values(), default=0) >= FEWEST_SEEDS
-        quantity = "success" if judged else "accuracy"
+        values = {judged_by(run) for run in runs} == {"test_loss"}
+        quantity = "success" if judged else "loss" if values else "accuracy"
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
     rows = pd.DataFrame([_row(run, quantity) for run in runs])

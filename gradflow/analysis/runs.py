@@ -1,6 +1,6 @@
 """What every analysis starts from: the runs, the settings that name them, one layer and direction of their tables."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,9 +25,6 @@ ORDER = {
 }
 """In which order tables and figures show cells, initialisations and clippings; others come after, by name."""
 
-_SHOWN_TOGETHER = {"cell.name", "init", "clip", "omega", "flossing", "seed", "name", "threads", "device"}
-_FIRST_TOLD = ("data.names_per_sequence", "data.source", "cell")
-
 
 class Run(Protocol):
     """The part of a recorded run that analyses read (see :func:`gradflow.open_run`)."""
@@ -43,6 +40,10 @@ class Run(Protocol):
     @property
     def scalars(self) -> pd.DataFrame: ...  # noqa: D102
     def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame: ...  # noqa: D102
+
+
+class DoesNotApply(ValueError):
+    """No run is of a network that an analysis is about: one with gates, several layers, two directions."""
 
 
 def start_of(config: Mapping[str, Any]) -> str:
@@ -123,6 +124,18 @@ def runs_of(source: Any) -> list[Run]:
     return sorted(runs, key=_rank)
 
 
+def started(source: Any) -> list[Run]:
+    """As :func:`runs_of`, without the runs that recorded no iteration.
+
+    Raises:
+        ValueError: There is no other.
+    """
+    runs = [run for run in runs_of(source) if len(run.scalars)]
+    if not runs:
+        raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
+    return runs
+
+
 def _rank(run: Run) -> list[tuple[int, str]]:
     names = identity(run)
     return [rank(names[key], order) for key, order in ORDER.items()] + [(int(names["seed"]), "")]
@@ -131,48 +144,6 @@ def _rank(run: Run) -> list[tuple[int, str]]:
 def rank(value: str, order: Sequence[str]) -> tuple[int, str]:
     """Sort key that puts known values in the given order and others after them, by name."""
     return (order.index(value) if value in order else len(order), value)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys.
-
-    Example:
-        >>> flatten({"cell": {"name": "rnn"}, "seed": 0})
-        {'cell.name': 'rnn', 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        nested = isinstance(value, Mapping)
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
-
-
-def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list[Run]]:
-    """Sort runs into groups that one figure may show together: equal but for cell, init, clip, omega and seed.
-
-    Args:
-        runs: Any runs.
-        across: Further settings in which the runs of a group may differ, such as `data.length`.
-
-    Returns:
-        Group name to runs; the name holds the settings that tell the groups apart, and is empty for a single group.
-    """
-    settings, together = [], _SHOWN_TOGETHER.union(across)
-    for run in runs:
-        flat = flatten(run.config or {})
-        settings.append({k: v for k, v in flat.items() if not {k, k.split(".")[0]} & together})
-    keys = sorted({k for s in settings for k in s}, key=lambda k: (not k.startswith(_FIRST_TOLD), k))
-    wanted = len({tuple(str(s.get(k)) for k in keys) for s in settings})
-    told: list[str] = []
-    for key in keys:
-        if len({tuple(str(s.get(k)) for k in told) for s in settings}) == wanted:
-            break
-        if len({str(s.get(key)) for s in settings}) > 1:
-            told.append(key)
-    groups: dict[str, list[Run]] = {}
-    for run, own in zip(runs, settings, strict=True):
-        groups.setdefault(",".join(f"{k.split('.')[-1]}={own.get(k)}" for k in told), []).append(run)
-    return groups
 
 
 def recorded(

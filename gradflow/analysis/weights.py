@@ -17,7 +17,7 @@ _UNIFORM = 3**-0.5  # standard deviation of torch's U(-1, 1) / sqrt(H), times sq
 def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
     """The spectrum of every gate's recurrent weights at the first and the last record.
 
-    Of several cells only the candidate's weights (LSTM g, GRU n), which play the part of an RNN's W_hh. One run per
+    Of several networks only the candidate's weights (LSTM g, GRU n), which play the part of an RNN's W_hh. One run per
     cell and start: of the lowest seed, without clipping if there is one (what clipping does to singular values is in
     :func:`gradflow.analysis.singular_values_over_training`).
 
@@ -35,7 +35,7 @@ def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0
         ValueError: No run has rows of the `spectrum` table.
     """
     parts = recorded(_one_each(one_seed(runs_of(source))), "spectrum", VALUES, layer=layer, direction=direction)
-    several = len({identity(run)["cell"] for run, _ in parts}) > 1
+    several = len({(identity(run)["cell"], identity(run)["start"]) for run, _ in parts}) > 1
     chosen = []
     for run, frame in parts:
         gates = list(frame["gate"].unique())

@@ -14,7 +14,16 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMe
 
 from gradflow.analysis.reach import FEWEST_SEEDS
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, cell_curves, distinct, finish, label_ends, log_scale
+from gradflow.figures.layout import (
+    EndLabel,
+    add_caption,
+    cell_curves,
+    distinct,
+    finish,
+    label_ends,
+    log_scale,
+    top_legend,
+)
 from gradflow.figures.style import GREY, look, new_figure, style, thin
 
 MOST_PANELS = 3
@@ -112,7 +121,7 @@ def _add_legend(figure: Figure, curves: Sequence[_Curve], labels: Labels) -> Non
         )
         for first, _, dash in curves
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3.5)
+    top_legend(figure, handles, handlelength=3.5)
 
 
 def _ends(curves: Sequence[_Curve], labels: Labels) -> list[EndLabel]:

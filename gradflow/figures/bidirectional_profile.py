@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
 from gradflow.figures.style import BLACK, DASHES, look, style, thin
 
 LINES: dict[str, tuple[float, Any, str]] = {
@@ -73,4 +73,4 @@ def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
         )
         for quantity, (width, dash, colour) in (*list(LINES.items())[1:], ("both", LINES["both"]))
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.8)
+    top_legend(figure, handles, handlelength=2.8)

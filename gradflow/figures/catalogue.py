@@ -15,6 +15,7 @@ _UNBROKEN = re.compile(
     r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
 )
 """What a line is not broken in: a word, a formula or a Chinese character, with its punctuation; or white space."""
+_WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 
 @cache
@@ -107,10 +108,10 @@ class Labels:
         """The sentence of a checked statement, and a warning if it does not hold."""
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
         values["percent"] = values["count"] = values["value"]
-        if name == "clipping_acted":
+        if name.startswith("clipping_acted"):
             values["percent"] = float(f"{100 * claim['value']:.2g}")
-        if name == "learned" and claim["value"] in (0, claim["total"]):
-            name = "learned_none" if claim["value"] == 0 else "learned_all"
+        if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
+            name += "_none" if claim["value"] == 0 else "_all"
         sentence = self(f"claim.{name}", **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
 
@@ -143,8 +144,10 @@ def matrix(gate: str) -> str:
     return r"$W_{hh}$" if gate not in "ifgorzn" else f"$W_{{h{gate}}}$"
 
 
-def wrap(text: str, columns: int) -> str:
+def wrap(text: str, columns: int, *, words: bool = False) -> str:
     r"""Break a text into lines of at most `columns` columns; a Chinese character takes two, formulas stay whole.
+
+    With `words` it is broken at white space alone, as titles and labels are, whatever the width of a word.
 
     Example:
         >>> wrap("one two three", 8)
@@ -153,7 +156,7 @@ def wrap(text: str, columns: int) -> str:
         '梯度消\n失了'
     """
     lines, width = [""], 0
-    for piece in _UNBROKEN.findall(text):
+    for piece in (_WORDS if words else _UNBROKEN).findall(text):
         size = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in piece.strip("$"))
         if width + size > columns and lines[-1]:
             lines, width = [*lines, ""], 0

@@ -12,9 +12,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale, mark_top_edge, panels_of
-from gradflow.figures.style import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.layout import (
+    add_caption,
+    finish,
+    label_outer,
+    limit_loss,
+    log_scale,
+    mark_top_edge,
+    note_beyond,
+    panel_grid,
+    top_legend,
+)
+from gradflow.figures.style import BLACK, BLUE, FADED, VERMILLION, style, thin
 
+MOST_COLUMNS = 5
 SPIKE = 0.35  # opacity of what clipping cut off
 
 
@@ -37,24 +48,26 @@ def plot_clipping_effect(
     if len(kinds) > 1:
         raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
     labels = Labels(lang)
-    columns = panels_of(data)
     with style(lang, context):
-        figure = new_figure(1.0 if len(columns) == 1 else 1.2)
-        grid = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
-        for (norm, loss), (cell, start) in zip(grid.T, columns, strict=True):
-            panel = data[(data["cell"] == cell) & (data["start"] == start)]
-            norm.set_title(labels.title(cell, start), pad=1.5 * mpl.rcParams["font.size"])
+        figure, grid, panels = panel_grid(data, labels, most=MOST_COLUMNS, heights=(1, 1))
+        for row in grid[1::2]:
+            limit_loss(row[0], data, "loss_trend", ticks=3)
+        for (norm, panel), loss in zip(panels.items(), grid[1::2].flat, strict=False):
+            norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=BLACK)
             _draw_norms(norm, panel)
             _draw_losses(loss, panel)
             _note_share(norm, panel, labels)
-            loss.set_xlabel(labels("axis.iteration"))
-            loss.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        log_scale(grid[0, 0])
-        grid[0, 0].set_ylabel(labels("axis.gradient_norm"))
-        grid[1, 0].set_ylabel(labels("axis.loss"))
-        limit_loss(grid[1, 0], data, "loss")
+            note_beyond(loss, panel["loss"], labels)
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        label_outer(grid, labels("axis.iteration"), labels("axis.gradient_norm"))
+        for row in grid[::2]:
+            log_scale(row[0])
+        for axes in grid[1::2, 0]:
+            axes.set_ylabel(labels("axis.loss"))
         _add_legend(figure, data, labels)
-        add_caption(figure, data, claims, labels)
+        non_finite = int(data["non_finite"].sum())
+        notes = [labels("note.non_finite", count=str(non_finite))] if non_finite else []
+        add_caption(figure, data, claims, labels, notes)
         finish(figure)
     return figure
 
@@ -99,13 +112,15 @@ def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
-    entries = [("note.without", VERMILLION, 1.0), ("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
+    clipped, entries = data[data["clip"] != "none"], list[tuple[str, str, float]]()
+    if len(clipped) < len(data):
+        entries.append(("note.without", VERMILLION, 1.0))
+    if clipped["clipped"].any():
+        entries += [("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
+    elif len(clipped):
+        entries.append(("note.with", BLUE, 1.0))
     handles = [Line2D([], [], color=colour, alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
-    thresholds = data.loc[data["clip"] != "none", "threshold"]
-    if len(thresholds):
-        text = labels("note.threshold", threshold=number(thresholds.iloc[0]))
+    if len(clipped):
+        text = labels("note.threshold", threshold=number(clipped["threshold"].iloc[0]))
         handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=text))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    non_finite = int(data["non_finite"].sum())
-    if non_finite:
-        figure.text(0.99, 0.99, labels("note.non_finite", count=str(non_finite)), ha="right", va="top", color=GREY)
+    top_legend(figure, handles)

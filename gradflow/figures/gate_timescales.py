@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.analysis.gates import NEVER
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
 from gradflow.figures.style import BLACK, GREY, look, style, thin
 
 
@@ -63,7 +63,7 @@ def _add_legend(figure: Figure, data: pd.DataFrame, steps: float, labels: Labels
         handles.append(Line2D([], [], color=after, label=labels("note.after_training", iteration=iteration)))
     text = labels("note.length", steps=format(steps, ".0f"))
     handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.6), label=text))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    top_legend(figure, handles)
 
 
 def _notes(data: pd.DataFrame, steps: float, labels: Labels) -> list[str]:

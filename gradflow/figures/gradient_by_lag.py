@@ -19,6 +19,7 @@ from gradflow.figures.layout import (
     finish,
     label_ends,
     log_scale,
+    shows_band,
 )
 from gradflow.figures.style import look, new_figure, style
 
@@ -73,7 +74,7 @@ def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid[:, 0]:
         axes.set_ylabel(labels("axis.relative_gradient"))
-    corner_note(grid[0, 0], _remarks(data, labels))
+    corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
     ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
         curves = [(first, curve) for first, curve, _ in cell_curves(data[data["init"] == init])]
@@ -96,8 +97,8 @@ def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
     return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
 
 
-def _remarks(data: pd.DataFrame, labels: Labels) -> list[str]:
+def _remarks(data: pd.DataFrame, labels: Labels, *, band: bool) -> list[str]:
     zeros, non_finite = int(data["zeros"].sum()), int(data["non_finite"].sum())
-    remarks = [labels("note.band")]
+    remarks = [labels("note.band")] if band else []
     remarks += [labels("note.zeros", count=str(zeros))] if zeros else []
     return remarks + ([labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else [])

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge
-from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_top_edge
+from gradflow.figures.style import GREY, NOTHING, look, style, thin
 
+MOST_COLUMNS = 5
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
 
 
@@ -26,7 +27,7 @@ def plot_gradient_heatmap(
     lang: str = "en",
     context: str = "slide",
 ) -> Figure:
-    """Draw gradient (colour) over lag and training iteration, the loss under it: a column per cell.
+    """Draw gradient (colour) over lag and training iteration, the loss under it: a panel per cell and start.
 
     Args:
         data: What :func:`gradflow.analysis.gradient_heatmap` returned.
@@ -36,25 +37,20 @@ def plot_gradient_heatmap(
         context: `slide`, `notebook` or `paper`.
 
     Raises:
-        ValueError: Runs of one cell and initialisation differ in its gain or bias.
+        ValueError: There are several kinds of clipping.
     """
     labels = Labels(lang)
-    rows = [(i, c) for i in distinct(data, "init") for c in distinct(data, "clip")]
-    cells = distinct(data, "cell")
     with style(lang, context):
-        figure = new_figure(1.0 if len(cells) == 1 else 1.2, 1.0 if len(rows) == 1 else 1.2)
-        grid = figure.subplots(
-            2 * len(rows), len(cells), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.2] * len(rows)
-        )
+        figure, grid, panels = facet_grid(data, labels, most=MOST_COLUMNS, heights=(3, 1.2))
         norm = log_colours(data.loc[data["quantity"] == "gradient", "value"])
-        for j, cell in enumerate(cells):
-            for i, (init, clip) in enumerate(rows):
-                panel = data[(data["cell"] == cell) & (data["init"] == init) & (data["clip"] == clip)]
-                _draw_panel(grid[2 * i, j], grid[2 * i + 1, j], panel, norm, labels)
-            grid[-1, j].set_xlabel(labels("axis.iteration"))
         for row in grid[1::2]:
-            limit_loss(row[0], data[data["quantity"] == "loss"])
-        _label_rows(grid, data, labels)
+            limit_loss(row[0], data[data["quantity"] == "loss"], ticks=2)
+        for (image, panel), below in zip(panels.items(), grid[1::2].flat, strict=False):
+            gradient, loss = (panel[panel["quantity"] == quantity] for quantity in ("gradient", "loss"))
+            _draw_image(image, gradient.pivot(index="lag", columns="iteration", values="value"), norm)
+            _draw_loss(below, loss, panel.iloc[0])
+        label_outer(grid, labels("axis.iteration"), labels("axis.lag_short"))
+        _label_losses(grid[1::2], data, labels)
         _add_colour_bar(figure, grid, data, norm, labels, relative)
         add_caption(figure, data, claims, labels)
         finish(figure)
@@ -66,24 +62,6 @@ def log_colours(log_gradient: pd.Series) -> LogNorm:
     values = log_gradient[np.isfinite(log_gradient)] / np.log(10)
     low, high = (np.floor(values.min()), np.ceil(values.max() - 0.3)) if len(values) else (-1.0, 0.0)
     return LogNorm(max(10**low, FAINTEST), 10 ** max(high, low + 1, np.log10(FAINTEST) + 1))
-
-
-def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, labels: Labels) -> None:
-    for axes in (image, loss):
-        axes.grid(False)
-    if panel.empty:
-        image.set_axis_off()
-        loss.set_axis_off()
-        return
-    starts = sorted(panel["start"].unique())
-    if len(starts) > 1:
-        raise ValueError(f"data: expected one start per cell and initialisation, got {starts}; draw them one by one")
-    first = panel.iloc[0]
-    name = labels.title(first["cell"], first["start"])
-    image.set_title(name, fontsize="medium", color=look(first["cell"]).colour)
-    gradient = panel[panel["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
-    _draw_image(image, gradient, norm)
-    _draw_loss(loss, panel[panel["quantity"] == "loss"], first)
 
 
 def _draw_image(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
@@ -98,6 +76,7 @@ def _draw_image(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
     axes.set_ylim(lags.max() + 0.5, lags.min() - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.spines[:].set_visible(False)
+    axes.grid(False)
 
 
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
@@ -105,22 +84,17 @@ def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
     mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(2))
+    axes.grid(False)
 
 
-def _label_rows(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
-    for i, axes in enumerate(grid[:, 0]):
-        axes.set_ylabel(labels("axis.loss") if i % 2 else labels("axis.lag_short"))
+def _label_losses(losses: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
+    for axes in losses[:, 0]:
+        axes.set_ylabel(labels("axis.loss"))
     chance = data["chance_loss"].iloc[0]
     if np.isfinite(chance):
-        place = {
-            "xy": (1, chance),
-            "xycoords": ("axes fraction", "data"),
-            "xytext": (0, 1),
-            "ha": "right",
-            "va": "bottom",
-        }
-        grid[1, 0].annotate(labels("note.chance"), textcoords="offset points", color=GREY, fontsize="x-small", **place)
+        place: dict[str, Any] = {"xy": (1, chance), "xycoords": ("axes fraction", "data"), "xytext": (0, 1)}
+        place |= {"textcoords": "offset points", "ha": "right", "va": "bottom"}
+        losses[0, 0].annotate(labels("note.chance"), color=GREY, fontsize="small", **place)
 
 
 def _add_colour_bar(
@@ -133,4 +107,4 @@ def _add_colour_bar(
     bar = figure.colorbar(ScalarMappable(norm), ax=grid, extend=beyond, aspect=30, pad=0.015)
     bar.set_label(labels("axis.relative_gradient" if relative else "axis.absolute_gradient"))
     if (gradient == -np.inf).any():
-        bar.ax.set_title(labels("note.zero_cells"), fontsize="x-small", color=GREY)
+        bar.ax.set_title(labels("note.zero_cells"), fontsize="small", color=GREY)

@@ -7,15 +7,18 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.style import DASHES, GREY, look, new_figure, thin
+from gradflow.figures.style import DASHES, GREY, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
+LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
+VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
 
 
 def distinct(data: pd.DataFrame, column: str) -> list[str]:
@@ -35,42 +38,82 @@ def check_one_clipping(data: pd.DataFrame) -> None:
         raise ValueError(f"data: expected one kind of clipping, got {clips}; draw each in its own figure")
 
 
-def facet_grid(
-    data: pd.DataFrame, labels: Labels, *, most: int = 4
-) -> tuple[Figure, np.ndarray, dict[Axes, pd.DataFrame]]:
-    """A figure with a panel per cell and start, titled and sharing its axes; call it inside the style.
+def arrange(panels: int, most: int) -> tuple[int, int]:
+    """Rows and columns of a grid for so many panels, at most `most` of them side by side."""
+    rows = -(-panels // most)
+    return rows, -(-panels // rows)
 
-    Args:
-        data: Columns cell, start and others.
-        labels: Of the language.
-        most: Panels side by side.
 
-    Returns:
-        The figure, all its axes (those left over are off), and the rows of each panel.
+def facet_grid(data: pd.DataFrame, labels: Labels, **more: Any) -> tuple[Figure, np.ndarray, dict[Axes, pd.DataFrame]]:
+    """As :func:`panel_grid`, of runs with one kind of clipping.
 
     Raises:
         ValueError: There are several kinds of clipping.
     """
     check_one_clipping(data)
+    return panel_grid(data, labels, **more)
+
+
+def panel_grid(
+    data: pd.DataFrame, labels: Labels, *, most: int = 4, heights: Sequence[float] = (1.0,)
+) -> tuple[Figure, np.ndarray, dict[Axes, pd.DataFrame]]:
+    """A figure with a panel per cell and start, titled and sharing its axes; call it inside the style.
+
+    Args:
+        data: Columns init, cell, start and others.
+        labels: Of the language.
+        most: Panels side by side; more begin a new row, in which those of one initialisation stay together.
+        heights: Of the axes of a panel, which lie under one another; those on one height share their scale.
+
+    Returns:
+        The figure, all its axes (those left over are off), and the uppermost axes of each panel with its rows.
+    """
     panels = panels_of(data)
-    rows = -(-len(panels) // most)
-    columns = -(-len(panels) // rows)
-    figure = new_figure(1.0 if columns == 1 else 1.2, 1.0 if rows == 1 else 1.2)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
+    rows, columns = arrange(len(panels), most)
+    if rows > 1:
+        inits = {(c, s): i for c, s, i in zip(data["cell"], data["start"], data["init"], strict=True)}
+        panels.sort(key=lambda panel: rank(inits[panel], ORDER["init"]))
+    figure = new_figure(1.0 if columns == 1 else 1.2, max(1.0, 0.3 + 0.45 * rows))
+    deep = len(heights)
+    shared: Any = {"sharex": True, "sharey": "row" if deep > 1 else True}
+    grid = figure.subplots(rows * deep, columns, squeeze=False, height_ratios=[*heights] * rows, **shared)
+    own: dict[Axes, pd.DataFrame] = {}
+    for axes, (cell, start) in zip(grid[::deep].flat, panels, strict=False):
+        panel_title(axes, labels.title(cell, start), look(cell).colour)
+        own[axes] = data[(data["cell"] == cell) & (data["start"] == start)]
+    for axes in grid[-deep:, len(panels) - (rows - 1) * columns :].flat:
         axes.set_axis_off()
-    for axes, (cell, start) in zip(grid.flat, panels, strict=False):
-        axes.set_title(labels.title(cell, start), color=look(cell).colour)
-    own = [data[(data["cell"] == cell) & (data["start"] == start)] for cell, start in panels]
-    return figure, grid, dict(zip(grid.flat, own, strict=False))
+    return figure, grid, own
+
+
+def panel_title(axes: Axes, text: str, colour: str, more: str = "") -> None:
+    """A title in lines that are not wider than the panel, and a line after it."""
+    figure, place = axes.get_figure(root=True), axes.get_subplotspec()
+    assert figure is not None
+    assert place is not None
+    room = 0.85 * figure.get_figwidth() / place.get_gridspec().ncols
+    lines = [_wrapped(text, room, mpl.rcParams["axes.titlesize"])]
+    axes.set_title("\n".join(lines + [more] * bool(more)), color=colour)
+
+
+def _wrapped(text: str, inches: float, size: float) -> str:
+    return wrap(text, int(inches * 72 / (0.56 * size)), words=True)
 
 
 def label_outer(grid: np.ndarray, x: str, y: str) -> None:
-    """Axis labels along the left and the lower edge of a grid of panels."""
+    """Axis labels along the left, in lines no longer than a panel is high, and the lower edge of a grid of panels."""
+    room = 0.7 * grid[0, 0].figure.get_figheight() / len(grid)
     for axes in grid[:, 0]:
-        axes.set_ylabel(y)
-    for axes in grid[-1]:
-        axes.set_xlabel(x)
+        axes.set_ylabel(y if "$" in y else _wrapped(y, room, mpl.rcParams["axes.labelsize"]))
+    label_lowest(grid, x)
+
+
+def label_lowest(grid: np.ndarray, x: str) -> None:
+    """The horizontal axis, under the lowest panel of each column: the last row may have axes that are off."""
+    for column in grid.T:
+        lowest = [axes for axes in column if axes.axison][-1]
+        lowest.set_xlabel(x)
+        lowest.tick_params(labelbottom=True)
 
 
 def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Series, pd.DataFrame, Any]]:
@@ -93,24 +136,51 @@ def log_scale(axes: Axes) -> None:
         axis.set_major_locator(LogLocator(numticks=7))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=10))
+        subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def limit_loss(axes: Axes, loss: pd.DataFrame, column: str = "value") -> None:
-    """From zero to somewhat above where the losses start, so that one that explodes does not flatten the others.
+def limit_loss(axes: Axes, loss: pd.DataFrame, column: str = "value", *, ticks: int = 5) -> None:
+    """Up to somewhat above where the losses start, so that one that explodes does not flatten the others.
+
+    Logarithmic where the lowest is a small part of that, else from zero.
 
     Args:
         axes: The axes, or one of several that share the vertical axis.
         loss: Columns iteration and `column`, the loss.
         column: Its name.
+        ticks: At most as many and one, if not logarithmic: fewer where the axes are low.
     """
     loss = loss[np.isfinite(loss[column])]
-    if len(loss):
-        first = loss["iteration"].min()
-        start = loss.loc[loss["iteration"] <= first + 5, column].median()
-        axes.set_ylim(0, max(min(loss[column].max() * 1.05, 1.7 * start), 1e-3))
+    if loss.empty:
+        return
+    start = loss.loc[loss["iteration"] == loss["iteration"].min(), column].median()
+    top = max(min(loss[column].max() * 1.05, 1.7 * start), 1e-3)
+    lowest = loss.loc[loss[column] > 0, column].min()
+    if lowest < top / LOG_FROM:
+        axes.set_ylim(lowest / 1.3, top)
+        log_scale(axes)
+    else:
+        axes.set_ylim(0, top)
+        axes.yaxis.set_major_locator(MaxNLocator(ticks))
+
+
+def note_beyond(axes: Axes, loss: pd.Series, labels: Labels) -> None:
+    """How large the losses get that leave the axes at the top; after :func:`limit_loss`."""
+    largest = loss[np.isfinite(loss)].max()
+    if largest > 1.1 * axes.get_ylim()[1]:
+        corner_note(axes, [labels("note.beyond", value=float(largest))], "upper right")
+
+
+def shows_band(axes: Axes, low: pd.Series, high: pd.Series) -> bool:
+    """Whether the band between two curves is high enough to be seen, somewhere, in the limits of the axes."""
+    scaled = axes.yaxis.get_transform().transform
+    bottom, top = scaled(np.array(axes.get_ylim()))
+    with np.errstate(all="ignore"):
+        heights = (scaled(high.to_numpy(float)) - scaled(low.to_numpy(float))) / (top - bottom)
+    return bool((np.isfinite(heights) & (heights > VISIBLE)).any())
 
 
 class EndLabel(NamedTuple):
@@ -177,6 +247,16 @@ def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", co
         axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
 
 
+def top_legend(figure: Figure, handles: Sequence[Artist], **more: Any) -> None:
+    """A legend above the panels, in as few lines as the width of the figure allows."""
+    for lines in range(1, len(handles) + 1):
+        columns = -(-len(handles) // lines)
+        legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, **more)
+        if legend.get_window_extent().width <= 0.98 * figure.bbox.width or columns == 1:
+            return
+        legend.remove()
+
+
 def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
     """Triangles on the top edge, where a value is not finite."""
     if len(x):
@@ -184,9 +264,15 @@ def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
 
 
 def finish(figure: Figure) -> None:
-    """Settle the layout, so that every format and size gets the same and saving need not work it out again."""
+    """Settle the layout, so that every format and size gets the same and saving need not work it out again.
+
+    It is left without an engine: matplotlib's "none" is one too, for which every format would be drawn twice.
+    """
     _settle(figure)
-    figure.set_layout_engine("none")
+    if any(axes.get_aspect() != "auto" for axes in figure.axes):
+        _settle(figure)  # such axes are smaller than their place, which the first time does not know
+    with without_engine():
+        figure.set_layout_engine(None)
 
 
 def _settle(figure: Figure) -> None:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
 from gradflow.figures.style import BLACK, DASHES, GREY, look, style, thin
 
 WIDTHS = {"gate": 2.2, "path": 0.8, "state": 0.8, "cell": 1.0}
@@ -83,4 +83,4 @@ def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
             colour = colour if len(cells) == 1 or quantity != "state" else GREY
             text = labels(f"curve.highway_{quantity}")
             handles.append(Line2D([], [], color=colour, linestyle=dash, linewidth=thin(width), label=text))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.8)
+    top_legend(figure, handles, handlelength=2.8)

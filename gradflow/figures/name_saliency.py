@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, finish
+from gradflow.figures.layout import add_caption, finish, top_legend
 from gradflow.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, style, thin
 
 COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, BLACK)  # of the predicted labels
@@ -78,4 +78,4 @@ def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> N
         Patch(color=colour, label=labels("note.score", label=name)) for name, colour in colours.items()
     ]
     handles.append(Line2D([], [], color=BLACK, linewidth=thin(0.7), label=labels("note.sensitivity")))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    top_legend(figure, handles)

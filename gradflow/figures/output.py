@@ -14,7 +14,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from gradflow.figures.style import style
+from gradflow.figures.style import style, without_engine
 
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": "gradflow"},
@@ -79,7 +79,7 @@ def save(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{kind}") for kind in METADATA]
-    with style(), strict_glyphs():
+    with style(), without_engine(), strict_glyphs():
         for file, (kind, metadata) in zip(files, METADATA.items(), strict=True):
             figure.savefig(file, format=kind, metadata=metadata)
     if data is not None:

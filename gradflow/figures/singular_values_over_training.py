@@ -15,14 +15,18 @@ from gradflow.figures.catalogue import Labels, matrix
 from gradflow.figures.layout import (
     EndLabel,
     add_caption,
+    arrange,
     distinct,
     finish,
     label_ends,
+    label_lowest,
     log_scale,
+    panel_title,
     panels_of,
 )
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
+MOST_COLUMNS = 5
 SMALLEST = 1e-4  # singular values below do not stretch the axis further
 
 
@@ -31,6 +35,8 @@ def plot_singular_values_over_training(
 ) -> Figure:
     """Draw all singular values against training iteration: a column per cell and start, a row per clipping.
 
+    More than five columns begin anew below.
+
     Args:
         data: What :func:`gradflow.analysis.singular_values_over_training` returned.
         claims: Checked statements; the first becomes the caption.
@@ -38,22 +44,29 @@ def plot_singular_values_over_training(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    clips = distinct(data, "clip")
-    columns = panels_of(data)
+    clips, networks = distinct(data, "clip"), panels_of(data)
+    blocks, width = arrange(len(networks), MOST_COLUMNS)
+    rows = [(networks[i * width : (i + 1) * width], clip) for i in range(blocks) for clip in clips]
     with style(lang, context):
-        figure = new_figure(1.0 if len(columns) == 1 else 1.2, 1.0 if len(clips) == 1 else 0.35 + 0.4 * len(clips))
-        grid = figure.subplots(len(clips), len(columns), sharex=True, sharey=True, squeeze=False)
-        for row, clip in zip(grid, clips, strict=True):
+        figure = new_figure(1.0 if width == 1 else 1.2, 1.0 if len(rows) == 1 else 0.35 + 0.4 * len(rows))
+        grid = figure.subplots(len(rows), width, sharex=True, sharey=True, squeeze=False)
+        for i, (line, (own, clip)) in enumerate(zip(grid, rows, strict=True)):
             name = labels("axis.singular_value")
-            row[0].set_ylabel(name if len(clips) == 1 else f"{labels.clip(clip)}\n{name}", fontsize="medium")
-            for axes, (cell, start) in zip(row, columns, strict=True):
-                _draw_panel(axes, data[(data["cell"] == cell) & (data["start"] == start) & (data["clip"] == clip)])
-        _set_axes(grid, data, columns, labels)
+            line[0].set_ylabel(name if len(clips) == 1 else f"{labels.clip(clip)}\n{name}", fontsize="medium")
+            for axes, (cell, start) in zip(line, own, strict=False):
+                panel = data[(data["cell"] == cell) & (data["start"] == start)]
+                if i % len(clips) == 0:
+                    panel_title(axes, labels.title(cell, start), look(cell).colour, matrix(panel["gate"].iloc[0]))
+                _draw_panel(axes, panel[panel["clip"] == clip])
+            for axes in line[len(own) :]:
+                axes.set_axis_off()
+        _set_axes(grid, data, labels)
         add_caption(figure, data, claims, labels)
         if (data["quantity"] == "clipped").any():
             rug = Line2D([], [], color=GREY, marker="|", linestyle="none", label=labels("note.rug"))
             figure.legend(handles=[rug], loc="outside upper right")
-        label_ends(figure, {row[-1]: _ends(row[-1], labels) for row in grid})
+        last = [line[len(own) - 1] for line, (own, _) in zip(grid, rows, strict=True)]
+        label_ends(figure, {axes: _ends(axes, labels) for axes in last})
         finish(figure)
     return figure
 
@@ -73,19 +86,15 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
     axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
 
 
-def _set_axes(grid: np.ndarray, data: pd.DataFrame, columns: Sequence[tuple[str, str]], labels: Labels) -> None:
+def _set_axes(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
     values = data.loc[
         (data["quantity"] == "singular_value") & (data["value"] > 0) & np.isfinite(data["value"]), "value"
     ]
     if len(values):
         grid[0, 0].set_ylim(max(values.min(), SMALLEST) / 1.5, max(values.max(), 1) * 1.3)
     log_scale(grid[0, 0])
-    for axes, (cell, start) in zip(grid[0], columns, strict=True):
-        gate = data.loc[data["cell"] == cell, "gate"].iloc[0]
-        axes.set_title(f"{labels.title(cell, start)}\n{matrix(gate)}", color=look(cell).colour)
-    for axes in grid[-1]:
-        axes.set_xlabel(labels("axis.iteration"))
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    label_lowest(grid, labels("axis.iteration"))
 
 
 def _ends(axes: Axes, labels: Labels) -> list[EndLabel]:

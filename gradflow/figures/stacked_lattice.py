@@ -73,4 +73,4 @@ def _add_colour_bar(figure: Figure, grid: np.ndarray, values: pd.Series, norm: L
     )
     bar.set_label(labels("axis.state_gradient"))
     if (values == -np.inf).any():
-        bar.ax.set_title(labels("note.zero_cells"), fontsize="x-small", color=GREY)
+        bar.ax.set_title(labels("note.zero_cells"), fontsize="small", color=GREY)

@@ -1,7 +1,7 @@
 """How figures look: sizes by context, colours and marks by cell, fonts by language."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -44,6 +44,20 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 """Line styles of the variants of one cell in one axes."""
 
 
+_FURTHER = ("*", "p", "<", "h", ">")
+"""Marks of no cell of LOOKS."""
+
+
+def marker(cell: str, variant: int) -> str:
+    """The mark of one of several starts of a cell, which have one colour: the first has the cell's own.
+
+    Example:
+        >>> [marker("lstm", variant) for variant in range(3)]
+        ['^', '*', 'p']
+    """
+    return (look(cell).marker, *_FURTHER)[variant % (len(_FURTHER) + 1)]
+
+
 def look(cell: str) -> Look:
     """Colour and marker of a cell; a model gradflow does not know is black."""
     return LOOKS.get(cell, Look(BLACK, "o"))
@@ -74,6 +88,11 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
     with mpl.style.context(["default", params | {"font.family": FAMILIES[lang]}]):
         yield
+
+
+def without_engine() -> AbstractContextManager[None]:
+    """Inside, a figure whose layout engine is None stays without; the sheet would have it set anew."""
+    return mpl.rc_context({"figure.constrained_layout.use": False})
 
 
 def _scaled(key: str, value: Any, factor: float) -> Any:

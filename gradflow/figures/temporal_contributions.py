@@ -19,6 +19,7 @@ from gradflow.figures.layout import (
     finish,
     label_ends,
     log_scale,
+    shows_band,
 )
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
@@ -46,11 +47,11 @@ def plot_temporal_contributions(
             axes.set_xlabel(labels("axis.lag"))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         share.set_xlim(0, max(data["lag"].max(), 1))
-        corner_note(share, [])
         share.text(
             0.97, 0.04, labels("note.shares"), transform=share.transAxes, color=GREY, fontsize="small", ha="right"
         )
-        corner_note(norm, [labels("note.band")])
+        band = shows_band(norm, np.exp(data["log_low"]), np.exp(data["log_high"]))
+        corner_note(norm, [labels("note.band")] if band else [])
         add_caption(figure, data, claims, labels)
         label_ends(figure, {norm: _ends(data, labels)})
         finish(figure)

@@ -12,11 +12,13 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, matrix, number
-from gradflow.figures.layout import add_caption, finish, panels_of
+from gradflow.figures.layout import add_caption, arrange, finish, panel_title, panels_of, top_legend
 from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
+MOST_COLUMNS = 5
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
 LARGEST = 2.5  # the same of singular values, whose lines leave the axes
+_GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
 
 
 def plot_weight_spectrum(
@@ -37,34 +39,42 @@ def plot_weight_spectrum(
         for gate in data.loc[(data["cell"] == cell) & (data["start"] == start), "gate"].unique()
     ]
     with style(lang, context):
-        figure = new_figure(1.0, 1.0) if len(panels) == 1 else new_figure(1.2, 1.3)
-        singular, eigen = _grid(figure, len(panels))
-        for values, plane, panel in zip(singular, eigen, panels, strict=True):
+        figure, singular, eigen = _axes(len(panels))
+        for values, plane, panel in zip(singular, eigen, panels, strict=False):
             _draw_singular(values, panel)
             _draw_eigen(plane, panel)
             first = panel.iloc[0]
-            values.set_title(
-                f"{labels.title(first['cell'], first['start'])}\n{matrix(first['gate'])}",
-                color=look(first["cell"]).colour,
-            )
+            title, colour = labels.title(first["cell"], first["start"]), look(first["cell"]).colour
+            panel_title(values, title, colour, matrix(first["gate"]))
             values.set_xlabel(labels("axis.rank"))
             plane.set_xlabel(labels("axis.real"))
-        singular[0].set_ylabel(labels("axis.singular_value"))
-        eigen[0].set_ylabel(labels("axis.imaginary"))
-        _limit(singular[0], eigen, data)
+        across = arrange(len(panels), MOST_COLUMNS)[1]
+        for row, name in ((singular, "axis.singular_value"), (eigen, "axis.imaginary")):
+            for axes in row[::across]:
+                axes.set_ylabel(labels(name))
+        _limit(singular, eigen, data)
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
 
 
-def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes]]:
-    """Axes of the singular values and of the eigenvalues: side by side for one matrix, else a column for each."""
+def _axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A figure, its axes of singular values and those of eigenvalues: side by side for one matrix, else a column each.
+
+    More columns than MOST_COLUMNS begin anew below; axes left over are off.
+    """
     if count == 1:
+        figure = new_figure()
         left, right = figure.subplots(1, 2)
-        return [left], [right]
-    singular, eigen = figure.subplots(2, count, sharey="row", height_ratios=[1, 1.25])
-    return singular, eigen
+        return figure, [left], [right]
+    rows, columns = arrange(count, MOST_COLUMNS)
+    figure = new_figure(1.2, 1.3 if rows == 1 else 1.1 * rows)
+    grid = figure.subplots(2 * rows, columns, sharey="row", squeeze=False, height_ratios=[1, 1.25] * rows)
+    singular, eigen = list(grid[::2].flat), list(grid[1::2].flat)
+    for axes in singular[count:] + eigen[count:]:
+        axes.set_axis_off()
+    return figure, singular, eigen
 
 
 def _draw_singular(axes: Axes, panel: pd.DataFrame) -> None:
@@ -94,7 +104,8 @@ def _draw_eigen(axes: Axes, panel: pd.DataFrame) -> None:
             markeredgewidth=thin(0.35),
             alpha=1.0 if hollow else 0.8,
         )
-    axes.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), transform=axes.transAxes, va="top", fontsize="small")
+    text = _moved(panel, "modulus", r"\rho")
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize="small", bbox=_GROUND)
     axes.set_aspect("equal")
 
 
@@ -119,10 +130,11 @@ def _moved(panel: pd.DataFrame, column: str, symbol: str) -> str:
     return rf"${symbol}$ = " + " → ".join(number(float(f"{value:.3g}")) for value in ends)
 
 
-def _limit(values: Axes, planes: Sequence[Axes], data: pd.DataFrame) -> None:
+def _limit(values: Sequence[Axes], planes: Sequence[Axes], data: pd.DataFrame) -> None:
     singular = data.loc[np.isfinite(data["singular_value"]), "singular_value"]
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
-    values.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
+    for axes in values:
+        axes.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
     reach = min(1.3 * max(modulus[np.isfinite(modulus)].max() if np.isfinite(modulus).any() else 1, 1), FARTHEST)
     for axes in planes:
         axes.set_xlim(-reach, reach)
@@ -140,4 +152,4 @@ def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
         text = labels("note.after_training", iteration=str(iteration))
         handles.append(Line2D([], [], color=after, marker="o", label=text))
     handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=labels("note.one")))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    top_legend(figure, handles)
