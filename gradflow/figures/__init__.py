@@ -9,6 +9,7 @@ from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
+from gradflow.figures.cell_diagram import plot_cell_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
@@ -22,10 +23,12 @@ from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.name_saliency import plot_name_saliency
 from gradflow.figures.output import save
+from gradflow.figures.residual_analogy import plot_residual_analogy
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
+from gradflow.figures.unrolled_graph import plot_unrolled_graph
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "plot_activation_saturation",
     "plot_bidirectional_profile",
     "plot_bifurcation_diagram",
+    "plot_cell_diagram",
     "plot_clipping_effect",
     "plot_comparison",
     "plot_error_surface_cliff",
@@ -46,9 +50,11 @@ __all__ = [
     "plot_lyapunov_spectrum",
     "plot_memory_sensitivity",
     "plot_name_saliency",
+    "plot_residual_analogy",
     "plot_singular_values_over_training",
     "plot_stacked_lattice",
     "plot_temporal_contributions",
+    "plot_unrolled_graph",
     "plot_weight_spectrum",
     "save",
     "style",

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from gradflow.theory.additive import additive_paths
 from gradflow.theory.bifurcation import bifurcation
 from gradflow.theory.cliff import cliff
 from gradflow.theory.linear import linear_slopes
 from gradflow.theory.lyapunov import lyapunov_gains
 from gradflow.theory.memory import memory_curse
 from gradflow.theory.saturation import mean_field_slopes
+from gradflow.theory.unrolled import unrolled_gradients
 
 EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "jacobian_product_by_lag": linear_slopes,
@@ -28,10 +30,22 @@ EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "bifurcation_diagram": bifurcation,
     "lyapunov_spectrum": lyapunov_gains,
     "memory_sensitivity": memory_curse,
+    "unrolled_graph": unrolled_gradients,
+    "residual_analogy": additive_paths,
 }
 """Name -> table; `gradflow.analysis.<name>_claims` checks it, `plot_<name>` of `gradflow.figures` draws it.
 
 All of them take half a minute on one core.
 """
 
-__all__ = ["EXACT", "bifurcation", "cliff", "linear_slopes", "lyapunov_gains", "mean_field_slopes", "memory_curse"]
+__all__ = [
+    "EXACT",
+    "additive_paths",
+    "bifurcation",
+    "cliff",
+    "linear_slopes",
+    "lyapunov_gains",
+    "mean_field_slopes",
+    "memory_curse",
+    "unrolled_gradients",
+]
