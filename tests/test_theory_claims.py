@@ -38,6 +38,12 @@ SPOILT = {
     "sensitivity_explodes": ("measured", {"quantity": "sensitivity"}, lambda v: v * 1.1),
     "state_variance": ("measured", {"quantity": "state"}, lambda v: v * 1.1),
     "state_gradient_is_one": ("measured", {"quantity": "state_gradient"}, lambda v: v + 1e-6),
+    "same_factor_every_step": ("measured", {"quantity": "slope"}, lambda v: v + 0.05),
+    "every_lag_as_predicted": ("measured", {"quantity": "gradient", "lag": 19.0}, lambda v: v + 1),
+    "fades_at_every_step": ("measured", {"quantity": "gradient", "lag": 7.0}, lambda v: v + 1),
+    "straight_path_remains": ("measured", {"path": "straight", "system": "residual"}, lambda v: v + 1e-9),
+    "gates_add_paths": ("measured", {"path": "whole", "system": "lstm", "lag": 9}, lambda v: v - 2),
+    "one_path_one_step_back": ("measured", {"path": "whole", "system": "lstm", "lag": 1}, lambda v: v + 1e-9),
 }
 """Claim -> the column that is spoilt, in which rows, and how."""
 
