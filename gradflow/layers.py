@@ -273,3 +273,7 @@ class GRU(RecurrentLayer):
         self.cell_class = cells[reset]
         super().__init__(*args, **kwargs)
         self.reset = reset
+
+    def extra_repr(self) -> str:
+        """The constructor's sizes, and where the reset gate acts."""
+        return f"{super().extra_repr()}, reset={self.reset}"

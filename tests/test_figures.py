@@ -46,6 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 NEEDS = {
     "lstm_cell_highway": {"cell": "lstm"},
     "gate_timescales": {"cell": "lstm"},
+    "cell_diagram": {"cell": "gru"},
     "stacked_lattice": {"layers": 3},
     "bidirectional_profile": {"bidirectional": True},
 }
@@ -250,6 +251,12 @@ def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: 
         "lstm_cell_highway",
         "gate_timescales-clip=none",
         "gate_timescales-clip=norm",
+        *(
+            f"cell_diagram-cell={cell},start={start},clip={clip}"
+            for cell, bias in (("gru", "b_z"), ("lstm", "b_f"))
+            for clip in ("none", "norm")
+            for start in ("default", f"{bias}=3")
+        ),
     ]
 
 
@@ -326,6 +333,7 @@ def test_every_cell_and_initialisation_has_a_name_and_a_look():
 def test_every_text_is_used():
     code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].glob("*.py"))
     families = ("cell.", "init.", "facet.", "curve.", "clip.", "status.", "source.", "task.", "place.", "claim.")
+    families += ("diagram.",)
     assert [
         key for key in texts("en") if f'"{key}"' not in code and f"'{key}'" not in code and not key.startswith(families)
     ] == []

@@ -45,6 +45,12 @@ SPOILT = {
     "slope_grows_by_composition": ("measured", {"quantity": "growth"}, lambda v: v + 0.05),
     "slope_is_product_of_jacobians": ("measured", {"quantity": "slope", "k": 3.0}, lambda v: v + 1e-4),
     "turns_more_often": ("measured", {"quantity": "turning_points", "k": 5.0, "network": 3.0}, lambda v: 0 * v),
+    "same_factor_every_step": ("measured", {"quantity": "slope"}, lambda v: v + 0.05),
+    "every_lag_as_predicted": ("measured", {"quantity": "gradient", "lag": 19.0}, lambda v: v + 1),
+    "fades_at_every_step": ("measured", {"quantity": "gradient", "lag": 7.0}, lambda v: v + 1),
+    "straight_path_remains": ("measured", {"path": "straight", "system": "residual"}, lambda v: v + 1e-9),
+    "gates_add_paths": ("measured", {"path": "whole", "system": "lstm", "lag": 9}, lambda v: v - 2),
+    "one_path_one_step_back": ("measured", {"path": "whole", "system": "lstm", "lag": 1}, lambda v: v + 1e-9),
 }
 """Claim -> the column that is spoilt, in which rows, and how."""
 

@@ -6,6 +6,7 @@ the same way. Rates and horizons, explosions, drift of the spectrum and ranking 
 :func:`over_seeds` gives any of them an interval. Pure functions, no torch and no plotting.
 """
 
+from gradflow.analysis.additive import residual_analogy_claims
 from gradflow.analysis.bidirectional import bidirectional_profile, bidirectional_profile_claims
 from gradflow.analysis.bifurcation import bifurcation_diagram_claims
 from gradflow.analysis.by_lag import factor_per_step, gradient_by_lag, gradient_by_lag_claims
@@ -18,6 +19,7 @@ from gradflow.analysis.credit import effective_lag, weight_gradient_reach
 from gradflow.analysis.decay import gradient_decay, vanishing_lag
 from gradflow.analysis.drift import spectral_distance, spectrum_drift
 from gradflow.analysis.explosions import exploding_events, explosion_threshold
+from gradflow.analysis.gate_means import gate_means, gate_means_claims
 from gradflow.analysis.gates import gate_timescales, gate_timescales_claims
 from gradflow.analysis.heatmap import gradient_heatmap, gradient_heatmap_claims
 from gradflow.analysis.highway import lstm_cell_highway, lstm_cell_highway_claims
@@ -37,6 +39,7 @@ from gradflow.analysis.spectrum import singular_values_over_training, singular_v
 from gradflow.analysis.tanh import tanh_derivative_claims
 from gradflow.analysis.tasks import by_task
 from gradflow.analysis.timing import compute_time, compute_time_claims
+from gradflow.analysis.unrolled import unrolled_graph_claims
 from gradflow.analysis.verdicts import verdict_table
 from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims
 
@@ -62,6 +65,8 @@ __all__ = [
     "exploding_events",
     "explosion_threshold",
     "factor_per_step",
+    "gate_means",
+    "gate_means_claims",
     "gate_timescales",
     "gate_timescales_claims",
     "gradient_by_lag",
@@ -83,6 +88,7 @@ __all__ = [
     "over_seeds",
     "ranking",
     "repeated_composition_claims",
+    "residual_analogy_claims",
     "roll_call_claims",
     "runs_of",
     "singular_values_over_training",
@@ -96,6 +102,7 @@ __all__ = [
     "temporal_contributions",
     "temporal_contributions_claims",
     "temporal_order_claims",
+    "unrolled_graph_claims",
     "vanishing_lag",
     "verdict_table",
     "weight_gradient_reach",

@@ -9,6 +9,7 @@ from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
+from gradflow.figures.cell_diagram import plot_cell_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.compute_time import plot_compute_time
@@ -26,11 +27,13 @@ from gradflow.figures.names_corpus import plot_names_corpus
 from gradflow.figures.one_hot import plot_one_hot
 from gradflow.figures.output import deck, save
 from gradflow.figures.repeated_composition import plot_repeated_composition
+from gradflow.figures.residual_analogy import plot_residual_analogy
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.style import style
 from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
+from gradflow.figures.unrolled_graph import plot_unrolled_graph
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "plot_activation_saturation",
     "plot_bidirectional_profile",
     "plot_bifurcation_diagram",
+    "plot_cell_diagram",
     "plot_clipping_effect",
     "plot_comparison",
     "plot_compute_time",
@@ -56,10 +60,12 @@ __all__ = [
     "plot_names_corpus",
     "plot_one_hot",
     "plot_repeated_composition",
+    "plot_residual_analogy",
     "plot_singular_values_over_training",
     "plot_stacked_lattice",
     "plot_tanh_derivative",
     "plot_temporal_contributions",
+    "plot_unrolled_graph",
     "plot_weight_spectrum",
     "save",
     "style",

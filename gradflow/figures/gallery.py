@@ -15,6 +15,7 @@ from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
+from gradflow.figures.cell_diagram import plot_cell_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.compute_time import plot_compute_time
@@ -28,10 +29,12 @@ from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
 from gradflow.figures.output import save
 from gradflow.figures.repeated_composition import plot_repeated_composition
+from gradflow.figures.residual_analogy import plot_residual_analogy
 from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
 from gradflow.figures.stacked_lattice import plot_stacked_lattice
 from gradflow.figures.tanh_derivative import plot_tanh_derivative
 from gradflow.figures.temporal_contributions import plot_temporal_contributions
+from gradflow.figures.unrolled_graph import plot_unrolled_graph
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 from gradflow.runlog import open_sweep
 
@@ -79,6 +82,9 @@ GALLERY = {
     "gate_timescales": Entry(
         analysis.gate_timescales, analysis.gate_timescales_claims, plot_gate_timescales, ("clip",)
     ),
+    "cell_diagram": Entry(
+        analysis.gate_means, analysis.gate_means_claims, plot_cell_diagram, ("cell", "start", "clip")
+    ),
     "stacked_lattice": Entry(analysis.stacked_lattice, analysis.stacked_lattice_claims, plot_stacked_lattice),
     "bidirectional_profile": Entry(
         analysis.bidirectional_profile, analysis.bidirectional_profile_claims, plot_bidirectional_profile
@@ -114,6 +120,8 @@ EXACT = {
     "memory_sensitivity": Exact(analysis.memory_sensitivity_claims, plot_memory_sensitivity),
     "tanh_derivative": Exact(analysis.tanh_derivative_claims, plot_tanh_derivative),
     "repeated_composition": Exact(analysis.repeated_composition_claims, plot_repeated_composition),
+    "unrolled_graph": Exact(analysis.unrolled_graph_claims, plot_unrolled_graph),
+    "residual_analogy": Exact(analysis.residual_analogy_claims, plot_residual_analogy),
 }
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
@@ -183,6 +191,10 @@ def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[s
                 yield "-".join(word for word in (name, group) if word), entry, members
 
 
+_IN_FILES = str.maketrans({",": "+", " ": "", "\\": ""})
+"""What the settings of a start are told by in the name of a file."""
+
+
 def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
     """Runs by the settings that are kept apart, named where these vary."""
     groups: dict[tuple[str, ...], list[Run]] = {}
@@ -192,7 +204,7 @@ def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
         groups = _joined(groups, entry.beside)
     varying = [i for i in range(len(entry.apart)) if len({values[i] for values in groups}) > 1]
     return {
-        ",".join(f"{entry.apart[i]}={values[i].replace(', ', '+')}" for i in varying): members
+        ",".join(f"{entry.apart[i]}={values[i].translate(_IN_FILES)}" for i in varying): members
         for values, members in groups.items()
     }
 

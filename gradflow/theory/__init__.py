@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from gradflow.theory.additive import additive_paths
 from gradflow.theory.bifurcation import bifurcation
 from gradflow.theory.cliff import cliff
 from gradflow.theory.composition import repeated_composition
@@ -22,6 +23,7 @@ from gradflow.theory.lyapunov import lyapunov_gains
 from gradflow.theory.memory import memory_curse
 from gradflow.theory.saturation import mean_field_slopes
 from gradflow.theory.tanh import tanh_derivative
+from gradflow.theory.unrolled import unrolled_gradients
 
 EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "jacobian_product_by_lag": linear_slopes,
@@ -32,6 +34,8 @@ EXACT: dict[str, Callable[[], pd.DataFrame]] = {
     "memory_sensitivity": memory_curse,
     "tanh_derivative": tanh_derivative,
     "repeated_composition": repeated_composition,
+    "unrolled_graph": unrolled_gradients,
+    "residual_analogy": additive_paths,
 }
 """Name -> table; `gradflow.analysis.<name>_claims` checks it, `plot_<name>` of `gradflow.figures` draws it.
 
@@ -40,6 +44,7 @@ All of them take half a minute on one core.
 
 __all__ = [
     "EXACT",
+    "additive_paths",
     "bifurcation",
     "cliff",
     "linear_slopes",
@@ -48,4 +53,5 @@ __all__ = [
     "memory_curse",
     "repeated_composition",
     "tanh_derivative",
+    "unrolled_gradients",
 ]

@@ -3,8 +3,11 @@
 Shapes: T time steps, B examples, H hidden size.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradflow.adjoint import StateGradients, state_gradients
 from gradflow.layers import RNN, LinearRNN
@@ -22,6 +25,16 @@ def generator(*seeds: int) -> torch.Generator:
         False
     """
     return torch.Generator().manual_seed(sum(seed * 1_000_003**i for i, seed in enumerate(seeds)))
+
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def seeded(make: Callable[[], Layer], *seeds: int) -> Layer:
+    """A layer as torch starts it, by its own draws; torch's source of random numbers goes on as if there were none."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(*seeds).initial_seed())
+        return make()
 
 
 def gaussian(size: int, source: torch.Generator) -> Tensor:
