@@ -33,7 +33,12 @@ from gradflow.analysis.saturation import activation_saturation_claims
 from gradflow.analysis.seeds import difference_over_seeds, mean_interval, over_seeds
 from gradflow.analysis.spectrum import singular_values_over_training, singular_values_over_training_claims
 from gradflow.analysis.verdicts import verdict_table
-from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims
+from gradflow.analysis.weights import (
+    weight_spectrum,
+    weight_spectrum_claims,
+    weight_spectrum_over_training,
+    weight_spectrum_over_training_claims,
+)
 
 __all__ = [
     "accuracy_by_lag",
@@ -90,5 +95,7 @@ __all__ = [
     "weight_gradient_reach",
     "weight_spectrum",
     "weight_spectrum_claims",
+    "weight_spectrum_over_training",
+    "weight_spectrum_over_training_claims",
     "wilson_interval",
 ]

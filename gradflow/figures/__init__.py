@@ -2,17 +2,21 @@
 
 Plot functions take what :mod:`gradflow.analysis` or :mod:`gradflow.theory` returned and return a figure; they compute,
 change and save nothing. :func:`save` writes a figure with its numbers and the checks of its claims; :func:`draw_all`
-does it all for a log; `EXACT` says how a table of the theory is checked and drawn.
+does it all for a log; `EXACT` says how a table of the theory is checked and drawn. Animate functions do the same for
+figures that move, which :func:`save_animation` writes; `ANIMATIONS` says of what they are made.
 """
 
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.animate_gradient_heatmap import animate_gradient_heatmap
+from gradflow.figures.animate_weight_spectrum import animate_weight_spectrum
+from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
-from gradflow.figures.gallery import EXACT, draw_all
+from gradflow.figures.gallery import ANIMATIONS, EXACT, draw_all
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
@@ -29,7 +33,11 @@ from gradflow.figures.temporal_contributions import plot_temporal_contributions
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
+    "ANIMATIONS",
     "EXACT",
+    "Animation",
+    "animate_gradient_heatmap",
+    "animate_weight_spectrum",
     "draw_all",
     "plot_accuracy_by_lag",
     "plot_activation_saturation",
@@ -51,5 +59,6 @@ __all__ = [
     "plot_temporal_contributions",
     "plot_weight_spectrum",
     "save",
+    "save_animation",
     "style",
 ]

@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
 from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge
-from gradflow.figures.style import GREY, NOTHING, look, new_figure, style, thin
-
-FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
+from gradflow.figures.style import GREY, look, new_figure, style, thin
 
 
 def plot_gradient_heatmap(
@@ -46,7 +44,8 @@ def plot_gradient_heatmap(
         grid = figure.subplots(
             2 * len(rows), len(cells), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.2] * len(rows)
         )
-        norm = log_colours(data.loc[data["quantity"] == "gradient", "value"])
+        gradient = data.loc[data["quantity"] == "gradient", "value"]
+        norm = log_colours(gradient)
         for j, cell in enumerate(cells):
             for i, (init, clip) in enumerate(rows):
                 panel = data[(data["cell"] == cell) & (data["init"] == init) & (data["clip"] == clip)]
@@ -55,22 +54,15 @@ def plot_gradient_heatmap(
         for row in grid[1::2]:
             limit_loss(row[0], data[data["quantity"] == "loss"])
         _label_rows(grid, data, labels)
-        _add_colour_bar(figure, grid, data, norm, labels, relative)
+        label = labels("axis.relative_gradient" if relative else "axis.absolute_gradient")
+        add_colour_bar(figure, grid.flat, gradient, norm, label, grey_note(gradient, labels))
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
 
 
-def log_colours(log_gradient: pd.Series) -> LogNorm:
-    """Whole decades that hold the finite gradients of all panels (up to a factor of two), not below FAINTEST."""
-    values = log_gradient[np.isfinite(log_gradient)] / np.log(10)
-    low, high = (np.floor(values.min()), np.ceil(values.max() - 0.3)) if len(values) else (-1.0, 0.0)
-    return LogNorm(max(10**low, FAINTEST), 10 ** max(high, low + 1, np.log10(FAINTEST) + 1))
-
-
 def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, labels: Labels) -> None:
-    for axes in (image, loss):
-        axes.grid(False)
+    loss.grid(False)
     if panel.empty:
         image.set_axis_off()
         loss.set_axis_off()
@@ -81,23 +73,15 @@ def _draw_panel(image: Axes, loss: Axes, panel: pd.DataFrame, norm: LogNorm, lab
     first = panel.iloc[0]
     name = labels.title(first["cell"], first["start"])
     image.set_title(name, fontsize="medium", color=look(first["cell"]).colour)
-    gradient = panel[panel["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
-    _draw_image(image, gradient, norm)
+    draw_gradient(image, panel[panel["quantity"] == "gradient"], norm)
     _draw_loss(loss, panel[panel["quantity"] == "loss"], first)
 
 
-def _draw_image(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
-    values, lags, iterations = gradient.to_numpy(), gradient.index.to_numpy(), gradient.columns.to_numpy()
-    if len(iterations) == 1:  # a cell needs a width
-        iterations, values = np.array([iterations[0], iterations[0] + 1]), np.repeat(values, 2, axis=1)
-    kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
-    shown = np.exp(np.ma.masked_invalid(values))
-    axes.pcolormesh(iterations, lags, shown, norm=norm, **kind)
-    zero = np.ma.masked_where(values != -np.inf, np.ones_like(values))
-    axes.pcolormesh(iterations, lags, zero, cmap=ListedColormap([NOTHING]), **kind)
-    axes.set_ylim(lags.max() + 0.5, lags.min() - 0.5)
+def draw_gradient(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
+    """Draw the gradient over iteration and lag, the last step on top."""
+    draw_cells(axes, gradient, "iteration", "lag", norm)
+    axes.set_ylim(gradient["lag"].max() + 0.5, gradient["lag"].min() - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.spines[:].set_visible(False)
 
 
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
@@ -121,16 +105,3 @@ def _label_rows(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
             "va": "bottom",
         }
         grid[1, 0].annotate(labels("note.chance"), textcoords="offset points", color=GREY, fontsize="x-small", **place)
-
-
-def _add_colour_bar(
-    figure: Figure, grid: np.ndarray, data: pd.DataFrame, norm: LogNorm, labels: Labels, relative: bool
-) -> None:
-    gradient = data.loc[data["quantity"] == "gradient", "value"]
-    shown = np.exp(gradient[np.isfinite(gradient)])
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    beyond = extend[bool((shown < norm.vmin).any()), bool((shown > norm.vmax).any())]
-    bar = figure.colorbar(ScalarMappable(norm), ax=grid, extend=beyond, aspect=30, pad=0.015)
-    bar.set_label(labels("axis.relative_gradient" if relative else "axis.absolute_gradient"))
-    if (gradient == -np.inf).any():
-        bar.ax.set_title(labels("note.zero_cells"), fontsize="x-small", color=GREY)

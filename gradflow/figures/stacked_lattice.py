@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.gradient_heatmap import log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
-from gradflow.figures.style import GREY, NOTHING, style
+from gradflow.figures.style import style
 
 
 def plot_stacked_lattice(
@@ -36,41 +33,21 @@ def plot_stacked_lattice(
         figure, grid, panels = facet_grid(data, labels, most=2)
         norm = log_colours(data["value"])
         for axes, panel in panels.items():
-            _draw_image(axes, panel, norm)
+            draw_cells(axes, panel, "lag", "layer", norm)
             _note_costs(axes, panel.iloc[0], labels)
         layers = int(data["layer"].max())
         grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
-        _add_colour_bar(figure, grid, data["value"], norm, labels)
+        note = grey_note(data["value"], labels)
+        add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"), note)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
-
-
-def _draw_image(axes: Axes, panel: pd.DataFrame, norm: LogNorm) -> None:
-    image = panel.pivot(index="layer", columns="lag", values="value")
-    values = image.to_numpy()
-    kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
-    axes.pcolormesh(image.columns, image.index, np.exp(np.ma.masked_invalid(values)), norm=norm, **kind)
-    zero = np.ma.masked_where(values != -np.inf, np.ones_like(values))
-    axes.pcolormesh(image.columns, image.index, zero, cmap=ListedColormap([NOTHING]), **kind)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
 
 
 def _note_costs(axes: Axes, first: pd.Series, labels: Labels) -> None:
     """What a layer down and a step back multiply the gradient by, under the title."""
     costs = labels("note.costs", layer=format(first["per_layer"], ".2g"), step=format(first["per_step"], ".2g"))
     axes.set_title(f"{axes.get_title()}\n{costs}", color=axes.title.get_color(), fontsize="medium", linespacing=1.3)
-
-
-def _add_colour_bar(figure: Figure, grid: np.ndarray, values: pd.Series, norm: LogNorm, labels: Labels) -> None:
-    shown = np.exp(values[np.isfinite(values)])
-    bar = figure.colorbar(
-        ScalarMappable(norm), ax=grid, extend="min" if (shown < norm.vmin).any() else "neither", aspect=25, pad=0.015
-    )
-    bar.set_label(labels("axis.state_gradient"))
-    if (values == -np.inf).any():
-        bar.ax.set_title(labels("note.zero_cells"), fontsize="x-small", color=GREY)

@@ -38,27 +38,23 @@ def plot_weight_spectrum(
     ]
     with style(lang, context):
         figure = new_figure(1.0, 1.0) if len(panels) == 1 else new_figure(1.2, 1.3)
-        singular, eigen = _grid(figure, len(panels))
+        singular, eigen = spectrum_grid(figure, len(panels))
         for values, plane, panel in zip(singular, eigen, panels, strict=True):
-            _draw_singular(values, panel)
-            _draw_eigen(plane, panel)
+            _draw_panel(values, plane, panel)
             first = panel.iloc[0]
             values.set_title(
                 f"{labels.title(first['cell'], first['start'])}\n{matrix(first['gate'])}",
                 color=look(first["cell"]).colour,
             )
-            values.set_xlabel(labels("axis.rank"))
-            plane.set_xlabel(labels("axis.real"))
-        singular[0].set_ylabel(labels("axis.singular_value"))
-        eigen[0].set_ylabel(labels("axis.imaginary"))
-        _limit(singular[0], eigen, data)
+        label_spectrum(singular, eigen, labels)
+        limit_spectrum(singular[0], eigen, data)
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
 
 
-def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes]]:
+def spectrum_grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes]]:
     """Axes of the singular values and of the eigenvalues: side by side for one matrix, else a column for each."""
     if count == 1:
         left, right = figure.subplots(1, 2)
@@ -67,35 +63,53 @@ def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes]]:
     return singular, eigen
 
 
-def _draw_singular(axes: Axes, panel: pd.DataFrame) -> None:
-    axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
-    for part, colour, width in reversed(_parts(panel)):
-        values = part["singular_value"].where(np.isfinite(part["singular_value"]))
-        axes.plot(part["share"], values, color=colour, linewidth=thin(width))
+def draw_ones(values: Axes, plane: Axes) -> None:
+    """The line at 1 and the unit circle, with axes that suit them."""
+    values.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    values.set_xlim(0, 1)
+    values.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    plane.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
+    plane.set_aspect("equal")
+
+
+def draw_singular(axes: Axes, part: pd.DataFrame, colour: str, width: float) -> Line2D:
+    """The singular values of one matrix against rank."""
+    values = part["singular_value"].where(np.isfinite(part["singular_value"]))
+    return axes.plot(part["share"], values, color=colour, linewidth=thin(width))[0]
+
+
+def draw_eigen(axes: Axes, part: pd.DataFrame, colour: str) -> Line2D:
+    """The eigenvalues of one matrix in the plane, hollow in grey; those beyond FARTHEST are left out."""
+    hollow = colour == GREY
+    near = within(part)
+    return axes.plot(
+        part.loc[near, "eigenvalue_re"],
+        part.loc[near, "eigenvalue_im"],
+        "o",
+        color=colour,
+        markerfacecolor="none" if hollow else colour,
+        markersize=thin(1.6),
+        markeredgewidth=thin(0.35),
+        alpha=1.0 if hollow else 0.8,
+    )[0]
+
+
+def within(part: pd.DataFrame) -> pd.Series:
+    """Which eigenvalues lie where axes may reach."""
+    return part[["eigenvalue_re", "eigenvalue_im"]].abs().max(axis=1) <= FARTHEST
+
+
+def _draw_panel(values: Axes, plane: Axes, panel: pd.DataFrame) -> None:
+    draw_ones(values, plane)
+    parts = _parts(panel)
+    for part, colour, width in reversed(parts):
+        draw_singular(values, part, colour, width)
+    for part, colour, _ in parts:
+        _mark_beyond(plane, part[~within(part)], colour)
+        draw_eigen(plane, part, colour)
     text = _moved(panel, "singular_value", r"\sigma_1")
-    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize="small")
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-
-
-def _draw_eigen(axes: Axes, panel: pd.DataFrame) -> None:
-    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
-    for part, colour, _ in _parts(panel):
-        hollow = colour == GREY
-        inside = part[["eigenvalue_re", "eigenvalue_im"]].abs().max(axis=1) <= FARTHEST
-        _mark_beyond(axes, part[~inside], colour)
-        axes.plot(
-            part.loc[inside, "eigenvalue_re"],
-            part.loc[inside, "eigenvalue_im"],
-            "o",
-            color=colour,
-            markerfacecolor="none" if hollow else colour,
-            markersize=thin(1.6),
-            markeredgewidth=thin(0.35),
-            alpha=1.0 if hollow else 0.8,
-        )
-    axes.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), transform=axes.transAxes, va="top", fontsize="small")
-    axes.set_aspect("equal")
+    values.text(0.97, 0.95, text, transform=values.transAxes, ha="right", va="top", fontsize="small")
+    plane.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), transform=plane.transAxes, va="top", fontsize="small")
 
 
 def _mark_beyond(axes: Axes, part: pd.DataFrame, colour: str) -> None:
@@ -119,7 +133,17 @@ def _moved(panel: pd.DataFrame, column: str, symbol: str) -> str:
     return rf"${symbol}$ = " + " → ".join(number(float(f"{value:.3g}")) for value in ends)
 
 
-def _limit(values: Axes, planes: Sequence[Axes], data: pd.DataFrame) -> None:
+def label_spectrum(singular: Sequence[Axes], eigen: Sequence[Axes], labels: Labels) -> None:
+    """Axis labels."""
+    for values, plane in zip(singular, eigen, strict=True):
+        values.set_xlabel(labels("axis.rank"))
+        plane.set_xlabel(labels("axis.real"))
+    singular[0].set_ylabel(labels("axis.singular_value"))
+    eigen[0].set_ylabel(labels("axis.imaginary"))
+
+
+def limit_spectrum(values: Axes, planes: Sequence[Axes], data: pd.DataFrame) -> None:
+    """Limits that hold all values of all panels, up to LARGEST and FARTHEST."""
     singular = data.loc[np.isfinite(data["singular_value"]), "singular_value"]
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
     values.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
