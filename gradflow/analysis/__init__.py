@@ -17,7 +17,7 @@ from gradflow.analysis.credit import effective_lag, weight_gradient_reach
 from gradflow.analysis.decay import gradient_decay, vanishing_lag
 from gradflow.analysis.drift import spectral_distance, spectrum_drift
 from gradflow.analysis.explosions import exploding_events, explosion_threshold
-from gradflow.analysis.gates import gate_timescales, gate_timescales_claims
+from gradflow.analysis.gates import gate_map_claims, gate_timescales, gate_timescales_claims
 from gradflow.analysis.heatmap import gradient_heatmap, gradient_heatmap_claims
 from gradflow.analysis.highway import lstm_cell_highway, lstm_cell_highway_claims
 from gradflow.analysis.jacobian_products import jacobian_product_by_lag_claims
@@ -60,6 +60,7 @@ __all__ = [
     "exploding_events",
     "explosion_threshold",
     "factor_per_step",
+    "gate_map_claims",
     "gate_timescales",
     "gate_timescales_claims",
     "gradient_by_lag",

@@ -17,6 +17,7 @@ from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
 from gradflow.figures.gallery import ANIMATIONS, EXACT, draw_all
+from gradflow.figures.gate_map import plot_gate_map
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
@@ -46,6 +47,7 @@ __all__ = [
     "plot_clipping_effect",
     "plot_comparison",
     "plot_error_surface_cliff",
+    "plot_gate_map",
     "plot_gate_timescales",
     "plot_gradient_by_lag",
     "plot_gradient_heatmap",

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
@@ -67,11 +67,15 @@ def add_colour_bar(
         label: What is drawn.
         note: Small, above it.
     """
-    shown = np.exp(values[np.isfinite(values)])
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    beyond = extend[bool((shown < norm.vmin).any()), bool((shown > norm.vmax).any())]
-    bar = figure.colorbar(ScalarMappable(norm), ax=list(axes), extend=beyond, aspect=28, pad=0.015)
+    extend = beyond(np.exp(values[np.isfinite(values)]), norm)
+    bar = figure.colorbar(ScalarMappable(norm), ax=list(axes), extend=extend, aspect=28, pad=0.015)
     bar.set_label(label)
     if note:
         bar.ax.set_title(note, fontsize="x-small", color=GREY)
     return bar
+
+
+def beyond(values: pd.Series, norm: Normalize) -> str:
+    """Which ends of a colour bar are pointed: those beyond which there are values."""
+    ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    return ends[bool((values < norm.vmin).any()), bool((values > norm.vmax).any())]
