@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written
+from figure_checks import check_written, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
@@ -260,6 +260,16 @@ def test_lattice_of_planted_layers(run_of):
     np.testing.assert_allclose(image, np.log(0.01) + np.log(0.57) * (down + back), rtol=1e-5)
     assert (data["per_layer"].iloc[0], data["per_step"].iloc[0]) == pytest.approx((0.57, 0.57), rel=1e-4)
     assert verdicts(analysis.stacked_lattice_claims(data)) == {"layer_costs_a_step": True, "largest_at_the_end": True}
+
+
+def test_arrows_on_the_lattice_say_what_a_layer_and_a_step_cost(run_of):
+    data = analysis.stacked_lattice(run_of(layers=3))
+    said = words(gf.figures.plot_stacked_lattice(data, context="paper"))
+    for text in ("one step back ×0.57 (−0.24 decades)", "one layer down ×0.57 (−0.24 decades)"):
+        assert text in said
+    level = gf.figures.plot_stacked_lattice(data.assign(per_layer=0.9999, per_step=np.nan), context="paper")
+    assert "one layer down ×1 (+0.00 decades)" in words(level)
+    assert "one step back" not in words(level)
 
 
 def test_claims_of_the_lattice_fail_on_wrong_numbers(run_of):

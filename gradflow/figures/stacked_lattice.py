@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
-from gradflow.figures.style import style
+from gradflow.figures.style import BLACK, style, thin
 
 
 def plot_stacked_lattice(
@@ -34,7 +36,7 @@ def plot_stacked_lattice(
         norm = log_colours(data["value"])
         for axes, panel in panels.items():
             draw_cells(axes, panel, "lag", "layer", norm)
-            _note_costs(axes, panel.iloc[0], labels)
+            _point_out_costs(axes, panel, labels)
         layers = int(data["layer"].max())
         grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -47,7 +49,20 @@ def plot_stacked_lattice(
     return figure
 
 
-def _note_costs(axes: Axes, first: pd.Series, labels: Labels) -> None:
-    """What a layer down and a step back multiply the gradient by, under the title."""
-    costs = labels("note.costs", layer=format(first["per_layer"], ".2g"), step=format(first["per_step"], ".2g"))
-    axes.set_title(f"{axes.get_title()}\n{costs}", color=axes.title.get_color(), fontsize="medium", linespacing=1.3)
+def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    """Arrows down the layers and back in time, from the top layer's end, with what a layer and a step cost."""
+    first, top = panel.iloc[0], panel["layer"].max()
+    across = axes.get_yaxis_transform()  # along the axes, and in layers
+    seen: dict[str, Any] = {"fontsize": "small", "path_effects": [withStroke(linewidth=thin(1.4), foreground="white")]}
+    arrow = {"arrowstyle": "-|>", "linewidth": thin(), "color": BLACK, "shrinkA": 0, "shrinkB": 0}
+    arrow |= {"path_effects": seen["path_effects"]}
+    costs = {"note.step_back": first["per_step"], "note.layer_down": first["per_layer"]}
+    lines = {"note.step_back": ((0.4, top + 0.25), (0.94, top + 0.25)), "note.layer_down": ((0.97, -0.35), (0.97, top))}
+    places = {"note.step_back": (0.94, top - 0.05), "note.layer_down": (0.94, 0)}
+    for key, factor in costs.items():
+        if np.isfinite(factor) and factor > 0:
+            end, start = lines[key]
+            axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
+            decades = format(round(np.log10(factor), 2) + 0.0, "+.2f").replace("-", "−")  # + 0.0: there is a -0.0
+            text = labels(key, factor=format(factor, ".2g"), decades=decades)
+            axes.text(*places[key], text, transform=across, ha="right", va="center", **seen)
