@@ -1,10 +1,12 @@
 """Animations: what each frame shows, the files, the player, the command; runs of every state, numbers of every kind."""
 
+import base64
 import json
 import re
 import subprocess
 import sys
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -63,7 +65,7 @@ def test_every_animation_is_written_in_both_languages(name, lang, run_of, tmp_pa
     with Image.open(gif) as image:
         assert (image.n_frames, image.size, image.info["loop"]) == (len(animation), (704, 396), 0)
     text = page.read_text(encoding="utf-8")
-    assert text.count('"data:image/png;base64,') == len(animation)
+    assert text.count('"data:image/png;base64,') == len(animation) + 1
     assert texts(lang)["player.play"] in text
     assert json.loads(re.search(r"const iterations = (.*);", text)[1]) == list(animation.iterations)
     assert len(pd.read_csv(csv)) == len(data)
@@ -77,7 +79,8 @@ def test_the_page_needs_no_network_and_equal_animations_are_equal_files(name, ru
         files = figures.save_animation(animated(name, run, lang="zh"), tmp_path / folder / name)
         written.append([file.read_bytes() for file in files])
     assert written[0] == written[1]
-    assert not re.search(rb"https?:|//[a-z]|<link|@import|src=", written[0][1].split(b"const frames")[0])
+    page = re.sub(rb'"data:image/png;base64,[^"]*"', b'""', written[0][1])
+    assert not re.search(rb"https?:|//[a-z]|<link|@import|<script src|url[(]", page)
 
 
 @pytest.mark.parametrize("name", figures.ANIMATIONS)
@@ -152,10 +155,21 @@ def test_clippings_stand_side_by_side(name, run_of):
     assert "norm clipped" in said
 
 
+def test_the_page_puts_together_the_frames(run_of, tmp_path: Path):
+    animation = animated("weight_spectrum", run_of())
+    gif, page = figures.save_animation(animation, tmp_path / "spectrum")
+    encoded = re.findall(r'"data:image/png;base64,([^"]*)"', page.read_text(encoding="utf-8"))
+    still, *over = [Image.open(BytesIO(base64.b64decode(text))).convert("RGBA") for text in encoded]
+    with Image.open(gif) as image:
+        for number, layer in enumerate(over):
+            image.seek(number)
+            np.testing.assert_array_equal(Image.alpha_composite(still, layer), image.convert("RGBA"))
+
+
 def test_a_notebook_shows_a_player(run_of):
     shown = animated("gradient_heatmap", run_of())._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
-    assert shown.count("data:image/png") == 4
+    assert shown.count("data:image/png") == 1 + 4
 
 
 # --- frames and colours ----------------------------------------------------------------------------------------------
