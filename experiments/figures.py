@@ -3,12 +3,15 @@
     python experiments/figures.py run=outputs/train/DATE
     python experiments/figures.py run=outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper
     python experiments/figures.py run=outputs/train/DATE figures=name_saliency names=王晓丽,李建国
+    python experiments/figures.py run=outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'
 
 run      the folder of a run or of a sweep
-figures  names with commas between them, or all: whatever the log supports (name_saliency asks the model, and by name)
+figures  names with commas between them, or all: whatever the log supports. name_saliency and gate_map (of an LSTM or a
+         GRU) ask the model; they are drawn where they are named
 lang     language of the figures: en, zh
 context  what they are for: slide, paper, notebook
-names    for name_saliency: names with commas between them; of a roll-call model sequences of names, each joined by |
+names    what the model is asked: names with commas between them (for gate_map one); of a roll-call model sequences of
+         names, each joined by |
 """
 
 import logging
@@ -18,20 +21,28 @@ from pathlib import Path
 from experiments.arguments import REQUIRED, read_arguments, split_list
 from experiments.columns import by_figure
 
-SALIENCY = "name_saliency"
+FROM_MODEL = ("name_saliency", "gate_map")
 
 
-def draw_saliency(run: Path, names: str, folder: Path, lang: str, context: str) -> list[Path]:
-    """Which characters decide the answers of the model of a run."""
-    from gradflow import analysis, figures
-    from gradflow.prediction import name_saliency  # here, as torch takes seconds and the other figures do without
+def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: str, context: str) -> list[Path]:
+    """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
+    from gradflow import analysis, figures, prediction  # here, as torch takes seconds and the other figures do without
 
     if not names:
-        raise ValueError("names: expected names=NAME,NAME for name_saliency, got nothing")
-    data = name_saliency(run, split_list(names))
-    claims = analysis.name_saliency_claims(data)
-    figure = figures.plot_name_saliency(data, claims=claims, lang=lang, context=context)
-    return figures.save(figure, folder / SALIENCY, data=data, claims=claims)
+        raise ValueError(f"names: expected names=NAME for {name}, got nothing")
+    if name == "gate_map":
+        if len(names) > 1:
+            raise ValueError(
+                f"names: expected one for gate_map, got {len(names)}; those of a roll call are joined by |"
+            )
+        data = prediction.gate_map(run, names[0])
+        claims = analysis.gate_map_claims(data)
+        figure = figures.plot_gate_map(data, claims=claims, lang=lang, context=context)
+    else:
+        data = prediction.name_saliency(run, names)
+        claims = analysis.name_saliency_claims(data)
+        figure = figures.plot_name_saliency(data, claims=claims, lang=lang, context=context)
+    return figures.save(figure, folder / name, data=data, claims=claims)
 
 
 def main() -> None:
@@ -44,12 +55,13 @@ def main() -> None:
     run, lang, context = Path(arguments["run"]), arguments["lang"], arguments["context"]
     folder, files = run / "figures" / lang, list[Path]()
     wanted = None if arguments["figures"] == "all" else split_list(arguments["figures"])
-    from_log = None if wanted is None else [name for name in wanted if name != SALIENCY]
+    from_log = None if wanted is None else [name for name in wanted if name not in FROM_MODEL]
     try:
         if from_log is None or from_log:
             files += draw_all(run, folder, only=from_log, lang=lang, context=context)
-        if wanted is not None and SALIENCY in wanted:
-            files += draw_saliency(run, arguments["names"], folder, lang, context)
+        for name in FROM_MODEL:
+            if name in (wanted or ()):
+                files += draw_from_model(name, run, split_list(arguments["names"]), folder, lang, context)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     if not files:

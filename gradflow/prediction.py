@@ -1,4 +1,4 @@
-"""Ask a trained model: the probability of each label for a name, and what each character has to do with the answer."""
+"""Ask a trained model: the answer for a name, what each character has to do with it, what the gates keep meanwhile."""
 
 import json
 import os
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from gradflow.data import encode
 from gradflow.model import SequenceModel, one_hot
+from gradflow.replay import trace
 from gradflow.training import load_run
 
 
@@ -77,11 +79,7 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
         FileNotFoundError: if the run saved no model, or one of another task than names.
         ValueError: for a character that the model does not know, by name.
     """
-    model, vocabulary = load_run(run_path).double(), _vocabulary(Path(run_path))
-    settings = json.loads((Path(run_path) / "run.json").read_text(encoding="utf-8"))["config"]
-    same = {"cell": settings["cell"]["name"], "length": 0}
-    same |= {key: settings["cell"][key] for key in ("num_layers", "bidirectional")}
-    same |= {key: settings["data"][key] for key in ("source", "names_per_sequence")}
+    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     rows: list[dict[str, Any]] = []
     for example, (name, row, length) in enumerate(zip(names, inputs, lengths, strict=True)):
@@ -99,6 +97,54 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
             where = {"example": example, "name": name, "position": position, "character": name[position]}
             rows.append({**same, **where, **answer, **size})
     return pd.DataFrame(rows)
+
+
+def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
+    """The gate that keeps (LSTM f, GRU z) of every unit while the model of a finished run reads a name; in float64.
+
+    Args:
+        run_path: a run folder that holds a saved model.
+        name: one name, or a roll call; of the top layer the forward direction is asked.
+
+    Returns:
+        A row per unit and position, the units of the longest memory first. Columns cell, num_layers, bidirectional,
+        source, names_per_sequence, length (as in :func:`name_saliency`), layer, direction, gate, name, rank (of the
+        unit, from 0), unit, position, character, value (of the gate), time_scale (of the unit, in steps: -1 over the
+        mean of ln gate over the positions; over the whole of T steps it keeps exp(-T / time_scale)).
+
+    Raises:
+        FileNotFoundError: if the run saved no model, or one of another task than names.
+        ValueError: for a character that the model does not know, or a cell without such a gate.
+    """
+    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
+    inputs = torch.from_numpy(encode([name], vocabulary["alphabet"])[0])
+    layer = same["num_layers"] - 1
+    with torch.no_grad():
+        gates = trace(model.recurrent, model.encode(inputs.transpose(0, 1)))[layer, 0].gates
+    if not {"f", "z"} & set(gates):
+        raise ValueError(
+            f"run: expected a model with a gate that keeps (cell=lstm, gru or gru_before), got cell={same['cell']}"
+        )
+    gate = "f" if "f" in gates else "z"
+    values = gates[gate][:, 0].double().cpu().numpy()
+    with np.errstate(divide="ignore"):
+        scales = -1 / np.log(values).mean(0)
+    order = np.argsort(-scales, kind="stable")
+    steps, units = values.shape
+    where = {"layer": layer, "direction": 0, "gate": gate, "name": name, "rank": np.repeat(np.arange(units), steps)}
+    place = {"unit": np.repeat(order, steps), "position": np.tile(np.arange(steps), units)}
+    shown = {"character": list(name) * units, "value": values.T[order].ravel()}
+    return pd.DataFrame({**where, **place, **shown, "time_scale": np.repeat(scales[order], steps)}).assign(**same)[
+        [*same, *where, *place, *shown, "time_scale"]
+    ]
+
+
+def _trained_as(path: Path) -> dict[str, Any]:
+    """What figures of a model say of it."""
+    settings = json.loads((path / "run.json").read_text(encoding="utf-8"))["config"]
+    same = {"cell": settings["cell"]["name"], "length": 0}
+    same |= {key: settings["cell"][key] for key in ("num_layers", "bidirectional")}
+    return same | {key: settings["data"][key] for key in ("source", "names_per_sequence")}
 
 
 def _vocabulary(path: Path) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
     ("arguments", "message"),
     [
         ("figures=gradient", "figures: expected names out of comparison, .*, got gradient"),
-        ("figures=name_saliency", "names: expected names=NAME,NAME for name_saliency, got nothing"),
+        ("figures=name_saliency", "names: expected names=NAME for name_saliency, got nothing"),
+        ("figures=gate_map", "names: expected names=NAME for gate_map, got nothing"),
         ("figures=stacked_lattice", "figures: none of those asked for is in the log"),
     ],
 )

@@ -1,11 +1,13 @@
 """Analyses of the gallery on planted runs whose answer is known; every claim fails on wrong numbers."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import check_written, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
@@ -260,6 +262,16 @@ def test_lattice_of_planted_layers(run_of):
     assert verdicts(analysis.stacked_lattice_claims(data)) == {"layer_costs_a_step": True, "largest_at_the_end": True}
 
 
+def test_arrows_on_the_lattice_say_what_a_layer_and_a_step_cost(run_of):
+    data = analysis.stacked_lattice(run_of(layers=3))
+    said = words(gf.figures.plot_stacked_lattice(data, context="paper"))
+    for text in ("one step back ×0.57 (−0.24 decades)", "one layer down ×0.57 (−0.24 decades)"):
+        assert text in said
+    level = gf.figures.plot_stacked_lattice(data.assign(per_layer=0.9999, per_step=np.nan), context="paper")
+    assert "one layer down ×1 (+0.00 decades)" in words(level)
+    assert "one step back" not in words(level)
+
+
 def test_claims_of_the_lattice_fail_on_wrong_numbers(run_of):
     data = analysis.stacked_lattice(run_of(layers=3))
     assert not verdicts(analysis.stacked_lattice_claims(data.assign(per_layer=0.2)))["layer_costs_a_step"]
@@ -358,6 +370,111 @@ def test_more_names_than_fit_are_an_error(asked):
     many = pd.concat([data.assign(example=data["example"] + 2 * i) for i in range(5)])
     with pytest.raises(ValueError, match="data: expected at most 8 names, got 10"):
         gf.figures.plot_name_saliency(many)
+
+
+# --- gate_map --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory):
+    """A tiny trained network of names, by its cell."""
+    from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
+    from gradflow.training import train
+
+    paths: dict[str, Path] = {}
+
+    def find(cell: str) -> Path:
+        if cell not in paths:
+            paths[cell] = tmp_path_factory.mktemp("names") / cell
+            config = Config(
+                data=DataConfig(train_size=200, test_size=20),
+                cell=CellConfig(name=cell, hidden_size=8, num_layers=2, bidirectional=True),
+                train=TrainConfig(iterations=3, batch_size=20),
+            )
+            train(config, paths[cell])
+        return paths[cell]
+
+    return find
+
+
+@pytest.mark.parametrize(("cell", "gate"), [("lstm", "f"), ("gru", "z"), ("gru_before", "z")])
+def test_the_gates_that_keep_are_those_of_the_top_layer(cell, gate, keeping):
+    import torch
+
+    from gradflow.data import encode
+    from gradflow.prediction import gate_map
+    from gradflow.training import load_run
+
+    path, name = keeping(cell), "王晓丽"
+    data = gate_map(path, name)
+    model = load_run(path).double()
+    layer = model.recurrent
+    alphabet = json.loads((path / "vocabulary.json").read_text(encoding="utf-8"))["alphabet"]
+    x = model.encode(torch.from_numpy(encode([name], alphabet)[0]).transpose(0, 1))
+    trace = gf.trace(layer, x)
+    below = torch.cat([trace[0, d].states["h"] for d in (0, 1)], -1)[:, 0]
+    h = torch.zeros(8).double()
+    own = slice(8, 16)  # the second of i f g o, and of r z n
+    for t in range(3):
+        pre = layer.weight_ih_l1[own] @ below[t] + layer.bias_ih_l1[own]
+        pre = pre + layer.weight_hh_l1[own] @ h + layer.bias_hh_l1[own]
+        value = data[data["position"] == t].sort_values("unit")["value"].to_numpy()
+        np.testing.assert_allclose(value, torch.sigmoid(pre).detach(), rtol=1e-10)
+        h = trace[1, 0].states["h"][t, 0]
+    assert (data["gate"].unique(), data["layer"].unique()) == ([gate], [1])
+    assert data.groupby("position")["character"].first().tolist() == list(name)
+    ordered = data.drop_duplicates("rank")
+    assert ordered["time_scale"].is_monotonic_decreasing
+    products = data.groupby("rank")["value"].prod()
+    np.testing.assert_allclose(np.exp(-3 / ordered["time_scale"]), products, rtol=1e-10)
+
+
+def gates_of(*units: list[float]) -> pd.DataFrame:
+    """The table of units with these gates, one after the other."""
+    rows = [
+        {"cell": "lstm", "gate": "f", "rank": rank, "position": t, "character": "王李张"[t % 3], "value": value}
+        | {"time_scale": -1 / np.mean(np.log(values)) if min(values) < 1 else np.inf}
+        for rank, values in enumerate(units)
+        for t, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_units_outlast_a_sequence_if_they_keep_more_than_a_part_in_e():
+    data = gates_of([1.0, 1.0, 1.0], [0.9, 0.8, 0.7], [0.9, 0.8, 0.5], [0.1, 0.9, 0.9])
+    claims = analysis.gate_map_claims(data)
+    assert verdicts(claims) == {"units_outlast": True, "outlasting_is_keeping": True}
+    assert (claims[0]["value"], claims[0]["longer"], claims[0]["units"], claims[0]["steps"]) == (0.5, 2, 4, 3)
+    wrong = broken(data, data["rank"] == 2, time_scale=lambda value: 9.0)
+    assert not verdicts(analysis.gate_map_claims(wrong))["outlasting_is_keeping"]
+    assert analysis.gate_map_claims(data.assign(time_scale=np.nan)) == []
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_gate_map_is_drawn_in_both_languages(lang, keeping, tmp_path: Path):
+    from gradflow.prediction import gate_map
+
+    data = gate_map(keeping("lstm"), "王晓丽")
+    claims = analysis.gate_map_claims(data)
+    figure = gf.figures.plot_gate_map(data, claims=claims, lang=lang, context="paper")
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
+    assert "$f_t$" in [axes.get_title() for axes in figure.axes]
+    check_written(figure, tmp_path / "gate_map", data, claims, lang)
+
+
+@pytest.mark.parametrize("lost", [1.0, np.nan])
+def test_gates_that_never_forget_or_are_lost_are_drawn(lost):
+    data = gates_of([lost] * 50, [0.5] * 50)
+    figure = gf.figures.plot_gate_map(data, claims=analysis.gate_map_claims(data), context="paper")
+    assert len(figure.axes[0].get_xticklabels()) == 25
+
+
+def test_a_cell_without_a_gate_that_keeps_has_no_gate_map(asked):
+    from gradflow.prediction import gate_map
+
+    message = r"run: expected a model with a gate that keeps \(cell=lstm, gru or gru_before\), got cell=linear"
+    with pytest.raises(ValueError, match=message):
+        gate_map(asked[0], "王晓丽")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from gradflow.analysis.decay import gradient_decay, vanishing_lag
 from gradflow.analysis.drift import spectral_distance, spectrum_drift
 from gradflow.analysis.explosions import exploding_events, explosion_threshold
 from gradflow.analysis.gate_means import gate_means, gate_means_claims
-from gradflow.analysis.gates import gate_timescales, gate_timescales_claims
+from gradflow.analysis.gates import gate_map_claims, gate_timescales, gate_timescales_claims
 from gradflow.analysis.heatmap import gradient_heatmap, gradient_heatmap_claims
 from gradflow.analysis.highway import lstm_cell_highway, lstm_cell_highway_claims
 from gradflow.analysis.jacobian_products import jacobian_product_by_lag_claims
@@ -41,7 +41,12 @@ from gradflow.analysis.tasks import by_task
 from gradflow.analysis.timing import compute_time, compute_time_claims
 from gradflow.analysis.unrolled import unrolled_graph_claims
 from gradflow.analysis.verdicts import verdict_table
-from gradflow.analysis.weights import weight_spectrum, weight_spectrum_claims
+from gradflow.analysis.weights import (
+    weight_spectrum,
+    weight_spectrum_claims,
+    weight_spectrum_over_training,
+    weight_spectrum_over_training_claims,
+)
 
 __all__ = [
     "accuracy_by_lag",
@@ -65,6 +70,7 @@ __all__ = [
     "exploding_events",
     "explosion_threshold",
     "factor_per_step",
+    "gate_map_claims",
     "gate_means",
     "gate_means_claims",
     "gate_timescales",
@@ -108,5 +114,7 @@ __all__ = [
     "weight_gradient_reach",
     "weight_spectrum",
     "weight_spectrum_claims",
+    "weight_spectrum_over_training",
+    "weight_spectrum_over_training_claims",
     "wilson_interval",
 ]

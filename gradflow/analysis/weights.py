@@ -6,10 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import IDENTITY, Run, claim, collect, curve_name, identity, one_seed, recorded, runs_of
-from gradflow.analysis.spectrum import CANDIDATE
+from gradflow.analysis.runs import (
+    IDENTITY,
+    Run,
+    binned,
+    claim,
+    collect,
+    curve_name,
+    identity,
+    one_seed,
+    recorded,
+    runs_of,
+)
+from gradflow.analysis.spectrum import CANDIDATE, of_gate
 
 VALUES = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
+_COLUMNS = [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
 _MATRIX = ["cell", "start", "clip", "gate", "when"]
 _UNIFORM = 3**-0.5  # standard deviation of torch's U(-1, 1) / sqrt(H), times sqrt(H)
 
@@ -36,14 +48,39 @@ def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0
     """
     parts = recorded(_one_each(one_seed(runs_of(source))), "spectrum", VALUES, layer=layer, direction=direction)
     several = len({(identity(run)["cell"], identity(run)["start"]) for run, _ in parts}) > 1
-    chosen = []
+    ends = [(run, _described(run, frame, several)) for run, frame in parts]
+    return collect([(run, frame[frame["when"] != "during"]) for run, frame in ends])[_COLUMNS]
+
+
+def weight_spectrum_over_training(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
+    """The spectrum of every gate's recurrent weights at each record, and the loss there; one seed per setting.
+
+    Of several runs only the candidate's weights (LSTM g, GRU n), which play the part of an RNN's W_hh.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+        layer: 0-based; None is the top layer.
+        direction: 0 forward, 1 reverse.
+
+    Returns:
+        The columns of :func:`weight_spectrum`, where `when` may be `during` too, and loss (as the figures of training
+        show it: of a run of more than 200 iterations, the median of a few; NaN where none was recorded).
+
+    Raises:
+        ValueError: No run has rows of the `spectrum` table.
+    """
+    parts = recorded(one_seed(runs_of(source)), "spectrum", VALUES, layer=layer, direction=direction)
+    rows = []
     for run, frame in parts:
-        gates = list(frame["gate"].unique())
-        kept = [CANDIDATE.get(identity(run)["cell"], gates[0])] if several else gates
-        chosen.append((run, _ends(frame[frame["gate"].isin(kept)], run.config or {})))
-    return collect(chosen)[
-        [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
-    ]
+        described = _described(run, frame, candidate=len(parts) > 1).sort_values("iteration", kind="stable")
+        loss = binned(run.scalars["loss"]).rename(columns={"value": "loss"})
+        rows.append((run, pd.merge_asof(described, loss, on="iteration")))
+    return collect(rows)[[*_COLUMNS, "loss"]]
+
+
+def weight_spectrum_over_training_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """What :func:`weight_spectrum_claims` checks, of the first and the last record."""
+    return weight_spectrum_claims(data[data["when"] != "during"])
 
 
 def _one_each(runs: Sequence[Run]) -> list[Run]:
@@ -54,14 +91,14 @@ def _one_each(runs: Sequence[Run]) -> list[Run]:
     return list(kept.values())
 
 
-def _ends(frame: pd.DataFrame, config: Any) -> pd.DataFrame:
-    first, last = frame["iteration"].min(), frame["iteration"].max()
-    parts = [frame[frame["iteration"] == first].assign(when="before")]
-    if last > first:
-        parts.append(frame[frame["iteration"] == last].assign(when="after"))
-    data = pd.concat(parts)
-    weights, gain = _started_as(config)
-    return data.assign(share=data["index"] / (data["index"].max() + 1), weights=weights, gain=gain)
+def _described(run: Run, frame: pd.DataFrame, candidate: bool) -> pd.DataFrame:
+    """The rows of all gates, or of the candidate alone, with what the table adds to the log."""
+    data = of_gate(run, frame) if candidate else frame
+    first, last = data["iteration"].min(), data["iteration"].max()
+    when = np.select([data["iteration"] == first, data["iteration"] == last], ["before", "after"], "during")
+    weights, gain = _started_as(run.config or {})
+    share = data["index"] / (data["index"].max() + 1)
+    return data.assign(when=when, share=share, weights=weights, gain=gain)
 
 
 def _started_as(config: Any) -> tuple[str, float]:

@@ -2,11 +2,15 @@
 
 Plot functions take what :mod:`gradflow.analysis` or :mod:`gradflow.theory` returned and return a figure; they compute,
 change and save nothing. :func:`save` writes a figure with its numbers and the checks of its claims; :func:`draw_all`
-does it all for a log; `EXACT` says how a table of the theory is checked and drawn.
+does it all for a log; `EXACT` says how a table of the theory is checked and drawn. Animate functions do the same for
+figures that move, which :func:`save_animation` writes; `ANIMATIONS` says of what they are made.
 """
 
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.animate_gradient_heatmap import animate_gradient_heatmap
+from gradflow.figures.animate_weight_spectrum import animate_weight_spectrum
+from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.cell_diagram import plot_cell_diagram
@@ -14,7 +18,8 @@ from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
-from gradflow.figures.gallery import EXACT, draw_all
+from gradflow.figures.gallery import ANIMATIONS, EXACT, draw_all
+from gradflow.figures.gate_map import plot_gate_map
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
@@ -37,7 +42,11 @@ from gradflow.figures.unrolled_graph import plot_unrolled_graph
 from gradflow.figures.weight_spectrum import plot_weight_spectrum
 
 __all__ = [
+    "ANIMATIONS",
     "EXACT",
+    "Animation",
+    "animate_gradient_heatmap",
+    "animate_weight_spectrum",
     "deck",
     "draw_all",
     "plot_accuracy_by_lag",
@@ -49,6 +58,7 @@ __all__ = [
     "plot_comparison",
     "plot_compute_time",
     "plot_error_surface_cliff",
+    "plot_gate_map",
     "plot_gate_timescales",
     "plot_gradient_by_lag",
     "plot_gradient_heatmap",
@@ -68,5 +78,6 @@ __all__ = [
     "plot_unrolled_graph",
     "plot_weight_spectrum",
     "save",
+    "save_animation",
     "style",
 ]

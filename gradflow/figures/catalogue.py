@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from gradflow.figures.style import LANGUAGES
+
 _UNBROKEN = re.compile(
     r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
 )
@@ -20,7 +22,13 @@ _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 @cache
 def texts(lang: str) -> dict[str, str]:
-    """All texts of a language, by id (`labels/<lang>.yaml`)."""
+    """All texts of a language, by id (`labels/<lang>.yaml`).
+
+    Raises:
+        ValueError: An unknown language.
+    """
+    if lang not in LANGUAGES:
+        raise ValueError(f"lang: expected one of {', '.join(LANGUAGES)}, got {lang!r}")
     return yaml.safe_load((files("gradflow.figures") / "labels" / f"{lang}.yaml").read_text(encoding="utf-8"))
 
 

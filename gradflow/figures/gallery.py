@@ -13,6 +13,9 @@ from gradflow import analysis
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
 from gradflow.figures.activation_saturation import plot_activation_saturation
+from gradflow.figures.animate_gradient_heatmap import animate_gradient_heatmap
+from gradflow.figures.animate_weight_spectrum import animate_weight_spectrum
+from gradflow.figures.animation import Animation
 from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
 from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
 from gradflow.figures.cell_diagram import plot_cell_diagram
@@ -124,6 +127,22 @@ EXACT = {
     "residual_analogy": Exact(analysis.residual_analogy_claims, plot_residual_analogy),
 }
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
+
+
+class Animated(NamedTuple):
+    """How an animation is made of up to four runs."""
+
+    analyse: Callable[[Any], pd.DataFrame]
+    check: Callable[[pd.DataFrame], list[dict[str, Any]]]
+    animate: Callable[..., Animation]
+
+
+ANIMATIONS = {
+    "gradient_heatmap": Animated(analysis.gradient_heatmap, analysis.gradient_heatmap_claims, animate_gradient_heatmap),
+    "weight_spectrum": Animated(
+        analysis.weight_spectrum_over_training, analysis.weight_spectrum_over_training_claims, animate_weight_spectrum
+    ),
+}
 
 
 def draw_all(

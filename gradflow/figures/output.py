@@ -82,6 +82,12 @@ def save(
     with style(), without_engine(), strict_glyphs():
         for file, (kind, metadata) in zip(files, METADATA.items(), strict=True):
             figure.savefig(file, format=kind, metadata=metadata)
+    return files + save_evidence(path, data, claims)
+
+
+def save_evidence(path: Path, data: pd.DataFrame | None, claims: Sequence[Mapping[str, Any]] | None) -> list[Path]:
+    """Write the numbers as CSV and the checks of the claims as JSON, as far as they are given."""
+    files = []
     if data is not None:
         files.append(path.with_name(f"{path.name}.csv"))
         data.to_csv(files[-1], index=False)

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.gradient_heatmap import log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
-from gradflow.figures.style import GREY, NOTHING, style
+from gradflow.figures.style import BLACK, style, thin
 
 
 def plot_stacked_lattice(
@@ -36,41 +35,34 @@ def plot_stacked_lattice(
         figure, grid, panels = facet_grid(data, labels, most=2)
         norm = log_colours(data["value"])
         for axes, panel in panels.items():
-            _draw_image(axes, panel, norm)
-            _note_costs(axes, panel.iloc[0], labels)
+            draw_cells(axes, panel, "lag", "layer", norm)
+            _point_out_costs(axes, panel, labels)
         layers = int(data["layer"].max())
         grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
-        _add_colour_bar(figure, grid, data["value"], norm, labels)
+        note = grey_note(data["value"], labels)
+        add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"), note)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
 
 
-def _draw_image(axes: Axes, panel: pd.DataFrame, norm: LogNorm) -> None:
-    image = panel.pivot(index="layer", columns="lag", values="value")
-    values = image.to_numpy()
-    kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
-    axes.pcolormesh(image.columns, image.index, np.exp(np.ma.masked_invalid(values)), norm=norm, **kind)
-    zero = np.ma.masked_where(values != -np.inf, np.ones_like(values))
-    axes.pcolormesh(image.columns, image.index, zero, cmap=ListedColormap([NOTHING]), **kind)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-
-
-def _note_costs(axes: Axes, first: pd.Series, labels: Labels) -> None:
-    """What a layer down and a step back multiply the gradient by, under the title."""
-    costs = labels("note.costs", layer=format(first["per_layer"], ".2g"), step=format(first["per_step"], ".2g"))
-    axes.set_title(f"{axes.get_title()}\n{costs}", color=axes.title.get_color(), fontsize="medium", linespacing=1.3)
-
-
-def _add_colour_bar(figure: Figure, grid: np.ndarray, values: pd.Series, norm: LogNorm, labels: Labels) -> None:
-    shown = np.exp(values[np.isfinite(values)])
-    bar = figure.colorbar(
-        ScalarMappable(norm), ax=grid, extend="min" if (shown < norm.vmin).any() else "neither", aspect=25, pad=0.015
-    )
-    bar.set_label(labels("axis.state_gradient"))
-    if (values == -np.inf).any():
-        bar.ax.set_title(labels("note.zero_cells"), fontsize="small", color=GREY)
+def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    """Arrows down the layers and back in time, from the top layer's end, with what a layer and a step cost."""
+    first, top = panel.iloc[0], panel["layer"].max()
+    across = axes.get_yaxis_transform()  # along the axes, and in layers
+    seen: dict[str, Any] = {"fontsize": "small", "path_effects": [withStroke(linewidth=thin(1.4), foreground="white")]}
+    arrow = {"arrowstyle": "-|>", "linewidth": thin(), "color": BLACK, "shrinkA": 0, "shrinkB": 0}
+    arrow |= {"path_effects": seen["path_effects"]}
+    costs = {"note.step_back": first["per_step"], "note.layer_down": first["per_layer"]}
+    lines = {"note.step_back": ((0.4, top + 0.25), (0.94, top + 0.25)), "note.layer_down": ((0.97, -0.35), (0.97, top))}
+    places = {"note.step_back": (0.94, top - 0.05), "note.layer_down": (0.94, 0)}
+    for key, factor in costs.items():
+        if np.isfinite(factor) and factor > 0:
+            end, start = lines[key]
+            axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
+            decades = format(round(np.log10(factor), 2) + 0.0, "+.2f").replace("-", "−")  # + 0.0: there is a -0.0
+            text = labels(key, factor=format(factor, ".2g"), decades=decades)
+            axes.text(*places[key], text, transform=across, ha="right", va="center", **seen)

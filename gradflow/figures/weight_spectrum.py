@@ -39,27 +39,21 @@ def plot_weight_spectrum(
         for gate in data.loc[(data["cell"] == cell) & (data["start"] == start), "gate"].unique()
     ]
     with style(lang, context):
-        figure, singular, eigen = _axes(len(panels))
+        figure, singular, eigen = spectrum_axes(len(panels))
         for values, plane, panel in zip(singular, eigen, panels, strict=False):
-            _draw_singular(values, panel)
-            _draw_eigen(plane, panel)
+            _draw_panel(values, plane, panel)
             first = panel.iloc[0]
             title, colour = labels.title(first["cell"], first["start"]), look(first["cell"]).colour
             panel_title(values, title, colour, matrix(first["gate"]))
-            values.set_xlabel(labels("axis.rank"))
-            plane.set_xlabel(labels("axis.real"))
-        across = arrange(len(panels), MOST_COLUMNS)[1]
-        for row, name in ((singular, "axis.singular_value"), (eigen, "axis.imaginary")):
-            for axes in row[::across]:
-                axes.set_ylabel(labels(name))
-        _limit(singular, eigen, data)
+        label_spectrum(singular, eigen, len(panels), labels)
+        limit_spectrum(singular, eigen, data)
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
 
 
-def _axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
+def spectrum_axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
     """A figure, its axes of singular values and those of eigenvalues: side by side for one matrix, else a column each.
 
     More columns than MOST_COLUMNS begin anew below; axes left over are off.
@@ -77,36 +71,54 @@ def _axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
     return figure, singular, eigen
 
 
-def _draw_singular(axes: Axes, panel: pd.DataFrame) -> None:
-    axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
-    for part, colour, width in reversed(_parts(panel)):
-        values = part["singular_value"].where(np.isfinite(part["singular_value"]))
-        axes.plot(part["share"], values, color=colour, linewidth=thin(width))
+def draw_ones(values: Axes, plane: Axes) -> None:
+    """The line at 1 and the unit circle, with axes that suit them."""
+    values.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    values.set_xlim(0, 1)
+    values.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    plane.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
+    plane.set_aspect("equal")
+
+
+def draw_singular(axes: Axes, part: pd.DataFrame, colour: str, width: float) -> Line2D:
+    """The singular values of one matrix against rank."""
+    values = part["singular_value"].where(np.isfinite(part["singular_value"]))
+    return axes.plot(part["share"], values, color=colour, linewidth=thin(width))[0]
+
+
+def draw_eigen(axes: Axes, part: pd.DataFrame, colour: str) -> Line2D:
+    """The eigenvalues of one matrix in the plane, hollow in grey; those beyond FARTHEST are left out."""
+    hollow = colour == GREY
+    near = within(part)
+    return axes.plot(
+        part.loc[near, "eigenvalue_re"],
+        part.loc[near, "eigenvalue_im"],
+        "o",
+        color=colour,
+        markerfacecolor="none" if hollow else colour,
+        markersize=thin(1.6),
+        markeredgewidth=thin(0.35),
+        alpha=1.0 if hollow else 0.8,
+    )[0]
+
+
+def within(part: pd.DataFrame) -> pd.Series:
+    """Which eigenvalues lie where axes may reach."""
+    return part[["eigenvalue_re", "eigenvalue_im"]].abs().max(axis=1) <= FARTHEST
+
+
+def _draw_panel(values: Axes, plane: Axes, panel: pd.DataFrame) -> None:
+    draw_ones(values, plane)
+    parts = _parts(panel)
+    for part, colour, width in reversed(parts):
+        draw_singular(values, part, colour, width)
+    for part, colour, _ in parts:
+        _mark_beyond(plane, part[~within(part)], colour)
+        draw_eigen(plane, part, colour)
     text = _moved(panel, "singular_value", r"\sigma_1")
-    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize="small")
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-
-
-def _draw_eigen(axes: Axes, panel: pd.DataFrame) -> None:
-    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
-    for part, colour, _ in _parts(panel):
-        hollow = colour == GREY
-        inside = part[["eigenvalue_re", "eigenvalue_im"]].abs().max(axis=1) <= FARTHEST
-        _mark_beyond(axes, part[~inside], colour)
-        axes.plot(
-            part.loc[inside, "eigenvalue_re"],
-            part.loc[inside, "eigenvalue_im"],
-            "o",
-            color=colour,
-            markerfacecolor="none" if hollow else colour,
-            markersize=thin(1.6),
-            markeredgewidth=thin(0.35),
-            alpha=1.0 if hollow else 0.8,
-        )
-    text = _moved(panel, "modulus", r"\rho")
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize="small", bbox=_GROUND)
-    axes.set_aspect("equal")
+    values.text(0.97, 0.95, text, transform=values.transAxes, ha="right", va="top", fontsize="small")
+    radius: dict[str, Any] = {"transform": plane.transAxes, "va": "top", "fontsize": "small", "bbox": _GROUND}
+    plane.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), **radius)
 
 
 def _mark_beyond(axes: Axes, part: pd.DataFrame, colour: str) -> None:
@@ -130,7 +142,19 @@ def _moved(panel: pd.DataFrame, column: str, symbol: str) -> str:
     return rf"${symbol}$ = " + " → ".join(number(float(f"{value:.3g}")) for value in ends)
 
 
-def _limit(values: Sequence[Axes], planes: Sequence[Axes], data: pd.DataFrame) -> None:
+def label_spectrum(singular: Sequence[Axes], eigen: Sequence[Axes], count: int, labels: Labels) -> None:
+    """Labels of the axes of so many matrices, see :func:`spectrum_axes`."""
+    for values, plane in zip(singular[:count], eigen[:count], strict=True):
+        values.set_xlabel(labels("axis.rank"))
+        plane.set_xlabel(labels("axis.real"))
+    across = arrange(count, MOST_COLUMNS)[1]
+    for row, name in ((singular, "axis.singular_value"), (eigen, "axis.imaginary")):
+        for axes in row[::across]:
+            axes.set_ylabel(labels(name))
+
+
+def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.DataFrame) -> None:
+    """Limits that hold all values of all panels, up to LARGEST and FARTHEST."""
     singular = data.loc[np.isfinite(data["singular_value"]), "singular_value"]
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
     for axes in values:

@@ -1,0 +1,100 @@
+"""Draws what changes while a network learns as animations: a GIF, and a page to play, stop and step it offline.
+
+    python experiments/animate.py run=outputs/train/DATE
+    python experiments/animate.py run=outputs/train/DATE figures=gradient_heatmap lang=zh
+    python experiments/animate.py run='outputs/compare/DATE/*clip=norm*init=default*names_per_sequence=8*'
+
+run      the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side
+figures  names with commas between them: gradient_heatmap, weight_spectrum
+lang     language: en, zh
+context  what they are for: slide, paper, notebook
+
+The files go to the folder `figures/LANG` of the run, or of the folder that the pattern starts from.
+"""
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from experiments.arguments import REQUIRED, read_arguments, split_list
+from experiments.columns import by_figure
+
+if TYPE_CHECKING:
+    from gradflow.runlog import Run
+
+WILD = re.compile(r"[*?]")
+
+
+def find(text: str) -> tuple[Path, str, "list[Run]"]:
+    """The folder that figures of these runs belong to, what its pattern says of them, and the runs.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
+    import gradflow as gf
+
+    path = Path(text)
+    if path.exists() or not WILD.search(text):
+        return path, "", list(gf.open_sweep(path).members)
+    fixed = 0
+    while not WILD.search(path.parts[fixed]):
+        fixed += 1
+    folder, pattern = Path(*path.parts[:fixed]), "/".join(path.parts[fixed:])
+    found = sorted(match for match in folder.glob(pattern) if match.is_dir())
+    if not found:
+        raise FileNotFoundError(f"run: expected a pattern that folders match, got {text}; none below {folder} does")
+    words = [word.strip(",") for word in re.split(r"[*?/]+", pattern)]
+    return folder, ",".join(filter(None, words)), [run for match in found for run in gf.open_sweep(match).members]
+
+
+def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -> list[Path]:
+    """Makes one animation.
+
+    Raises:
+        ValueError: The runs do not suit it; the message says why.
+    """
+    from gradflow import analysis, figures
+
+    kinds = analysis.by_task(runs)
+    if len(kinds) > 1:
+        raise ValueError(
+            f"run: expected runs of one task and size, got {len(kinds)} kinds ({'; '.join(kinds)}); choose among them, "
+            f"as in run='outputs/compare/DATE/*names_per_sequence=8*'"
+        )
+    entry = figures.ANIMATIONS[name]
+    data = entry.analyse(runs)
+    claims = entry.check(data)
+    animation = entry.animate(data, claims=claims, lang=lang, context=context)
+    bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
+    return figures.save_animation(animation, path, data=data, claims=claims, progress=bar)
+
+
+def main() -> None:
+    """The command line."""
+    arguments = read_arguments(
+        __doc__, sys.argv[1:], run=REQUIRED, figures="gradient_heatmap,weight_spectrum", lang="en", context="slide"
+    )
+    from gradflow.figures import ANIMATIONS
+
+    wanted, files = split_list(arguments["figures"]), list[Path]()
+    unknown = [name for name in wanted if name not in ANIMATIONS]
+    if unknown or not wanted:
+        sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {', '.join(unknown) or 'nothing'}")
+    try:
+        folder, words, runs = find(arguments["run"])
+        for name in wanted:
+            title = "-".join(filter(None, [f"animated_{name}", words]))
+            path = folder / "figures" / arguments["lang"] / title
+            files += animate(name, runs, path, arguments["lang"], arguments["context"])
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    for figure, suffixes in by_figure(files).items():
+        print(f"{figure} ({', '.join(suffixes)})")
+
+
+if __name__ == "__main__":
+    main()
