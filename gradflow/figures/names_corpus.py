@@ -58,7 +58,8 @@ def _draw_characters(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     for _, row in kept[kept["rank"].isin((*_NAMED, len(kept)))].iterrows():
         _name_character(axes, row)
     shares = pd.concat([part["share"] for part in parts.values()])
-    axes.set_ylim((shares.min() / 2, 2 * shares.max()) if len(shares) else (0.1, 1))
+    room = 1.5 * (shares.max() / shares.min()) ** 0.06
+    axes.set_ylim((shares.min() / room, shares.max() * room) if len(shares) else (0.1, 1))
 
 
 def _name_character(axes: Axes, row: pd.Series) -> None:
