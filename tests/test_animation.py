@@ -220,10 +220,10 @@ def test_zeros_and_nan_are_grey_and_named(run_of):
     data = analysis.gradient_heatmap(run_of())
     lost = (data["quantity"] == "gradient") & (data["lag"] == 5)
     data.loc[lost, "value"] = -np.inf
-    assert "grey: gradient exactly zero" in words(figures.animate_gradient_heatmap(data).figure)
+    assert "Grey: gradient exactly zero." in words(figures.animate_gradient_heatmap(data).figure)
     data.loc[lost & (data["iteration"] == 10), "value"] = np.nan
     animation = figures.animate_gradient_heatmap(data)
-    assert "grey: zero, NaN or infinite" in words(animation.figure)
+    assert "Grey: zero, NaN or infinite." in words(animation.figure)
     assert np.ma.count(animation.figure.axes[0].collections[1].get_array()) == 4
     assert np.isnan(animation.figure.axes[1].lines[1].get_ydata()[5])
 

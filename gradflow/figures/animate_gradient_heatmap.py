@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.animation import Animation, Headline, frame_iterations, last_not_after, panels_of
@@ -18,7 +17,7 @@ from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.gradient_heatmap import draw_gradient
 from gradflow.figures.heat import add_colour_bar, grey_note, log_colours
 from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
-from gradflow.figures.style import BLACK, GREY, NOTHING, look, new_figure, style, thin
+from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
 
 
 def animate_gradient_heatmap(
@@ -56,9 +55,11 @@ def animate_gradient_heatmap(
         _fix_axes(profiles[0], images[0], losses[0], gradient, loss, norm)
         _label(profiles, images, losses, labels)
         add_colour_bar(figure, images, gradient["value"], norm, labels("axis.relative_gradient") * (len(panels) > 1))
-        _add_legend(figure, labels, grey_note(gradient["value"], labels))
+        _add_legend(figure, labels)
         headline = Headline(figure, labels)
-        add_caption(figure, data, claims, labels)
+        grey = grey_note(gradient["value"], labels)
+        notes = [labels("claim.setting", setting=grey[0].upper() + grey[1:])] if grey else []
+        add_caption(figure, data, claims, labels, notes=notes)
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
 
@@ -164,12 +165,10 @@ def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Ax
         axes.yaxis.set_major_locator(MaxNLocator(2))
 
 
-def _add_legend(figure: Figure, labels: Labels, grey: str) -> None:
-    handles: list[Artist] = [
+def _add_legend(figure: Figure, labels: Labels) -> None:
+    handles = [
         Line2D([], [], color=GREY, alpha=0.6, linewidth=thin(0.8), label=labels("note.before_training")),
         Line2D([], [], color=BLACK, label=labels("note.now")),
         Line2D([], [], color=GREY, linestyle=":", linewidth=thin(), label=labels("note.chance")),
     ]
-    if grey:
-        handles.append(Patch(color=NOTHING, label=grey))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))

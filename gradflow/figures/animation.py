@@ -153,12 +153,19 @@ def _in_few_colours(
 
 
 def _palette(images: Sequence[Image.Image]) -> np.ndarray:
-    """The most frequent colours of images, exactly, and others that all the rest is near to, however rare it is."""
+    """The most frequent colours of images, then always the one that is farthest from all before it (Gonzalez 1985).
+
+    So text and background are exact, and shades of a heat map have equal distances, however rare they are.
+    """
     colours, counts = np.unique(np.concatenate([_packed(image).ravel() for image in images]), return_counts=True)
-    by_count = colours[np.argsort(-counts, kind="stable")]
-    exact, rare = by_count[:_EXACT], np.sort(by_count[_EXACT:])
-    near = Image.fromarray(_unpacked(rare)[None].astype(np.uint8)).quantize(_COLOURS - _EXACT).convert("RGB")
-    return np.unique(np.concatenate([exact, _packed(near).ravel()]))
+    chosen = colours[np.argsort(-counts, kind="stable")[:_EXACT]]
+    points = _unpacked(colours)
+    distance = _distances(points, _unpacked(chosen)).min(1)
+    while len(chosen) < _COLOURS and distance.any():
+        farthest = int(distance.argmax())
+        chosen = np.append(chosen, colours[farthest])
+        distance = np.minimum(distance, _distances(points, points[farthest : farthest + 1])[:, 0])
+    return chosen
 
 
 def _packed(image: Image.Image) -> np.ndarray:
@@ -170,12 +177,16 @@ def _unpacked(colours: np.ndarray) -> np.ndarray:
     return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
 
 
+def _distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared, of each of the one from each of the others."""
+    return ((colours[:, None] - others) ** 2).sum(-1)
+
+
 def _indexed(image: Image.Image, palette: np.ndarray) -> Image.Image:
     """An image with a palette: each pixel has the nearest of its colours, which for those in it is exact."""
     colours, places = np.unique(_packed(image), return_inverse=True)
     known = _unpacked(palette)
-    distance = ((_unpacked(colours)[:, None] - known) ** 2).sum(-1)
-    nearest = distance.argmin(1).astype(np.uint8)
+    nearest = _distances(_unpacked(colours), known).argmin(1).astype(np.uint8)
     indexed = Image.fromarray(nearest[places].reshape(image.height, image.width))
     indexed.putpalette(known.astype(np.uint8).tobytes())
     return indexed

@@ -27,7 +27,7 @@ def player(
     Args:
         images: A frame each, all with the same palette of at most 255 colours.
         iterations: Of the frames.
-        title: Of the page, and what is said in place of the images.
+        title: Of the page, and what is said in place of the image.
         milliseconds: Of a frame.
         lang: `en` or `zh`.
     """
@@ -46,6 +46,8 @@ def player(
         {key: escape(word) for key, word in words.items()},
         lang=_HTML_LANG[lang],
         title=escape(title),
+        width=images[0].width,
+        height=images[0].height,
         first=_encoded(images[0]),
         frames=json.dumps([_encoded(_over(image, images[0])) for image in images], indent=0),
         iterations=json.dumps(list(iterations)),
