@@ -8,7 +8,9 @@ import pandas as pd
 
 import gradflow as gf
 from gradflow.analysis.runs import identity
-from gradflow.figures.gallery import EXACT, GALLERY, Entry, Exact
+from gradflow.config import DataConfig
+from gradflow.data import SEPARATOR, all_names, names_corpus, one_hot
+from gradflow.figures.gallery import ANIMATIONS, EXACT, GALLERY, PICTURES
 
 PARTS = {
     "networks": "lecture",
@@ -23,21 +25,23 @@ class Slide(NamedTuple):
     """One figure of the deck.
 
     Attributes:
-        section: Part of the lecture it opens or belongs to.
+        section: Part of the lecture it belongs to.
         figure: Its name.
         table: Its numbers, from the folder of the trained parts.
         about: What tells it from other slides with the same figure.
+        moves: Whether it is an animation.
     """
 
     section: str
     figure: str
     table: Callable[[Path], pd.DataFrame]
     about: str = ""
+    moves: bool = False
 
     @property
-    def how(self) -> Entry | Exact:
-        """How its claims are checked and it is drawn."""
-        return (GALLERY | EXACT)[self.figure]
+    def how(self) -> Any:
+        """How its claims are checked, and how it is drawn."""
+        return ANIMATIONS[self.figure] if self.moves else (GALLERY | EXACT | PICTURES)[self.figure]
 
     @property
     def title(self) -> str:
@@ -47,23 +51,16 @@ class Slide(NamedTuple):
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:
     """A figure of those runs of a part that have these values, or one of each tuple of them, in their identity."""
-    return Slide(section, figure, lambda folder: GALLERY[figure].analyse(runs_of_part(folder, part, wanted)), about)
+    return Slide(section, figure, lambda folder: GALLERY[figure].analyse(runs_of_part(folder, part, **wanted)), about)
 
 
-def runs_of_part(folder: Path, part: str, wanted: Mapping[str, Any]) -> list[gf.runlog.Run]:
-    """The runs of a part of the lecture with these values in their identity.
+def animated(section: str, figure: str, part: str, **wanted: Any) -> Slide:
+    """An animation of such runs, four at most."""
 
-    Raises:
-        ValueError: There is none.
-    """
-    runs = [run for run in gf.open_sweep(folder / part).members if _matches(identity(run), wanted)]
-    if not runs:
-        raise ValueError(f"{folder / part}: expected runs with {dict(wanted)}, got none")
-    return runs
+    def table(folder: Path) -> pd.DataFrame:
+        return ANIMATIONS[figure].analyse(runs_of_part(folder, part, **wanted))
 
-
-def _matches(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(own[key] in (value if isinstance(value, tuple) else (value,)) for key, value in wanted.items())
+    return Slide(section, figure, table, about="animated", moves=True)
 
 
 def exact(section: str, figure: str) -> Slide:
@@ -71,10 +68,48 @@ def exact(section: str, figure: str) -> Slide:
     return Slide(section, figure, lambda folder: gf.theory.EXACT[figure]())
 
 
+def runs_of_part(folder: Path, part: str, **wanted: Any) -> list[gf.runlog.Run]:
+    """The runs of a part of the lecture with these values in their identity.
+
+    Raises:
+        ValueError: There is none.
+    """
+    runs = [run for run in gf.open_sweep(folder / part).members if _matches(identity(run), wanted)]
+    if not runs:
+        raise ValueError(f"{folder / part}: expected runs with {wanted}, got none; the same command trains them")
+    return runs
+
+
+def _matches(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(own[key] in (value if isinstance(value, tuple) else (value,)) for key, value in wanted.items())
+
+
+def _corpus(folder: Path) -> pd.DataFrame:
+    return names_corpus(*all_names(DataConfig()))
+
+
+def _reach(folder: Path) -> pd.DataFrame:
+    return gf.analysis.accuracy_by_lag(runs_of_part(folder, "networks"), "accuracy")
+
+
+def _saliency(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+    from gradflow.prediction import name_saliency  # here, as torch takes seconds
+
+    return name_saliency(runs_of_part(folder, "names", cell="rnn", seed=0)[0].path, names)
+
+
+def _gates(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+    from gradflow.prediction import gate_map
+
+    [run] = runs_of_part(folder, "networks", start="default, b_f=3", **SHOWN)
+    return gate_map(run.path, SEPARATOR.join(names))
+
+
 SHOWN: dict[str, Any] = {"names_per_sequence": 8, "seed": 0}
 """Of the roll calls, those whose gradients are shown: about 30 steps."""
 TANH = SHOWN | {"cell": "rnn"}
 LSTM = SHOWN | {"cell": "lstm"}
+FOUR = SHOWN | {"start": ("default", "orthogonal", "default, b_f=3")}
 
 
 def deck(name: str, names: Sequence[str]) -> list[Slide]:
@@ -82,25 +117,38 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
 
     Args:
         name: The name that is shown as one-hot vectors.
-        names: Those whose characters are weighed.
+        names: Those whose characters are weighed, and that a network reads as one sequence.
     """
     return [
+        Slide("names", "names_corpus", _corpus),
+        Slide("names", "one_hot", lambda folder: one_hot(name)),
         logged("names", "comparison", "names"),
+        exact("forgetting", "unrolled_graph"),
+        exact("forgetting", "tanh_derivative"),
         exact("forgetting", "activation_saturation"),
         exact("forgetting", "jacobian_product_by_lag"),
+        exact("forgetting", "repeated_composition"),
         logged("forgetting", "weight_spectrum", "networks", **TANH),
+        animated("forgetting", "weight_spectrum", "networks", **TANH),
         logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
         logged("forgetting", "temporal_contributions", "networks", **TANH),
         exact("exploding", "bifurcation_diagram"),
         exact("exploding", "error_surface_cliff"),
         logged("exploding", "clipping_effect", "clipping"),
         logged("exploding", "singular_values_over_training", "networks", **TANH),
-        logged("gates", "gradient_heatmap", "networks", **SHOWN),
+        logged("learning", "gradient_heatmap", "networks", **SHOWN),
+        animated("learning", "gradient_heatmap", "networks", **FOUR),
+        exact("gates", "residual_analogy"),
+        logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=1", **SHOWN),
         logged("gates", "lstm_cell_highway", "networks", **LSTM),
         logged("gates", "gate_timescales", "networks", **SHOWN),
+        Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
+        logged("gates", "cell_diagram", "networks", about="gru", cell="gru", **SHOWN),
         logged("architectures", "stacked_lattice", "architectures", num_layers=4),
         logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
-        logged("architectures", "accuracy_by_lag", "networks"),
+        Slide("architectures", "accuracy_by_lag", _reach),
+        logged("architectures", "compute_time", "networks"),
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),
+        Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
     ]

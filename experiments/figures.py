@@ -26,7 +26,7 @@ FROM_MODEL = ("name_saliency", "gate_map")
 
 def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: str, context: str) -> list[Path]:
     """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
-    from gradflow import analysis, figures, prediction  # here, as torch takes seconds and the other figures do without
+    from gradflow import figures, prediction  # here, as torch takes seconds and the other figures do without
 
     if not names:
         raise ValueError(f"names: expected names=NAME for {name}, got nothing")
@@ -36,12 +36,10 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
                 f"names: expected one for gate_map, got {len(names)}; those of a roll call are joined by |"
             )
         data = prediction.gate_map(run, names[0])
-        claims = analysis.gate_map_claims(data)
-        figure = figures.plot_gate_map(data, claims=claims, lang=lang, context=context)
     else:
         data = prediction.name_saliency(run, names)
-        claims = analysis.name_saliency_claims(data)
-        figure = figures.plot_name_saliency(data, claims=claims, lang=lang, context=context)
+    claims = figures.PICTURES[name].check(data)
+    figure = figures.PICTURES[name].plot(data, claims=claims, lang=lang, context=context)
     return figures.save(figure, folder / name, data=data, claims=claims)
 
 

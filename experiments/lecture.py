@@ -14,11 +14,12 @@ as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), and animat
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gradflow as gf
@@ -51,21 +52,29 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
     """Draws slides from the networks trained in a folder.
 
     Returns:
-        The PNG file of every slide, and a line for each slide that could not be drawn.
+        The PNG or GIF file of every slide, and a line for each slide that could not be drawn.
     """
     drawn, left_out = dict[Slide, Path](), list[str]()
     with gf.figures.deck(out / "deck.pdf") as add_page:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
             try:
-                data = slide.table(folder)
-                claims = slide.how.check(data)
-                figure = slide.how.plot(data, claims=claims, lang=lang)
+                drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
             except (ValueError, OSError) as error:
                 left_out.append(f"left out {slide.title}: {error}")
-                continue
-            add_page(figure)
-            drawn[slide], *_ = gf.figures.save(figure, out / f"{number:02}-{slide.title}", data=data, claims=claims)
     return drawn, left_out
+
+
+def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Path:
+    """Draws one slide, adds it to the deck unless it moves, and saves it; its picture."""
+    data = slide.table(folder)
+    claims = slide.how.check(data)
+    if slide.moves:
+        return gf.figures.save_animation(
+            slide.how.animate(data, claims=claims, lang=lang), path, data=data, claims=claims
+        )[0]
+    figure = slide.how.plot(data, claims=claims, lang=lang)
+    add_page(figure)
+    return gf.figures.save(figure, path, data=data, claims=claims)[0]
 
 
 def arguments() -> dict[str, str]:

@@ -18,7 +18,7 @@ from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
-from gradflow.figures.gallery import ANIMATIONS, EXACT, draw_all
+from gradflow.figures.gallery import ANIMATIONS, EXACT, PICTURES, draw_all
 from gradflow.figures.gate_map import plot_gate_map
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
@@ -44,6 +44,7 @@ from gradflow.figures.weight_spectrum import plot_weight_spectrum
 __all__ = [
     "ANIMATIONS",
     "EXACT",
+    "PICTURES",
     "Animation",
     "animate_gradient_heatmap",
     "animate_weight_spectrum",

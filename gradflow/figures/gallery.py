@@ -23,6 +23,7 @@ from gradflow.figures.clipping_effect import plot_clipping_effect
 from gradflow.figures.comparison import plot_comparison
 from gradflow.figures.compute_time import plot_compute_time
 from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
+from gradflow.figures.gate_map import plot_gate_map
 from gradflow.figures.gate_timescales import plot_gate_timescales
 from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
 from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
@@ -30,6 +31,9 @@ from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_la
 from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
 from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
 from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
+from gradflow.figures.name_saliency import plot_name_saliency
+from gradflow.figures.names_corpus import plot_names_corpus
+from gradflow.figures.one_hot import plot_one_hot
 from gradflow.figures.output import save
 from gradflow.figures.repeated_composition import plot_repeated_composition
 from gradflow.figures.residual_analogy import plot_residual_analogy
@@ -108,7 +112,7 @@ GALLERY = {
 
 
 class Exact(NamedTuple):
-    """How a table of :mod:`gradflow.theory` is checked and drawn."""
+    """How a table that is not of a log is checked and drawn."""
 
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
@@ -127,6 +131,15 @@ EXACT = {
     "residual_analogy": Exact(analysis.residual_analogy_claims, plot_residual_analogy),
 }
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
+
+
+PICTURES = {
+    "names_corpus": Exact(analysis.names_corpus_claims, plot_names_corpus),
+    "one_hot": Exact(analysis.one_hot_claims, plot_one_hot),
+    "name_saliency": Exact(analysis.name_saliency_claims, plot_name_saliency),
+    "gate_map": Exact(analysis.gate_map_claims, plot_gate_map),
+}
+"""By the names of the functions of `gradflow.data` and `gradflow.prediction` (which asks a model) that make tables."""
 
 
 class Animated(NamedTuple):
