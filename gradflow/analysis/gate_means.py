@@ -71,7 +71,8 @@ def cell_of(run: Run) -> str:
 def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     kind, first, last = cell_of(run), frame["iteration"].min(), frame["iteration"].max()
     rows = frame[frame["iteration"].isin([first, last]) & frame["gate"].isin(GATES[kind])].astype({"gate": str})
-    rows = rows.merge(counted[[*_PLACE, "valid"]], how="left", on=_PLACE) if len(counted) else rows.assign(valid=1)
+    counts = counted[[*_PLACE, "valid"]] if len(counted) else rows[_PLACE].drop_duplicates().assign(valid=1)
+    rows = rows.merge(counts, how="left", on=_PLACE).fillna({"valid": 1})
     rows = rows[rows["valid"] > 0]
     keys, bias = ["layer", "direction", "gate", "iteration"], keep_bias(run.config)
     table = [
