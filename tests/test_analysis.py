@@ -77,7 +77,7 @@ def test_names_of_unlike_groups_are_short_unlike_and_fit_for_files():
     long = [
         {"cell.num_layers": layers, "train.optimizer": "sgd", "data.path": f"/at/my {path}.csv"}
         for layers in "12"
-        for path in ("names", "other names of mine")
+        for path in ("names", "other names, of people I know well")
     ]
     names = names_apart(long)
     assert names == [

@@ -153,6 +153,87 @@ def test_gradient_by_lag_prints_factor_and_counts(tmp_path: Path):
         assert text in said
 
 
+BOTH = ("none", "norm")
+LSTMS = [{"cell": "lstm", "forget_bias": bias} for bias in (0.0, 1.0, 3.0)]
+
+
+def of_lstms(tmp_path: Path, clips=BOTH):
+    """Runs of an LSTM from three biases of its forget gate."""
+    for i, (network, clip) in enumerate(itertools.product(LSTMS, clips)):
+        write_run(tmp_path / str(i), config_of(**network, clip=clip), SMALL)
+    return gf.open_sweep(tmp_path)
+
+
+def test_starts_of_one_cell_have_panels_of_their_own(tmp_path: Path):
+    sweep = of_lstms(tmp_path, clips=("none",))
+    for name in ("gradient_heatmap", "singular_values_over_training", "weight_spectrum", "clipping_effect"):
+        titles = [axes.get_title() for axes in draw(name, sweep, context="paper").axes if axes.get_title()]
+        assert [f"b_f={bias}" in title for bias, title in zip("013", titles, strict=True)] == [True] * 3, name
+
+
+def test_losses_of_one_cell_are_told_apart_by_the_marks_of_their_rows(tmp_path: Path):
+    results, losses = draw("comparison", of_lstms(tmp_path), context="paper").axes
+    curves = [line for line in losses.lines if len(np.atleast_1d(line.get_xdata())) > 9]
+    looks = {(line.get_marker(), line.get_linestyle(), line.get_markerfacecolor()) for line in curves}
+    assert len(looks) == len(curves) == 6
+    rows = {line.get_marker() for line in results.lines if line.get_marker() not in ("None", "")}
+    assert rows == {mark for mark, _, _ in looks}
+    assert len(rows) == 3
+
+
+def test_tasks_that_ask_for_values_are_compared_by_their_loss(tmp_path: Path):
+    data = analysis.comparison(of_lstms(tmp_path, clips=("none",)))
+    final = data["quantity"] == "test_accuracy"
+    data.loc[final, "quantity"], data["chance_loss"] = "test_loss", 1 / 6
+    data.loc[final, "value"], data.loc[final, ["low", "high"]] = [0.01, 0.16, 7.5e9], np.nan
+    figure = figures.plot_comparison(data, claims=analysis.comparison_claims(data), context="paper")
+    said = words(figure).replace("\n", " ")
+    assert "1 of 3 learned (test loss at least a tenth below a constant answer, 0.167): LSTM, default $b_f=0$." in said
+    assert figure.axes[0].get_xlabel() == "test loss"
+    assert figure.axes[0].get_xlim() == pytest.approx((0, 1 / 3))
+    assert "$7.5{\\times}10^{9}$ →" in said
+    assert "%" not in "".join(tick.get_text() for tick in figure.axes[0].get_xticklabels())
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_legend_of_clipping_says_what_there_is(tmp_path: Path):
+    for name, clips, spike in (("both", BOTH, 30.0), ("calm", BOTH, 0.0), ("one", ("none",), 0.0)):
+        for clip in clips:
+            write_run(tmp_path / name / clip, config_of(clip=clip), replace(SMALL, spike=spike, threshold=5.0))
+    said = {name: legend(draw("clipping_effect", gf.open_sweep(tmp_path / name))) for name in ("both", "calm", "one")}
+    assert said["both"][:3] == ["without clipping", "before clipping", "after clipping"]
+    assert said["calm"][:2] == ["without clipping", "with clipping (never acted)"]
+    assert said["one"] == ["without clipping"]
+    alone = draw("clipping_effect", gf.open_run(tmp_path / "both" / "norm"))
+    assert legend(alone)[:2] == ["before clipping", "after clipping"]
+    assert "before it, " in words(alone)
+
+
+def test_losses_that_explode_flatten_no_others(run):
+    data = analysis.clipping_effect(run)
+    others = analysis.clipping_effect(run).assign(clip="none")
+    others.loc[others["iteration"] > 5, ["loss", "loss_trend"]] = 1e10
+    figure = figures.plot_clipping_effect(pd.concat([data, others]), context="paper")
+    assert figure.axes[1].get_ylim()[1] < 2
+    assert "up to $1.0{\\times}10^{10}$ ↑" in words(figure)
+    small = data.assign(loss_trend=data["loss_trend"] * 0.7 ** data["iteration"])
+    assert figures.plot_clipping_effect(small, context="paper").axes[1].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("name", ["gradient_by_lag", "temporal_contributions"])
+def test_a_band_is_named_where_it_is_seen(name, run):
+    data = GALLERY[name].analyse(run)
+    low, middle, high = ("low", "median", "high") if "low" in data else ("log_low", "log_median", "log_high")
+    thin = data.assign(**{low: data[middle], high: data[middle]})
+    spread = data[middle].abs() / 2
+    wide = data.assign(**{low: data[middle] - spread, high: data[middle] + spread})
+    for given, there in ((thin, False), (wide, True)):
+        assert ("band:" in words(GALLERY[name].plot(given, context="paper"))) == there
+
+
 def test_heatmap_shows_zero_gradients_grey_and_keeps_the_last_step_on_top(run):
     data = analysis.gradient_heatmap(run)
     data.loc[(data["quantity"] == "gradient") & (data["lag"] == 5), "value"] = -np.inf

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradflow.analysis.runs import Run, rank
 
-LONGEST = 40  # characters of a group's name, which is part of a file's
+LONGEST = 48  # characters of a group's name, which is part of a file's
 
 _SHOWN_TOGETHER = {"cell.name", "init", "clip", "omega", "flossing", "seed", "name", "threads", "device"}
 _FIRST_TOLD = ("data.source", "data.names_per_sequence", "data.length")
@@ -56,19 +56,19 @@ def names_apart(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
     Returns:
         Names that are unlike and fit in a file's, of at most LONGEST characters; one that would be longer, or equal
-        another, ends in the number of its group. A single one needs no name.
+        another, ends in the number of its group. A source goes by its name alone. A single one needs no name.
 
     Example:
-        >>> names_apart([{"source": "adding", "length": "30"}, {"source": "adding", "length": "50"},
-        ...              {"source": "copy", "length": "30"}])
-        ['source=adding,length=30', 'source=adding,length=50', 'source=copy']
+        >>> names_apart([{"data.source": "adding", "data.length": "30"}, {"data.source": "adding", "data.length": "50"},
+        ...              {"data.source": "copy_memory", "data.length": "30"}])
+        ['adding,length=30', 'adding,length=50', 'copy_memory']
     """
     names: list[str] = []
     for number, own in enumerate(settings, 1):
         words, alike = list[str](), [other for other in settings if other is not own]
         for key, value in own.items():
             if any(other[key] != value for other in alike):
-                words.append(f"{key.split('.')[-1]}={_in_a_file_name(value)}")
+                words.append(("" if key == "data.source" else f"{key.split('.')[-1]}=") + _in_a_file_name(value))
                 alike = [other for other in alike if other[key] == value]
         name = ",".join(words)
         fits = len(name) <= LONGEST and name not in names

@@ -168,9 +168,9 @@ def limit_loss(axes: Axes, loss: pd.DataFrame, column: str = "value", *, ticks: 
 
 
 def note_beyond(axes: Axes, loss: pd.Series, labels: Labels) -> None:
-    """How large the losses get that leave the axes at the top; after :func:`limit_loss`."""
+    """How large losses get that leave the axes far behind at the top; after :func:`limit_loss`."""
     largest = loss[np.isfinite(loss)].max()
-    if largest > 1.1 * axes.get_ylim()[1]:
+    if largest > 2 * axes.get_ylim()[1]:
         corner_note(axes, [labels("note.beyond", value=float(largest))], "upper right")
 
 
