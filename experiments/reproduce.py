@@ -52,19 +52,19 @@ TRAINED = {
         "success",
         gf.analysis.temporal_order_claims,
         ("data.length=40", "network=pascanu_smart", "train.iterations=12000", "data.test_size=2000"),
-        "180 runs of up to 20,000 updates, about an hour and a half on two cores",
+        "180 runs of up to 20,000 updates, about an hour and a quarter on two cores",
     ),
     "adding": Trained(
         "loss",
         gf.analysis.adding_claims,
         ("seed=0", "train.iterations=3000"),
-        "40 runs of up to 10,000 updates, about 40 minutes on two cores",
+        "40 runs of up to 10,000 updates, about 10 minutes on two cores",
     ),
     "roll_call": Trained(
         "accuracy",
         gf.analysis.roll_call_claims,
         ("seed=0", "data.names_per_sequence=8,2"),
-        "240 runs of 500 updates, about 10 minutes on two cores",
+        "240 runs of 500 updates, about 25 minutes on two cores",
     ),
 }
 

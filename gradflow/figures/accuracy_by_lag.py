@@ -138,9 +138,9 @@ def _label(first: pd.Series, labels: Labels) -> str:
 
 
 def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
-    bars = "note.success_bars" if data["quantity"].iloc[0] == "success" else "note.seed_bars"
+    bars = {"success": "note.success_bars", "accuracy": "note.accuracy_bars", "loss": "note.seed_bars"}
     seeds, iterations = int(data["seed"].min()), int(data["iterations"].max())
-    notes = [labels(bars, seeds=str(seeds))] if _has_bars(data) else []
+    notes = [labels(bars[data["quantity"].iloc[0]], seeds=str(seeds))] if _has_bars(data) else []
     return [*notes, labels("note.budget", iterations=f"{iterations:,}")]
 
 
