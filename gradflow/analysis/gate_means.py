@@ -15,6 +15,7 @@ from gradflow.analysis.runs import (
     curve_name,
     everywhere,
     identity,
+    one_clipping,
     one_seed,
     recorded,
     runs_of,
@@ -42,13 +43,13 @@ def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> 
         The columns IDENTITY (where a script of one's own gave no settings, `cell` is what torch calls the layer),
         layer, direction, gate, when (`before` any update, `after` the last), iteration, mean, saturated_low,
         saturated_high (shares below 0.05 and above 0.95), steps (of the longest sequence), bias (of the gate that
-        keeps, see :func:`gradflow.analysis.highway.keep_bias`; NaN for the others), expected (σ of it). One seed per
-        setting.
+        keeps, see :func:`gradflow.analysis.highway.keep_bias`; NaN for the others), expected (σ of it). One run per
+        cell and start: of the lowest seed, without clipping if there is one.
 
     Raises:
         ValueError: No run of an LSTM or a GRU has rows of the `gates` table.
     """
-    runs = [run for run in one_seed(runs_of(source)) if cell_of(run) in GATES]
+    runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in GATES]
     if not runs:
         raise ValueError("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
     parts = recorded(runs, "gates", _SHARES, layer=layer, direction=direction)

@@ -206,6 +206,14 @@ def one_seed(runs: Sequence[Run]) -> list[Run]:
     return sorted(kept.values(), key=_rank)
 
 
+def one_clipping(runs: Sequence[Run]) -> list[Run]:
+    """Of runs of one cell and start the first, which is one without clipping if there is any."""
+    kept: dict[tuple[str, str], Run] = {}
+    for run in sorted(runs, key=_rank):
+        kept.setdefault((identity(run)["cell"], identity(run)["start"]), run)
+    return list(kept.values())
+
+
 def chance(run: Run) -> tuple[float, float]:
     """Test accuracy and loss (nats, or squared error) of a network that does not look at its input.
 

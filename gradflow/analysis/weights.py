@@ -1,6 +1,5 @@
 """Singular values and eigenvalues of the recurrent weights, before and after training."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from gradflow.analysis.runs import (
     collect,
     curve_name,
     identity,
+    one_clipping,
     one_seed,
     recorded,
     runs_of,
@@ -46,7 +46,7 @@ def weight_spectrum(source: Any, *, layer: int | None = None, direction: int = 0
     Raises:
         ValueError: No run has rows of the `spectrum` table.
     """
-    parts = recorded(_one_each(one_seed(runs_of(source))), "spectrum", VALUES, layer=layer, direction=direction)
+    parts = recorded(one_clipping(one_seed(runs_of(source))), "spectrum", VALUES, layer=layer, direction=direction)
     several = len({(identity(run)["cell"], identity(run)["start"]) for run, _ in parts}) > 1
     ends = [(run, _described(run, frame, several)) for run, frame in parts]
     return collect([(run, frame[frame["when"] != "during"]) for run, frame in ends])[_COLUMNS]
@@ -81,14 +81,6 @@ def weight_spectrum_over_training(source: Any, *, layer: int | None = None, dire
 def weight_spectrum_over_training_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """What :func:`weight_spectrum_claims` checks, of the first and the last record."""
     return weight_spectrum_claims(data[data["when"] != "during"])
-
-
-def _one_each(runs: Sequence[Run]) -> list[Run]:
-    """The first run of every cell and start; those without clipping come first."""
-    kept: dict[tuple[str, str], Run] = {}
-    for run in runs:
-        kept.setdefault((identity(run)["cell"], identity(run)["start"]), run)
-    return list(kept.values())
 
 
 def _described(run: Run, frame: pd.DataFrame, candidate: bool) -> pd.DataFrame:

@@ -89,9 +89,7 @@ GALLERY = {
     "gate_timescales": Entry(
         analysis.gate_timescales, analysis.gate_timescales_claims, plot_gate_timescales, ("clip",)
     ),
-    "cell_diagram": Entry(
-        analysis.gate_means, analysis.gate_means_claims, plot_cell_diagram, ("cell", "start", "clip")
-    ),
+    "cell_diagram": Entry(analysis.gate_means, analysis.gate_means_claims, plot_cell_diagram, ("cell", "start")),
     "stacked_lattice": Entry(analysis.stacked_lattice, analysis.stacked_lattice_claims, plot_stacked_lattice),
     "bidirectional_profile": Entry(
         analysis.bidirectional_profile, analysis.bidirectional_profile_claims, plot_bidirectional_profile
