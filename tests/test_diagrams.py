@@ -340,7 +340,10 @@ def test_gates_that_are_nan_are_grey_and_say_so(run_of):
 
 
 def test_several_networks_never_share_a_cell(run_of):
-    data = analysis.gate_means([run_of("a", cell="lstm"), run_of("b", cell="lstm", clip="norm")])
+    clipped = run_of("clipped", cell="lstm", clip="norm")
+    plain, other = run_of("plain", cell="lstm"), run_of("other", cell="lstm", forget_bias=1.0)
+    assert set(analysis.gate_means([clipped, plain])["clip"]) == {"none"}  # one of them
+    data = analysis.gate_means([plain, other])
     for refuse in (analysis.gate_means_claims, figures.plot_cell_diagram):
         with pytest.raises(ValueError, match="data: expected the gates of one network, got those of 2; draw each by"):
             refuse(data)
