@@ -14,6 +14,7 @@ names    what the model is asked: names with commas between them (for gate_map o
          names, each joined by |
 """
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
 def main() -> None:
     """The command line."""
     arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, figures="all", lang="en", context="slide", names="")
+    gc.set_threshold(20_000, 50, 100)  # imports and figures make many objects, few of them garbage: a tenth of the time
     from gradflow.figures import draw_all
 
     logging.basicConfig(format="%(message)s")

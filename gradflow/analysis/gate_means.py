@@ -9,6 +9,7 @@ from gradflow.analysis.gates import KEEPS
 from gradflow.analysis.highway import keep_bias
 from gradflow.analysis.runs import (
     IDENTITY,
+    DoesNotApply,
     Run,
     claim,
     collect,
@@ -51,7 +52,7 @@ def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> 
     """
     runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in GATES]
     if not runs:
-        raise ValueError("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
+        raise DoesNotApply("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
     parts = recorded(runs, "gates", _SHARES, layer=layer, direction=direction)
     counts = {id(run): frame for run, frame in everywhere(runs, "time", ["valid"])}
     data = collect([(run, _means(run, frame, counts[id(run)])) for run, frame in parts])
