@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -74,23 +73,11 @@ def check_written(
 
 
 def check_nothing_overlaps(figure: Figure) -> None:
-    """No text touches another, leaves the figure, or has a line, or the point of an arrow, run through it."""
-    shown = [text for text in figure.findobj(mpl.text.Text) if text.get_text() and text.get_visible()]
-    shown = [text for text in shown if not any(tick.label2 is text for axes in figure.axes for tick in ticks(axes))]
-    boxes = {text: text.get_window_extent().padded(-1) for text in shown}
-    for text, box in boxes.items():
-        inside = np.all(figure.bbox.min <= box.min) and np.all(box.max <= figure.bbox.max)
-        assert inside, f"{text.get_text()!r} leaves the figure"
-        for other in shown[shown.index(text) + 1 :]:
-            assert not box.overlaps(boxes[other]), f"{text.get_text()!r} and {other.get_text()!r} overlap"
+    """As :func:`check_legible`, and no text has a line, or the point of an arrow, run through it."""
+    check_legible(figure)
+    texts = drawn(figure)
     for axes in figure.axes:
-        arrows = [line for line in axes.lines if line.get_zorder() == 2] + axes.findobj(mpl.patches.Polygon)
-        for drawn in arrows:
-            path = drawn.get_transform().transform_path(drawn.get_path())
-            for text, box in boxes.items():
-                assert not path.intersects_bbox(box, filled=False), f"{text.get_text()!r} has a line through it"
-
-
-def ticks(axes: mpl.axes.Axes) -> list[mpl.axis.Tick]:
-    """All ticks of both axes."""
-    return [tick for axis in (axes.xaxis, axes.yaxis) for tick in (*axis.majorTicks, *axis.minorTicks)]
+        for part in [line for line in axes.lines if line.get_zorder() == 2] + axes.findobj(mpl.patches.Polygon):
+            path = part.get_transform().transform_path(part.get_path())
+            for one in texts:
+                assert not path.intersects_bbox(one.core, filled=False), f"{one.text!r} has a line through it"

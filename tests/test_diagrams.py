@@ -117,10 +117,10 @@ def test_what_overlaps_is_found():
         with pytest.raises(AssertionError, match="'here' has a line through it"):
             check_nothing_overlaps(figure)
         axes.text(5, 5.1, "and here")
-        with pytest.raises(AssertionError, match="'here' and 'and here' overlap"):
+        with pytest.raises(AssertionError, match="'and here' lies on 'here'"):
             check_nothing_overlaps(figure)
         axes.texts[0].set_position((11, 5))
-        with pytest.raises(AssertionError, match="'here' leaves the figure"):
+        with pytest.raises(AssertionError, match="'here' is cut off"):
             check_nothing_overlaps(figure)
 
 
