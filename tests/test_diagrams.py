@@ -119,7 +119,7 @@ def test_what_overlaps_is_found():
         axes.text(5, 5.1, "and here")
         with pytest.raises(AssertionError, match="'and here' lies on 'here'"):
             check_nothing_overlaps(figure)
-        axes.texts[0].set_position((11, 5))
+        axes.texts[0].set_position((14, 5))
         with pytest.raises(AssertionError, match="'here' is cut off"):
             check_nothing_overlaps(figure)
 
