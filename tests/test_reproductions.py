@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from experiments import reproduce
+from experiments import reproduce, signals
 from gradflow import analysis
 from gradflow.analysis.runs import IDENTITY
 
@@ -140,7 +140,7 @@ def test_two_ctrl_c_end_it_without_a_verdict(tmp_path, monkeypatch, capsys):
                 raise KeyboardInterrupt
             return answer
 
-    monkeypatch.setattr(reproduce.subprocess, "Popen", Sweep)
+    monkeypatch.setattr(signals.subprocess, "Popen", Sweep)
     assert "Interrupted; the same command goes on" in str(run(monkeypatch, "only=adding", f"path={tmp_path}"))
     assert not capsys.readouterr().out
 

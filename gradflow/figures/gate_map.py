@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from gradflow.analysis.gates import NEVER
 from gradflow.figures.catalogue import Labels
@@ -93,6 +93,8 @@ def _draw_scales(axes: Axes, data: pd.DataFrame, steps: int) -> None:
     axes.plot(units["time_scale"].clip(upper=NEVER * steps), units["rank"], color=look(data["cell"].iloc[0]).colour)
     axes.axvline(steps, color=BLACK, linestyle="--", linewidth=thin(0.6))
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
+    low, high = axes.get_xlim()
+    wide = high / low > 6
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5) if wide else MaxNLocator(3))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
