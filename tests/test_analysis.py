@@ -9,6 +9,7 @@ from synthetic_runs import FACTORS, Planted, config_of, lag_rows, write_run, wri
 
 import gradflow as gf
 from gradflow import analysis
+from gradflow.analysis.comparison import has_learned
 from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
 from gradflow.analysis.tasks import LONGEST, by_task, names_apart
 from gradflow.runlog import RunWriter
@@ -379,6 +380,27 @@ def test_broken_runs_are_named_not_hidden(run_of, tmp_path: Path):
     assert final["status"].to_dict() == {"rnn": "finished", "gru": "diverged", "lstm": "failed"}
     assert np.isnan(final.loc["lstm", "value"])
     assert analysis.comparison_claims(data)[0]["total"] == 2
+
+
+def test_tasks_that_ask_for_values_are_judged_by_their_loss(tmp_path: Path):
+    def run(name: str, loss: float):
+        meta = {"chance": 0.1, "chance_loss": 1 / 6, "success": {"quantity": "test_loss", "threshold": 0.01}}
+        config = {"cell": {"name": name}, "data": {"source": "adding", "length": 30, "test_size": 1000}}
+        writer = RunWriter(tmp_path / name, meta=meta, config=config, scalars=["test_accuracy", "test_loss"])
+        writer.append("scalars", 0, {"loss": 0.2, "test_accuracy": 0.5, "test_loss": loss})
+        writer.close()
+        return gf.open_run(tmp_path / name)
+
+    runs = [run("rnn", 0.16), run("lstm", 0.02), run("gru", float("inf"))]
+    data = analysis.comparison(runs)
+    final = data[data["quantity"] != "loss"].set_index("cell")
+    assert set(final["quantity"]) == {"test_loss"}
+    assert final.loc["rnn", "value"] == 0.16
+    assert final[["low", "high"]].isna().all(axis=None)
+    (claim,) = analysis.comparison_claims(data)
+    assert (claim["claim"], claim["value"], claim["total"], claim["best"]) == ("learned_values", 1, 2, 0.02)
+    assert [has_learned(run) for run in runs] == [False, True, False]
+    assert set(analysis.accuracy_by_lag(runs)["quantity"]) == {"loss"}
 
 
 def test_comparison_without_chance_or_accuracy_says_what_it_can(tmp_path: Path):
