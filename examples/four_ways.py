@@ -5,7 +5,7 @@
 How much gradient comes back 20 steps, by cell and initialisation, before training and after it? Median over examples,
 then over seeds. pandas and xarray get labelled tables from gradflow; polars and DuckDB read the Parquet files as they
 are (of runs that have ended: files of one that goes on may vanish into larger ones), and are left out where they are
-not installed. A small sweep is recorded first if there is no FOLDER.
+not installed. If there is no FOLDER a small sweep is recorded there first.
 """
 
 import os
@@ -125,8 +125,13 @@ def main() -> None:
     """Record if need be, then ask."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else f"outputs/four_ways/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     if not folder.exists():
+        print(f"There is no {folder}: a small sweep is recorded there first ...", flush=True)
         record_sweep(folder)
     sweep = gf.open_sweep(folder)
+    if sweep.frame("lag", columns=[MEDIAN], where=pc.field("lag") == LAG).empty:
+        sys.exit(
+            f"FOLDER: expected sequences of more than {LAG} steps, got none; set LAG at the top of this script lower"
+        )
     print(f"The log is in {folder}: {len(sweep.members)} runs. ln of the gradient at lag {LAG} over that at lag 0:")
     for name, way in WAYS.items():
         start = time.perf_counter()

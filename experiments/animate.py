@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from experiments.arguments import REQUIRED, read_arguments, split_list
+from experiments.arguments import REQUIRED, check_look, read_arguments, split_list
 from experiments.columns import by_figure
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def main() -> None:
     )
     from gradflow.figures import ANIMATIONS
 
+    check_look(arguments)
     wanted, files = split_list(arguments["figures"]), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     if unknown or not wanted:
@@ -90,6 +91,8 @@ def main() -> None:
             title = "-".join(filter(None, [f"animated_{name}", words]))
             path = folder / "figures" / arguments["lang"] / title
             files += animate(name, runs, path, arguments["lang"], arguments["context"])
+    except FileNotFoundError as error:
+        sys.exit(str(error).replace("path: ", "run: ", 1))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     for figure, suffixes in by_figure(files).items():

@@ -1,6 +1,7 @@
 """The arguments of the reading commands, `key=value` as everywhere in `experiments/`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 REQUIRED = "(required)"
@@ -44,6 +45,8 @@ def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> 
         key, equals, value = argument.partition("=")
         if equals and key in defaults:
             values[key] = value
+        elif argument in defaults and argument != first and not Path(argument).exists():
+            sys.exit(f"{usage}\n{argument}: expected {argument}=VALUE, got nothing")
         elif not equals or Path(argument).exists():  # folders of runs are called cell=gru,clip=norm
             values[first] = argument
         else:
@@ -52,3 +55,16 @@ def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> 
     if missing:
         sys.exit(f"{usage}\n{missing[0]}: expected {missing[0]}=VALUE, got nothing")
     return values
+
+
+def check_look(arguments: Mapping[str, str]) -> None:
+    """Compares `lang` and `context` of the command line with those that figures have.
+
+    Raises:
+        SystemExit: With a line that says which is wrong.
+    """
+    from gradflow.figures.style import CONTEXTS, LANGUAGES
+
+    for argument, known in {"lang": LANGUAGES, "context": tuple(CONTEXTS)}.items():
+        if arguments[argument] not in known:
+            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {arguments[argument]}")

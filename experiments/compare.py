@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 
 import gradflow as gf
-from experiments.arguments import REQUIRED, read_arguments
+from experiments.arguments import REQUIRED, check_look, read_arguments
 from experiments.columns import by_figure
 from experiments.report import not_done, printed, table
-from gradflow.figures.style import LANGUAGES
 
 
 def main() -> None:
@@ -25,8 +24,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("gradflow").setLevel(logging.INFO)
     path, lang = Path(arguments["path"]), arguments["lang"]
-    if lang not in LANGUAGES:
-        sys.exit(f"lang: expected one of {', '.join(LANGUAGES)}, got {lang}")
+    check_look(arguments)
     try:
         sweep = gf.open_sweep(path)
         print("\n".join([printed(table(sweep)), *not_done(sweep)]))

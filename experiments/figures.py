@@ -19,7 +19,7 @@ import logging
 import sys
 from pathlib import Path
 
-from experiments.arguments import REQUIRED, read_arguments, split_list
+from experiments.arguments import REQUIRED, check_look, read_arguments, split_list
 from experiments.columns import by_figure
 
 FROM_MODEL = ("name_saliency", "gate_map")
@@ -52,6 +52,7 @@ def main() -> None:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("gradflow").setLevel(logging.INFO)
+    check_look(arguments)
     run, lang, context = Path(arguments["run"]), arguments["lang"], arguments["context"]
     folder, files = run / "figures" / lang, list[Path]()
     wanted = None if arguments["figures"] == "all" else split_list(arguments["figures"])
@@ -62,6 +63,8 @@ def main() -> None:
         for name in FROM_MODEL:
             if name in (wanted or ()):
                 files += draw_from_model(name, run, split_list(arguments["names"]), folder, lang, context)
+    except FileNotFoundError as error:
+        sys.exit(str(error).replace("path: ", "run: ", 1))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     if not files:

@@ -14,10 +14,12 @@ as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), and animat
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -27,6 +29,7 @@ from experiments.arguments import quoted, read_arguments, split_list
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
 from experiments.signals import patiently
+from gradflow.data import one_hot
 from gradflow.figures.style import LANGUAGES
 
 TRAIN = Path(__file__).with_name("train.py")
@@ -77,6 +80,23 @@ def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[
     return gf.figures.save(figure, path, data=data, claims=claims)[0]
 
 
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Gives a new folder that takes the place of this one at the end, or of nothing if that does not come."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as new:
+        yield Path(new) / folder.name
+        if folder.exists():
+            folder.rename(Path(new) / "before")
+        (Path(new) / folder.name).rename(folder)
+
+
+def sections(slides: Sequence[Slide], drawn: Mapping[Slide, Path]) -> list[tuple[str, list[Path]]]:
+    """The parts of the lecture and the pictures that were drawn for each."""
+    groups = groupby(slides, lambda slide: slide.section)
+    return [(section, [drawn[slide] for slide in group if slide in drawn]) for section, group in groups]
+
+
 def arguments() -> dict[str, str]:
     """The command line.
 
@@ -90,6 +110,14 @@ def arguments() -> dict[str, str]:
     for argument, known in {"lang": LANGUAGES, "launcher": LAUNCHERS}.items():
         if given[argument] not in known:
             sys.exit(f"{argument}: expected one of {', '.join(known)}, got {given[argument]}")
+    if not split_list(given["names"]):
+        sys.exit("names: expected names with commas between them, got nothing")
+    for argument in words:
+        try:
+            for name in [given["name"]] if argument == "name" else split_list(given["names"]):
+                one_hot(name)  # in the alphabet of the generated names that the networks learn from
+        except ValueError as error:
+            sys.exit(f"{argument}: {str(error).partition(': ')[2]}")
     return given
 
 
@@ -97,20 +125,22 @@ def main() -> None:
     """The command line."""
     given = arguments()
     folder, lang = Path(given["path"]), given["lang"]
-    out = folder / "deck" / lang
     slides = deck(given["name"], split_list(given["names"]))
     try:
-        unfinished = train(folder, given["launcher"])
-        drawn, left_out = draw(slides, folder, out, lang)
+        with replaced(folder / "deck" / lang) as out:
+            unfinished = train(folder, given["launcher"])
+            sys.stderr.write(f"drawing {len(slides)} figures\n")
+            drawn, left_out = draw(slides, folder, out, lang)
+            write_page(out, sections(slides, drawn), lang)
     except KeyboardInterrupt:
-        sys.exit(f"\nInterrupted; the same command with path={folder} goes on.")
-    sections = [
-        (section, [drawn[slide] for slide in group if slide in drawn])
-        for section, group in groupby(slides, lambda slide: slide.section)
-    ]
-    page = write_page(out, sections, lang)
+        sys.stderr.write(f"\nInterrupted; the same command with path={folder} goes on.\n")
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"path: expected a folder that can be written, got {folder} ({error.strerror or error})")
     failed = [f"{part}: not all runs are done, see the lines above" for part in unfinished] + left_out
-    print("\n".join([*failed, f"{len(drawn)} slides: {page}"]))
+    moving = sum(slide.moves for slide in drawn)
+    page = folder / "deck" / lang / "index.html"
+    print("\n".join([*failed, f"{len(drawn) - moving} figures and {moving} animations: {page}"]))
     sys.exit(1 if failed else 0)
 
 

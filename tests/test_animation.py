@@ -329,7 +329,7 @@ def test_the_command_draws_runs_that_a_pattern_finds(run_of, tmp_path: Path, mon
     ("arguments", "message"),
     [
         (["figures=heatmap"], "figures: expected names out of gradient_heatmap, weight_spectrum, got heatmap"),
-        (["lang=de"], "lang: expected one of en, zh, got 'de'"),
+        (["lang=de"], "lang: expected one of en, zh, got de"),
         (["run=nowhere"], "expected a folder with runs below it"),
         (["run=no*where"], r"run: expected a pattern that folders match, got no\*where; none below \. does"),
         (["figures=weight_spectrum"], "iteration: expected at least two recorded iterations, got 1"),

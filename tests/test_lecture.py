@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_p
     for argument, words in {
         "lang=fr": "lang: expected one of en, zh, got fr",
         "launcher=cloud": "launcher: expected one of local, processes",
+        "lang": "lang: expected lang=VALUE, got nothing",
+        "name=龘龖": "name: expected characters of the alphabet",
+        "names=王晓丽,龘": "names: expected characters of the alphabet",
+        "names=": "names: expected names with commas between them, got nothing",
+        "name=": "name: expected",
         "speed=high": "speed: expected one of path, lang, name, names, launcher, got 'speed=high'",
     }.items():
         monkeypatch.setattr(sys, "argv", ["lecture.py", argument])
@@ -113,15 +119,42 @@ def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+REAL = ["data.vocabulary_size=500", "train.iterations=7", "record.every=2", "record.spectrum_every=2"]
+"""What a tiny network lacks: the characters of the names that it is asked, and updates without a record."""
+
+
+def test_a_deck_that_is_not_finished_leaves_the_one_before(tmp_path):
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "deck.pdf").write_text("before")
+    with suppress(KeyboardInterrupt), lecture.replaced(tmp_path / "en") as out:
+        out.mkdir()
+        (out / "deck.pdf").write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "en" / "deck.pdf").read_text() == "before"
+    with lecture.replaced(tmp_path / "en") as out:
+        out.mkdir()
+        (out / "deck.pdf").write_text("whole")
+    assert (tmp_path / "en" / "deck.pdf").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["en"]
+
+
+def test_a_path_that_cannot_be_a_folder_is_named_before_training(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["lecture.py", f"path={tmp_path / 'file'}"])
+    with pytest.raises(SystemExit, match=r"path: expected a folder that can be written, got .*file"):
+        lecture.main()
+
+
 @pytest.mark.slow
 def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lecture.py", "path=here"])
     patiently = lecture.patiently
-    monkeypatch.setattr(lecture, "patiently", lambda command: patiently([*command, "debug=tiny"]))
+    monkeypatch.setattr(lecture, "patiently", lambda command: patiently([*command, "debug=tiny", *REAL]))
     with pytest.raises(SystemExit) as ended:
         lecture.main()
     assert ended.value.code == 0, capsys.readouterr().out
     slides = deck("王晓丽", ["王晓丽"])
-    assert len(list(Path("here/deck/en").glob("*.png"))) == len(slides)
-    assert f"{len(slides)} slides: here/deck/en/index.html" in capsys.readouterr().out
+    assert len(list(Path("here/deck/en").glob("*.png"))) == len(slides) - 2
+    assert [path.name for path in Path("here/deck").iterdir()] == ["en"]
+    assert f"{len(slides) - 2} figures and 2 animations: here/deck/en/index.html" in capsys.readouterr().out

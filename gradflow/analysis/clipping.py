@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradflow.analysis.comparison import solved_at
 from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of, started
 
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
@@ -18,13 +19,29 @@ def clipping_effect(source: Any) -> pd.DataFrame:
 
     Returns:
         The columns IDENTITY, iteration, before, after (norms of all gradients), loss, loss_trend (its running
-        median over a fortieth of the run), clipped, non_finite (0 or 1).
+        median over a fortieth of the run), clipped, non_finite (0 or 1), solved (whether the run met the criterion of
+        its task; NaN where that has none), typical (whether it is of the seed whose loss ends in the middle of those
+        of its cell and start, without clipping if there are such runs).
         A run without clipping has the same norm before and after.
 
     Raises:
         ValueError: No run recorded scalars.
     """
-    return collect([(run, _norms(run)) for run in started(source)])
+    data = collect([(run, _norms(run).assign(solved=_solved(run))) for run in started(source)])
+    networks = data.groupby(["cell", "start"], sort=False)
+    return data.assign(typical=pd.concat([own["seed"] == _middle_seed(own) for _, own in networks]))
+
+
+def _solved(run: Run) -> float:
+    return float(solved_at(run) is not None) if run.meta.get("success") else float("nan")
+
+
+def _middle_seed(runs: pd.DataFrame) -> int:
+    """The seed whose loss ends in the middle; a loss that is not finite is the highest."""
+    plain = runs[runs["clip"] == "none"]
+    ends = (plain if len(plain) else runs).groupby("seed")["loss_trend"].agg(lambda loss: loss.iloc[-1])
+    order = ends.where(np.isfinite(ends), np.inf).sort_values(kind="stable").index
+    return int(order[len(order) // 2])
 
 
 def _norms(run: Run) -> pd.DataFrame:
@@ -90,8 +107,16 @@ def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
     else:
         name = "clipping_acted_alone" if unclipped.empty else "clipping_acted"
+        if len(share) == 1 and {True, False} == set(data["clip"] == "none") and data["solved"].notna().all():
+            name, details = "clipping_solves", details | _counts(clipped, "clipped") | _counts(unclipped, "plain")
         claims = [claim(name, most["clipped"], "> 0", most["clipped"] > 0, **details)]
     return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
+
+
+def _counts(runs: pd.DataFrame, name: str) -> dict[str, int]:
+    """How many runs solved their task, and how many there are."""
+    solved = runs.groupby(["seed", "clip"])["solved"].first()
+    return {f"solved_{name}": int(solved.sum()), f"total_{name}": len(solved)}
 
 
 def _norm_checks(data: pd.DataFrame) -> list[dict[str, Any]]:

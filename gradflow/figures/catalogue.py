@@ -127,7 +127,7 @@ class Labels:
         """The sentence of a checked statement, and a warning if it does not hold."""
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
         values["percent"] = values["count"] = values["value"]
-        if name.startswith("clipping_acted"):
+        if name.startswith(("clipping_acted", "clipping_solves")):
             values["percent"] = float(f"{100 * claim['value']:.2g}")
         if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
             name += "_none" if claim["value"] == 0 else "_all"

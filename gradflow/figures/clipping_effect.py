@@ -73,9 +73,10 @@ def plot_clipping_effect(
 
 
 def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float]]:
-    """Rows and opacity of each seed: the lowest stands out."""
+    """Rows and opacity of each seed: the typical one stands out, and is drawn last."""
     side = panel[(panel["clip"] != "none") == clipped]
-    return [(side[side["seed"] == s], 1.0 if s == side["seed"].min() else FADED) for s in sorted(side["seed"].unique())]
+    order = side.drop_duplicates("seed").sort_values(["typical", "seed"])
+    return [(side[side["seed"] == row.seed], 1.0 if row.typical else FADED) for row in order.itertuples()]
 
 
 def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:

@@ -103,5 +103,5 @@ def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
     first, fewest = data.iloc[0], int(data["updates"].min())
     notes = [labels("note.timed", updates=f"{fewest:,}")]
     if first["device"]:
-        notes.append(labels("note.machine", device=first["device"], threads=first["threads"]))
+        notes.append(labels("note.machine", device=first["device"].upper(), threads=first["threads"]))
     return notes
