@@ -23,7 +23,7 @@ from synthetic_runs import Planted, config_of, write_run, write_sweep
 import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
-from gradflow.figures.catalogue import number, texts, wrap
+from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.layout import spread
 from gradflow.figures.style import CHINESE, CONTEXTS, LANGUAGES, LOOKS
@@ -480,3 +480,11 @@ assert all(matplotlib.rcParams[name] == before[name] for name in before if name 
 def test_analysis_loads_no_plotting():
     code = "import sys, gradflow.analysis; assert not {'torch', 'matplotlib', 'seaborn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("other", "joined"), [("rnn", False), ("gru", True)])
+def test_one_curve_has_one_factor(other, joined):
+    curve = {"cell": "rnn", "start": "default"}
+    claim = {"claim": "factor_per_step", "value": 0.57, "expected": "finite", "holds": True, "low": 0.57}
+    claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
+    assert ("0.57 (" in Labels("en").claim(claim)) and (" to 0.57" in Labels("en").claim(claim)) == joined

@@ -131,6 +131,8 @@ class Labels:
             values["percent"] = float(f"{100 * claim['value']:.2g}")
         if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
             name += "_none" if claim["value"] == 0 else "_all"
+        if name == "factor_per_step" and claim["low_curve"] == claim["high_curve"]:
+            name += "_alone"
         sentence = self(f"claim.{name}", **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
 
