@@ -487,4 +487,5 @@ def test_one_curve_has_one_factor(other, joined):
     curve = {"cell": "rnn", "start": "default"}
     claim = {"claim": "factor_per_step", "value": 0.57, "expected": "finite", "holds": True, "low": 0.57}
     claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
-    assert ("0.57 (" in Labels("en").claim(claim)) and (" to 0.57" in Labels("en").claim(claim)) == joined
+    assert "0.57 (" in Labels("en").claim(claim)
+    assert (" to 0.57" in Labels("en").claim(claim)) == joined
