@@ -14,7 +14,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.style import DASHES, GREY, look, new_figure, thin, without_engine
+from gradflow.figures.style import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
@@ -242,7 +242,7 @@ def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", co
     """Small remarks in a corner of the axes: `lower left`, `upper right` and so on."""
     vertical, side = corner.split()
     place = {"left": 0.02, "right": 0.98}[side], {"lower": 0.03, "upper": 0.97}[vertical]
-    kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical]}
+    kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical], "bbox": GROUND}
     if lines:
         axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
 
@@ -298,4 +298,4 @@ def add_caption(
     size = mpl.rcParams["font.size"] * CAPTION_SIZE
     columns = int(figure.get_figwidth() * 72 / (size * 0.56))
     if text:
-        figure.supxlabel(wrap(text, columns), x=0.012, ha="left", fontsize=size, color=GREY, linespacing=1.25)
+        figure.supxlabel(wrap(text, columns), x=0.012, ha="left", fontsize=size, color=INK, linespacing=1.25)

@@ -20,6 +20,8 @@ FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
 """Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
 
 BLACK, VERMILLION, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#6E6E6E"
+INK = "#333333"  # captions
+GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
 NOTHING = "#BBBBBB"  # cells of a heat map where the gradient is zero
 FADED = 0.25  # opacity of what stands behind
 

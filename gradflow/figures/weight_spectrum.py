@@ -13,12 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, arrange, finish, panel_title, panels_of, top_legend
-from gradflow.figures.style import BLACK, GREY, look, new_figure, style, thin
+from gradflow.figures.style import BLACK, GREY, GROUND, look, new_figure, style, thin
 
 MOST_COLUMNS = 5
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
 LARGEST = 2.5  # the same of singular values, whose lines leave the axes
-_GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
 
 
 def plot_weight_spectrum(
@@ -117,7 +116,7 @@ def _draw_panel(values: Axes, plane: Axes, panel: pd.DataFrame) -> None:
         draw_eigen(plane, part, colour)
     text = _moved(panel, "singular_value", r"\sigma_1")
     values.text(0.97, 0.95, text, transform=values.transAxes, ha="right", va="top", fontsize="small")
-    radius: dict[str, Any] = {"transform": plane.transAxes, "va": "top", "fontsize": "small", "bbox": _GROUND}
+    radius: dict[str, Any] = {"transform": plane.transAxes, "va": "top", "fontsize": "small", "bbox": GROUND}
     plane.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), **radius)
 
 
