@@ -178,3 +178,11 @@ def test_a_recorded_training_run_is_timed(tmp_path: Path):
     expected = np.median([wall[i] - wall[i - 1] for i in range(1, 12) if i - 1 not in busy])
     assert data["value"].item() == pytest.approx(expected)
     assert data["steps"].item() == 9
+
+
+@pytest.mark.parametrize(("shortest", "holds"), [(3, True), (10, False)])
+def test_the_fixed_cost_of_an_update_may_outweigh_a_few_steps_only(shortest, holds, tmp_path: Path):
+    data = analysis.compute_time(sweep_of(tmp_path, lambda steps: 1e-3 * steps**0.4, lengths=(shortest, 100)))
+    [claim] = analysis.compute_time_claims(data)
+    assert claim["value"] == pytest.approx(0.4)
+    assert claim["holds"] == holds
