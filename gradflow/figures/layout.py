@@ -242,7 +242,8 @@ def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", co
     """Small remarks in a corner of the axes: `lower left`, `upper right` and so on."""
     vertical, side = corner.split()
     place = {"left": 0.02, "right": 0.98}[side], {"lower": 0.03, "upper": 0.97}[vertical]
-    kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical], "bbox": GROUND}
+    kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical]}
+    kind["bbox"] = GROUND if colour == GREY else None  # words of another colour are chosen for what is under them
     if lines:
         axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
 
