@@ -62,7 +62,7 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
             try:
                 drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
-            except (ValueError, OSError) as error:
+            except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
                 left_out.append(f"left out {slide.title}: {error}")
     return drawn, left_out
 

@@ -77,6 +77,14 @@ def test_what_cannot_be_drawn_is_said_and_costs_no_other_slide(tmp_path, lang):
     assert json.loads((tmp_path / "deck" / "03-memory_sensitivity.json").read_text(encoding="utf-8"))
 
 
+def test_a_full_disk_ends_the_deck(tmp_path):
+    def full(folder: Path) -> pd.DataFrame:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        lecture.draw([Slide("further", "memory_sensitivity", full)], tmp_path, tmp_path / "deck", "en")
+
+
 def test_pages_of_a_deck_have_one_shape_and_equal_decks_equal_bytes(tmp_path):
     data = table()
     for name in ("one.pdf", "two.pdf"):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag_gradient
-from gradflow.analysis.comparison import final_accuracy, judged_by, solved_at, wilson_interval
+from gradflow.analysis.comparison import final_result, judged_by, solved_at, wilson_interval
 from gradflow.analysis.runs import IDENTITY, Run, chance, claim, curve_name, identity, recorded, runs_of
 
 QUANTITIES = ("success", "accuracy", "loss")
@@ -90,10 +90,8 @@ def _outcome(run: Run, quantity: str) -> tuple[tuple[float, float, float], float
     if quantity == "success":
         return (float(solved_at(run) is not None),) * 3, float("nan")
     if quantity == "accuracy":
-        return final_accuracy(run), accuracy
-    scalars = run.scalars
-    measured = scalars["test_loss"].dropna() if "test_loss" in scalars else pd.Series(dtype=float)
-    return (float(measured.iloc[-1]) if len(measured) else float("nan"),) * 3, loss
+        return final_result(run, "test_accuracy"), accuracy
+    return final_result(run, "test_loss")[:1] * 3, loss
 
 
 def _lags_and_factor(run: Run) -> tuple[float, float]:
