@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 REQUIRED = "(required)"
+LAUNCHERS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/launcher/*.yaml"))
 
 
 def split_list(text: str) -> list[str]:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments.arguments import quoted, read_arguments, split_list
+from experiments.arguments import LAUNCHERS, quoted, read_arguments, split_list
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
 from experiments.signals import patiently
@@ -33,7 +33,6 @@ from gradflow.data import one_hot
 from gradflow.figures.style import LANGUAGES
 
 TRAIN = Path(__file__).with_name("train.py")
-LAUNCHERS = sorted(path.stem for path in TRAIN.parents[1].glob("conf/launcher/*.yaml"))
 
 
 def train(folder: Path, launcher: str) -> list[str]:

@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import gradflow as gf
-from experiments.arguments import quoted, read_arguments
+from experiments.arguments import LAUNCHERS, quoted, read_arguments
 from experiments.columns import aligned
 from experiments.signals import patiently
 
 TRAIN = Path(__file__).with_name("train.py")
 LANG = ["en", "zh"]
-LAUNCHERS = sorted(path.stem for path in TRAIN.parents[1].glob("conf/launcher/*.yaml"))
 
 
 class Trained(NamedTuple):
