@@ -20,8 +20,8 @@ from torch.nn import functional as F
 import gradflow as gf
 from gradflow.config import Config, DataConfig, Source, TrainConfig
 from gradflow.data import Dataset, load
-from gradflow.model import SequenceModel
-from gradflow.training import Batch, batches, evaluate, on_device
+from gradflow.training.loop import Batch, batches, evaluate, on_device
+from gradflow.training.model import SequenceModel
 
 HIDDEN, ITERATIONS, ROUNDS = 64, 500, 5
 

@@ -26,7 +26,7 @@ from torch import nn
 from usual_loop import dense_jacobians, spectral_norms, state_gradient_norms, usual_cell, usual_iteration
 
 import gradflow as gf
-from gradflow.quantities import OF_FEW, quantities_of
+from gradflow.recording.quantities import OF_FEW, quantities_of
 
 SHAPES = ((100, 4, 64), (64, 100, 128), (32, 784, 128), (128, 400, 256))
 INPUT_SIZE = 32

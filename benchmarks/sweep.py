@@ -3,7 +3,7 @@
     python benchmarks/sweep.py [rounds] [iterations]      # prints, and writes outputs/benchmarks/sweep.csv
 
 A round is, one after the other: 24 trainings (three cells, eight seeds, the default recipe) as
-plain calls of gradflow.training.train in this process, then the same as a sweep under launcher=local, and under
+plain calls of gradflow.training.loop.train in this process, then the same as a sweep under launcher=local, and under
 launcher=processes. Whole commands are timed, with the start of Python and the table at the end. The median over the
 rounds is printed with the extremes. Other work on the machine spoils the ratio of launcher=processes, which wants both
 cores; so the load is printed, and beside each ratio that of processor time, which is disturbed less.
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from gradflow.config import CellConfig, CellName, Config, TrainConfig
-from gradflow.training import train
+from gradflow.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 CELLS, SEEDS = ("lstm", "gru", "rnn"), range(8)

@@ -93,13 +93,13 @@ def _reach(folder: Path) -> pd.DataFrame:
 
 
 def _saliency(folder: Path, names: Sequence[str]) -> pd.DataFrame:
-    from gradflow.prediction import name_saliency  # here, as torch takes seconds
+    from gradflow.training.prediction import name_saliency  # here, as torch takes seconds
 
     return name_saliency(runs_of_part(folder, "names", cell="rnn", seed=0)[0].path, names)
 
 
 def _gates(folder: Path, names: Sequence[str]) -> pd.DataFrame:
-    from gradflow.prediction import gate_map
+    from gradflow.training.prediction import gate_map
 
     [run] = runs_of_part(folder, "networks", start="default, b_f=3", **SHOWN)
     return gate_map(run.path, SEPARATOR.join(names))

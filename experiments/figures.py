@@ -27,7 +27,8 @@ FROM_MODEL = ("name_saliency", "gate_map")
 
 def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: str, context: str) -> list[Path]:
     """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
-    from gradflow import figures, prediction  # here, as torch takes seconds and the other figures do without
+    from gradflow import figures  # here, as torch takes seconds and the other figures do without
+    from gradflow.training import prediction
 
     if not names:
         raise ValueError(f"names: expected names=NAME for {name}, got nothing")

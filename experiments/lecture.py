@@ -28,7 +28,7 @@ import gradflow as gf
 from experiments.arguments import LAUNCHERS, quoted, read_arguments, split_list
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
-from experiments.signals import patiently
+from experiments.sweeping.signals import patiently
 from gradflow.data import one_hot
 from gradflow.figures.style import LANGUAGES
 

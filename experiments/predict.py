@@ -16,7 +16,7 @@ from experiments.arguments import REQUIRED, read_arguments, split_list
 from experiments.columns import aligned
 
 if TYPE_CHECKING:
-    from gradflow.prediction import Prediction
+    from gradflow.training.prediction import Prediction
 
 
 def rows(predictions: Sequence[Prediction]) -> list[list[str]]:
@@ -35,7 +35,7 @@ def rows(predictions: Sequence[Prediction]) -> list[list[str]]:
 def main() -> None:
     """The command line."""
     arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, names=REQUIRED)
-    from gradflow.prediction import predict  # here, so that --help does not wait for torch
+    from gradflow.training.prediction import predict  # here, so that --help does not wait for torch
 
     try:
         predictions = predict(arguments["run"], split_list(arguments["names"]))

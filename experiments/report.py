@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import gradflow as gf
-from experiments.standing import DONE, standing
+from experiments.sweeping.standing import DONE, standing
 
 if TYPE_CHECKING:
     import pandas as pd

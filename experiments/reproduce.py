@@ -24,7 +24,7 @@ import pandas as pd
 import gradflow as gf
 from experiments.arguments import LAUNCHERS, quoted, read_arguments
 from experiments.columns import aligned
-from experiments.signals import patiently
+from experiments.sweeping.signals import patiently
 
 TRAIN = Path(__file__).with_name("train.py")
 LANG = ["en", "zh"]

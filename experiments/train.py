@@ -8,10 +8,10 @@ import hydra
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.job import job
-from experiments.launchers import name_missing_plugins
-from experiments.settings import CONF, as_hydra_reads
-from experiments.sweeper import in_place_of_hydras
+from experiments.sweeping.job import job
+from experiments.sweeping.launchers import name_missing_plugins
+from experiments.sweeping.settings import CONF, as_hydra_reads
+from experiments.sweeping.sweeper import in_place_of_hydras
 
 
 def main() -> None:

@@ -169,7 +169,7 @@ INIT_USES = {
     "connections": ("sparse",),
     "time_scale": ("chrono",),
 }
-"""Setting -> the starts that use it; see :data:`gradflow.initialisation.INITIALISATIONS`."""
+"""Setting -> the starts that use it; see :data:`gradflow.remedies.initialisation.INITIALISATIONS`."""
 
 
 @dataclass

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from gradflow import adjoint, horizons, rows
-from gradflow.cells import Coefficients, LinearCell, TanhCell
-from gradflow.jacobian import Jacobian
-from gradflow.metrics import log_norm
+from gradflow.cells.cell import Coefficients
+from gradflow.cells.rnn import LinearCell, TanhCell
+from gradflow.flow import adjoint, horizons
+from gradflow.flow.metrics import log_norm
+from gradflow.jacobian.operator import Jacobian
+from gradflow.recording import rows
 
 
 def change(owner: object, name: str, make: Callable) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gradflow as gf
-from gradflow.clipping import CLIPPINGS, measure_grad_norm
+from gradflow.remedies.clipping import CLIPPINGS, measure_grad_norm
 
 
 def parameters(*gradients, dtype=torch.float32):

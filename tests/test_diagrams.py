@@ -25,7 +25,7 @@ from gradflow.figures.style import LANGUAGES
 from gradflow.figures.unrolled_graph import PLACES
 from gradflow.theory import additive, unrolled
 from gradflow.theory.networks import generator, seeded
-from gradflow.training import train
+from gradflow.training.loop import train
 
 EXACT = ("unrolled_graph", "residual_analogy")
 CELLS = ("lstm", "gru", "gru_before")

@@ -12,8 +12,8 @@ from hydra.types import RunMode
 
 import gradflow as gf
 from experiments import compare, predict
-from experiments.plan import plan
-from experiments.settings import CONF
+from experiments.sweeping.plan import plan
+from experiments.sweeping.settings import CONF
 from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))

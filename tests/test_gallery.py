@@ -322,8 +322,8 @@ def test_one_direction_has_no_profile(run_of):
 def asked(tmp_path_factory: pytest.TempPathFactory):
     """A tiny trained linear network of names, and the table of two of them."""
     from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
-    from gradflow.prediction import name_saliency
-    from gradflow.training import train
+    from gradflow.training.loop import train
+    from gradflow.training.prediction import name_saliency
 
     path = tmp_path_factory.mktemp("names") / "run"
     data, cell = DataConfig(train_size=200, test_size=20), CellConfig(name="linear", hidden_size=8)
@@ -339,7 +339,7 @@ def test_saliency_is_the_derivative_of_the_score_and_adds_up_in_a_linear_network
     np.testing.assert_allclose(total["score"] + total["rest"], total["logit"], rtol=1e-10)
     assert (data["norm"] >= data["score"].abs()).all()
     np.testing.assert_allclose(data["typical"], data["norm"] / 500**0.5)
-    from gradflow.prediction import predict
+    from gradflow.training.prediction import predict
 
     shares = [share for answer in predict(path, ["王晓丽", "李国"]) for _, share in answer.shares]
     np.testing.assert_allclose(shares, data["norm"] / data.groupby("example")["norm"].transform("sum"), rtol=1e-4)
@@ -379,7 +379,7 @@ def test_more_names_than_fit_are_an_error(asked):
 def keeping(tmp_path_factory: pytest.TempPathFactory):
     """A tiny trained network of names, by its cell."""
     from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
-    from gradflow.training import train
+    from gradflow.training.loop import train
 
     paths: dict[str, Path] = {}
 
@@ -402,8 +402,8 @@ def test_the_gates_that_keep_are_those_of_the_top_layer(cell, gate, keeping):
     import torch
 
     from gradflow.data import encode
-    from gradflow.prediction import gate_map
-    from gradflow.training import load_run
+    from gradflow.training.loop import load_run
+    from gradflow.training.prediction import gate_map
 
     path, name = keeping(cell), "王晓丽"
     data = gate_map(path, name)
@@ -452,7 +452,7 @@ def test_units_outlast_a_sequence_if_they_keep_more_than_a_part_in_e():
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_gate_map_is_drawn_in_both_languages(lang, keeping, tmp_path: Path):
-    from gradflow.prediction import gate_map
+    from gradflow.training.prediction import gate_map
 
     data = gate_map(keeping("lstm"), "王晓丽")
     claims = analysis.gate_map_claims(data)
@@ -470,7 +470,7 @@ def test_gates_that_never_forget_or_are_lost_are_drawn(lost):
 
 
 def test_a_cell_without_a_gate_that_keeps_has_no_gate_map(asked):
-    from gradflow.prediction import gate_map
+    from gradflow.training.prediction import gate_map
 
     message = r"run: expected a model with a gate that keeps \(cell=lstm, gru or gru_before\), got cell=linear"
     with pytest.raises(ValueError, match=message):

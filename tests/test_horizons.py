@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
-from gradflow.horizons import _each_loss
+from gradflow.flow.horizons import _each_loss
 
 LENGTHS = [3, 7, 1, 6]
 
@@ -357,7 +357,7 @@ def test_errors_name_the_argument():
 def test_what_is_no_jacobian_is_named():
     step = trace_of("rnn")[0, 0]
     for call in (gf.product_norms, gf.lyapunov_exponents, lambda J: gf.jacobian_product(J, 0, 1)):
-        with pytest.raises(TypeError, match=r"J: expected a Jacobian, got Step; pass trace"):
+        with pytest.raises(TypeError, match=r"J: expected a Jacobian, got Unrolled; pass trace"):
             call(step)
     with pytest.raises(ValueError, match=r"burn_in: expected a whole number"):
         gf.lyapunov_exponents(step.jacobian, burn_in=1.5)

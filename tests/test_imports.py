@@ -114,7 +114,7 @@ def test_every_room_is_held_to_a_direction():
         "import experiments.compare",
         "import experiments.figures; import gradflow.figures; gradflow.figures.draw_all",
         "import experiments.predict",
-        "import experiments.job",
+        "import experiments.sweeping.job",
     ],
 )
 def test_torch_and_hydra_are_loaded_by_those_who_need_them_only(statement):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gradflow as gf
-from gradflow.initialisation import INITIALISATIONS
+from gradflow.remedies.initialisation import INITIALISATIONS
 
 KINDS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "linear": gf.LinearRNN, "own": gf.RNN, "gru_before": gf.GRU}
 GATES = {"lstm": 4, "gru": 3, "gru_before": 3}
@@ -211,7 +211,7 @@ def test_a_bias_that_is_no_number_is_refused():
 
 def test_settings_know_which_start_uses_what():
     from gradflow.config import INIT_USES
-    from gradflow.initialisation import INITIALISATIONS
+    from gradflow.remedies.initialisation import INITIALISATIONS
 
     used = {name: {setting for setting, users in INIT_USES.items() if name in users} for name in INITIALISATIONS}
     assert used == {name: set(arguments) for name, arguments in INITIALISATIONS.items()}

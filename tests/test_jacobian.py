@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
-from gradflow import lanczos
-from gradflow.jacobian import Jacobian
-from gradflow.jacobian_forms import ResetBeforeJacobian
+from gradflow.jacobian import lanczos
+from gradflow.jacobian.forms import ResetBeforeJacobian
+from gradflow.jacobian.operator import Jacobian
 
 
 def jacobian_of(cell, hidden, time=20, batch=10, dtype=torch.float64, gain=None):

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradflow as gf
-from gradflow.cells import GRUCell, LinearCell, LSTMCell, ReLUCell, TanhCell
+from gradflow.cells.gru import GRUCell
+from gradflow.cells.lstm import LSTMCell
+from gradflow.cells.rnn import LinearCell, ReLUCell, TanhCell
 
 shapes = st.fixed_dictionaries(
     {

@@ -14,7 +14,7 @@ import gradflow as gf
 from experiments import lecture
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
-from experiments.settings import CONF
+from experiments.sweeping.settings import CONF
 
 ORDER = [
     "activation_saturation",

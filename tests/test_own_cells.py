@@ -10,11 +10,13 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradflow as gf
-from gradflow.autodiff import AutodiffJacobian
-from gradflow.cells import Cell, GRUBeforeCell, LSTMCell
-from gradflow.diagonal import DiagonalJacobian
-from gradflow.jacobian import Jacobian
-from gradflow.jacobian_forms import LSTMJacobian, ResetBeforeJacobian
+from gradflow.cells.cell import Cell
+from gradflow.cells.gru import GRUBeforeCell
+from gradflow.cells.lstm import LSTMCell
+from gradflow.jacobian.autodiff import AutodiffJacobian
+from gradflow.jacobian.diagonal import DiagonalJacobian
+from gradflow.jacobian.forms import LSTMJacobian, ResetBeforeJacobian
+from gradflow.jacobian.operator import Jacobian
 
 spec = importlib.util.spec_from_file_location("own_cell", Path(__file__).parents[1] / "examples" / "own_cell.py")
 own_cell = importlib.util.module_from_spec(spec)

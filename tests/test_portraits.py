@@ -123,7 +123,7 @@ def test_the_matrix_is_that_of_torch(name):
 
 def test_it_is_what_a_model_is_given():
     from gradflow.config import Config
-    from gradflow.model import build_model
+    from gradflow.training.model import build_model
 
     model = build_model(Config(), 500, 2, False)
     dataset = load(DataConfig(), seed=0)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
-from gradflow.metrics import log_norm
+from gradflow.flow.metrics import log_norm
 
 some = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 D, H = 3, 4

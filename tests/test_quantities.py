@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import gradflow as gf
-from gradflow.adjoint import descend
-from gradflow.quantities import by_lag, by_time, gate_columns, measure
+from gradflow.flow.adjoint import descend
+from gradflow.recording.quantities import by_lag, by_time, gate_columns, measure
 
 T, B, D, H = 7, 9, 3, 5
 LENGTHS = torch.tensor([3, 7, 1, 5, 7, 2, 7, 4, 6])

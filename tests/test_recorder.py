@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
-from gradflow.metrics import summarise
+from gradflow.flow.metrics import summarise
 
 T, B, D, H = 6, 5, 3, 4
 

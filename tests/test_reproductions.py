@@ -6,7 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from experiments import reproduce, signals
+from experiments import reproduce
+from experiments.sweeping import signals
 from gradflow import analysis
 from gradflow.analysis.runs import IDENTITY
 

@@ -18,11 +18,12 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments import launchers, report, sweeper, view
-from experiments.deaths import Deaths
-from experiments.plan import AsPlanned, Composed, Planned
-from experiments.settings import side_by_side
-from experiments.standing import claim, standing
+from experiments import report
+from experiments.sweeping import launchers, sweeper, view
+from experiments.sweeping.deaths import Deaths
+from experiments.sweeping.plan import AsPlanned, Composed, Planned
+from experiments.sweeping.settings import side_by_side
+from experiments.sweeping.standing import claim, standing
 from gradflow.runlog import RunWriter, write_status
 
 SWEEP = ["-m", "debug=tiny", "hydra.sweep.dir=here"]

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 import gradflow as gf
-from gradflow import training
 from gradflow.config import (
     CellConfig,
     CellName,
@@ -24,8 +23,9 @@ from gradflow.config import (
     Source,
     TrainConfig,
 )
-from gradflow.model import build_model
-from gradflow.prediction import predict
+from gradflow.training import loop as training
+from gradflow.training.model import build_model
+from gradflow.training.prediction import predict
 
 SMALL = DataConfig(train_size=300, test_size=60, vocabulary_size=60)
 

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 import gradflow as gf
-from gradflow import training
 from gradflow.analysis import identity
 from gradflow.config import (
     CellConfig,
@@ -27,8 +26,9 @@ from gradflow.config import (
     TrainConfig,
 )
 from gradflow.data import Sequences, load
-from gradflow.model import build_model
-from gradflow.objective import loss_of, right_answers
+from gradflow.training import loop as training
+from gradflow.training.model import build_model
+from gradflow.training.objective import loss_of, right_answers
 
 TASKS = [source for source in Source if not source.of_names and source != Source.digits]
 TRAIN = TrainConfig(iterations=4, batch_size=6, evaluate_every=2)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.clipping import Clipping, measure_grad_norm
-from gradflow.recorder import Recorder, record
+from gradflow.recording.recorder import Recorder, record
+from gradflow.remedies.clipping import Clipping, measure_grad_norm
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -38,9 +38,9 @@ class GradientFlow(Callback):
     Args:
         path: the run folder. A second ``fit`` needs another folder, so another callback.
         scalars: names of values logged with ``self.log``, recorded as last logged.
-        step_arguments: from a batch to arguments of :meth:`gradflow.recorder.Recorder.step`: ``lengths``, where layers
-            take padded tensors; ``targets``, where a mean-reduced loss has more terms than the batch has examples. Of
-            the batches of one update the last one is asked.
+        step_arguments: from a batch to arguments of :meth:`gradflow.recording.recorder.Recorder.step`: ``lengths``,
+            where layers take padded tensors; ``targets``, where a mean-reduced loss has more terms than the batch has
+            examples. Of the batches of one update the last one is asked.
         **options: further ones of :func:`gradflow.record`.
 
     Attributes:

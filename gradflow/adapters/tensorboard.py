@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from gradflow.recorder import Recorder
+from gradflow.recording.recorder import Recorder
 
 try:
     from torch.utils.tensorboard import SummaryWriter

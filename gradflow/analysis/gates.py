@@ -120,7 +120,7 @@ def gate_map_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """How many units remember longer than the sequence; that these are the ones whose gates multiply to more than 1/e.
 
     Args:
-        data: What :func:`gradflow.prediction.gate_map` returned.
+        data: What :func:`gradflow.training.prediction.gate_map` returned.
     """
     units = data.groupby("rank").agg(scale=("time_scale", "first"), product=("value", "prod"), steps=("value", "size"))
     if not units["scale"].notna().all():

@@ -14,7 +14,7 @@ def name_saliency_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """That the scores of a linear network add up; and in Chinese names, that the surname matters less than the rest.
 
     Args:
-        data: What :func:`gradflow.prediction.name_saliency` returned.
+        data: What :func:`gradflow.training.prediction.name_saliency` returned.
     """
     if not np.isfinite(data["norm"]).all() or not data["norm"].any():
         return []

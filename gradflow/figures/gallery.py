@@ -137,7 +137,7 @@ PICTURES = {
     "name_saliency": Exact(analysis.name_saliency_claims, plot_name_saliency),
     "gate_map": Exact(analysis.gate_map_claims, plot_gate_map),
 }
-"""By the names of the functions of `gradflow.data` and `gradflow.prediction` (which asks a model) that make tables."""
+"""By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
 
 
 class Animated(NamedTuple):

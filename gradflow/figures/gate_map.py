@@ -27,7 +27,7 @@ def plot_gate_map(
     """Draw the gate that keeps (colour) over units and the characters of a sequence, and how long each unit remembers.
 
     Args:
-        data: What :func:`gradflow.prediction.gate_map` returned.
+        data: What :func:`gradflow.training.prediction.gate_map` returned.
         claims: Checked statements; the first becomes the caption.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.

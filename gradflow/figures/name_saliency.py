@@ -25,7 +25,7 @@ def plot_name_saliency(
     """Draw what each character of a name adds to the winning score (bars), and what one there typically does (dashes).
 
     Args:
-        data: What :func:`gradflow.prediction.name_saliency` returned, of at most eight names.
+        data: What :func:`gradflow.training.prediction.name_saliency` returned, of at most eight names.
         claims: Checked statements; the first becomes the caption.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.

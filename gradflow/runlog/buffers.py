@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gradflow.runlog.schema import KEYS, arrow_schema, check_name
+from gradflow.checks import check_name
+from gradflow.runlog.schema import KEYS, arrow_schema
 
 
 class ScalarBuffer:

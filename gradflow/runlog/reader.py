@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
+from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description, read_json
 from gradflow.runlog.parts import list_parts, read_parts
-from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, check_name, table_columns
+from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, table_columns
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,10 +15,11 @@ norm. A value that was not given is NaN, a count that was not given is null.
 """
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import pyarrow as pa
+
+from gradflow.checks import check_name
 
 SCHEMA_VERSION = 1
 
@@ -179,10 +180,3 @@ def arrow_schema(table: str, columns: Collection[str]) -> pa.Schema:
     """The Arrow schema of a table that has these columns."""
     fields = [pa.field(name, column_type(table, name)) for name in columns]
     return pa.schema(fields, metadata={"gradflow_schema": str(SCHEMA_VERSION)})
-
-
-def check_name(argument: str, name: str, known: Collection[str]) -> None:
-    """Raise a ValueError that lists the nearest known names, unless `name` is one of them."""
-    if name not in known:
-        near = get_close_matches(str(name), known, n=3) or sorted(known)
-        raise ValueError(f"{argument}: expected a known name, got {name!r}; did you mean {', '.join(near)}?")

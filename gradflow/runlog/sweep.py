@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description
 from gradflow.runlog.parts import read_parts
 from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
-from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema, check_name
+from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradflow.checks import check_name
 from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
 from gradflow.runlog.documents import config_hash, was_written_here, write_description, write_status
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
 from gradflow.runlog.reader import is_run, open_run
 from gradflow.runlog.resume import check_same, first_iteration, trim
-from gradflow.runlog.schema import TABLES, check_name, table_columns
+from gradflow.runlog.schema import TABLES, table_columns
 
 
 @dataclass(frozen=True)

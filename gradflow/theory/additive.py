@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gradflow.cells import Cell, State
-from gradflow.initialisation import initialise_
-from gradflow.recurrent import Recurrent
-from gradflow.replay import trace
+from gradflow.cells.cell import Cell, State
+from gradflow.cells.recurrent import Recurrent
+from gradflow.flow.replay import trace
+from gradflow.remedies.initialisation import initialise_
 from gradflow.theory.networks import generator, gradients_of_last, seeded
 from gradflow.theory.unrolled import (
     EXAMPLES,

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gradflow.clipping import clip_grad_norm_
+from gradflow.remedies.clipping import clip_grad_norm_
 from gradflow.theory.unit import SIGMA, START, cliff_bias, end_of, run_unit, with_bias
 
 STEPS, TARGET = 50, 0.7

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradflow.horizons import product_norms
+from gradflow.flow.horizons import product_norms
 from gradflow.theory.networks import gaussian, generator, log_radius, orthogonal, traced
 
 SCALES = (0.9, 1.0, 1.1)

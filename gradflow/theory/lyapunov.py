@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gradflow.horizons import lyapunov_exponents
-from gradflow.jacobian import Jacobian
+from gradflow.flow.horizons import lyapunov_exponents
+from gradflow.jacobian.operator import Jacobian
 from gradflow.theory.mean_field import log_growth
 from gradflow.theory.networks import gaussian, generator, log_radius, orthogonal, traced
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gradflow.adjoint import StateGradients, state_gradients
-from gradflow.layers import RNN, LinearRNN
-from gradflow.replay import Trace, trace
+from gradflow.cells.layers import RNN, LinearRNN
+from gradflow.flow.adjoint import StateGradients, state_gradients
+from gradflow.flow.replay import Trace, trace
 
 LAYERS: dict[str, type[RNN] | type[LinearRNN]] = {"linear": LinearRNN, "rnn": RNN}
 

@@ -81,15 +81,15 @@ def _network(gain: float, source: torch.Generator) -> dict[str, Any]:
     direct = torch.randn(EXAMPLES, SIZE, generator=source, dtype=torch.float64)
     norms = gradients_of_last(seen, direct).log_norm["h"].mean(1).flip(0).numpy()
     lags = np.arange(_LATEST, STEPS - SETTLED)
-    step = seen[0, 0]
-    phi = step.jacobian.coefficients.rows["h"][SETTLED:]
-    a = step.previous["h"][SETTLED:] @ weight.T + x[SETTLED:]
+    unrolled = seen[0, 0]
+    phi = unrolled.jacobian.coefficients.rows["h"][SETTLED:]
+    a = unrolled.previous["h"][SETTLED:] @ weight.T + x[SETTLED:]
     return {
         "slope": np.polyfit(lags, norms[lags], 1)[0],
         "mean": float(phi.mean()),
         "root_mean_square": float(phi.square().mean().sqrt()),
         "largest": float(phi.max()),
-        "zeros": float((1 - step.states["h"][SETTLED:].float().square() == 0).double().mean()),
+        "zeros": float((1 - unrolled.states["h"][SETTLED:].float().square() == 0).double().mean()),
         "a": a.flatten().numpy(),
     }
 

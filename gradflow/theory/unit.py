@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gradflow.cells import Cell, Coefficients, State
-from gradflow.recurrent import Recurrent
-from gradflow.replay import Trace, trace
+from gradflow.cells.cell import Cell, Coefficients, State
+from gradflow.cells.recurrent import Recurrent
+from gradflow.flow.replay import Trace, trace
 
 START = 0.5
 SIGMA = float(torch.tensor(START, dtype=torch.float64).sigmoid())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gradflow.replay import trace
+from gradflow.flow.replay import trace
 from gradflow.theory.mean_field import log_growth
 from gradflow.theory.networks import generator, gradients_of_last, seeded
 

@@ -1,0 +1,1 @@
+"""What only sweeps need: the sweeper in Hydra's place, launchers, a run's job, standing, Ctrl-C."""

@@ -1,0 +1,133 @@
+"""What a sweep is to do: every run is composed, checked and compared with what its folder holds before any starts."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict
+from tqdm import tqdm
+
+from experiments.sweeping.settings import check_presets, to_config
+from experiments.sweeping.standing import DONE, check_same, standing
+
+LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
+
+
+class Composed(str):
+    """The overrides of a run as text, which bring along the settings that were composed of them."""
+
+    settings: bytes
+
+
+class AsPlanned:
+    """Gives launchers the settings as they were checked, whatever has become of the files in conf/ since then.
+
+    It stands in for Hydra's ConfigLoader, of which launchers use no more.
+    """
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The settings of one run."""
+        [overrides] = sweep_overrides
+        assert isinstance(overrides, Composed)
+        return pickle.loads(overrides.settings)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: What a launcher is given.
+        path: The run's folder.
+        before: The status of the run that is already there, if any.
+    """
+
+    overrides: Composed
+    path: Path
+    before: str | None
+
+
+def plan(config: DictConfig) -> list[Planned]:
+    """Composes and checks every run of a sweep.
+
+    Returns:
+        The runs in the order in which they start.
+
+    Raises:
+        ValueError: If the settings of a run are wrong, its folder is not its own, or it holds a run with others.
+        HydraException: If a group, key or type is wrong.
+    """
+    directory = Path(config.hydra.sweep.dir)  # first of all: it holds the time, which is kept once it was asked for
+    loader = GlobalHydra.instance().config_loader()
+    swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create(loader).parse_overrides([*swept, *config.hydra.overrides.task])
+    [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    runs: dict[Path, Planned] = {}
+    for number, run in enumerate(tqdm(grid, desc="checking", unit="run", leave=False, delay=2, disable=None)):
+        settings = loader.load_sweep_config(config, run)
+        with open_dict(settings):
+            settings.hydra.job.num = number
+        path = directory / settings.hydra.sweep.subdir
+        try:
+            if path in runs:
+                raise ValueError(f"two runs would share the folder {path}: name each value once")
+            check_presets(run)
+            runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
+        except ValueError as error:
+            raise ValueError(f"{' '.join(run)}\n{error}") from None
+    return list(runs.values())
+
+
+def _checked(settings: DictConfig, path: Path) -> str | None:
+    """Checks the settings of a run against their ranges and its folder; the status of the run that is there."""
+    config = to_config(settings)
+    if len(path.name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"hydra.sweep.subdir: expected a name of at most {LONGEST_NAME} bytes, got {len(path.name.encode())}; "
+            f"set fewer or shorter values on the command line, or hydra.sweep.subdir='${{hydra.job.num}}'"
+        )
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
+    before = standing(path)
+    if before in (*DONE, "running"):
+        check_same(path, config)
+    return before
+
+
+def _composed(run: Sequence[str], settings: DictConfig, path: Path) -> Composed:
+    with open_dict(settings):
+        settings.hydra.sweep.dir = str(path.parent.absolute())  # a worker on another machine starts elsewhere
+        settings.hydra.sweep.subdir = path.name
+    overrides = Composed(" ".join(run))
+    overrides.settings = pickle.dumps(settings)
+    return overrides
+
+
+def to_launch(runs: Sequence[Planned]) -> list[Planned]:
+    """The runs that are not done, and that no other process records."""
+    return [run for run in runs if run.before not in (*DONE, "running")]
+
+
+def announcement(runs: Sequence[Planned]) -> str:
+    """What a sweep will do in a folder that holds runs already.
+
+    Such as `12 of 24 already done, 3 redone (2 lost, 1 failed), 9 new`, and a line for each that is left alone.
+    """
+    standings = Counter(run.before for run in runs)
+    again = {name: count for name, count in standings.items() if name not in (None, "running", *DONE)}
+    counts = [
+        (sum(standings[state] for state in DONE), f"of {len(runs)} already done"),
+        (sum(again.values()), f"redone ({', '.join(f'{count} {name}' for name, count in again.items())})"),
+        (standings[None], "new"),
+        (standings["running"], "left alone"),
+    ]
+    parts = [f"{count} {what}" for count, what in counts if count or what.endswith("already done")]
+    alone = [f"{run.path}: left alone, another process records into it" for run in runs if run.before == "running"]
+    return "\n".join([", ".join(parts), *alone])

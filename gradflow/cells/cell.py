@@ -1,0 +1,212 @@
+"""One step of each recurrent cell as on the slide, and beside it the closed form of its Jacobian.
+
+Shapes: T time steps, B examples, D input size, H hidden size, K gates; ``...`` is any leading shape, so the same lines
+serve one step ``[B, H]`` and, teacher-forced, all steps at once ``[T, B, H]``. Weights are torch's: ``weight_ih``
+[K·H, D], ``weight_hh`` [K·H, H], gate order ``i f g o`` (LSTM) and ``r z n`` (GRU).
+
+The Jacobian of every cell but one is a sum of (number × weight row): for a state o and the gates k that write to it
+
+    ∂o_t/∂h_{t-1} = Σ_k diag(rows[o, k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
+
+so a cell states numbers only, and nothing dense is formed (:mod:`gradflow.jacobian.operator`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The numbers in the closed form of a Jacobian, for all steps and examples at once.
+
+    A cell whose units do not meet (a diagonal recurrence) has a `diagonal` only. A cell of the user's own that gives
+    `rows` has a state h and ``weight_hh`` [K·H, H]; it may leave out states without rows, and the dimension of the
+    examples where the numbers are the same for all.
+
+    Attributes:
+        rows: output state -> [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of that state. K counts
+            the gates that write to it (:attr:`TorchCell.writes`), in a cell of the user's own all of them.
+        diagonal: (output state, input state) -> [..., H]; absent pairs are zero.
+        shown: [..., H], ∂h_t/∂c_t of the same step, where h is a view of c; `rows` and `diagonal` then are those of c,
+            and of h with c held fixed.
+        reset: [..., H], what multiplies h before its product with the last gate's ``W_hh``; None: nothing does.
+    """
+
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    diagonal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    shown: Tensor | None = None
+    reset: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
+        """The same form with every tensor changed."""
+        return Coefficients(
+            {name: change(numbers) for name, numbers in self.rows.items()},
+            {pair: change(numbers) for pair, numbers in self.diagonal.items()},
+            *(None if numbers is None else change(numbers) for numbers in (self.shown, self.reset)),
+        )
+
+
+class Cell(nn.Module):
+    """A recurrent cell: the names of its states and one step of time.
+
+    A subclass with `state_names`, `hidden_size` and :meth:`step` is enough: :class:`gradflow.Recurrent` runs it along
+    time, and where it gives no closed form its Jacobian is found by automatic differentiation. Each example is taken by
+    itself, and nothing is drawn at random (dropout goes outside of the cell); :func:`gradflow.testing.check_cell` says
+    whether a cell keeps to that.
+
+    Attributes:
+        state_names: of the states, all real and of size H.
+        output_names: the states that a layer's output shows, side by side; the first one if not given.
+        hidden_size: H, number of units of every state; set it in ``__init__``.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    output_names: ClassVar[tuple[str, ...]] = ("h",)
+    hidden_size: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "state_names" in vars(cls) and "output_names" not in vars(cls):
+            cls.output_names = tuple(cls.state_names[:1])
+
+    def step(self, x_t: Tensor, state: State) -> State:
+        """Advance every state by one step.
+
+        Args:
+            x_t: [B, D] input, or indices [B]; B is any number of examples. In a replay it is all steps of all examples.
+            state: name -> [B, H], the states that enter.
+
+        Returns:
+            name -> [B, H], the states that leave.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.step: expected to be written: step(x_t, state) -> state")
+
+    def steps(self, x: Tensor) -> Callable[[int, State], State]:
+        """One step as a function of position and state; a cell may do here what can be done for all positions at once.
+
+        Args:
+            x: [T, B, D], or indices [T, B].
+        """
+        inputs = x.unbind(0)
+        return lambda t, state: self.step(inputs[t], state)
+
+    def gates(self, x_t: Tensor, state: State) -> State:
+        """Activations worth a name, name -> [B, H]; none unless a cell gives them.
+
+        Those called i, f, o, r, z are taken for sigmoid gates and go to the log, f and z, which are to *keep* the old
+        state, with their time scale.
+
+        Args:
+            x_t: as in :meth:`step`.
+            state: the states that enter.
+        """
+        return {}
+
+    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients | None:
+        """The closed form of the Jacobian ∂state/∂previous, from activations alone; None: there is none.
+
+        Args:
+            gates: what :meth:`gates` gave.
+            state: the states that left.
+            previous: the states that entered.
+        """
+        return None
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """See :func:`row_gram`; of ``weight_hh`` when first asked for."""
+        weight = self.weight_hh
+        assert isinstance(weight, Tensor)
+        return row_gram(weight.detach().view(-1, self.hidden_size, self.hidden_size))
+
+
+def row_gram(weights: Tensor) -> Tensor:
+    """Γ [K, K, H]: inner products of row i of W_k and row i of W_m, twice off the diagonal, of weights [K, H, H]."""
+    rows = weights.transpose(0, 1)
+    gram = (rows @ rows.mT).movedim(0, -1).mul(2)
+    gram.diagonal().div_(2)
+    return gram
+
+
+def has_closed_form(cell: type[Cell]) -> bool:
+    """Whether a cell gives the closed form of its Jacobian."""
+    return cell.coefficients is not Cell.coefficients
+
+
+class TorchCell(Cell):
+    """A cell whose weights have torch's names and layout; they are held, never copied."""
+
+    gate_names: ClassVar[tuple[str, ...]] = ("h",)
+    writes: ClassVar[dict[str, slice]] = {"h": slice(None)}
+    """State -> the gates that write to it."""
+
+    def __init__(self, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None):
+        super().__init__()
+        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = weight_ih, weight_hh, bias_ih, bias_hh
+        self.hidden_size = weight_hh.shape[1]
+
+    def project(self, x: Tensor) -> Tensor:
+        """W_ih x + b_ih, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
+        if x.is_floating_point():
+            return F.linear(x, self.weight_ih, self.bias_ih)
+        columns = F.embedding(x, self.weight_ih.t())
+        return columns if self.bias_ih is None else columns + self.bias_ih
+
+    def recur(self, h: Tensor) -> Tensor:
+        """W_hh h + b_hh, [..., K·H]."""
+        return F.linear(h, self.weight_hh, self.bias_hh)
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """Gate activations, name -> [..., H], from W_ih x_t + b_ih and the h_{t-1} that entered."""
+        raise NotImplementedError
+
+    def update(self, gates: State, state: State) -> State:
+        """The new states from the gates and the states that entered."""
+        raise NotImplementedError
+
+    def gates(self, x_t: Tensor, state: State) -> State:
+        """Gate activations, name -> [..., H]; see :meth:`Cell.gates`."""
+        return self.activations(self.project(x_t), state["h"])
+
+    def step(self, x_t: Tensor, state: State) -> State:
+        """One step of time; see :meth:`Cell.step`."""
+        return self.update(self.gates(x_t, state), state)
+
+    def steps(self, x: Tensor) -> Callable[[int, State], State]:
+        """W_ih x + b_ih is one product for all positions; see :meth:`Cell.steps`."""
+        projected = self.project(x).unbind(0)
+        return lambda t, state: self.update(self.activations(projected[t], state["h"]), state)
+
+    def input_rows(self, gates: State, form: Coefficients) -> State:
+        """The rows of the closed form for ``W_ih x_t`` instead of ``W_hh h_{t-1}``."""
+        return form.rows
+
+    def multiplied(self, gates: State, previous: State) -> Tensor:
+        """What each gate's block of W_hh multiplies, [..., 1 or K, H]: Σ_t ε_t multiplied_tᵀ = dL/dW_hh."""
+        return previous["h"].unsqueeze(-2)
+
+
+def empty_rows(like: Tensor, gates: int) -> Tensor:
+    """Room for the rows of so many gates, [..., K, H]."""
+    return like.new_empty(*like.shape[:-1], gates, like.shape[-1])
+
+
+def sigmoid_slope(value: Tensor, out: Tensor) -> Tensor:
+    """The derivative s (1 - s) of a sigmoid of value s, in `out`.
+
+    Coefficients are made in place, since fresh memory costs more than the arithmetic.
+    """
+    return torch.neg(value, out=out).add_(1).mul_(value)
+
+
+def tanh_slope(value: Tensor, out: Tensor) -> Tensor:
+    """The derivative 1 - t² of a tanh of value t, in `out`."""
+    return torch.mul(value, value, out=out).neg_().add_(1)

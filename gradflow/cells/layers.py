@@ -1,0 +1,281 @@
+"""Sequence layers that torch lacks, with torch's constructor arguments, parameter names and layouts.
+
+They are drop-in for ``torch.nn.RNN`` and ``torch.nn.GRU``, and take one thing more: integer inputs, [T, B]
+(or [B, T], or [T]), are indices of one-hot vectors, looked up in ``weight_ih`` instead of multiplied by it: the same
+result, cheaper.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from gradflow.cells.cell import Cell, State, TorchCell
+from gradflow.cells.gru import GRUBeforeCell, GRUCell
+from gradflow.cells.rnn import LinearCell, ReLUCell, SigmoidCell, TanhCell
+
+
+class SequenceLayer(nn.Module):
+    """The layouts that every recurrent layer takes and gives: batched or not, time or batch first, packed."""
+
+    input_size: int | None = None
+    batch_first: bool
+
+    def _time_major(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, bool]:
+        """[T, B, D] (or indices [T, B]), lengths [B] if packed, whether there is a batch."""
+        if isinstance(input, PackedSequence):
+            x, lengths = pad_packed_sequence(input)
+            return x, lengths, True
+        size = self.input_size
+        dimensions = input.dim() + (0 if input.is_floating_point() else 1)
+        if dimensions not in (2, 3):
+            raise ValueError(
+                f"input: expected [T, B, {size or 'D'}], [T, {size or 'D'}] or indices without the last dimension, "
+                f"got shape {tuple(input.shape)}"
+            )
+        if size is not None and input.is_floating_point() and input.shape[-1] != size:
+            raise ValueError(f"input: expected {size} features in the last dimension, got {input.shape[-1]}")
+        if dimensions == 2:
+            return input.unsqueeze(1), None, False
+        return (input.transpose(0, 1) if self.batch_first else input), None, True
+
+    def _own_layout(
+        self, x: Tensor, input: Tensor | PackedSequence, lengths: Tensor | None, batched: bool
+    ) -> Tensor | PackedSequence:
+        """An output [T, B, ·] in the layout of the input."""
+        if isinstance(input, PackedSequence):
+            assert lengths is not None
+            return pack_padded_sequence(x, lengths, enforce_sorted=input.sorted_indices is None)
+        if not batched:
+            return x.squeeze(1)
+        return x.transpose(0, 1) if self.batch_first else x
+
+
+class RecurrentLayer(SequenceLayer):
+    """Runs a cell along time: layers, directions, ragged batches and layouts as in ``torch.nn.RNN``.
+
+    Args:
+        input_size: D, number of input features.
+        hidden_size: H.
+        num_layers: layers on top of each other.
+        bias: whether there are ``bias_ih`` and ``bias_hh``.
+        batch_first: inputs and outputs are [B, T, ·] instead of [T, B, ·].
+        dropout: probability between layers.
+        bidirectional: a second direction that runs from the last position to the first.
+        device: of the parameters.
+        dtype: of the parameters.
+    """
+
+    cell_class: type[TorchCell]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: expected a probability between 0 and 1, got {dropout}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        rows = len(self.cell_class.gate_names) * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size * self.num_directions
+            for direction in range(self.num_directions):
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+                if bias:
+                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                for name, shape in shapes.items():
+                    value = nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
+                    self.register_parameter(name + suffix(layer, direction), value)
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    def reset_parameters(self) -> None:
+        """Every parameter from U(-1/√H, 1/√H), torch's default."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """The constructor's sizes."""
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, "
+            f"batch_first={self.batch_first}, dropout={self.dropout}, bidirectional={self.bidirectional}"
+        )
+
+    def cell(self, layer: int, direction: int) -> TorchCell:
+        """The cell of one layer and direction, on this layer's own parameters."""
+        tail = suffix(layer, direction)
+        weight_ih, weight_hh = getattr(self, "weight_ih" + tail), getattr(self, "weight_hh" + tail)
+        return self.cell_class(
+            weight_ih, weight_hh, getattr(self, "bias_ih" + tail, None), getattr(self, "bias_hh" + tail, None)
+        )
+
+    def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Run the layer; see ``torch.nn.RNN`` for the layouts.
+
+        Args:
+            input: [T, B, D] ([B, T, D] if `batch_first`, [T, D] unbatched), the same without D for indices, or packed.
+            hx: [L·directions, B, H] initial state ([L·directions, H] unbatched); zeros if not given.
+
+        Returns:
+            Output [T, B, directions·H] in the layout of the input, and the final states h_n [L·directions, B, H].
+
+        Raises:
+            ValueError: if the input has a wrong number of dimensions or features.
+        """
+        x, lengths, batched = self._time_major(input)
+        if hx is None:
+            hx = next(self.parameters()).new_zeros(self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+        elif not batched:
+            hx = hx.unsqueeze(1)
+        finals = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            sides = [
+                scan(self.cell(layer, d), x, {"h": hx[layer * self.num_directions + d]}, lengths, reverse=d == 1)
+                for d in range(self.num_directions)
+            ]
+            x = torch.cat([states["h"] for states, _ in sides], -1)
+            finals += [final["h"] for _, final in sides]
+        h_n = torch.stack(finals)
+        return self._own_layout(x, input, lengths, batched), h_n if batched else h_n.squeeze(1)
+
+
+def suffix(layer: int, direction: int) -> str:
+    """The tail of torch's parameter names: ``_l0``, ``_l0_reverse``, ``_l1``, ..."""
+    return f"_l{layer}" + ("_reverse" if direction else "")
+
+
+def scan(
+    cell: Cell, x: Tensor, initial: State, lengths: Tensor | None = None, *, reverse: bool = False
+) -> tuple[State, State]:
+    """Run a cell along time.
+
+    Args:
+        cell: any cell.
+        x: [T, B, D], or indices [T, B].
+        initial: name -> [B, H], the states before the first step.
+        lengths: [B]; positions past an example's length leave its states alone and give 0.
+        reverse: from the last position to the first.
+
+    Returns:
+        Name -> [T, B, H], the states at every position, and name -> [B, H], the final ones.
+
+    Raises:
+        ValueError: if the cell's first step gives other states than it should.
+    """
+    step, state, seen = cell.steps(x), initial, [initial] * len(x)
+    valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(x.device).unsqueeze(-1)
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        new = step(t, state)
+        if state is initial:
+            check_states(cell, new, initial)
+        if valid is None:
+            seen[t] = state = new
+        else:
+            seen[t] = {name: part.masked_fill(~valid[t], 0) for name, part in new.items()}
+            state = {name: torch.where(valid[t], part, state[name]) for name, part in new.items()}
+    return {name: torch.stack([at[name] for at in seen]) for name in initial}, state
+
+
+def check_states(cell: Cell, new: State, entered: State) -> None:
+    """Raise unless a step gave every state of the cell, and no other, as it entered: real and of its shape.
+
+    Raises:
+        ValueError: if not, saying which state and what came.
+    """
+    step = f"{type(cell).__name__}.step"
+    if not isinstance(new, dict) or new.keys() != entered.keys():
+        got = list(new) if isinstance(new, dict) else type(new).__name__
+        raise ValueError(
+            f"{step}: expected a dict of the states {list(entered)}, got {got}; return each of state_names"
+        )
+    for name, part in new.items():
+        if part.shape != entered[name].shape:
+            raise ValueError(
+                f"{step}: expected state {name!r} of shape {tuple(entered[name].shape)}, [examples, hidden_size], "
+                f"got {tuple(part.shape)}"
+            )
+        if not part.is_floating_point():
+            raise ValueError(
+                f"{step}: expected real numbers in state {name!r}, got {part.dtype}; keep the real and the imaginary "
+                f"part of a complex state as two states"
+            )
+
+
+class RNN(RecurrentLayer):
+    """torch.nn.RNN that takes indices as well, and has sigmoid units to choose; see :class:`RecurrentLayer`.
+
+    Args:
+        *args: as for ``torch.nn.RNN``.
+        nonlinearity: ``"tanh"``, ``"relu"`` or ``"sigmoid"``.
+        **kwargs: as for ``torch.nn.RNN``.
+
+    Raises:
+        ValueError: for another `nonlinearity`.
+    """
+
+    def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any):
+        cells: dict[str, type[TorchCell]] = {"tanh": TanhCell, "relu": ReLUCell, "sigmoid": SigmoidCell}
+        if nonlinearity not in cells:
+            raise ValueError(f'nonlinearity: expected "tanh", "relu" or "sigmoid", got {nonlinearity!r}')
+        self.cell_class = cells[nonlinearity]
+        super().__init__(*args, **kwargs)
+        self.nonlinearity = nonlinearity
+
+
+class LinearRNN(RecurrentLayer):
+    """The recurrence without its non-linearity, h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
+
+    Arguments and layouts: :class:`RecurrentLayer`.
+
+    >>> layer = LinearRNN(input_size=3, hidden_size=2)
+    >>> output, h_n = layer(torch.zeros(5, 1, 3))
+    >>> tuple(output.shape), [name for name, _ in layer.named_parameters()]
+    ((5, 1, 2), ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0'])
+    """
+
+    cell_class = LinearCell
+
+
+class GRU(RecurrentLayer):
+    """The GRU with a choice of where the reset gate acts; see :class:`RecurrentLayer`.
+
+    Args:
+        *args: as for ``torch.nn.GRU``.
+        reset: ``"before"`` the matrix product, as in the original (Cho et al. 2014), or ``"after"`` it, as in torch.
+        **kwargs: as for ``torch.nn.GRU``.
+
+    Raises:
+        ValueError: for another value of `reset`.
+    """
+
+    def __init__(self, *args: Any, reset: str = "before", **kwargs: Any):
+        cells: dict[str, type[TorchCell]] = {"before": GRUBeforeCell, "after": GRUCell}
+        if reset not in cells:
+            raise ValueError(f'reset: expected "before" or "after", got {reset!r}')
+        self.cell_class = cells[reset]
+        super().__init__(*args, **kwargs)
+        self.reset = reset
+
+    def extra_repr(self) -> str:
+        """The constructor's sizes, and where the reset gate acts."""
+        return f"{super().extra_repr()}, reset={self.reset}"

@@ -1,0 +1,38 @@
+"""The LSTM, whose state is (h, c)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradflow.cells.cell import Coefficients, State, TorchCell, empty_rows, sigmoid_slope, tanh_slope
+
+
+class LSTMCell(TorchCell):
+    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t): torch.nn.LSTM (Hochreiter & Schmidhuber 1997, Gers et al. 2000)."""
+
+    state_names = ("h", "c")
+    gate_names = ("i", "f", "g", "o")
+    writes: ClassVar[dict[str, slice]] = {"h": slice(3, 4), "c": slice(0, 3)}
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """Input, forget, candidate and output gate."""
+        i, f, g, o = self.recur(h).add_(projected).chunk(4, -1)
+        return {"i": torch.sigmoid(i), "f": torch.sigmoid(f), "g": torch.tanh(g), "o": torch.sigmoid(o)}
+
+    def update(self, gates: State, state: State) -> State:
+        """The cell keeps by f and takes in i g; the hidden state shows o tanh c."""
+        c = gates["f"] * state["c"] + gates["i"] * gates["g"]
+        return {"h": gates["o"] * torch.tanh(c), "c": c}
+
+    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+        """Gates i, f, g write to c, and o to h, which shows c."""
+        i, f, g, o = (gates[name] for name in self.gate_names)
+        tanh_c = torch.tanh(state["c"])
+        of_c, of_h = empty_rows(i, 3), empty_rows(o, 1)
+        sigmoid_slope(i, of_c[..., 0, :]).mul_(g)
+        sigmoid_slope(f, of_c[..., 1, :]).mul_(previous["c"])
+        tanh_slope(g, of_c[..., 2, :]).mul_(i)
+        sigmoid_slope(o, of_h[..., 0, :]).mul_(tanh_c)
+        shown = tanh_slope(tanh_c, torch.empty_like(o)).mul_(o)
+        return Coefficients({"h": of_h, "c": of_c}, {("c", "c"): f}, shown)

@@ -1,0 +1,67 @@
+"""Cells without gates: h_t = φ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)."""
+
+import torch
+from torch import Tensor
+
+from gradflow.cells.cell import Coefficients, State, TorchCell
+
+
+class LinearCell(TorchCell):
+    """h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh. Jacobian W_hh."""
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """The pre-activation: `h` itself."""
+        return {"h": projected + self.recur(h)}
+
+    def update(self, gates: State, state: State) -> State:
+        """h_t is its only gate."""
+        return {"h": gates["h"]}
+
+    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+        """φ' of :meth:`derivative`: the Jacobian is diag(φ') W_hh."""
+        rows = {"h": self.derivative(state["h"]).unsqueeze(-2)}
+        return Coefficients(rows, {})
+
+    @staticmethod
+    def derivative(h: Tensor) -> Tensor:
+        """φ'(a) as a function of h = φ(a), [..., H]: exact where `a` has been rounded."""
+        return torch.ones_like(h)
+
+
+class TanhCell(LinearCell):
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(1 - h²) W_hh."""
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """The activated state."""
+        return {"h": torch.tanh(projected + self.recur(h))}
+
+    @staticmethod
+    def derivative(h: Tensor) -> Tensor:
+        """1 - h²."""
+        return 1 - h.square()
+
+
+class ReLUCell(LinearCell):
+    """h_t = max(0, W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h > 0) W_hh."""
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """The activated state."""
+        return {"h": torch.relu(projected + self.recur(h))}
+
+    @staticmethod
+    def derivative(h: Tensor) -> Tensor:
+        """1 where h > 0, else 0 (as autograd has it at 0); a NaN state keeps its NaN."""
+        return torch.where(h.isnan(), h, (h > 0).to(h.dtype))
+
+
+class SigmoidCell(LinearCell):
+    """h_t = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h (1 - h)) W_hh, at most a quarter of W_hh."""
+
+    def activations(self, projected: Tensor, h: Tensor) -> State:
+        """The activated state."""
+        return {"h": torch.sigmoid(projected + self.recur(h))}
+
+    @staticmethod
+    def derivative(h: Tensor) -> Tensor:
+        """φ' = h (1 - h)."""
+        return h * (1 - h)

@@ -1,0 +1,198 @@
+"""Total gradients dL/dh_t of a replayed layer from the direct ones, which autograd leaves on its outputs.
+
+The gradient of a fused layer's output is only the *direct* derivative g_t. The total one follows by
+δ_{t-1} = J_tᵀ δ_t + g_{t-1} (:mod:`gradflow.flow.recursion`); what arrives at the inputs of one layer is the direct
+gradient of the layer below.
+
+Shapes: T time steps, B examples, H hidden size, K gates.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.lstm import LSTMCell
+from gradflow.flow.calls import plain_arithmetic
+from gradflow.flow.metrics import log_norm
+from gradflow.flow.padding import check_padding
+from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.scaled import scaled_sum, times_power_of_two
+
+
+@dataclass(frozen=True)
+class StateGradients:
+    """Gradients of the loss, as it was reduced, at the states of one layer in one direction.
+
+    Keys: ``"h"``, or the states of a cell of the user's own; for an LSTM also ``"c"``, the adjoint of the state (h, c),
+    and ``"c_total"``, autograd's gradient of c_t, which holds the path c_t -> h_t of the same step as well.
+
+    Attributes:
+        value: key -> [T, B, H] in the layer's dtype; 0 past an example's length, and where it underflows.
+        log_norm: key -> [T, B] float64, natural log of the norm without limit of range; also ``"joint"``,
+            of all states, if there are several. NaN past an example's length, -inf where exactly zero.
+        direct: key -> [T, B, H], the direct derivative: what arrives at the state not through later states.
+        log_weight_share: [T, B] float64, ln‖ε_t ⊗ h_{t-1}‖, the share of each step and example in dL/dW_hh; None for a
+            cell of the user's own.
+        weight_share: [T, K·H, H] float64, that share summed over the examples; its sum over time is dL/dW_hh; or None.
+    """
+
+    value: State
+    log_norm: State
+    direct: State
+    log_weight_share: Tensor | None
+    weight_share: Tensor | None
+
+
+def state_gradients(
+    trace: Trace,
+    output_gradient: Tensor | PackedSequence | None = None,
+    h_n_gradient: Tensor | None = None,
+    c_n_gradient: Tensor | None = None,
+) -> dict[tuple[int, int], StateGradients]:
+    """Total gradients dL/dh_t (and dL/dc_t) of every layer and direction.
+
+    Args:
+        trace: a forward pass; without the other arguments, one through which a backward pass went.
+        output_gradient: dL/d output as autograd leaves it there (its ``.grad``), in the layer's own layout.
+        h_n_gradient: dL/d h_n, [L·directions, B, H]: of the first state of the cell.
+        c_n_gradient: dL/d c_n, for an LSTM: of the second.
+
+    Returns:
+        (layer, direction) -> :class:`StateGradients`.
+
+    Raises:
+        ValueError: if there is no gradient at all, or one came through the padding of ``trace(..., lengths=...)``.
+
+    >>> from gradflow import trace
+    >>> seen = trace(torch.nn.RNN(3, 2), torch.zeros(5, 4, 3))
+    >>> seen.output[-1].sum().backward()
+    >>> state_gradients(seen)[0, 0].log_norm["h"].shape
+    torch.Size([5, 4])
+    """
+    if c_n_gradient is not None and len(trace.call.finals) < 2:
+        raise ValueError(f"c_n_gradient: expected None, a {type(trace.call.layer).__name__} has no c_n; leave it out")
+    given = {"output": output_gradient}
+    given |= dict(zip(trace.call.final_names, (h_n_gradient, c_n_gradient), strict=False))
+    arrived = {name: value for name, value in given.items() if value is not None} or trace.call.gradients
+    if not arrived:
+        raise ValueError("state_gradients: no gradient has arrived at the layer's outputs; call loss.backward() first")
+    _check_shapes(trace, given)
+    with plain_arithmetic(trace.call.finals[0].device):
+        found = {key: [(block, _weight_share(block)) for block in blocks] for key, blocks in descend(trace, arrived)}
+        return {key: _assembled(trace[key], *zip(*found[key], strict=True)) for key in trace.keys()}  # noqa: SIM118
+
+
+def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
+    call = trace.call
+    outputs = dict(zip(("output", *call.final_names), (call.output, *call.finals), strict=True))
+    for name, gradient in given.items():
+        if gradient is None or isinstance(gradient, PackedSequence):
+            continue
+        expected = tuple(outputs[name].data.shape)
+        if tuple(gradient.shape) != expected:
+            raise ValueError(
+                f"{name}_gradient: expected the shape {expected} of the layer's {name}, got {tuple(gradient.shape)}"
+            )
+
+
+def descend(
+    trace: Trace, arrived: Mapping[str, Any], run: Callable[[Unrolled, Direct], Iterator[Block]] = recur
+) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
+    """(layer, direction) and its backward recursion, from the top layer down; each must be run through.
+
+    Args:
+        trace: a forward pass.
+        arrived: "output" and state name + "_n" -> the gradient that autograd left there.
+        run: the recursion of one layer and direction.
+    """
+    check_padding(trace.call, arrived)
+    call, layer = trace.call, trace.call.layer
+    sides = 2 if layer.bidirectional else 1
+    direct = [Direct(part) for part in _at_output(trace, arrived, sides)]
+    for index in reversed(range(layer.num_layers)):
+        below = []
+        for side in range(sides):
+            unrolled, row = trace[index, side], index * sides + side
+            finals: State = {
+                name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row]
+                for name in call.final_names
+                if name in arrived
+            }
+            blocks: list[Block] = []
+            yield (index, side), _kept(run(unrolled, replace(direct[side], finals=finals)), blocks, keep=index > 0)
+            if index:
+                parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
+                below.append(tuple(in_time(part, unrolled) for part in parts))
+        if index:
+            values, exponents = below[0] if sides == 1 else scaled_sum(*below[0], *below[1])
+            direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
+
+
+def _kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
+    for block in blocks:
+        if keep:
+            into.append(block)
+        yield block
+
+
+def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence[Tensor | None]:
+    """What arrives at the output of each direction, [T, B, H], 0 past an example's length."""
+    gradient, output = arrived.get("output"), trace.call.output
+    if gradient is None:
+        return [None] * sides
+    if isinstance(output, PackedSequence) and not isinstance(gradient, PackedSequence):
+        gradient = output._replace(data=gradient)
+    picked = trace.pick(trace.call.time_major(gradient))
+    valid = trace[0, 0].valid
+    return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
+
+
+def in_time(parts: Sequence[Tensor], unrolled: Unrolled) -> Tensor:
+    """Blocks of the backward recursion put together by position."""
+    return torch.cat(list(parts if unrolled.reverse else reversed(parts)))
+
+
+def _weight_share(block: Block) -> Tensor | None:
+    if not isinstance(block.unrolled.cell, TorchCell):
+        return None
+    inputs = block.unrolled.cell.multiplied(block.unrolled.gates, block.unrolled.previous).double()
+    epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
+    return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
+
+
+def _assembled(unrolled: Unrolled, blocks: Sequence[Block], shares: Sequence[Any]) -> StateGradients:
+    def joined(parts: list[Tensor]) -> Tensor:
+        return in_time(parts, unrolled)
+
+    names, dtype = unrolled.cell.state_names, unrolled.like.dtype
+    scaled = {name: [block.total[name] for block in blocks] for name in names}
+    norms = {name: joined([block.log_norms[name] for block in blocks]) for name in names}
+    if isinstance(unrolled.cell, LSTMCell):
+        scaled["c_total"] = [block.cell_total() for block in blocks]
+        norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
+    if len(names) > 1:
+        norms["joint"] = joined([block.log_joint_norm for block in blocks])
+    exponent = joined([block.exponent for block in blocks])
+    value = {name: _unscaled(joined(parts), exponent, dtype) for name, parts in scaled.items()}
+    direct = {name: joined([_direct(block, name) for block in blocks]) for name in names}
+    known = isinstance(unrolled.cell, TorchCell)
+    log_share, share = (joined([b.log_weight_share for b in blocks]), joined(list(shares))) if known else (None, None)
+    return StateGradients(value, norms, direct, log_share, share)
+
+
+def _direct(block: Block, name: str) -> Tensor:
+    like, exponent = block.unrolled.like, block.direct.exponent
+    if name not in block.direct.values:
+        return torch.zeros_like(like)
+    values = block.direct.values[name]
+    return values if name != "h" or exponent is None else _unscaled(values, exponent, like.dtype)
+
+
+def _unscaled(values: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    return times_power_of_two(values.double(), exponent).to(dtype)

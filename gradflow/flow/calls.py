@@ -1,0 +1,213 @@
+"""Calls: what is seen of the forward pass of a recurrent layer, and the layers that can be seen."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gradflow.cells.cell import Cell, TorchCell
+from gradflow.cells.gru import GRUCell
+from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.lstm import LSTMCell
+from gradflow.cells.recurrent import Recurrent
+from gradflow.cells.rnn import ReLUCell, TanhCell
+from gradflow.flow.dropout import Dropout
+
+SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
+_CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
+
+
+def cell_class(layer: nn.Module) -> type[Cell]:
+    """The cell of a supported layer."""
+    return type(layer.cell) if isinstance(layer, Recurrent) else torch_cell_class(layer)
+
+
+def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
+    """The cell of a layer whose weights have torch's names and layout.
+
+    Raises:
+        TypeError: for a cell of the user's own, of whose weights nothing is known.
+    """
+    if isinstance(layer, Recurrent):
+        raise TypeError(
+            f"{name}: expected a layer with torch's weight_hh, got {type(layer.cell).__name__}, a cell of your own, of "
+            f"whose weights nothing is known; look at them directly"
+        )
+    return layer.cell_class if isinstance(layer, RecurrentLayer) else _CELLS[cast(str, layer.mode)]
+
+
+def check_supported(layer: nn.Module, name: str = "layer") -> None:
+    """Raise if a layer cannot be replayed.
+
+    Raises:
+        TypeError: if it is no recurrent layer known here.
+        NotImplementedError: for ``proj_size``, by name.
+    """
+    if not isinstance(layer, SUPPORTED):
+        raise TypeError(
+            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent, got "
+            f"{type(layer).__name__}; pass one of these, or make a cell of your own with gradflow.Recurrent"
+        )
+    if getattr(layer, "proj_size", 0):
+        raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
+
+
+@dataclass
+class LayerCall:
+    """What is seen of one forward pass of a recurrent layer: tensors by reference, nothing computed.
+
+    Attributes:
+        layer: the module.
+        x: its input, tensor or PackedSequence.
+        hx: its initial state as given: None, a tensor, or a tuple of one for each state.
+        output: its output, tensor or PackedSequence.
+        finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
+        lengths: [B], where `x` is a padded tensor of ragged examples.
+        dropout: what was drawn between the layers; None: nothing.
+        weights: name -> parameter, as they were in that forward pass.
+        gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
+        kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
+        trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
+    """
+
+    layer: Any
+    x: Tensor | PackedSequence
+    hx: Any
+    output: Tensor | PackedSequence
+    finals: tuple[Tensor, ...]
+    lengths: Tensor | None = None
+    dropout: Dropout | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    kernel_dtype: torch.dtype = field(init=False)
+    trained_below: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        x, _, *hx = self.tensors()
+        self.trained_below = any(part.requires_grad for part in (x, *hx))
+        if not self.weights:
+            self.weights = dict(self.layer.named_parameters())
+        self._versions = self._weight_versions()
+        h_n = self.finals[0]
+        self.kernel_dtype = h_n.dtype
+        device = h_n.device.type
+        if h_n.dtype != torch.float64 and torch.is_autocast_enabled(device):
+            self.kernel_dtype = torch.get_autocast_dtype(device)
+
+    def _weight_versions(self) -> list[int]:
+        return [0 if weight.is_inference() else weight._version for weight in self.weights.values()]
+
+    def weights_have_changed(self) -> bool:
+        """Whether a weight was changed in place since the forward pass, as by an optimiser's step."""
+        return self._weight_versions() != self._versions
+
+    def detach(self) -> None:
+        """Let go of the graph; the tensors stay the same memory."""
+        self.x, self.hx, self.output = _detached(self.x), _detached(self.hx), _detached(self.output)
+        self.finals = _detached(self.finals)
+
+    def tensors(self) -> list[Tensor]:
+        """What the replay starts from: input, output and initial states."""
+        hx = self.hx if isinstance(self.hx, tuple) else () if self.hx is None else (self.hx,)
+        return [part.data if isinstance(part, PackedSequence) else part for part in (self.x, self.output, *hx)]
+
+    @property
+    def packed(self) -> bool:
+        """The layer stopped at the end of each example; of a padded tensor it ran on over the padding."""
+        return isinstance(self.output, PackedSequence)
+
+    @property
+    def final_names(self) -> list[str]:
+        """Of `finals`: "h_n", "c_n"."""
+        return [f"{name}_n" for name in cell_class(self.layer).state_names]
+
+    @property
+    def batched(self) -> bool:
+        """False for the [T, D] layout."""
+        return self.packed or self.output.dim() == 3  # type: ignore[union-attr]
+
+    def time_major(self, value: Tensor | PackedSequence) -> Tensor:
+        """Input, output or its gradient as [T, B, ·] (inputs may be indices [T, B]), 0 on padding, at least float32."""
+        if isinstance(value, PackedSequence):
+            return widened(pad_packed_sequence(value)[0])
+        if not self.batched:
+            return widened(value.unsqueeze(1))
+        return widened(value.transpose(0, 1) if self.layer.batch_first else value)
+
+    def state_major(self, value: Tensor) -> Tensor:
+        """Initial or final states, or their gradient, as [L·directions, B, H], at least float32."""
+        return widened(value if self.batched else value.unsqueeze(1))
+
+    @cached_property
+    def example_lengths(self) -> Tensor | None:
+        """[B] on the CPU; None if every example fills all T positions."""
+        lengths = self.lengths
+        if isinstance(self.x, PackedSequence):
+            lengths = pad_packed_sequence(self.x)[1]
+        if lengths is None:
+            return None
+        lengths = torch.as_tensor(lengths).cpu()
+        if lengths.is_floating_point():
+            raise ValueError(f"lengths: expected whole numbers, got {lengths.dtype}; pass lengths.long()")
+        steps = len(self.time_major(self.output))
+        if lengths.shape != (self.batch_size,) or bool((lengths < 1).any() or (lengths > steps).any()):
+            raise ValueError(
+                f"lengths: expected {self.batch_size} numbers from 1 to {steps}, got shape {tuple(lengths.shape)} from "
+                f"{int(lengths.min())} to {int(lengths.max())}"
+            )
+        return None if bool((lengths == steps).all()) else lengths
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.state_major(self.finals[0]).shape[1]
+
+
+def watch(call: LayerCall, arrived: Callable[[], None] | None = None) -> list[Any]:
+    """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles.
+
+    Args:
+        call: its outputs must be in the graph now, and may be detached after.
+        arrived: called after each gradient; it must not hold the graph.
+    """
+    gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
+
+    def keep(name: str) -> Callable[[Tensor | None], None]:
+        def hook(gradient: Tensor | None) -> None:
+            if gradient is None:  # compiled code says so where an output was not used
+                return
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+            if arrived is not None:
+                arrived()
+
+        return hook
+
+    output = call.output.data if isinstance(call.output, PackedSequence) else call.output
+    watched = zip(("output", *call.final_names), (output, *call.finals), strict=True)
+    return [value.register_hook(keep(name)) for name, value in watched if value.requires_grad]
+
+
+def _detached(value: Any) -> Any:
+    """A tensor, a PackedSequence, None, or a tuple of tensors without the graph."""
+    if isinstance(value, PackedSequence):
+        return value._replace(data=value.data.detach())
+    if isinstance(value, tuple):
+        return tuple(part.detach() for part in value)
+    return value.detach() if value is not None and value.requires_grad else value
+
+
+def widened(value: Tensor) -> Tensor:
+    """Half precision as float32, everything else as it is."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+@contextmanager
+def plain_arithmetic(device: torch.device) -> Iterator[None]:
+    """Neither graph nor autocast, wherever the replay is asked for."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield

@@ -1,0 +1,43 @@
+"""Gradients through padding: of a padded tensor a layer runs on past the end of an example, and nothing tells it so."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gradflow.flow.calls import LayerCall
+
+_PACK = "pack the sequences (torch.nn.utils.rnn.pack_padded_sequence), leave lengths out so that padding counts as well"
+
+
+def check_padding(call: LayerCall, arrived: Mapping[str, Any]) -> None:
+    """Raise if gradients of a padded tensor came through its padding, where no state counts.
+
+    Args:
+        call: a forward pass.
+        arrived: "output", "h_n", "c_n" -> the gradient that autograd left there.
+
+    Raises:
+        ValueError: naming what was read and the first example that is concerned. Not for NaN and infinity.
+    """
+    if call.packed or call.example_lengths is None:
+        return
+    layer, sides = call.layer, 2 if call.layer.bidirectional else 1
+    if layer.num_layers > 1 and sides > 1:
+        raise ValueError(
+            f"lengths: the reverse direction of a padded tensor starts in its padding, and the lower layers of this "
+            f"{type(layer).__name__} get gradients through that; {_PACK}, or use one direction"
+        )
+    steps = len(call.time_major(call.output))
+    padding = torch.arange(steps).unsqueeze(1) >= call.example_lengths
+    for name, gradient in arrived.items():
+        arrives = call.time_major(gradient) if name == "output" else call.state_major(gradient)[::sides]
+        present = ((arrives != 0) & arrives.isfinite()).any(-1).cpu()  # [T, B], or [L, B] at the last position
+        stray = (present & (padding if name == "output" else padding[-1])).any(0)
+        if bool(stray.any()):
+            example = int(stray.nonzero()[0])
+            raise ValueError(
+                f"lengths: a gradient arrives at {name} past the end of example {example}, whose length is "
+                f"{int(call.example_lengths[example])} of {steps}; a padded tensor is run through to its end, and h_n "
+                f"is the state after the padding; {_PACK}, or read output at lengths - 1"
+            )

@@ -1,0 +1,292 @@
+"""The backward recursion δ_{t-1} = J_tᵀ δ_t + g_{t-1} of one layer and direction, through blocks of time.
+
+A block stays in the processor's cache. Each example has a scale, a power of two that is renewed at every block; a block
+that still leaves the range of its dtype is done again in float64 with a scale for every step.
+
+Shapes: t positions of a block, T all time steps, B examples, H hidden size, K gates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gradflow.cells.cell import State, TorchCell
+from gradflow.flow.metrics import log_norm
+from gradflow.flow.replay import Unrolled
+from gradflow.flow.scaled import LN2, scaled_sum, times_power_of_two
+
+_BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
+_BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
+_LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Direct gradients g_t of one layer and direction.
+
+    Attributes:
+        at_output: [T, B, H] of every state in the output, side by side: what arrives position by position, 0 past an
+            example's length; None: nothing does.
+        exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
+        finals: state name -> [B, H], what arrives at the last state of this direction.
+    """
+
+    at_output: Tensor | None
+    exponent: Tensor | None = None
+    finals: State = field(default_factory=dict)
+
+    def part(self, unrolled: Unrolled, positions: slice) -> "Arriving":
+        """What arrives at some positions."""
+        names, values = unrolled.cell.output_names, {}
+        if self.at_output is not None:
+            values = dict(zip(names, self.at_output[positions].chunk(len(names), -1), strict=True))
+        exponent = None if self.exponent is None else self.exponent[positions]
+        local, examples = ends_within(unrolled, positions)
+        if not self.finals or not len(examples):
+            return Arriving(values, exponent, names)
+        values = {name: part.clone() for name, part in values.items()}
+        for name, gradient in self.finals.items():
+            added, there = gradient[examples], (local, examples)
+            if name not in values:
+                values[name] = torch.zeros_like(unrolled.like[positions])
+            if name != "h" or exponent is None:
+                values[name][there] += added
+            else:
+                exponent = exponent.clone()
+                one = torch.zeros_like(exponent[there])
+                values[name][there], exponent[there] = scaled_sum(values[name][there], exponent[there], added, one)
+        return Arriving(values, exponent, names)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """Direct gradients at the positions of a block.
+
+    Attributes:
+        values: state name -> [t, B, H]; absent: zero.
+        exponent: [t, B] float64, the power of two that those of h are multiplied by; None: 0.
+        shown: the states that the layer's output shows.
+    """
+
+    values: State
+    exponent: Tensor | None
+    shown: tuple[str, ...]
+
+    @cached_property
+    def log_norm(self) -> Tensor | None:
+        """Natural log of the norm of what arrives at the states shown, [t, B] float64; None: nothing does."""
+        norms = {name: log_norm(self.values[name]) for name in self.shown if name in self.values}
+        if not norms:
+            return None
+        norm = _joint(norms)
+        return norm if self.exponent is None else norm + self.exponent * LN2
+
+
+def ends_within(unrolled: Unrolled, positions: slice) -> tuple[Tensor, Tensor]:
+    """Where within `positions` (counted from their start) which examples have the last state of this direction."""
+    examples = ((unrolled.ends >= positions.start) & (unrolled.ends < positions.stop)).nonzero().squeeze(1)
+    return unrolled.ends[examples] - positions.start, examples
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of time of the backward recursion; what it holds times exp(log_scale) is the gradient.
+
+    Attributes:
+        positions: where it lies in the sequence.
+        unrolled: states, gates and Jacobian of these positions.
+        direct: direct gradients, with a scale of their own.
+        total: state name -> [t, B, H], total gradients, scaled.
+        epsilon: [t, B, K, H], gradient at each gate's share W_hh h of its pre-activation, scaled.
+        exponent: [t, B] float64, the power of two of the scale.
+        log_norms: state name -> [t, B] float64, natural log of the norm of the total gradient at that state.
+    """
+
+    positions: slice
+    unrolled: Unrolled
+    direct: Arriving
+    total: State
+    epsilon: Tensor
+    exponent: Tensor
+    log_norms: State
+
+    @cached_property
+    def log_scale(self) -> Tensor:
+        """Natural log of the scale, [t, B] float64."""
+        return self.exponent * LN2
+
+    @cached_property
+    def log_joint_norm(self) -> Tensor:
+        """Natural log of the norm of the gradients at all states together, [t, B] float64."""
+        return _joint(self.log_norms)
+
+    @property
+    def log_output_norm(self) -> Tensor:
+        """The same of the states that the layer's output shows, [t, B] float64."""
+        return _joint({name: self.log_norms[name] for name in self.unrolled.cell.output_names})
+
+    @cached_property
+    def log_direct_norm(self) -> Tensor:
+        """Natural log of the norm of the direct gradient at those, [t, B] float64."""
+        norm = self.direct.log_norm
+        return self.masked(torch.full_like(self.log_scale, -torch.inf) if norm is None else norm)
+
+    def cell_total(self, where: tuple[Tensor, Tensor] | slice = slice(None)) -> Tensor:
+        """Autograd's gradient of c_t, scaled: the adjoint of c, and the path c_t -> h_t of the same step."""
+        shown = self.unrolled.jacobian.coefficients.shown
+        assert shown is not None
+        return self.total["c"][where] + shown[where] * self.total["h"][where]
+
+    @cached_property
+    def log_weight_share(self) -> Tensor:
+        """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
+        assert isinstance(self.unrolled.cell, TorchCell)
+        multiplied = self.unrolled.cell.multiplied(self.unrolled.gates, self.unrolled.previous)
+        if multiplied.shape[-2] == 1:
+            share = log_norm(self.epsilon.flatten(-2)) + log_norm(multiplied.squeeze(-2))
+        else:
+            share = torch.logsumexp(2 * (log_norm(self.epsilon) + log_norm(multiplied)), -1) / 2
+        return self.masked(share + self.log_scale)
+
+    @cached_property
+    def input_epsilon(self) -> Tensor:
+        """Gradient at each gate's share W_ih x of its pre-activation, [t, B, K, H], scaled."""
+        cell, jacobian = self.unrolled.cell, self.unrolled.jacobian
+        assert isinstance(cell, TorchCell)
+        rows = cell.input_rows(self.unrolled.gates, jacobian.coefficients)
+        return self.epsilon if rows is jacobian.coefficients.rows else jacobian.gate_gradients(self.total, rows)
+
+    def at_input(self) -> Tensor:
+        """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
+        cell, epsilon = self.unrolled.cell, self.input_epsilon
+        assert isinstance(cell, TorchCell)
+        gradient = epsilon.flatten(-2) @ cell.weight_ih.to(epsilon.dtype)
+        if self.unrolled.valid is not None:
+            gradient = gradient.masked_fill(~self.unrolled.valid.unsqueeze(-1), 0)
+        return gradient if self.unrolled.input_scale is None else gradient * self.unrolled.input_scale
+
+    def masked(self, values: Tensor) -> Tensor:
+        """NaN past an example's length."""
+        return values if self.unrolled.valid is None else values.masked_fill(~self.unrolled.valid, torch.nan)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """Gradients handed on from block to block: state name -> [B, H], times 2^exponent, [B] float64."""
+
+    values: State
+    log_norm: Tensor  # [B] float64, of all states together, scaled
+    exponent: Tensor
+
+    def renewed(self, instead: Tensor) -> "_Carried":
+        """On a scale near 1, per example; what is not finite keeps its own, zero takes the one `instead`."""
+        shift = (self.log_norm / LN2).round()
+        zero = shift == -torch.inf
+        shift = torch.where(shift.isfinite(), shift, 0.0)
+        values = {name: times_power_of_two(part.double(), -shift) for name, part in self.values.items()}
+        return _Carried(values, self.log_norm, torch.where(zero, instead, self.exponent + shift))
+
+
+@dataclass(frozen=True)
+class _Recurred:
+    total: State
+    epsilon: Tensor
+    exponents: Tensor  # [t, B] float64, of 2
+    log_norms: State  # [t, B] float64 each, scaled
+    onward: _Carried
+
+
+def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
+    """The total gradients of one layer and direction, block by block against its direction."""
+    time, batch, hidden = unrolled.like.shape
+    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * max(1, len(unrolled.gates)))))
+    starts = range(0, time, size)
+    none = unrolled.like.new_zeros(batch, dtype=torch.float64)
+    carried = _Carried({}, none.log(), none)
+    for start in starts if unrolled.reverse else reversed(starts):
+        positions = slice(start, min(start + size, time))
+        part, arriving = unrolled.part(positions), direct.part(unrolled, positions)
+        carried = carried.renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
+        recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
+        yield _block(positions, part, arriving, recurred)
+        carried = recurred.onward
+
+
+def _block(positions: slice, unrolled: Unrolled, direct: Arriving, recurred: _Recurred) -> Block:
+    total, log_scale = recurred.total, recurred.exponents * LN2
+    norms = {name: norm + log_scale for name, norm in recurred.log_norms.items()}
+    if unrolled.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
+        total = {name: part.masked_fill(~unrolled.valid.unsqueeze(-1), 0) for name, part in total.items()}
+        norms = {name: norm.masked_fill(~unrolled.valid, torch.nan) for name, norm in norms.items()}
+    return Block(positions, unrolled, direct, total, recurred.epsilon, recurred.exponents, norms)
+
+
+def _order(unrolled: Unrolled, length: int) -> list[int]:
+    return list(range(length)) if unrolled.reverse else list(range(length - 1, -1, -1))
+
+
+def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred | None:
+    """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
+    like = unrolled.like
+    length, order, lowest = len(like), _order(unrolled, len(like)), _LOWEST[like.dtype]
+    shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
+    too_large = shift * LN2 > -lowest
+    if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
+        return None
+    total = {name: like.new_zeros(length + 1, *like.shape[1:]) for name in unrolled.cell.state_names}
+    for name, part in direct.values.items():
+        total[name][:length] = times_power_of_two(part, shift if name == "h" else -carried.exponent)
+    for name, part in carried.values.items():
+        total[name][order[0]] += part
+    epsilon = unrolled.jacobian.backward_(total, order)
+    norms = {name: log_norm(part) for name, part in total.items()}
+    joint = _joint(norms)
+    if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(
+        unrolled, joint[[*order, length]], lowest
+    ):
+        return None
+    onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
+    within = {name: norm[:length] for name, norm in norms.items()}
+    steps = {name: part[:length] for name, part in total.items()}
+    return _Recurred(steps, epsilon, carried.exponent.expand(length, -1), within, onward)
+
+
+def _leaves_range(unrolled: Unrolled, in_order: Tensor, lowest: float) -> bool:
+    """Whether norms overflow, or fall under the range after having been in it; zero and NaN throughout do not."""
+    if unrolled.valid is not None:
+        order = _order(unrolled, len(unrolled.valid))
+        in_order = in_order.masked_fill(~unrolled.valid[[*order, order[-1]]], torch.nan)
+    lost = (in_order < lowest) & (in_order.nan_to_num(nan=-torch.inf).cummax(0).values > lowest)
+    return bool((lost | (in_order > -lowest)).any())
+
+
+def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred:
+    """A scale for every step and example, in float64."""
+    jacobian, zeros = unrolled.jacobian.double(), torch.zeros_like(unrolled.like, dtype=torch.float64)
+    stacked = _together({name: direct.values.get(name, zeros).double() for name in unrolled.cell.state_names})
+    scale = torch.zeros_like(stacked[..., 0]) if direct.exponent is None else direct.exponent
+    flat = _together(carried.values).double() if carried.values else torch.zeros_like(stacked[0])
+    exponent, total, exponents = carried.exponent, torch.zeros_like(stacked), torch.zeros_like(scale)
+    for t in _order(unrolled, len(stacked)):
+        flat, exponent = scaled_sum(flat, exponent, stacked[t], scale[t])
+        total[t], exponents[t] = flat, exponent
+        flat = jacobian[t].rmatvec(flat)
+    split = jacobian.split(total)
+    norms = {name: log_norm(part) for name, part in split.items()}
+    onward = _Carried(jacobian.split(flat), log_norm(flat), exponent)
+    return _Recurred(split, jacobian.gate_gradients(split), exponents, norms, onward)
+
+
+def _joint(log_norms: State) -> Tensor:
+    """Natural log of the norm of all parts together from those of each."""
+    first, *rest = log_norms.values()
+    for other in rest:
+        first = torch.logaddexp(2 * first, 2 * other) / 2
+    return first
+
+
+def _together(parts: State) -> Tensor:
+    return torch.cat(list(parts.values()), -1) if len(parts) > 1 else next(iter(parts.values()))

@@ -1,0 +1,324 @@
+"""Replay: from what a recurrent layer took in and gave out to every state, gate and Jacobian.
+
+A fused layer shows only its output. But for one layer of it all h_t *are* the output, so every gate of all steps is one
+matrix product (teacher forcing); lower layers are run again one by one, an LSTM's c_t by an elementwise scan.
+
+Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...] in the original batch order, by
+0-based position; in the reverse direction the state that enters position t is that of position t+1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from gradflow.cells.cell import Cell, State, TorchCell
+from gradflow.cells.layers import RecurrentLayer, scan, suffix
+from gradflow.cells.lstm import LSTMCell
+from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
+from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell_class, watch, widened
+from gradflow.flow.dropout import active_dropout
+from gradflow.jacobian.autodiff import AutodiffJacobian
+from gradflow.jacobian.diagonal import DiagonalJacobian
+from gradflow.jacobian.forms import LSTMJacobian, ResetBeforeJacobian
+from gradflow.jacobian.operator import Jacobian
+
+_KERNELS: dict[str, Callable] = {
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+}
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """All time steps of one layer in one direction.
+
+    Attributes:
+        cell: the cell, on the weights of that forward pass.
+        inputs: [T, B, D], or indices [T, B].
+        input_scale: [T, B, D], by which dropout multiplied the output of the layer below to make them; None: by 1.
+        states: "h" (and "c", or a cell's own) -> [T, B, H], the states produced at each position.
+        previous: the same for the states that entered.
+        gates: gate letter -> [T, B, H] activations.
+        lengths: [B], or None if all examples fill all positions.
+        ends: [B], the position of the last state of this direction.
+        valid: [T, B] bool: positions within an example; None if all are.
+        reverse: this direction runs from the last position to the first.
+    """
+
+    cell: TorchCell | ReplayedCell
+    inputs: Tensor
+    states: State
+    previous: State
+    gates: State
+    lengths: Tensor | None
+    ends: Tensor
+    valid: Tensor | None
+    reverse: bool
+    input_scale: Tensor | None = None
+
+    def part(self, positions: slice) -> "Unrolled":
+        """The same at some positions only; `lengths` and `ends` stay those of the whole."""
+        return self._cut(lambda tensor: tensor[positions])
+
+    def of(self, examples: list[int]) -> "Unrolled":
+        """The same of some examples only."""
+        index = torch.as_tensor(examples)
+        cut = self._cut(lambda tensor: tensor.index_select(1, index.to(tensor.device)))
+        return replace(cut, lengths=None if self.lengths is None else self.lengths[index], ends=self.ends[index])
+
+    def _cut(self, cut: Callable[[Tensor], Tensor]) -> "Unrolled":
+        def each(tensors: State) -> State:
+            return {name: cut(tensor) for name, tensor in tensors.items()}
+
+        return replace(
+            self,
+            inputs=cut(self.inputs),
+            states=each(self.states),
+            previous=each(self.previous),
+            gates=each(self.gates),
+            valid=None if self.valid is None else cut(self.valid),
+            input_scale=None if self.input_scale is None else cut(self.input_scale),
+        )
+
+    @property
+    def like(self) -> Tensor:
+        """A state, for size, dtype and device."""
+        return next(iter(self.states.values()))
+
+    @cached_property
+    def jacobian(self) -> Jacobian:
+        """∂s_t/∂s_{t-1} for all (t, b)."""
+        with torch.no_grad():
+            jacobian = jacobian_of(self.cell, self.inputs, self.gates, self.states, self.previous, self.valid)
+        jacobian.reverse = self.reverse
+        return jacobian
+
+
+def jacobian_of(
+    cell: TorchCell | ReplayedCell, x: Tensor, gates: State, states: State, previous: State, valid: Tensor | None = None
+) -> Jacobian:
+    """The Jacobian of a cell at given activations, [T, B, ...] each: by its closed form if it has one."""
+    form = cell.coefficients(gates, states, previous)
+    if form is None:
+        assert isinstance(cell, ReplayedCell)
+        return AutodiffJacobian(cell, x, previous, valid)
+    if not form.rows:
+        return DiagonalJacobian(cell.state_names, form, valid)
+    if form.shown is not None:
+        return LSTMJacobian(cell, form, valid)
+    kind = Jacobian if form.reset is None else ResetBeforeJacobian
+    return kind(cell, form, valid)
+
+
+class Trace:
+    """One forward pass, replayed: ``trace[layer, direction]`` is a :class:`Unrolled` (0 forward, 1 reverse).
+
+    Args:
+        call: what was seen of the forward pass.
+        examples: positions in the batch that are replayed; None: all.
+    """
+
+    def __init__(self, call: LayerCall, examples: Sequence[int] | None = None):
+        self.call = call
+        self.output, self.h_n = call.output, call.finals[0]
+        self.c_n = call.finals[1] if len(call.finals) > 1 else None
+        self._examples = examples
+
+    @cached_property
+    def _steps(self) -> dict[tuple[int, int], Unrolled]:
+        with plain_arithmetic(self.output.data.device):
+            return _replay(self.call, self.pick)
+
+    def pick(self, value: Tensor, dim: int = 1) -> Tensor:
+        """The replayed examples of a tensor whose dimension `dim` is the batch."""
+        if self._examples is None:
+            return value
+        return value.index_select(dim, torch.as_tensor(self._examples, device=value.device))
+
+    def __getitem__(self, key: tuple[int, int]) -> Unrolled:
+        if key not in self._steps:
+            raise KeyError(f"trace: expected (layer, direction) among {list(self._steps)}, got {key}")
+        return self._steps[key]
+
+    def keys(self) -> list[tuple[int, int]]:
+        """Every (layer, direction)."""
+        return list(self._steps)
+
+
+def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths: Tensor | None = None) -> Trace:
+    """Run one recurrent layer and keep what is needed to look inside.
+
+    Args:
+        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, or gradflow.Recurrent with a cell of your own.
+        x: its input in its own layout, or packed.
+        hx: its initial state.
+        lengths: [B], where `x` is a padded tensor of ragged examples.
+
+    Returns:
+        The trace; ``trace.output`` is in the autograd graph, in the layer's own layout.
+
+    A padded tensor runs on over its padding, forward to h_n and backward from the padding: `lengths` only says which
+    positions count, and gradients that came through padding are refused (:func:`gradflow.state_gradients`).
+
+    Raises:
+        TypeError: if the layer is none of these.
+        ValueError: for lengths that are not B whole numbers from 1 to T.
+        NotImplementedError: for ``proj_size``, and for dropout between the layers of torch's kernels but on a CPU.
+
+    >>> step = trace(nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0]
+    >>> step.states["h"].shape, step.jacobian.frobenius_norm().shape
+    (torch.Size([5, 4, 2]), torch.Size([5, 4]))
+    """
+    check_supported(layer)
+    dropout = active_dropout(layer)
+    output, finals = layer(x, hx)
+    finals = finals if isinstance(finals, tuple) else (finals,)
+    call = LayerCall(layer, x, hx, output, finals, lengths, dropout)
+    _ = call.example_lengths  # wrong ones are refused here
+    watch(call)
+    return Trace(call)
+
+
+def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int], Unrolled]:
+    layer = call.layer
+    steps: dict[tuple[int, int], Unrolled] = {}
+    sides = 2 if layer.bidirectional else 1
+    x, output = pick(call.time_major(call.x)), pick(call.time_major(call.output).detach())
+    lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
+    stops = lengths if call.packed else None
+    given = call.hx if isinstance(call.hx, tuple) else (call.hx,)
+    initial = [None if h is None else pick(call.state_major(h)).detach() for h in given]
+    weights = {name: widened(weight.to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    for index, scale in enumerate(_input_scales(call)):
+        scale = None if scale is None else pick(scale)
+        x = x if scale is None else x * scale
+        cells = [_cell(layer, weights, index, side) for side in range(sides)]
+        rows = slice(index * sides, (index + 1) * sides)
+        entering = [
+            _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
+        ]
+        last = index == layer.num_layers - 1
+        hidden = output if last else _run_again(call, index, cells, x, entering, stops)
+        for side, h in enumerate(hidden.chunk(sides, -1)):
+            unrolled = _teacher_forced(cells[side], x, h, entering[side], lengths, stops, reverse=side == 1)
+            steps[index, side] = replace(unrolled, input_scale=scale)
+        x = hidden
+    return steps
+
+
+def _input_scales(call: LayerCall) -> list[Tensor | None]:
+    """What dropout multiplied the inputs of each layer by, [T, B, directions·H]; None: it did not."""
+    layer, output = call.layer, call.output
+    if call.dropout is None:
+        return [None] * layer.num_layers
+    of_torch = call.packed and not isinstance(layer, RecurrentLayer)  # its masks are packed as well
+    shape = output.data.shape if of_torch else call.time_major(output).shape
+    scales = call.dropout.scales(shape, output.data.dtype, layer.num_layers - 1)
+    if of_torch:
+        return [None, *(call.time_major(output._replace(data=scale)) for scale in scales)]  # type: ignore[union-attr]
+    return [None, *map(widened, scales)]
+
+
+def _cell(layer: nn.Module, weights: Mapping[str, Tensor], index: int, side: int) -> TorchCell | ReplayedCell:
+    if isinstance(layer, Recurrent):
+        return replayed(layer, weights)
+    tail = suffix(index, side)
+    weight_ih, weight_hh = weights["weight_ih" + tail], weights["weight_hh" + tail]
+    return torch_cell_class(layer)(weight_ih, weight_hh, weights.get("bias_ih" + tail), weights.get("bias_hh" + tail))
+
+
+def _states(cell: Cell, given: list[Tensor | None], like: Tensor) -> State:
+    zeros = like.new_zeros(like.shape[1], cell.hidden_size)
+    filled = [zeros if value is None else value for value in given] + [zeros] * len(cell.state_names)
+    return dict(zip(cell.state_names, filled, strict=False))
+
+
+def _run_again(
+    call: LayerCall, index: int, cells: list[Any], x: Tensor, entering: list[State], lengths: Tensor | None
+) -> Tensor:
+    """The output [T, B, directions·H] of one lower layer, by the kernel that the whole layer used."""
+    if isinstance(call.layer, RecurrentLayer):
+        sides = [scan(c, x, entering[d], lengths, reverse=d == 1)[0]["h"] for d, c in enumerate(cells)]
+        return torch.cat(sides, -1)
+    weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) if w is not None]
+    states = tuple(torch.stack([side[name] for side in entering]) for name in cells[0].state_names)
+    hx: Any = states if len(states) > 1 else states[0]
+    kernel, bidirectional = _KERNELS[call.layer.mode], call.layer.bidirectional
+    if lengths is None:
+        return kernel(x, hx, weights, call.layer.bias, 1, 0.0, False, bidirectional, False)[0]
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    in_order = tuple(h.index_select(1, cast(Tensor, packed.sorted_indices)) for h in states)
+    hx = in_order if len(states) > 1 else in_order[0]
+    data = kernel(packed.data, packed.batch_sizes, hx, weights, call.layer.bias, 1, 0.0, False, bidirectional)[0]
+    return pad_packed_sequence(packed._replace(data=data), total_length=len(x))[0]
+
+
+def _teacher_forced(
+    cell: TorchCell | ReplayedCell,
+    x: Tensor,
+    shown: Tensor,
+    entering: State,
+    lengths: Tensor | None,
+    stops: Tensor | None,
+    *,
+    reverse: bool,
+) -> Unrolled:
+    """All steps at once; `lengths` say which positions count, `stops` are the same if the kernel knew of them."""
+    states = dict(zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True))
+    previous = {name: _shifted(state, entering[name], stops, reverse) for name, state in states.items()}
+    valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
+    if isinstance(cell, ReplayedCell):
+        cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
+        for name, state in _hidden_states(cell, x, previous, entering, valid).items():
+            states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
+        gates = cell.gates(x, previous)
+    else:
+        gates = {"h": shown} if len(cell.gate_names) == 1 else cell.gates(x, previous)
+    if isinstance(cell, LSTMCell):
+        states["c"] = _cell_states(gates, entering["c"], stops, reverse)
+        previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
+    time, batch = shown.shape[:2]
+    ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
+    return Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
+
+
+def _hidden_states(cell: ReplayedCell, x: Tensor, shown: State, entering: State, valid: Tensor | None) -> State:
+    """States that the output does not show, [T, B, H]: by the cell's own steps from those that it shows."""
+    hidden = [name for name in cell.state_names if name not in shown]
+    state, seen = entering, []
+    for t in range(len(x) if hidden else 0):
+        new = cell.step(x[t], state | {name: part[t] for name, part in shown.items()})
+        state = {name: new[name] for name in hidden}
+        seen.append(state)
+    stacked = {name: torch.stack([at[name] for at in seen]) for name in hidden}
+    return stacked if valid is None else {n: p.masked_fill(~valid.unsqueeze(-1), 0) for n, p in stacked.items()}
+
+
+def _shifted(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """The state that entered each position, [T, B, H]."""
+    if not reverse:
+        return torch.cat((entering.unsqueeze(0), states[:-1]))
+    shifted = torch.cat((states[1:], entering.unsqueeze(0)))
+    if lengths is not None:
+        examples = torch.arange(len(lengths))
+        shifted[lengths - 1, examples] = entering
+    return shifted
+
+
+def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """c_t = f c_{t-1} + i g, an elementwise scan. A reverse scan meets the padding first and must pass it untouched."""
+    keep, c = gates["f"], gates["i"] * gates["g"]
+    if reverse and lengths is not None:
+        padding = (torch.arange(len(c)).unsqueeze(1) >= lengths).to(c.device).unsqueeze(-1)
+        keep, c = keep.masked_fill(padding, 1), c.masked_fill(padding, 0)
+    before = c_0
+    for keep_t, c_t in reversed(list(zip(keep, c, strict=True))) if reverse else zip(keep, c, strict=True):
+        before = c_t.addcmul_(keep_t, before)
+    return c

@@ -1,0 +1,372 @@
+"""`record`: watch the gradient flow of an unmodified model while it trains.
+
+Forward hooks see the inputs and outputs of every recurrent layer, tensor hooks the gradients that autograd leaves on
+its outputs; nothing is patched, and nothing computed but for a few examples of the iterations that are recorded.
+"""
+
+import logging
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradflow.cells.cell import has_closed_form
+from gradflow.cells.recurrent import Recurrent
+from gradflow.checks import whole_number
+from gradflow.flow.calls import LayerCall, cell_class
+from gradflow.flow.spectrum import spectrum_columns
+from gradflow.flow.watching import Seen, Watcher, recurrent_layers, unwrapped
+from gradflow.recording.copies import Copies
+from gradflow.recording.probe import ProbeRunner, probe_runner
+from gradflow.recording.quantities import OPT_IN, quantities_of
+from gradflow.recording.rows import state_rows
+from gradflow.recording.scalars import ScalarRows
+from gradflow.recording.schedule import Schedule
+from gradflow.remedies.clipping import Clipping
+from gradflow.runlog import RunWriter
+
+log = logging.getLogger(__name__)
+
+
+def record(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    every: int | Sequence[int] = 10,
+    examples: int | str = 32,
+    spectrum_every: int | Sequence[int] = 100,
+    reduction: str = "mean",
+    probe: tuple | None = None,
+    criterion: Callable[[Any, Any], Tensor] | None = None,
+    quantities: Collection[str] | None = None,
+    modules: Sequence[str] | None = None,
+    scalars: Sequence[str] = (),
+    config: dict | None = None,
+    seed: int | None = None,
+    about: dict | None = None,
+    resume: int | bool = False,
+) -> "Recorder":
+    """Record the gradient flow of every recurrent layer of a model; use as a context manager.
+
+    Args:
+        model: holds torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent (cells of your own);
+            DistributedDataParallel and torch.compile are looked through, and their prefixes left out of the names. Of
+            several processes, let one record.
+        path: the run folder, made if missing.
+        every: iterations between recordings of state gradients and Jacobians, or rising iterations, such as those of
+            :func:`gradflow.log_spaced`; the first and the last are always there.
+        examples: examples of the batch that are recorded, at positions ⌊iB/n⌋, or ``"all"``.
+        spectrum_every: the same as `every` for singular values and eigenvalues of W_hh.
+        reduction: of the loss over the batch: with ``"mean"`` state gradients are multiplied by the number of targets,
+            so that a row is per example; ``"sum"`` leaves them.
+        probe: a fixed batch ``(x, y)`` that is recorded instead of the training batches (the scalars stay those of
+            training), so that drift is not mixed with noise: when an iteration is due, the loss is
+            ``criterion(model(x), y)`` (``model(*x)`` if x is a tuple), in the mode that the model is in and with
+            dropout from a fixed seed. ``(x, y, lengths, targets)`` say what :meth:`Recorder.step` says for training.
+        criterion: the loss function for `probe`.
+        quantities: names of what is recorded per position; None: all that the cells have, but for
+            ``log_product_spectral``. Costly ones are taken of a few of the examples whatever `examples` says:
+            ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_jacobian_frobenius`` of 4 where it
+            needs the dense matrix (the original GRU, cells without closed form).
+        modules: dotted names of the layers; None: all recurrent layers.
+        scalars: names of further numbers that :meth:`Recorder.step` will be given.
+        config: settings, stored beside the log.
+        seed: stored beside the log.
+        about: further facts to store in the log's metadata.
+        resume: continue the run in `path`: the number of updates that the loaded checkpoint has behind it (the log
+            drops what it holds from there on), or True to go on after the last iteration in the log. Recording options
+            must be the same. With 0 or True a folder without a run starts a new one, so that a script can be run again
+            as it is.
+
+    Returns:
+        The recorder; call its :meth:`~Recorder.step` after ``backward`` and before ``optimizer.step()``.
+
+    Raises:
+        ValueError: for a model without recurrent layers, an unknown module or quantity, a bad schedule, a probe without
+            criterion, or a resumed run that was recorded with other options.
+        NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
+            torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
+            kernels but on a CPU.
+        FileExistsError: if the folder already holds a recorded run.
+        FileNotFoundError: if there is no run to be resumed at that iteration.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; record(model, path, ...)")
+    when, when_spectrum = Schedule("every", every), Schedule("spectrum_every", spectrum_every)
+    if examples != "all":
+        examples = whole_number("examples", examples, 1, or_else=' or "all"')
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction: expected "mean" or "sum", got {reduction!r}')
+    layers = recurrent_layers(model, modules)
+    runner = probe_runner(model, layers, probe, criterion)
+    known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(layer)))
+    default = [name for name in known if name not in OPT_IN]
+    chosen = default if quantities is None else _listed("quantities", quantities, known)
+    if not chosen:
+        raise ValueError(f"quantities: expected at least one of {', '.join(known)}, got none; leave it out for all")
+    rows = ScalarRows(unwrapped(model), _listed("scalars", scalars))
+    parameter = next(model.parameters())
+    meta = {
+        **(about or {}),
+        "every": when.every,
+        "examples": examples,
+        "spectrum_every": when_spectrum.every,
+        "reduction": reduction,
+        "batch": "training" if probe is None else "probe",
+        "dtype": str(parameter.dtype).removeprefix("torch."),
+        "device": str(parameter.device),
+        "threads": torch.get_num_threads(),
+        "modules": {name: repr(layer) for name, layer in layers.items()},
+        "jacobian": {
+            name: "closed form" if has_closed_form(cell_class(layer)) else "automatic differentiation"
+            for name, layer in layers.items()
+        },
+    }
+    writer = RunWriter(
+        path,
+        meta=meta,
+        config=config,
+        seed=seed,
+        parameters=rows.parameters,
+        scalars=scalars,
+        quantities=chosen,
+        resume=resume,
+    )
+    return Recorder(Watcher(model, layers), writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
+
+
+def _listed(argument: str, names: Collection[str], known: Collection[str] | None = None) -> list[str]:
+    """The names, in the order of the known ones."""
+    if isinstance(names, str):
+        raise ValueError(f"{argument}: expected a list of names, got the text {names!r}; write [{names!r}]")
+    unknown = [] if known is None else [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{argument}: expected some of {', '.join(known or ())}, got {', '.join(unknown)}")
+    return list(names) if known is None else [name for name in known if name in names]
+
+
+class Recorder:
+    """Made by :func:`record`.
+
+    Attributes:
+        iteration: number of updates so far: of :meth:`step` calls, and of what a resumed run had before.
+        path: the run folder.
+    """
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        writer: RunWriter,
+        rows: ScalarRows,
+        quantities: list[str],
+        when: Schedule,
+        examples: int | str,
+        when_spectrum: Schedule,
+        reduction: str,
+        probe: ProbeRunner | None,
+    ):
+        self.iteration = writer.start
+        self.path = writer.path
+        self._watcher, self._writer, self._rows, self._probe = watcher, writer, rows, probe
+        self._quantities, self._examples, self._reduction = quantities, examples, reduction
+        self._when, self._when_spectrum = when, when_spectrum
+        self._latest: list[tuple[int, Seen]] = []  # kept in case it is the last iteration
+        self._log_targets: float | None = None
+        self._log_scale = 0.0
+        self._copies: dict[str, Copies] = defaultdict(Copies)  # of the weights of each module
+        self._callbacks: list[Callable[[int, dict[str, float]], None]] = []
+        self._diverged_at: int | None = None
+
+    def __enter__(self) -> Self:
+        self._watcher.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.__exit__()
+        try:
+            self._close(error)
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"gradflow: closing the log failed as well: {failure}")
+
+    def _close(self, error: BaseException | None) -> None:
+        last = self.iteration - 1
+        try:
+            if self._writer.iteration == last:  # not so if the next step was interrupted half way
+                self._record_last(last)
+            elif last < self._writer.start:
+                log.warning("%s: nothing was recorded, because recorder.step was never called", self.path)
+        except BaseException as failure:
+            error = error or failure
+            raise
+        finally:
+            if isinstance(error, KeyboardInterrupt):
+                self._writer.close("interrupted")
+            elif error is not None:
+                self._writer.close("failed", error=f"{type(error).__name__}: {error}")
+            elif self._diverged_at is not None:
+                self._writer.close("diverged", iteration=self._diverged_at)
+            else:
+                self._writer.close("finished")
+
+    def _record_last(self, last: int) -> None:
+        """What was not due at the last iteration, from what was kept of it."""
+        if not self._when_spectrum.due(last):
+            self._record_spectrum(last)
+        if self._when.due(last):
+            return
+        if self._probe is None and any(seen.is_stale() for _, seen in self._latest):
+            log.warning(
+                "%s: the last iteration, %d, has no state gradients: it was not due, and an input or output of the "
+                "layers was changed in place since",
+                self.path,
+                last,
+            )
+            return
+        self._record(last, kept=True)
+
+    def step(
+        self,
+        loss: float | Tensor | None = None,
+        clipping: Clipping | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        targets: int | None = None,
+        loss_scale: float = 1.0,
+        scalars: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record one iteration: after ``backward`` (and clipping), before ``optimizer.step()``.
+
+        What is recorded of the states belongs to the last backward pass; the norms among the scalars are those of
+        ``.grad``. With gradients accumulated over k micro-batches, the states are those of the last one: say
+        ``loss_scale=1/k`` if each loss was divided by k. Calls of a module are numbered within a forward pass of the
+        model, and on over the forward passes that share a backward pass; without a call of the model itself, in the
+        order in which they ran.
+
+        Args:
+            loss: its value, as it was reduced.
+            clipping: what gradflow's clipping returned.
+            lengths: [B], where the layers took a padded tensor of ragged examples (packed ones say it themselves).
+            targets: number of terms in a mean-reduced loss; the batch size if not given.
+            loss_scale: factor on the loss during backward (a GradScaler's scale), divided out of state gradients.
+            scalars: the further numbers declared in :func:`record`, and `lr`; those left out are NaN.
+
+        Raises:
+            TypeError: if `clipping` is not gradflow's.
+            ValueError: for a scalar that was not declared, an argument out of range, or a gradient that came through
+                padding, such as that of h_n where `lengths` are given.
+            RuntimeError: if no recurrent layer ran since the last call, if it ran but no gradient has come back
+                (``step`` before ``backward``), if its parameters have changed since (``step`` after
+                ``optimizer.step``), or, at a recorded iteration, if its input or output was changed in place.
+        """
+        log_scale = _log_of_positive("loss_scale", loss_scale)
+        log_targets = None if targets is None else _log_of_positive("targets", targets)
+        given_lengths = None if lengths is None else torch.as_tensor(lengths)
+        row = self._rows.row(loss, clipping, scalars)
+        calls = self._watcher.take()
+        iteration = self.iteration
+        due = self._when.due(iteration)
+        for _, seen in calls:
+            seen.check_parameters()
+            if due:
+                seen.check_tensors()
+            seen.call.lengths = given_lengths
+        self._writer.append("scalars", iteration, row)
+        self._note_divergence(row)
+        self._latest, self._log_targets, self._log_scale = calls, log_targets, log_scale
+        if self._when_spectrum.due(iteration):
+            self._record_spectrum(iteration)
+        if due:
+            self._record(iteration)
+        self._keep(iteration)
+        self.iteration += 1
+        if self._callbacks:
+            self._tell(iteration, row)
+
+    def subscribe(self, callback: Callable[[int, dict[str, float]], None]) -> None:
+        """Have a function called with the iteration and its row of scalars, at the end of each :meth:`step`.
+
+        Args:
+            callback: takes the iteration and {column: number}, without what is not known. A callback that raises is
+                logged with its traceback and not called again: training and the log go on.
+        """
+        self._callbacks.append(callback)
+
+    def flush(self) -> None:
+        """Bring all rows to disk; beside saving a checkpoint, so that a run that is killed can be resumed from it."""
+        self._writer.flush()
+
+    def _tell(self, iteration: int, row: dict[str, float]) -> None:
+        for callback in list(self._callbacks):
+            try:
+                callback(iteration, dict(row))
+            except Exception:
+                log.exception("subscribe: %r failed at iteration %d and is not called again", callback, iteration)
+                self._callbacks.remove(callback)
+
+    def _log_factor(self, call: LayerCall, log_targets: float | None) -> float:
+        if self._reduction == "sum":
+            return 0.0
+        if call.batch_size == 0:
+            raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
+        return math.log(call.batch_size) if log_targets is None else log_targets
+
+    def _note_divergence(self, row: Mapping[str, float]) -> None:
+        if "loss" not in row:
+            return
+        if math.isfinite(row["loss"]):
+            self._diverged_at = None
+        elif self._diverged_at is None:
+            self._diverged_at = self.iteration
+
+    def _keep(self, iteration: int) -> None:
+        """Copy the weights, which the optimiser changes next: this may be the last iteration."""
+        if self._when.due(iteration) and self._when_spectrum.due(iteration):
+            self._latest = []
+            return
+        copies: dict[str, dict[str, Tensor]] = {}
+        for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
+            copies[name] = self._copies[name].of(call.weights)
+        for _, seen in self._latest:
+            seen.call.weights = copies[seen.name]
+        if self._probe is not None:
+            self._probe.keep()
+
+    def _record(self, iteration: int, *, kept: bool = False) -> None:
+        calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
+        if self._probe is not None:
+            calls, log_targets, log_scale = self._probe_calls(self._probe, kept), self._probe.log_targets, 0.0
+        for number, seen in calls:
+            log_factor = self._log_factor(seen.call, log_targets) - log_scale
+            for table, columns in state_rows(seen.call, self._examples, self._quantities, log_factor):
+                self._writer.append(table, iteration, {"module": seen.name, "call": number, **columns})
+
+    def _probe_calls(self, runner: ProbeRunner, kept: bool) -> list[tuple[int, Seen]]:
+        watching, self._watcher.open = self._watcher.open, False
+        try:
+            return runner.calls(kept=kept)
+        finally:
+            self._watcher.open = watching
+
+    def _record_spectrum(self, iteration: int) -> None:
+        for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
+            if isinstance(call.layer, Recurrent):  # nothing is known of its weights
+                continue
+            columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
+            self._writer.append("spectrum", iteration, columns)
+
+
+def _log_of_positive(name: str, value: float) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value}")
+    return math.log(number)

@@ -1,0 +1,1 @@
+"""What is done against vanishing and exploding gradients: clipping, initialisation, Ω, flossing."""

@@ -1,0 +1,1 @@
+"""The training loop of the experiments: its model, its loss, its answers."""

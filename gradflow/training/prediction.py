@@ -1,0 +1,173 @@
+"""Ask a trained model: the answer for a name, what each character has to do with it, what the gates keep meanwhile."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gradflow.data import encode
+from gradflow.flow.replay import trace
+from gradflow.training.loop import load_run
+from gradflow.training.model import SequenceModel, one_hot
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one name.
+
+    Attributes:
+        name: as it was asked.
+        probabilities: label -> probability, most probable first.
+        shares: (character, share) in order; the shares are not negative and sum to 1 (all 0 if no gradient arrives).
+    """
+
+    name: str
+    probabilities: dict[str, float]
+    shares: list[tuple[str, float]]
+
+
+def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Prediction]:
+    """Ask the model of a finished run.
+
+    The share of a character is the norm of the gradient of the winning score (logit) by its one-hot input, over the sum
+    of these norms: how much the answer moves with that character. Scores are taken, not probabilities, whose gradients
+    fade as the model gets sure.
+
+    Args:
+        run_path: a run folder that holds a saved model.
+        names: names in characters that the model knows; for a roll call, names joined by its separator.
+
+    Returns:
+        One answer per name.
+
+    Raises:
+        FileNotFoundError: if the run saved no model, or one of another task than names.
+        ValueError: for a character that the model does not know, by name.
+    """
+    model, vocabulary = load_run(run_path), _vocabulary(Path(run_path))
+    inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
+    answers = []
+    for name, row, length in zip(names, inputs, lengths, strict=True):
+        logits, shares = _explain(model, row[: int(length)])
+        pairs = sorted(zip(vocabulary["classes"], logits.softmax(0).tolist(), strict=True), key=lambda pair: -pair[1])
+        answers.append(Prediction(name, dict(pairs), list(zip(name, shares, strict=True))))
+    return answers
+
+
+def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.DataFrame:
+    """What each character of a name does to the winning score (logit) of the model of a finished run; in float64.
+
+    Args:
+        run_path: a run folder that holds a saved model.
+        names: as :func:`predict` takes them.
+
+    Returns:
+        A row per character. Columns cell, num_layers, bidirectional, source, names_per_sequence (as the run was
+        trained), length (0, as in all tables of names), example (number of the name, from 0), name, position,
+        character, predicted (the most probable label), probability, logit (its score), norm (‖∂logit/∂e_t‖ over all
+        characters that could stand there), typical (the same as a root mean square over them), score
+        (⟨∂logit/∂e_t, e_t⟩, the part of the one that does), rest (the logit of as long a sequence of zeros). A linear
+        network is affine in its inputs: the scores of a name and the rest sum exactly to the logit.
+
+    Raises:
+        FileNotFoundError: if the run saved no model, or one of another task than names.
+        ValueError: for a character that the model does not know, by name.
+    """
+    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
+    inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
+    rows: list[dict[str, Any]] = []
+    for example, (name, row, length) in enumerate(zip(names, inputs, lengths, strict=True)):
+        encoded, logits, gradient = _differentiate(model, row[: int(length)])
+        winner = int(logits.argmax())
+        answer = {"predicted": vocabulary["classes"][winner], "probability": float(logits.softmax(0)[winner])}
+        with torch.no_grad():
+            answer |= {
+                "logit": float(logits[winner]),
+                "rest": float(model.scores(torch.zeros_like(encoded))[0, winner]),
+            }
+        norms, scores = gradient[:, 0].norm(dim=-1).tolist(), (gradient * encoded)[:, 0].sum(-1).tolist()
+        for position, (norm, score) in enumerate(zip(norms, scores, strict=True)):
+            size = {"norm": norm, "typical": norm * encoded.shape[-1] ** -0.5, "score": score}
+            where = {"example": example, "name": name, "position": position, "character": name[position]}
+            rows.append({**same, **where, **answer, **size})
+    return pd.DataFrame(rows)
+
+
+def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
+    """The gate that keeps (LSTM f, GRU z) of every unit while the model of a finished run reads a name; in float64.
+
+    Args:
+        run_path: a run folder that holds a saved model.
+        name: one name, or a roll call; of the top layer the forward direction is asked.
+
+    Returns:
+        A row per unit and position, the units of the longest memory first. Columns cell, num_layers, bidirectional,
+        source, names_per_sequence, length (as in :func:`name_saliency`), layer, direction, gate, name, rank (of the
+        unit, from 0), unit, position, character, value (of the gate), time_scale (of the unit, in steps: -1 over the
+        mean of ln gate over the positions; over the whole of T steps it keeps exp(-T / time_scale)).
+
+    Raises:
+        FileNotFoundError: if the run saved no model, or one of another task than names.
+        ValueError: for a character that the model does not know, or a cell without such a gate.
+    """
+    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
+    inputs = torch.from_numpy(encode([name], vocabulary["alphabet"])[0])
+    layer = same["num_layers"] - 1
+    with torch.no_grad():
+        gates = trace(model.recurrent, model.encode(inputs.transpose(0, 1)))[layer, 0].gates
+    if not {"f", "z"} & set(gates):
+        raise ValueError(
+            f"run: expected a model with a gate that keeps (cell=lstm, gru or gru_before), got cell={same['cell']}"
+        )
+    gate = "f" if "f" in gates else "z"
+    values = gates[gate][:, 0].double().cpu().numpy()
+    with np.errstate(divide="ignore"):
+        scales = -1 / np.log(values).mean(0)
+    order = np.argsort(-scales, kind="stable")
+    steps, units = values.shape
+    where = {"layer": layer, "direction": 0, "gate": gate, "name": name, "rank": np.repeat(np.arange(units), steps)}
+    place = {"unit": np.repeat(order, steps), "position": np.tile(np.arange(steps), units)}
+    shown = {"character": list(name) * units, "value": values.T[order].ravel()}
+    return pd.DataFrame({**where, **place, **shown, "time_scale": np.repeat(scales[order], steps)}).assign(**same)[
+        [*same, *where, *place, *shown, "time_scale"]
+    ]
+
+
+def _trained_as(path: Path) -> dict[str, Any]:
+    """What figures of a model say of it."""
+    settings = json.loads((path / "run.json").read_text(encoding="utf-8"))["config"]
+    same = {"cell": settings["cell"]["name"], "length": 0}
+    same |= {key: settings["cell"][key] for key in ("num_layers", "bidirectional")}
+    return same | {key: settings["data"][key] for key in ("source", "names_per_sequence")}
+
+
+def _vocabulary(path: Path) -> dict[str, Any]:
+    file = path / "vocabulary.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"run: expected the folder of a model of names, which has a vocabulary.json, got {path}; train one with "
+            f"`python experiments/train.py data=generated`"
+        )
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _explain(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+    """Scores [C] of one sequence [T], and the share of each of its T positions."""
+    _, logits, gradient = _differentiate(model, indices)
+    norms = gradient[:, 0].double().norm(dim=-1)
+    return logits, (norms / norms.sum().clamp_min(torch.finfo(torch.float64).tiny)).tolist()
+
+
+def _differentiate(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One-hot inputs [T, 1, D] of one sequence [T], scores [C], and the gradient of the largest by the inputs."""
+    size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
+    encoded = one_hot(indices.unsqueeze(1), size, dtype).requires_grad_()
+    logits = model.scores(encoded)[0]
+    (gradient,) = torch.autograd.grad(logits.max(), encoded)
+    return encoded.detach(), logits.detach(), gradient
