@@ -23,11 +23,11 @@ compare: .venv/ready ## Train the cells with and without clipping, then print a 
 lecture: .venv/ready ## Train what the lecture shows, then draw the whole deck (ARGS="lang=zh" for Chinese)
 	@.venv/bin/python experiments/lecture.py $(ARGS)
 
-test: .venv/ready ## Run the tests
-	@.venv/bin/python -m pytest -q
+test: .venv/ready ## Run the tests, on all cores
+	@.venv/bin/python -m pytest -q -n auto --dist worksteal
 
 test-slow: .venv/ready ## Run the slow tests too
-	@.venv/bin/python -m pytest -q -m ""
+	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check

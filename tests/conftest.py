@@ -11,6 +11,9 @@ from types import ModuleType
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, before torch counts them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(os.environ.get("GRADFLOW_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 

@@ -1,4 +1,4 @@
-"""Imports point one way: the run folder is the border between what trains (torch) and what reads (no torch)."""
+"""Imports point one way, wing by wing, and whoever breaks a rule is named with the line that does it."""
 
 import ast
 import subprocess
@@ -10,101 +10,156 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_FREE = {"gradflow", "config", "data", "schedule", "runlog", "analysis", "figures"}
-NEVER = {
-    "cells": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "layers": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "recurrent": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
-    "autodiff": {"recorder", "runlog", "analysis", "figures", "data", "training", "replay"},
-    "testing": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "theory": {"recorder", "runlog", "analysis", "figures", "data", "training", "config"},
-    "replay": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "backward": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "regularisation": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "state_clipping": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "flossing": {"recorder", "runlog", "analysis", "figures", "data", "training"},
-    "recorder": {"analysis", "figures", "training", "data", "config"},
-    "training": {"analysis", "figures", "prediction"},
-    "prediction": {"analysis", "figures"},
-    "data": {"runlog", "analysis", "figures"},
-    "runlog": {"config", "data", "analysis", "figures"},
-    "analysis": {"config", "data", "runlog", "figures"},
-    "figures": {"config", "data"},
+USES = {
+    "checks": set(),
+    "config": set(),
+    "cells": set(),
+    "jacobian": {"cells"},
+    "flow": {"checks", "cells", "jacobian"},
+    "remedies": {"checks", "cells", "jacobian", "flow"},
+    "runlog": {"gradflow", "checks"},
+    "recording": {"checks", "cells", "jacobian", "flow", "remedies", "runlog"},
+    "data": {"checks", "config"},
+    "training": {"checks", "config", "cells", "jacobian", "flow", "remedies", "recording", "data"},
+    "theory": {"checks", "cells", "jacobian", "flow", "remedies"},
+    "analysis": {"checks"},
+    "figures": {"checks", "runlog", "analysis"},
+    "adapters": {"recording", "remedies"},
+    "gradflow": set(),
 }
+"""Wing -> the wings that it may import. Nothing else is allowed: a new edge is a decision, and stands here."""
+
+TORCH_FREE = {"gradflow", "checks", "config", "runlog", "data", "analysis", "figures"}
+PACKAGES = {
+    "torch": set(USES) - TORCH_FREE,
+    "matplotlib": {"figures"},
+    "seaborn": {"figures"},
+    "pyarrow": {"runlog", "data"},
+    "yaml": {"figures", "runlog"},
+    "lightning": {"adapters"},
+    "tensorboard": {"adapters"},
+    "hydra": set(),
+    "omegaconf": set(),
+    "experiments": set(),
+    "tests": set(),
+}
+"""Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
+
+DISK = {"recording/recorder.py", "recording/quantities.py", "figures/gallery.py"}
+"""The only files outside of the wing `runlog` that know it."""
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Full names of all modules that a file imports, at its top or inside its functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(text: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of every module that a text imports, at its top or inside its functions."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def room(path: Path) -> str:
-    parts = path.relative_to(ROOT / "gradflow").with_suffix("").parts
-    return "gradflow" if parts == ("__init__",) else parts[0]
+def wing(place: str) -> str:
+    """The wing of a file of gradflow, given from that folder: "flow/calls.py" is in flow."""
+    first, _, rest = place.partition("/")
+    return first if rest else first.removesuffix(".py").replace("__init__", "gradflow")
 
 
-def rooms() -> dict[str, set[str]]:
-    """Every room of gradflow with the modules of other rooms, and the packages, that it imports."""
-    found: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "gradflow").rglob("*.py")):
-        own = found.setdefault(room(path), set())
-        for name in imported(path):
-            first, _, rest = name.partition(".")
-            target = rest.split(".")[0] if first == "gradflow" and rest else first
-            own.add("gradflow" if target == "__version__" else target)
-    return {name: targets - {name} for name, targets in found.items()}
+def target(name: str) -> tuple[str, str]:
+    """Package and, of gradflow, the wing that a full name belongs to."""
+    package, _, rest = name.partition(".")
+    first = rest.partition(".")[0]
+    return package, ("gradflow" if first not in USES else first) if package == "gradflow" else ""
 
 
-ROOMS = rooms()
+def offences(place: str, text: str) -> list[str]:
+    """What a file imports that its wing may not, each with its line."""
+    own, found = wing(place), []
+    for line, name in imported(text):
+        package, other = target(name)
+        may = own in PACKAGES.get(package, USES) if package != "gradflow" else other in USES[own] | {own}
+        if other == "runlog" and own != "runlog" and place not in DISK:
+            may = False
+        if own == "analysis" and package in ("pathlib", "os"):
+            may = False
+        if not may:
+            found.append(f"gradflow/{place}:{line} imports {name}")
+    return found
 
 
-def reached(name: str) -> set[str]:
-    seen, waiting = set(), [name]
-    while waiting:
-        for target in ROOMS.get(waiting.pop(), set()) - seen:
-            seen.add(target)
-            waiting.append(target)
-    return seen
+def sources() -> dict[str, str]:
+    folder = ROOT / "gradflow"
+    return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.py"))}
 
 
-def test_no_room_imports_itself_by_a_detour():
-    TopologicalSorter(ROOMS).prepare()  # raises CycleError
+SOURCES = sources()
 
 
-@pytest.mark.parametrize("name", sorted(ROOMS))
-def test_gradflow_knows_neither_hydra_nor_experiments(name):
-    assert not ROOMS[name] & {"hydra", "omegaconf", "experiments", "tests"}
+def test_every_wing_has_a_rule():
+    assert {wing(place) for place in SOURCES} == set(USES)
 
 
-@pytest.mark.parametrize("name", sorted(set(ROOMS) - {"adapters"}))
-def test_adapters_are_imported_by_their_users_only(name):
-    assert not ROOMS[name] & {"adapters", "lightning", "tensorboard"}
+def test_the_rules_have_no_circle():
+    TopologicalSorter(USES).prepare()  # raises CycleError
 
 
-@pytest.mark.parametrize("name", sorted(TORCH_FREE & set(ROOMS)))
-def test_what_reads_never_reaches_torch(name):
-    assert "torch" not in reached(name)
+@pytest.mark.parametrize("name", sorted(USES))
+def test_a_wing_imports_what_it_may(name):
+    assert [told for place, text in SOURCES.items() if wing(place) == name for told in offences(place, text)] == []
 
 
-@pytest.mark.parametrize("name", sorted(set(NEVER) & set(ROOMS)))
-def test_rooms_do_not_know_those_built_on_them(name):
-    assert not reached(name) & NEVER[name]
+def test_what_reads_uses_only_what_needs_no_torch():
+    for name in TORCH_FREE:
+        assert USES[name] <= TORCH_FREE
 
 
-def test_analysis_is_numbers_only():
-    assert not reached("analysis") & {"matplotlib", "seaborn", "pyarrow", "pathlib", "os"}
+def test_no_file_imports_itself_by_a_detour():
+    def homes(name: str) -> set[str]:
+        path = name.removeprefix("gradflow.").replace(".", "/")
+        return {f"{path}.py", f"{path.rpartition('/')[0]}.py"}
+
+    graph = {
+        place: {home for _, name in imported(text) if name.startswith("gradflow.") for home in homes(name)}
+        & set(SOURCES)
+        for place, text in SOURCES.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_every_room_is_held_to_a_direction():
-    torch_side = {name for name in ROOMS if "torch" in reached(name)}
-    assert torch_side | TORCH_FREE == set(ROOMS)
-    for name in torch_side:
-        assert not ROOMS[name] & {"analysis", "figures"}
+@pytest.mark.parametrize(
+    ("place", "planted"),
+    [
+        ("cells/rnn.py", "from gradflow.flow.calls import LayerCall"),
+        ("cells/new.py", "import gradflow.recording.recorder"),
+        ("jacobian/operator.py", "from gradflow.flow import horizons"),
+        ("flow/replay.py", "from gradflow.recording.rows import state_rows"),
+        ("remedies/clipping.py", "from gradflow.training.loop import train"),
+        ("recording/probe.py", "from gradflow.runlog import RunWriter"),
+        ("recording/recorder.py", "from gradflow import analysis"),
+        ("runlog/reader.py", "import torch.nn"),
+        ("data/names.py", "from gradflow.training.model import build_model"),
+        ("training/loop.py", "from gradflow.figures import save"),
+        ("theory/cliff.py", "from gradflow.config import Config"),
+        ("analysis/runs.py", "from matplotlib import pyplot"),
+        ("analysis/runs.py", "from pathlib import Path"),
+        ("figures/style.py", "import gradflow.flow.replay"),
+        ("config.py", "from omegaconf import DictConfig"),
+        ("checks.py", "import experiments.report"),
+        ("__init__.py", "from gradflow.recording.recorder import record"),
+    ],
+)
+def test_a_planted_import_is_told_with_its_file_and_line(place, planted):
+    text = SOURCES.get(place, "") + f"\ndef late():\n    {planted}\n"
+    (told,) = offences(place, text)
+    name = next(iter(imported(planted)))[1]
+    assert told == f"gradflow/{place}:{len(text.splitlines())} imports {name}"
+
+
+def test_only_what_sweeps_need_knows_the_inside_of_hydra():
+    for path in sorted((ROOT / "experiments").rglob("*.py")):
+        for line, name in imported(path.read_text("utf-8")):
+            if name.startswith("hydra._internal"):
+                assert path.parent.name == "sweeping", f"{path.name}:{line} imports {name}"
 
 
 @pytest.mark.parametrize(

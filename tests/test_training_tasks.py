@@ -26,6 +26,7 @@ from gradflow.config import (
     TrainConfig,
 )
 from gradflow.data import Sequences, load
+from gradflow.flow.calls import torch_cell_class
 from gradflow.training import loop as training
 from gradflow.training.model import build_model
 from gradflow.training.objective import loss_of, right_answers
@@ -138,7 +139,7 @@ def test_truncated_gradients_are_those_of_states_cut_off_by_hand(steps, source, 
     model.zero_grad()
     x = F.one_hot(batch.inputs, task.input_size).double()
     starts = {12 - steps * k for k in range(1, 12 // steps + 1)}
-    layer = gf.replay.torch_cell_class(model.recurrent)(*model.recurrent.parameters())
+    layer = torch_cell_class(model.recurrent)(*model.recurrent.parameters())
     state = {name: torch.zeros(6, 5, dtype=torch.float64) for name in layer.state_names}
     hidden = []
     for t in range(12):
