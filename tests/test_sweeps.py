@@ -23,7 +23,7 @@ from experiments.sweeping import launchers, sweeper, view
 from experiments.sweeping.deaths import Deaths
 from experiments.sweeping.plan import AsPlanned, Composed, Planned
 from experiments.sweeping.settings import side_by_side
-from experiments.sweeping.standing import claim, standing
+from experiments.sweeping.standing import occupy, standing
 from gradflow.runlog import RunWriter, write_status
 
 SWEEP = ["-m", "debug=tiny", "hydra.sweep.dir=here"]
@@ -128,7 +128,7 @@ def test_a_job_that_finds_its_run_done_leaves_it(train):
     """A queue may hold the same run twice, from before and after a resumption."""
     assert train(*SWEEP, "seed=0") == 0
     before = files_of(Path("here/seed=0"))
-    assert not claim(Path("here/seed=0"))
+    assert not occupy(Path("here/seed=0"))
     assert files_of(Path("here/seed=0")) == before
 
 
@@ -136,7 +136,7 @@ def test_a_number_of_a_process_may_come_back(tmp_path):
     write_status(tmp_path, "running")
     assert gf.open_run(tmp_path).status == "running"
     assert standing(tmp_path) == "lost"  # this process asks before it begins: the other was one before it
-    assert claim(tmp_path)
+    assert occupy(tmp_path)
 
 
 def test_batches_do_not_change_what_is_resumed(train, capsys):

@@ -18,7 +18,7 @@ import gradflow as gf
 from experiments.report import describe
 from experiments.sweeping.settings import check_presets, to_config
 from experiments.sweeping.signals import end_with_parent, handled_by, interrupt
-from experiments.sweeping.standing import check_free, claim, standing
+from experiments.sweeping.standing import check_free, occupy, standing
 
 log = logging.getLogger(__name__)
 logging.raiseExceptions = False  # a log file that cannot be written (disk full) would print a traceback for every line
@@ -48,7 +48,7 @@ def job(settings: DictConfig) -> str:
         try:
             if not sweeping:
                 check_free(path)
-            elif not claim(path):
+            elif not occupy(path):
                 log.info("%s is left alone: %s", path, describe(gf.open_run(path)))
                 return gf.open_run(path).status
             _train(settings, path, progress=not sweeping and sys.stderr.isatty())

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
 from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.standing import DONE, check_same, standing
+from experiments.sweeping.standing import DONE, check_settings, standing
 
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
@@ -97,7 +97,7 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
         raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
     if before in (*DONE, "running"):
-        check_same(path, config)
+        check_settings(path, config)
     return before
 
 

@@ -64,7 +64,7 @@ def check_free(path: Path) -> None:
         )
 
 
-def claim(path: Path) -> bool:
+def occupy(path: Path) -> bool:
     """Takes the folder of a run for this process, and removes what an attempt before left in it.
 
     Returns:
@@ -84,7 +84,7 @@ def claim(path: Path) -> bool:
     return True
 
 
-def check_same(path: Path, config: Config) -> None:
+def check_settings(path: Path, config: Config) -> None:
     """Compares the run in a folder with the settings that are asked for.
 
     Raises:

@@ -45,7 +45,7 @@ def first_iteration(path: Path, resume: int | bool) -> int | None:
     return int(resume) if resume or has_parts(root) else None
 
 
-def check_same(path: Path, meta: dict, columns: dict[str, dict[str, Label]]) -> None:
+def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]) -> None:
     """Raise unless a run was recorded with the same options and columns.
 
     Raises:

@@ -13,7 +13,7 @@ from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
 from gradflow.runlog.documents import config_hash, was_written_here, write_description, write_status
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
 from gradflow.runlog.reader import is_run, open_run
-from gradflow.runlog.resume import check_same, first_iteration, trim
+from gradflow.runlog.resume import check_resumable, first_iteration, trim
 from gradflow.runlog.schema import TABLES, table_columns
 
 
@@ -87,7 +87,7 @@ class RunWriter:
         self._last_flush = time.monotonic()
         meta = {**meta, "flush_seconds": self._policy.max_seconds}
         if self._resumes:
-            check_same(self.path, meta, columns)
+            check_resumable(self.path, meta, columns)
         with self._explained():
             shutil.rmtree(self._root / ".tmp", ignore_errors=True)
             self._root.mkdir(parents=True, exist_ok=True)

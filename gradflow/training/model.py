@@ -82,7 +82,9 @@ class SequenceModel(nn.Module):
         if inputs.is_floating_point():
             return inputs.to(dtype)
         return (
-            inputs if isinstance(self.recurrent, RecurrentLayer) else one_hot(inputs, self.recurrent.input_size, dtype)
+            inputs
+            if isinstance(self.recurrent, RecurrentLayer)
+            else one_hot_vectors(inputs, self.recurrent.input_size, dtype)
         )
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
@@ -92,7 +94,7 @@ class SequenceModel(nn.Module):
         return self.read_out(h_n[-self.directions :].transpose(0, 1).flatten(1))
 
 
-def one_hot(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+def one_hot_vectors(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """One-hot vectors [..., D] of indices [...], made in `dtype` at once (``F.one_hot`` goes through int64)."""
     return torch.zeros(*indices.shape, size, dtype=dtype, device=indices.device).scatter_(-1, indices.unsqueeze(-1), 1)
 

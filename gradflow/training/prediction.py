@@ -14,7 +14,7 @@ import torch
 from gradflow.data import encode
 from gradflow.flow.replay import trace
 from gradflow.training.loop import load_run
-from gradflow.training.model import SequenceModel, one_hot
+from gradflow.training.model import SequenceModel, one_hot_vectors
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _explain(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor,
 def _differentiate(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One-hot inputs [T, 1, D] of one sequence [T], scores [C], and the gradient of the largest by the inputs."""
     size, dtype = model.recurrent.input_size, model.read_out.weight.dtype
-    encoded = one_hot(indices.unsqueeze(1), size, dtype).requires_grad_()
+    encoded = one_hot_vectors(indices.unsqueeze(1), size, dtype).requires_grad_()
     logits = model.scores(encoded)[0]
     (gradient,) = torch.autograd.grad(logits.max(), encoded)
     return encoded.detach(), logits.detach(), gradient
