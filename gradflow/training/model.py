@@ -81,11 +81,9 @@ class SequenceModel(nn.Module):
         dtype = self.read_out.weight.dtype
         if inputs.is_floating_point():
             return inputs.to(dtype)
-        return (
-            inputs
-            if isinstance(self.recurrent, RecurrentLayer)
-            else one_hot_vectors(inputs, self.recurrent.input_size, dtype)
-        )
+        if isinstance(self.recurrent, RecurrentLayer):
+            return inputs
+        return one_hot_vectors(inputs, self.recurrent.input_size, dtype)
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
         """Scores [B, C] from the final states after all of `encoded`, one-hot [T, B, D], indices [T, B], or packed."""
