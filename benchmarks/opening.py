@@ -21,7 +21,8 @@ import pandas as pd
 import pyarrow.compute as pc
 
 import gradflow as gf
-from gradflow.runlog import QUANTITIES, RunWriter
+from gradflow.recording.quantities import QUANTITIES, labels
+from gradflow.runlog import RunWriter
 from gradflow.runlog.schema import COUNTS, STATISTICS
 
 CELLS, INITS = ("linear", "rnn", "lstm", "gru"), ("default", "orthogonal", "remember", "sparse", "identity")
@@ -48,7 +49,13 @@ def write_run(path: Path, config: dict, iterations: int) -> None:
     random = np.random.default_rng(config["seed"])
     scalars, spectrum = ["test_accuracy"], np.linspace(1.2, 0.0, HIDDEN_SIZE)
     writer = RunWriter(
-        path, meta={}, config=config, seed=config["seed"], parameters=PARAMETERS, scalars=scalars, quantities=RECORDED
+        path,
+        meta={},
+        config=config,
+        seed=config["seed"],
+        parameters=PARAMETERS,
+        scalars=scalars,
+        quantities=labels(RECORDED),
     )
     names = [f"log_grad_{when}" for when in ("norm_before", "norm_after", *(f"after.{name}" for name in PARAMETERS))]
     place = {"module": "recurrent", "layer": 0, "direction": 0}
@@ -67,7 +74,7 @@ def write_run(path: Path, config: dict, iterations: int) -> None:
 
 def write_large(path: Path) -> None:
     """Five million rows of the table `time`."""
-    writer = RunWriter(path, meta={}, quantities=["log_state_gradient"])
+    writer = RunWriter(path, meta={}, quantities=labels(["log_state_gradient"]))
     values = np.random.default_rng(0).standard_normal(LARGE[1], np.float32)
     rows = {"module": "recurrent", "call": 0, "layer": 0, "direction": 0, "time": np.arange(LARGE[1])}
     for iteration in range(LARGE[0]):

@@ -26,7 +26,7 @@ from torch import nn
 from usual_loop import dense_jacobians, spectral_norms, state_gradient_norms, usual_cell, usual_iteration
 
 import gradflow as gf
-from gradflow.recording.quantities import OF_FEW, quantities_of
+from gradflow.recording.quantities import QUANTITIES, quantities_of
 
 SHAPES = ((100, 4, 64), (64, 100, 128), (32, 784, 128), (128, 400, 256))
 INPUT_SIZE = 32
@@ -102,7 +102,7 @@ class UsualWay(Training):
 
 def everything(cell: str) -> dict[str, Any]:
     """Options of a recording of everything at every iteration but spectral norms, products and weight spectra."""
-    names = [name for name in quantities_of(LAYERS[cell](1, 1)) if name not in OF_FEW]
+    names = [name for name in quantities_of(LAYERS[cell](1, 1)) if QUANTITIES[name].of_block]
     return {"every": 1, "spectrum_every": 10**9, "quantities": names}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gradflow.config import CellConfig, ClipConfig, Config, DataConfig, InitConfig
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
@@ -63,7 +64,9 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
     meta = {"chance": 0.5, "classes": ["女", "男"]}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
     quantities = QUANTITIES + OF_ALL + OF_CELLS * (config.cell.name == "lstm")
-    writer = RunWriter(path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=quantities)
+    writer = RunWriter(
+        path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=labels(quantities)
+    )
     random = np.random.default_rng(sum(map(ord, config.cell.name)))
     for iteration in range(planted.iterations):
         last = iteration == planted.iterations - 1

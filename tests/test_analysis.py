@@ -12,6 +12,7 @@ from gradflow import analysis
 from gradflow.analysis.comparison import has_learned
 from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
 from gradflow.analysis.tasks import LONGEST, by_task, names_apart
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 
@@ -93,7 +94,7 @@ def test_names_of_unlike_groups_are_short_unlike_and_fit_for_files():
 
 
 def test_layers_and_directions_are_never_mixed(tmp_path: Path):
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_relative_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_relative_gradient"]))
     for layer, direction, factor in ((0, 0, 0.5), (0, 1, 0.6), (1, 0, 0.7), (1, 1, 0.8)):
         rows = lag_rows(config_of(), Planted(factor=factor))
         rows = {name: value for name, value in rows.items() if "state" not in name}
@@ -112,7 +113,7 @@ def test_layers_and_directions_are_never_mixed(tmp_path: Path):
 
 
 def test_several_recorded_modules_are_an_error(tmp_path: Path):
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_relative_gradient", "log_state_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_relative_gradient", "log_state_gradient"]))
     for module in ("encoder", "decoder"):
         writer.append("lag", 0, lag_rows(config_of(), Planted()) | {"module": module})
     writer.close()
@@ -160,7 +161,7 @@ def test_zeros_and_non_finite_values_are_counted_and_few_examples_left_out(tmp_p
     rows |= {"valid": np.array([32] * 10 + [4, 1]), "log_relative_gradient_zeros": np.array([0] * 8 + [30, 32, 0, 0])}
     rows["log_relative_gradient_non_finite"] = np.array([0, 3] + [0] * 10)
     rows["log_relative_gradient_q50"] = np.where(np.arange(12) == 9, np.nan, rows["log_relative_gradient_q50"])
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_relative_gradient", "log_state_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_relative_gradient", "log_state_gradient"]))
     writer.append("lag", 0, rows)
     writer.close()
     data = analysis.gradient_by_lag(gf.open_run(tmp_path))
@@ -228,7 +229,7 @@ def test_absolute_gradient_of_an_lstm_is_that_of_h_and_c(run_of):
 
 
 def test_a_quantity_that_was_not_recorded_is_an_error(tmp_path: Path):
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_state_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_state_gradient"]))
     rows = lag_rows(config_of(), Planted())
     writer.append("lag", 0, {name: value for name, value in rows.items() if "relative" not in name})
     writer.close()

@@ -10,6 +10,7 @@ from synthetic_runs import Planted, config_of, lag_rows, spectrum_rows, write_ru
 import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.runs import IDENTITY
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 
@@ -125,7 +126,7 @@ def test_exact_zeros_have_vanished(tmp_path: Path):
     rows = lag_rows(config_of(), Planted(factor=0.99, steps=12))
     rows["log_relative_gradient_zeros"] = np.array([0] * 8 + [10, 17, 32, 32])
     rows["log_relative_gradient_q50"] = np.where(np.arange(12) >= 10, np.nan, rows["log_relative_gradient_q50"])
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_relative_gradient", "log_state_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_relative_gradient", "log_state_gradient"]))
     writer.append("lag", 0, rows)
     writer.close()
     row = analysis.gradient_decay(gf.open_run(tmp_path)).iloc[0]
@@ -289,7 +290,7 @@ def test_a_single_record_has_not_drifted(run_of):
 
 
 def shares_run(path: Path, share: np.ndarray, **counts) -> "gf.Run":
-    writer = RunWriter(path, meta={}, config={"seed": 0}, quantities=["weight_gradient_share"])
+    writer = RunWriter(path, meta={}, config={"seed": 0}, quantities=labels(["weight_gradient_share"]))
     rows = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "lag": np.arange(len(share))}
     rows |= {"valid": 4, "weight_gradient_share_zeros": 0, "weight_gradient_share_non_finite": 0} | counts
     writer.append("lag", 0, rows | {"weight_gradient_share_mean": share})
@@ -346,7 +347,7 @@ def test_shares_agree_with_what_a_recorder_wrote(tmp_path: Path):
 
 def test_shares_that_were_not_recorded_are_an_error(run_of, tmp_path):
     quantities = ["log_relative_gradient", "log_state_gradient"]
-    writer = RunWriter(tmp_path / "without", meta={}, quantities=quantities)
+    writer = RunWriter(tmp_path / "without", meta={}, quantities=labels(quantities))
     writer.append("scalars", 0, {"loss": 1.0})
     writer.append("lag", 0, lag_rows(config_of(), Planted()))
     writer.close()

@@ -23,6 +23,7 @@ from gradflow import analysis, figures
 from gradflow.figures.animation import FRAMES, _indexed, _packed, _palette, frame_iterations
 from gradflow.figures.catalogue import texts
 from gradflow.figures.style import LANGUAGES
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 SMALL = Planted(steps=12, iterations=31)  # recorded at 0, 10, 20, 30; spectra at 0, 20, 30
@@ -238,7 +239,7 @@ def test_a_run_that_ended_before_the_others_says_so(run_of):
 
 
 def test_a_log_without_losses_moves_too(tmp_path: Path):
-    writer = RunWriter(tmp_path, meta={}, config=asdict(config_of()), quantities=["log_relative_gradient"])
+    writer = RunWriter(tmp_path, meta={}, config=asdict(config_of()), quantities=labels(["log_relative_gradient"]))
     for iteration in (0, 1):
         rows = {f"log_relative_gradient_{s}": -np.arange(3.0) for s in ("mean", "q10", "q50", "q90")}
         rows |= {"log_relative_gradient_zeros": 0, "log_relative_gradient_non_finite": 0, "valid": 8}

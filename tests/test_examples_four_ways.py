@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 RATES = {("lstm", "default"): (-0.4, -0.3), ("lstm", "remember"): (0.01, 0.0), ("rnn", "default"): (-0.6, -0.5)}
@@ -23,7 +24,7 @@ def sweep(tmp_path_factory):
             quantities = ["log_relative_gradient", *(["log_cell_path"] if cell == "lstm" else ["log_state_gradient"])]
             config = {"cell": {"name": cell}, "init": {"name": init}, "seed": seed}
             path = folder / cell / f"{init}-{seed}"
-            writer = RunWriter(path, meta={}, config=config, quantities=quantities)
+            writer = RunWriter(path, meta={}, config=config, quantities=labels(quantities))
             for iteration in (0, 10, 20 + seed % 2):
                 rate = (first if iteration == 0 else 99.0 if iteration == 10 else last) + 0.01 * seed
                 rows = {"module": "net.rnn", "call": 0, "layer": 0, "direction": 0, "lag": np.arange(25)}

@@ -14,6 +14,7 @@ import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.gates import time_scale
 from gradflow.analysis.highway import keep_bias
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 
@@ -140,7 +141,7 @@ def test_contributions_before_training_are_one_curve_whatever_the_clipping(run_o
 
 
 def test_contributions_that_were_not_recorded_are_an_error(tmp_path: Path):
-    writer = RunWriter(tmp_path, meta={}, quantities=["log_weight_gradient"])
+    writer = RunWriter(tmp_path, meta={}, quantities=labels(["log_weight_gradient"]))
     rows = {f"log_weight_gradient_{s}": np.zeros(3) for s in ("mean", "q10", "q50", "q90")}
     rows |= {"log_weight_gradient_zeros": 0, "log_weight_gradient_non_finite": 0, "valid": 4, "lag": np.arange(3)}
     writer.append("lag", 0, rows | {"module": "recurrent", "call": 0, "layer": 0, "direction": 0})

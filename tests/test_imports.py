@@ -45,7 +45,7 @@ PACKAGES = {
 }
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
-DISK = {"recording/recorder.py", "recording/quantities.py", "figures/gallery.py"}
+DISK = {"recording/recorder.py", "recording/quantities.py", "recording/measuring.py", "figures/gallery.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 

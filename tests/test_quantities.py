@@ -1,5 +1,7 @@
 """The columns of the log, from a replayed layer: against plain numpy, row by row."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from torch import nn
 
 import gradflow as gf
 from gradflow.flow.adjoint import descend
-from gradflow.recording.quantities import by_lag, by_time, gate_columns, measure
+from gradflow.recording.gates import gate_columns
+from gradflow.recording.measuring import by_lag, by_time, measure
+from gradflow.recording.quantities import QUANTITIES, Quantity, quantities_of
 
 T, B, D, H = 7, 9, 3, 5
 LENGTHS = torch.tensor([3, 7, 1, 5, 7, 2, 7, 4, 6])
@@ -126,3 +130,42 @@ def test_cell_path_far_below_the_range_of_float32():
     assert slope == pytest.approx(np.full(59, 30.0), rel=1e-5)
     within = in_time["log_cell_gradient_mean"][:-1]  # at the last step nothing arrives at c but through h
     assert np.diff(within) == pytest.approx(np.full(58, 30.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_what_scales_with_the_loss_is_what_its_record_says(kind):
+    """A loss of twice the size shifts the quantities that scale with it by ln 2, and moves no other."""
+    layer = kind(D, H)
+    names = quantities_of(layer)
+    torch.manual_seed(0)
+    x = torch.randn(T, B, D)
+    values = []
+    for factor in (1.0, 2.0):
+        seen = gf.trace(layer, x)
+        (factor * seen.output[-1].square().sum()).backward()
+        values.append(columns_of(seen, names)[0])
+    for name in names:
+        shift = np.log(2) if QUANTITIES[name].scales else 0.0
+        np.testing.assert_allclose(values[1][f"{name}_q50"], values[0][f"{name}_q50"] + shift, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_quantity_is_one_record(tmp_path, monkeypatch):
+    """Whatever its name: it is scaled as the record says, and the log has its unit and long name."""
+    for name, scales in (("log_gate_norm", True), ("size_gradient", False)):
+        take = QUANTITIES["log_state_gradient"].of_block
+        record = Quantity(name=name, unit="nats", long_name=f"what {name} means", scales=scales, of_block=take)
+        monkeypatch.setitem(QUANTITIES, name, record)
+    torch.manual_seed(0)
+    layer = nn.LSTM(D, H)
+    with gf.record(layer, tmp_path) as recorder:
+        layer(torch.randn(T, B, D))[0][-1].sum().backward()
+        recorder.step(targets=8)
+    run = gf.open_run(tmp_path)
+    rows = run.frame("time")
+    np.testing.assert_array_equal(rows["log_gate_norm_q50"], rows["log_state_gradient_q50"])
+    np.testing.assert_allclose(rows["size_gradient_q50"], rows["log_state_gradient_q50"] - np.log(8), rtol=1e-5)
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["columns"]["time"]["log_gate_norm_q50"] == {
+        "unit": "nats",
+        "long_name": "what log_gate_norm means: median over examples",
+    }

@@ -12,6 +12,7 @@ from gradflow import analysis, figures
 from gradflow.analysis.runs import identity, treatment_of
 from gradflow.config import CellConfig, ClipConfig, Config, DataConfig, InitConfig, OmegaConfig, Source
 from gradflow.figures.catalogue import Labels
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 LENGTHS, SEEDS = (10, 20, 40), 4
@@ -23,7 +24,9 @@ def write(path: Path, config: Config, factor: float, accuracies: list[float], st
     meta = {"chance": 0.25, "chance_loss": 1.4, "success": SUCCESS, **meta}
     quantities = ["log_relative_gradient"]
     scalars = ["test_accuracy", "test_loss"]
-    writer = RunWriter(path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=quantities)
+    writer = RunWriter(
+        path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=labels(quantities)
+    )
     for iteration, accuracy in enumerate(accuracies):
         writer.append("scalars", iteration, {"loss": 1.0, "test_accuracy": accuracy, "test_loss": 1 - accuracy})
     lag = np.arange(config.data.length)

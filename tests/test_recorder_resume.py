@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow as gf
+from gradflow.recording.quantities import labels
 from gradflow.runlog import FlushPolicy, RunWriter
 
 T, B, D, H = 5, 4, 3, 4
@@ -173,7 +174,7 @@ def test_a_longer_configuration_is_noted(tmp_path):
 def write(path, iterations, resume=False, close=True):
     """A log with parts of three iterations each, two tables, merged now and then."""
     policy = FlushPolicy(merge_at=4, large_part=2_000)
-    writer = RunWriter(path, meta={}, quantities=["log_state_gradient"], resume=resume, policy=policy)
+    writer = RunWriter(path, meta={}, quantities=labels(["log_state_gradient"]), resume=resume, policy=policy)
     for iteration in range(writer.start, iterations):
         where = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.arange(2)}
         writer.append("time", iteration, where | {"log_state_gradient_mean": np.array([iteration, np.nan])})
@@ -216,7 +217,7 @@ def test_killed_while_it_is_cut(start, close, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             killed_at(patch, number)
             try:
-                RunWriter(path, meta={}, quantities=["log_state_gradient"], resume=start)
+                RunWriter(path, meta={}, quantities=labels(["log_state_gradient"]), resume=start)
                 died = False
             except Killed:
                 number += 1

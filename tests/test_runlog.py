@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradflow as gf
-from gradflow.runlog import QUANTITIES, FlushPolicy, RunWriter, config_hash, write_status
+from gradflow.recording.quantities import QUANTITIES, labels
+from gradflow.runlog import FlushPolicy, RunWriter, config_hash, write_status
 from gradflow.runlog.schema import KEYS, TABLES
 
 WHERE = {"module": "rnn", "call": 0, "layer": 0, "direction": 0}
@@ -28,7 +29,8 @@ EVERY_APPEND = FlushPolicy(max_nbytes=1, merge_at=3)
 
 
 def start(path, **options):
-    return RunWriter(path, **{"meta": {"dtype": "float32"}, "quantities": ["log_state_gradient"], **options})
+    quantities = labels(options.pop("quantities", ["log_state_gradient"]))
+    return RunWriter(path, **{"meta": {"dtype": "float32"}, "quantities": quantities, **options})
 
 
 def parts(path, table):

@@ -12,6 +12,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.runlog import FlushPolicy, RunWriter
+from gradflow.runlog.schema import Label
 
 ROWS = 3
 FLUSH_EVERY = 3  # iterations
@@ -26,7 +27,9 @@ def write(path, iterations, exit_at=None):
     if exit_at is not None:
         exit_at_file_call(exit_at)
     with open(path / "acknowledged", "w", buffering=1) as acknowledged:
-        writer = RunWriter(path / "run", meta={}, quantities=["log_state_gradient"], policy=FAST)
+        writer = RunWriter(
+            path / "run", meta={}, quantities={"log_state_gradient": Label("nats", "a quantity")}, policy=FAST
+        )
         for iteration in range(iterations):
             where = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.arange(ROWS)}
             writer.append("time", iteration, where | {"log_state_gradient_mean": expected([iteration])})

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 import gradflow as gf
 import gradflow.runlog.sweep as sweep_module
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter, write_status
 
 
 def record(path, config, quantities=("log_state_gradient",), iterations=3, seed=None):
-    writer = RunWriter(path, meta={}, config=config, seed=seed, quantities=quantities)
+    writer = RunWriter(path, meta={}, config=config, seed=seed, quantities=labels(quantities))
     for iteration in range(iterations):
         writer.append("scalars", iteration, {"loss": 1.0 / (iteration + 1), "lr": 0.5})
         where = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.arange(2)}

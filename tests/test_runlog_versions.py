@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import gradflow as gf
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 WHERE = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.arange(3)}
@@ -16,7 +17,7 @@ WHERE = {"module": "rnn", "call": 0, "layer": 0, "direction": 0, "time": np.aran
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    writer = RunWriter(tmp_path / "run", meta={}, config={"seed": 1}, quantities=["log_state_gradient"])
+    writer = RunWriter(tmp_path / "run", meta={}, config={"seed": 1}, quantities=labels(["log_state_gradient"]))
     writer.append("time", 0, WHERE | {"valid": 4, "log_state_gradient_q50": np.arange(3.0)})
     writer.append("scalars", 0, {"loss": 0.5})
     writer.close()
@@ -87,7 +88,7 @@ def test_a_column_of_another_width_is_read_in_the_width_of_today(log):
 
 
 def test_sweeps_of_old_and_new_logs_have_the_columns_of_both(log):
-    writer = RunWriter(log.parent / "new", meta={}, config={"seed": 2}, quantities=["log_weight_gradient"])
+    writer = RunWriter(log.parent / "new", meta={}, config={"seed": 2}, quantities=labels(["log_weight_gradient"]))
     writer.append("time", 0, WHERE | {"log_weight_gradient_q50": np.ones(3)})
     writer.close()
     rewrite(log, schema_version=0)

@@ -14,6 +14,7 @@ from gradflow import analysis, figures
 from gradflow.config import DataConfig
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.style import CONTEXTS, LANGUAGES
+from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
 RECORDING, EVALUATION = 0.5, 2.0
@@ -26,7 +27,9 @@ def write_timed(
     config = config_of(cell, **settings)
     config.data = DataConfig(source="adding", length=length)
     meta = {"device": device, "threads": 1}
-    writer = RunWriter(path, meta=meta, config=asdict(config), scalars=["test_loss"], quantities=["log_state_gradient"])
+    writer = RunWriter(
+        path, meta=meta, config=asdict(config), scalars=["test_loss"], quantities=labels(["log_state_gradient"])
+    )
     now = 3.0
     for iteration in range(iterations):
         evaluated = iteration % 10 == 7

@@ -24,7 +24,7 @@ from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher, recurrent_layers, unwrapped
 from gradflow.recording.copies import Copies
 from gradflow.recording.probe import ProbeRunner, probe_runner
-from gradflow.recording.quantities import OPT_IN, quantities_of
+from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
 from gradflow.recording.scalars import ScalarRows
 from gradflow.recording.schedule import Schedule
@@ -106,7 +106,7 @@ def record(
     layers = recurrent_layers(model, modules)
     runner = probe_runner(model, layers, probe, criterion)
     known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(layer)))
-    default = [name for name in known if name not in OPT_IN]
+    default = [name for name in known if not QUANTITIES[name].opt_in]
     chosen = default if quantities is None else _listed("quantities", quantities, known)
     if not chosen:
         raise ValueError(f"quantities: expected at least one of {', '.join(known)}, got none; leave it out for all")
@@ -135,7 +135,7 @@ def record(
         seed=seed,
         parameters=rows.parameters,
         scalars=scalars,
-        quantities=chosen,
+        quantities=labels(chosen),
         resume=resume,
     )
     return Recorder(Watcher(model, layers), writer, rows, chosen, when, examples, when_spectrum, reduction, runner)

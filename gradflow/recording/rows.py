@@ -6,7 +6,9 @@ from typing import Any
 from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import LayerCall, plain_arithmetic
 from gradflow.flow.replay import Trace
-from gradflow.recording.quantities import by_lag, by_time, gate_columns, measure, quantities_of
+from gradflow.recording.gates import gate_columns
+from gradflow.recording.measuring import by_lag, by_time, measure
+from gradflow.recording.quantities import quantities_of
 
 
 def state_rows(

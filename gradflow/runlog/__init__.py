@@ -7,12 +7,10 @@ for the tables and their columns, and :mod:`gradflow.runlog.parts` for why a kil
 
 from gradflow.runlog.documents import config_hash, write_status
 from gradflow.runlog.reader import Run, open_run
-from gradflow.runlog.schema import QUANTITIES
 from gradflow.runlog.sweep import Sweep, open_sweep
 from gradflow.runlog.writer import FlushPolicy, RunWriter
 
 __all__ = [
-    "QUANTITIES",
     "FlushPolicy",
     "Run",
     "RunWriter",

@@ -14,12 +14,10 @@ there norms are stored as natural logarithms, which float32 holds to a relative 
 norm. A value that was not given is NaN, a count that was not given is null.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
-
-from gradflow.checks import check_name
 
 SCHEMA_VERSION = 1
 
@@ -30,23 +28,6 @@ class Label(NamedTuple):
     unit: str
     long_name: str
 
-
-QUANTITIES = {
-    "log_state_gradient": Label("nats", "ln of the norm of the total derivative dL/dh_t"),
-    "log_cell_gradient": Label("nats", "ln of the norm of the cell part of the adjoint of (h, c)"),
-    "log_joint_gradient": Label("nats", "ln of the norm of the adjoint of the whole state, (h, c) for an LSTM"),
-    "log_direct_gradient": Label("nats", "ln of the norm of the direct part of dL/dh_t"),
-    "log_relative_gradient": Label("nats", "ln of the norm of dL/dh_t relative to that at the last valid step"),
-    "log_cell_path": Label("nats", "ln of the norm of dL/dc_T times the product of the forget gates after t"),
-    "log_jacobian_frobenius": Label("nats", "ln of the Frobenius norm of the Jacobian of one step"),
-    "log_jacobian_spectral": Label("nats", "ln of the largest singular value of one step's Jacobian, of 4 examples"),
-    "log_product_spectral": Label("nats", "ln of the largest singular value of dh_T/dh_t, of 2 examples"),
-    "log_weight_gradient": Label("nats", "ln of the norm of this step's share of dL/dW_hh"),
-    "activation_derivative": Label("1", "mean over units of the derivative of the activation"),
-    "activation_derivative_rms": Label("1", "root mean square over units of the derivative of the activation"),
-    "weight_gradient_share": Label("1", "share of dL/dW_hh that comes from the last lag + 1 steps"),
-}
-"""Every quantity of the tables `time` and `lag`: unit (natural logarithms are in nats) and long name."""
 
 STATISTICS = {
     "mean": "mean over examples",
@@ -113,26 +94,24 @@ RESERVED = frozenset(_KEY_NAMES) | frozenset(_SCALARS) | frozenset(_GATES) | fro
 
 
 def table_columns(
-    parameters: Sequence[str] = (), scalars: Sequence[str] = (), quantities: Sequence[str] = ()
+    parameters: Sequence[str] = (), scalars: Sequence[str] = (), quantities: Mapping[str, Label] | None = None
 ) -> dict[str, dict[str, Label]]:
     """All columns of a log, keys first, by table.
 
     Args:
         parameters: names of the parameters whose gradient norms are recorded.
         scalars: names of further scalars, such as `accuracy`.
-        quantities: names out of :data:`QUANTITIES`.
+        quantities: name -> unit and long name of what is recorded per position.
 
     Raises:
-        ValueError: a quantity is unknown, or a scalar's name is taken.
+        ValueError: a scalar's name is taken.
     """
-    for name in quantities:
-        check_name("quantities", name, QUANTITIES)
     taken = [name for name in scalars if name in _SCALARS or name == "iteration"]
     if taken or len(set(scalars)) < len(scalars):
         raise ValueError(
             f"scalars: expected distinct names that no log has anyway ({', '.join(_SCALARS)}); got {list(scalars)}"
         )
-    positions = _position_columns(quantities)
+    positions = _position_columns(quantities or {})
     values = {
         "scalars": _SCALARS | {name: Label("1", name) for name in scalars} | _parameter_columns(parameters),
         "time": positions,
@@ -151,10 +130,9 @@ def _parameter_columns(parameters: Sequence[str]) -> dict[str, Label]:
     }
 
 
-def _position_columns(quantities: Sequence[str]) -> dict[str, Label]:
+def _position_columns(quantities: Mapping[str, Label]) -> dict[str, Label]:
     columns = {"valid": Label("examples", "examples counted")}
-    for name in quantities:
-        unit, long_name = QUANTITIES[name]
+    for name, (unit, long_name) in quantities.items():
         columns |= {f"{name}_{key}": Label(unit, f"{long_name}: {text}") for key, text in STATISTICS.items()}
         columns |= {f"{name}_{key}": Label("examples", f"{long_name}: {text}") for key, text in COUNTS.items()}
     return columns

@@ -14,7 +14,7 @@ from gradflow.runlog.documents import config_hash, was_written_here, write_descr
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
 from gradflow.runlog.reader import is_run, open_run
 from gradflow.runlog.resume import check_resumable, first_iteration, trim
-from gradflow.runlog.schema import TABLES, table_columns
+from gradflow.runlog.schema import TABLES, Label, table_columns
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunWriter:
         seed: the seed of the run.
         parameters: names of the parameters whose gradient norms will be given among the scalars.
         scalars: names of further scalars, such as `accuracy`.
-        quantities: names out of :data:`gradflow.runlog.QUANTITIES` for the tables `time` and `lag`.
+        quantities: name -> unit and long name of what is recorded in the tables `time` and `lag`.
         resume: go on with the run that is there from this iteration on (True: after the last one in the log); what
             the log holds from there on is removed. With 0 or True nothing need be there.
         durable: call fsync on every part, so that it survives a loss of power as well (about 2 ms per part).
@@ -57,7 +57,7 @@ class RunWriter:
     Raises:
         FileExistsError: the folder holds a recorded run and `resume` is not given, or another process records into it.
         FileNotFoundError: the folder holds no run that could be resumed.
-        ValueError: an unknown quantity, a scalar whose name is taken, or a resumed run with other options or columns.
+        ValueError: a scalar whose name is taken, or a resumed run with other options or columns.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RunWriter:
         seed: int | None = None,
         parameters: Sequence[str] = (),
         scalars: Sequence[str] = (),
-        quantities: Sequence[str] = (),
+        quantities: Mapping[str, Label] | None = None,
         resume: int | bool = False,
         durable: bool = False,
         policy: FlushPolicy | None = None,

@@ -1,0 +1,43 @@
+"""What is recorded of gates: one layer and direction as columns of the table `gates`."""
+
+import numpy as np
+import torch
+
+from gradflow.flow.metrics import summarise_sorted
+from gradflow.flow.replay import Unrolled
+
+_KEEPS = {"f", "z"}  # gates that multiply the old state: they have a time scale, -1 / ln gate
+_SIGMOID = ("i", "f", "o", "r", "z")
+
+
+def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
+    """Columns of the table `gates`: each sigmoid gate at each position, over units and examples.
+
+    The time scale -1/ln of a gate that keeps (f, z) is monotonic, so its quantiles are those of the gate.
+    """
+    names = [name for name in _SIGMOID if name in unrolled.gates]
+    if not names:
+        return {}
+    values = torch.stack([unrolled.gates[name] for name in names], 1).flatten(2).cpu()
+    count: int | np.ndarray = values.shape[-1]
+    if unrolled.valid is not None:
+        valid = unrolled.valid.repeat_interleave(unrolled.cell.hidden_size, 1).cpu()
+        values.masked_fill_(~valid.unsqueeze(1), torch.inf)
+        count = valid.sum(1, keepdim=True).numpy()
+    ordered = values.numpy()
+    ordered.sort(-1)  # NaN last
+    if np.isnan(ordered[..., -1]).any():
+        values.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+    summary = summarise_sorted(ordered, count)
+    columns = {name: summary[name] for name in ("mean", "q10", "q90")}
+    limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
+    below, above = torch.searchsorted(values, limits).numpy()[..., 0], torch.searchsorted(values, limits, right=True)
+    keeps = np.isin(names, list(_KEEPS))
+    with np.errstate(divide="ignore", invalid="ignore"):  # no example may be as long
+        columns["saturated_low"] = below / count
+        columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count
+        for quantile in ("q50", "q90"):
+            columns[f"time_scale_{quantile}"] = np.where(keeps, -1 / np.log(summary[quantile]), np.nan)
+    rows = {name: column.reshape(-1) for name, column in columns.items()}
+    time = len(values)
+    return {"time": np.repeat(np.arange(time), len(names)), "gate": np.tile(names, time), **rows}

@@ -1,0 +1,122 @@
+"""From the blocks of the backward recursion to the columns of the tables `time` and `lag`.
+
+Every quantity is one number per position and example, [T, B] float64; the log keeps their summary over the examples.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.flow.metrics import summarise
+from gradflow.flow.recursion import Block
+from gradflow.flow.replay import Unrolled
+from gradflow.recording.quantities import QUANTITIES, Quantity
+from gradflow.runlog.schema import COUNTS, STATISTICS
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Quantities of the same examples.
+
+    Attributes:
+        names: [Q].
+        values: [Q, T, B] float64.
+        lengths: [B] of these examples; None if all fill all positions.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    lengths: np.ndarray | None
+
+
+def measure(unrolled: Unrolled, blocks: Iterable[Block], names: Sequence[str], log_factor: float) -> list[Measured]:
+    """The named quantities: first those of all examples, then each of those of a few.
+
+    Args:
+        unrolled: a replayed layer and direction.
+        blocks: its backward recursion, run through here.
+        names: quantities that this cell has.
+        log_factor: added to the natural logs of what scales with the loss: ln of the number of targets of a
+            mean-reduced loss.
+    """
+    chosen = [QUANTITIES[name] for name in names]
+    of_few = [quantity for quantity in chosen if quantity.is_costly(unrolled.jacobian)]
+    of_all = [quantity for quantity in chosen if quantity not in of_few]
+    parts: dict[str, list[Tensor]] = {quantity.name: [] for quantity in of_all}
+    carried: dict[str, Any] = dict.fromkeys(parts)
+    for block in blocks:
+        for quantity in of_all:
+            assert quantity.of_block is not None
+            values, carried[quantity.name] = quantity.of_block(block, carried[quantity.name])
+            parts[quantity.name].append(values)
+    groups = []
+    if of_all:
+        joined = [_joined(quantity, parts[quantity.name], unrolled) for quantity in of_all]
+        scaled = [v + log_factor if quantity.scales else v for quantity, v in zip(of_all, joined, strict=True)]
+        groups = [_measured([quantity.name for quantity in of_all], torch.stack(scaled), unrolled)]
+    return groups + [_of_few(quantity, unrolled, log_factor) for quantity in of_few]
+
+
+def _joined(quantity: Quantity, parts: list[Tensor], unrolled: Unrolled) -> Tensor:
+    values = torch.cat(parts if unrolled.reverse else parts[::-1])
+    return values if quantity.of_whole is None else quantity.of_whole(unrolled, values)
+
+
+def _of_few(quantity: Quantity, unrolled: Unrolled, log_factor: float) -> Measured:
+    """A quantity of the examples at positions ⌊iB/n⌋."""
+    assert quantity.of_few is not None
+    count, take = quantity.of_few
+    batch = unrolled.like.shape[1]
+    some = unrolled if count >= batch else unrolled.of([i * batch // count for i in range(count)])
+    values = take(some.jacobian)
+    return _measured([quantity.name], (values + log_factor if quantity.scales else values).unsqueeze(0), some)
+
+
+def _measured(names: list[str], values: Tensor, unrolled: Unrolled) -> Measured:
+    return Measured(names, values.cpu().numpy(), None if unrolled.lengths is None else unrolled.lengths.numpy())
+
+
+def by_time(groups: Iterable[Measured]) -> dict[str, np.ndarray]:
+    """Columns of the table `time`."""
+    columns: dict[str, np.ndarray] = {}
+    for group in groups:
+        steps, lengths = group.values.shape[1], group.lengths
+        valid = None if lengths is None else np.arange(steps)[:, None] < lengths
+        columns = {"time": np.arange(steps, dtype=np.int32)} | _summary(group, group.values, valid) | columns
+    return columns
+
+
+def by_lag(groups: Iterable[Measured], reverse: bool, in_time: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of the table `lag`: every example aligned by the last state of its direction.
+
+    Examples that fill all positions, or run in reverse, are aligned already: `in_time` holds the answer.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for group in groups:
+        lag, lengths = np.arange(group.values.shape[1]), group.lengths
+        if reverse or lengths is None:
+            names = ["valid", *_columns_of(group.names)]
+            found = {name: in_time[name] if reverse else in_time[name][::-1] for name in names}
+        else:
+            valid = lag[:, None] < lengths
+            place = np.where(valid, lengths - 1 - lag[:, None], 0)
+            aligned = np.take_along_axis(group.values, np.broadcast_to(place, group.values.shape), 1)
+            found = _summary(group, aligned, valid)
+        columns = {"lag": lag.astype(np.int32)} | found | columns
+    return columns
+
+
+def _columns_of(names: list[str]) -> list[str]:
+    return [f"{name}_{statistic}" for statistic in (*STATISTICS, *COUNTS) for name in names]
+
+
+def _summary(group: Measured, values: np.ndarray, valid: np.ndarray | None) -> dict[str, np.ndarray]:
+    count = np.full(values.shape[1], values.shape[2], np.int32) if valid is None else valid.sum(1, dtype=np.int32)
+    summary = summarise(values, valid)
+    rows = [row for name in STATISTICS for row in summary[name].astype(np.float32)]  # as the log keeps them
+    rows += [row for name in COUNTS for row in summary[name].astype(np.int32)]
+    return {"valid": count} | dict(zip(_columns_of(group.names), rows, strict=True))
