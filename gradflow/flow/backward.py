@@ -33,6 +33,7 @@ def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
         ValueError: if it holds no recurrent layer.
         NotImplementedError: for layers that cannot be replayed, by name.
 
+    >>> import torch
     >>> layer = nn.RNN(3, 2)
     >>> with watch_backward(layer) as backward:
     ...     output, _ = layer(torch.zeros(5, 4, 3))
