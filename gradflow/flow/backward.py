@@ -1,28 +1,30 @@
 """What backward passes left at recurrent layers, for remedies that act on state gradients inside a training loop.
 
-torch's fused kernels stay as they are: hooks see each call of a layer, and the gradients that autograd leaves at its
-outputs; from these a :class:`gradflow.flow.replay.Trace` has everything else.
+Hooks see each call of a layer, and the gradients that autograd leaves at its outputs; from these a
+:class:`gradflow.flow.replay.Trace` has everything else.
 """
 
-from collections.abc import Sequence
-from functools import partial
-from operator import is_
-from typing import Any, NamedTuple, Self, cast
+from collections.abc import Collection, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from gradflow.flow.calls import LayerCall, watch
-from gradflow.flow.dropout import Dropout, active_dropout
+from gradflow.flow.finding import recurrent_layers
 from gradflow.flow.replay import Trace
-from gradflow.flow.watching import Hook, call_of, recurrent_layers, versions_of
+from gradflow.flow.watching import Policy, Since, Watcher
 
 
-def watch_backward(model: nn.Module) -> "BackwardWatch":
+def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
     """See the calls of the recurrent layers of a model, or of one layer, and the gradients that reach them.
 
-    To be entered around the training loop; :meth:`BackwardWatch.take` then gives the traces of a step. Training is
-    bit for bit the same, no graph is held, and :func:`gradflow.record` may watch the same layers, before or after.
+    To be entered around the training loop. Training is bit for bit the same, no graph is held, and
+    :func:`gradflow.record` may watch the same layers, before or after.
+
+    In each iteration, ``take()`` then gives the traces of the calls since the last time that gradients have reached, in
+    the order in which they ran. Several backward passes (accumulated gradients, chunks of truncated backpropagation)
+    give all of their calls; where several went through one call, it holds the sum of their gradients. Calls that no
+    gradient has reached (an evaluation, a frozen layer) are left out. To be used in every iteration, since what was not
+    taken is still there at the next, and before ``optimizer.step()``: the replay needs the weights of the forward pass.
+    It raises a RuntimeError if the weights, or what a layer took in or gave out, changed in place since then.
 
     Args:
         model: a recurrent layer, or a model that contains some.
@@ -31,6 +33,7 @@ def watch_backward(model: nn.Module) -> "BackwardWatch":
         ValueError: if it holds no recurrent layer.
         NotImplementedError: for layers that cannot be replayed, by name.
 
+    >>> import torch
     >>> layer = nn.RNN(3, 2)
     >>> with watch_backward(layer) as backward:
     ...     output, _ = layer(torch.zeros(5, 4, 3))
@@ -39,95 +42,23 @@ def watch_backward(model: nn.Module) -> "BackwardWatch":
     >>> trace[0, 0].states["h"].shape
     torch.Size([5, 4, 2])
     """
-    return BackwardWatch(recurrent_layers(model).values())
+    return Watcher(recurrent_layers(model), EveryBackward())
 
 
-class _Seen(NamedTuple):
-    call: LayerCall
-    versions: list[int]
-    weights: list[Tensor]
-    weight_versions: list[int]
+class EveryBackward(Policy[list[Trace]]):
+    """For remedies: the calls of all backward passes count, and are handed out as traces."""
 
+    only_last, by_name = False, False
+    method, parameters = "take", "weights"
+    advice = "call take() after loss.backward() and before optimizer.step()"
 
-class BackwardWatch:
-    """A context manager, made by :func:`watch_backward`; hooks are on the layers while it is entered.
-
-    Args:
-        layers: recurrent layers that can be replayed.
-    """
-
-    def __init__(self, layers: Any):
-        self._layers: list[nn.Module] = list(layers)
-        self._handles: list[Any] = []
-        self._forget()
-
-    def _forget(self) -> None:
-        self._dropout: dict[int, Dropout | None] = {}
-        self._arrived: dict[int, _Seen] = {}
-        self._calls = 0
-
-    def __enter__(self) -> Self:
-        for layer in self._layers:
-            if cast(int, layer.num_layers) > 1:
-                self._handles.append(layer.register_forward_pre_hook(Hook(self._about_to_run)))
-            self._handles.append(layer.register_forward_hook(Hook(self._saw), with_kwargs=True))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._forget()
-
-    def _about_to_run(self, layer: nn.Module, args: tuple) -> None:
-        if torch.is_grad_enabled():
-            self._dropout[id(layer)] = active_dropout(layer, type(layer).__name__)
-
-    def _saw(self, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
-        if not self._handles or not torch.is_grad_enabled():  # compiled code may go on calling hooks that were removed
-            return
-        call = call_of(layer, args, kwargs, output, self._dropout.get(id(layer)))
-        weights: list[Tensor] = list(layer.parameters())
-        seen = _Seen(call, versions_of(call.tensors()), weights, versions_of(weights))
-        self._calls += 1
-        watch(call, partial(self._arrives, self._calls, seen))
-        call.detach()
-
-    def _arrives(self, order: int, seen: _Seen) -> None:
-        self._arrived[order] = seen
-
-    def take(self) -> list[Trace]:
-        """The calls since the last :meth:`take` that gradients have reached, in the order in which they ran.
-
-        Several backward passes (accumulated gradients, chunks of truncated backpropagation) give all of their calls;
-        where several went through one call, it holds the sum of their gradients. Calls that no gradient has reached
-        (an evaluation, a frozen layer) are left out. To be used in every iteration, since what was not taken is still
-        there at the next, and before ``optimizer.step()``: the replay needs the weights of the forward pass.
-
-        Raises:
-            RuntimeError: if the weights, or what a layer took in or gave out, changed in place since the forward pass.
-        """
-        arrived = [seen for _, seen in sorted(self._arrived.items())]
-        self._forget()
-        for seen in arrived:
-            _check_unchanged(seen)
-        return [Trace(seen.call) for seen in arrived]
-
-
-def _check_unchanged(seen: _Seen) -> None:
-    layer, kind = seen.call.layer, type(seen.call.layer).__name__
-    now = list(layer.parameters())
-    is_same = len(now) == len(seen.weights) and all(map(is_, now, seen.weights))
-    if not is_same or versions_of(now) != seen.weight_versions:
-        raise RuntimeError(
-            f"take: the weights of the {kind} changed since its forward pass; call take() after loss.backward() and "
-            f"before optimizer.step()"
-        )
-    if versions_of(seen.call.tensors()) != seen.versions:
-        raise RuntimeError(
-            f"take: the input, initial state or output of the {kind} was changed in place since its forward pass, so "
-            f"its states are lost; use the out-of-place operation (no inplace=True), or give it a copy"
-        )
+    def hand_out(self, since: Since, watched: Collection[str]) -> list[Trace]:
+        """One trace for each call, none if no gradient has arrived."""
+        calls = since.calls()
+        for seen in calls:
+            seen.check_parameters()
+            seen.check_tensors()
+        return [Trace(seen.call) for seen in calls]
 
 
 def check_traces(traces: Sequence[Trace]) -> None:

@@ -22,9 +22,18 @@ SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
 
 
+def own_cell(layer: nn.Module) -> Cell | None:
+    """The cell of the user's own that a layer runs, of whose weights nothing is known; None: torch's names and layout.
+
+    >>> own_cell(nn.LSTM(3, 2))
+    """
+    return layer.cell if isinstance(layer, Recurrent) else None
+
+
 def cell_class(layer: nn.Module) -> type[Cell]:
     """The cell of a supported layer."""
-    return type(layer.cell) if isinstance(layer, Recurrent) else torch_cell_class(layer)
+    own = own_cell(layer)
+    return torch_cell_class(layer) if own is None else type(own)
 
 
 def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
@@ -33,9 +42,10 @@ def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
     Raises:
         TypeError: for a cell of the user's own, of whose weights nothing is known.
     """
-    if isinstance(layer, Recurrent):
+    own = own_cell(layer)
+    if own is not None:
         raise TypeError(
-            f"{name}: expected a layer with torch's weight_hh, got {type(layer.cell).__name__}, a cell of your own, of "
+            f"{name}: expected a layer with torch's weight_hh, got {type(own).__name__}, a cell of your own, of "
             f"whose weights nothing is known; look at them directly"
         )
     return layer.cell_class if isinstance(layer, RecurrentLayer) else _CELLS[cast(str, layer.mode)]

@@ -17,8 +17,10 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.checks import whole_number
-from gradflow.flow.watching import Seen, Watcher, unwrapped
+from gradflow.flow.finding import unwrapped
+from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
+from gradflow.recording.last_backward import LastBackward
 
 
 class Probe(NamedTuple):
@@ -79,7 +81,7 @@ class ProbeRunner:
         state = self._kept if kept else _state(self._model)
         leaves = {name: state[name].detach().requires_grad_(p.requires_grad) for name, p in parameters.items()}
         buffers = {name: tensor.detach().clone() for name, tensor in state.items() if name not in leaves}
-        with _undisturbed(self._model), Watcher(self._model, self._layers) as watcher:
+        with _undisturbed(self._model), Watcher(self._layers, LastBackward(), self._model) as watcher:
             if kept:
                 for module, mode in zip(self._model.modules(), self._modes, strict=True):
                     module.training = mode

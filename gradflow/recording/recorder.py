@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells.cell import has_closed_form
-from gradflow.cells.recurrent import Recurrent
 from gradflow.checks import whole_number
-from gradflow.flow.calls import LayerCall, cell_class
+from gradflow.flow.calls import LayerCall, cell_class, own_cell
+from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.spectrum import spectrum_columns
-from gradflow.flow.watching import Seen, Watcher, recurrent_layers, unwrapped
+from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
+from gradflow.recording.last_backward import LastBackward
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
@@ -138,7 +139,8 @@ def record(
         quantities=labels(chosen),
         resume=resume,
     )
-    return Recorder(Watcher(model, layers), writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
+    watcher = Watcher(layers, LastBackward(), model)
+    return Recorder(watcher, writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
 
 
 def _listed(argument: str, names: Collection[str], known: Collection[str] | None = None) -> list[str]:
@@ -161,7 +163,7 @@ class Recorder:
 
     def __init__(
         self,
-        watcher: Watcher,
+        watcher: Watcher[list[tuple[int, Seen]]],
         writer: RunWriter,
         rows: ScalarRows,
         quantities: list[str],
@@ -359,7 +361,7 @@ class Recorder:
 
     def _record_spectrum(self, iteration: int) -> None:
         for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
-            if isinstance(call.layer, Recurrent):  # nothing is known of its weights
+            if own_cell(call.layer) is not None:
                 continue
             columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
             self._writer.append("spectrum", iteration, columns)

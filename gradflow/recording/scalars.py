@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gradflow.flow.watching import plain_name
+from gradflow.flow.finding import plain_name
 from gradflow.remedies.clipping import Clipping, gradient_norms
 
 

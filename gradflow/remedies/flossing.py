@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from gradflow.cells.cell import Cell, State
 from gradflow.cells.layers import suffix
-from gradflow.cells.recurrent import Recurrent
 from gradflow.checks import whole_number
-from gradflow.flow.calls import cell_class, check_supported, torch_cell_class
+from gradflow.flow.calls import cell_class, check_supported, own_cell, torch_cell_class
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +132,9 @@ def _time_major(layer: Any, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor 
 
 
 def _cell(layer: Any, index: int, side: int) -> Cell:
-    if isinstance(layer, Recurrent):
-        return layer.cell
+    own = own_cell(layer)
+    if own is not None:
+        return own
     names = (name + suffix(index, side) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     weight_ih, weight_hh, bias_ih, bias_hh = (getattr(layer, name, None) for name in names)
     assert weight_ih is not None

@@ -36,9 +36,9 @@ def add_omega_gradient_(traces: Sequence[Trace], weight: float, squared: bool = 
     that its α is about weight · T here.
 
     Args:
-        traces: of this step, from :meth:`gradflow.flow.backward.BackwardWatch.take`, or of :func:`gradflow.trace` after
-            the backward pass. Each call is a sequence of its own: of chunks of a longer one, the step from chunk to
-            chunk does not count.
+        traces: of this step: what ``take()`` of :func:`gradflow.watch_backward` gave, or those of
+            :func:`gradflow.trace` after the backward pass. Each call is a sequence of its own: of chunks of a longer
+            one, the step from chunk to chunk does not count.
         weight: factor of Ω beside the loss; 0 only measures.
         squared: ratios of squared norms instead of norms, ‖·‖²/‖·‖² - 1.
 

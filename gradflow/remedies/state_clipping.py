@@ -57,8 +57,8 @@ def clip_state_gradients_(traces: Sequence[Trace], clip_value: float) -> StateCl
     (read-out) stay. Gradients are as the loss was reduced: of a mean over B examples, 1/B of each example's.
 
     Args:
-        traces: all calls of the layer since ``optimizer.zero_grad()``: from
-            :meth:`gradflow.flow.backward.BackwardWatch.take`, or of :func:`gradflow.trace` after the backward pass.
+        traces: all calls of the layer since ``optimizer.zero_grad()``: what ``take()`` of
+            :func:`gradflow.watch_backward` gave, or those of :func:`gradflow.trace` after the backward pass.
         clip_value: largest absolute value that is left alone; ``math.inf`` clamps nothing.
 
     Returns:
