@@ -25,7 +25,7 @@ from gradflow.runlog.schema import COUNTS, STATISTICS
 
 def _derivative(block: Block) -> Tensor:
     """φ'_t, [t, B, H]: the only row coefficients of the Jacobian of a cell without gates."""
-    return block.unrolled.jacobian.coefficients.rows["h"].squeeze(-2)
+    return block.unrolled.jacobian.rows["h"].squeeze(-2)
 
 
 BY_BLOCK: dict[str, Callable[[Block], Tensor]] = {
