@@ -20,7 +20,7 @@ _HOMES = {
     "lag_resolved_gradients": "flow.horizons",
     "recurrent_spectrum": "flow.spectrum",
     "Cell": "cells.cell",
-    "Coefficients": "cells.cell",
+    "Coefficients": "cells.forms",
     "Recurrent": "cells.recurrent",
     "RNN": "cells.layers",
     "LinearRNN": "cells.layers",

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import torch
 
-from gradflow.cells.cell import Coefficients
+from gradflow.cells.forms import Rows
 from gradflow.cells.rnn import LinearCell, TanhCell
 from gradflow.flow import adjoint, horizons
 from gradflow.flow.metrics import log_norm
-from gradflow.jacobian.operator import Jacobian
+from gradflow.jacobian.rows import RowsJacobian, WeightedJacobian
 from gradflow.recording import rows
 
 
@@ -37,7 +37,7 @@ def transposed_weight():
 
         return init
 
-    change(Jacobian, "__init__", make)
+    change(WeightedJacobian, "__init__", make)
 
 
 def derivative_on_the_wrong_side():
@@ -64,14 +64,16 @@ def derivative_on_the_wrong_side():
         "backward_": backward,
     }
     for name, function in wrong.items():
-        change(Jacobian, name, lambda old, f=function: lambda self, *a: (f if without_gates(self) else old)(self, *a))
+        change(
+            RowsJacobian, name, lambda old, f=function: lambda self, *a: (f if without_gates(self) else old)(self, *a)
+        )
 
 
 def derivative_of_the_state_before():
     """φ' from h_{t-1} instead of h_t."""
 
     def coefficients(self, gates, state, previous):
-        return Coefficients({"h": self.derivative(previous["h"]).unsqueeze(-2)})
+        return Rows({"h": self.derivative(previous["h"]).unsqueeze(-2)})
 
     change(LinearCell, "coefficients", lambda old: coefficients)
 

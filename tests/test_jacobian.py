@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradflow as gf
 from gradflow.jacobian import lanczos
-from gradflow.jacobian.forms import ResetBeforeJacobian
 from gradflow.jacobian.operator import Jacobian
+from gradflow.jacobian.reset_before import ResetBeforeJacobian
 
 
 def jacobian_of(cell, hidden, time=20, batch=10, dtype=torch.float64, gain=None):

@@ -15,8 +15,9 @@ from gradflow.cells.gru import GRUBeforeCell
 from gradflow.cells.lstm import LSTMCell
 from gradflow.jacobian.autodiff import AutodiffJacobian
 from gradflow.jacobian.diagonal import DiagonalJacobian
-from gradflow.jacobian.forms import LSTMJacobian, ResetBeforeJacobian
-from gradflow.jacobian.operator import Jacobian
+from gradflow.jacobian.lstm import LSTMJacobian
+from gradflow.jacobian.reset_before import ResetBeforeJacobian
+from gradflow.jacobian.rows import RowsJacobian
 
 spec = importlib.util.spec_from_file_location("own_cell", Path(__file__).parents[1] / "examples" / "own_cell.py")
 own_cell = importlib.util.module_from_spec(spec)
@@ -109,12 +110,12 @@ def weights(gates):
 
 CELLS = {
     "tanh": (Tanh, AutodiffJacobian),
-    "tanh closed": (ClosedTanh, Jacobian),
+    "tanh closed": (ClosedTanh, RowsJacobian),
     "lstm": (LSTM, AutodiffJacobian),
     "lstm closed": (lambda: LSTMCell(*weights(4)), LSTMJacobian),
-    "lstm rows": (lambda: FullRows(*weights(4)), Jacobian),
+    "lstm rows": (lambda: FullRows(*weights(4)), RowsJacobian),
     "gru before": (lambda: GRUBeforeCell(*weights(3)), ResetBeforeJacobian),
-    "fading": (Fading, Jacobian),
+    "fading": (Fading, RowsJacobian),
     "fading open": (without_closed_form(Fading), AutodiffJacobian),
     "minGRU": (lambda: own_cell.MinGRU(D, H), DiagonalJacobian),
     "minGRU open": (lambda: without_closed_form(own_cell.MinGRU)(D, H), AutodiffJacobian),

@@ -225,7 +225,7 @@ def check_weight_shares(scene, key):
         return  # a reverse direction comes from the padding, whose shares are masked
     scene.close(found.weight_share.sum(0), getattr(scene.slow, "weight_hh" + tail).grad)
     u = {name: found.value[name] for name in step.cell.state_names}
-    rows = step.cell.input_rows(step.gates, step.jacobian.coefficients)
+    rows = step.cell.input_rows(step.gates, step.jacobian.rows)
     of_input, of_state = (step.jacobian.gate_gradients(u, part).flatten(-2) for part in (rows, None))
     scene.close(torch.einsum("tbi,tbj->ij", of_input, step.inputs), getattr(scene.slow, "weight_ih" + tail).grad)
     if scene.case.bias:

@@ -4,54 +4,20 @@ Shapes: T time steps, B examples, D input size, H hidden size, K gates; ``...`` 
 serve one step ``[B, H]`` and, teacher-forced, all steps at once ``[T, B, H]``. Weights are torch's: ``weight_ih``
 [K·H, D], ``weight_hh`` [K·H, H], gate order ``i f g o`` (LSTM) and ``r z n`` (GRU).
 
-The Jacobian of every cell but one is a sum of (number × weight row): for a state o and the gates k that write to it
-
-    ∂o_t/∂h_{t-1} = Σ_k diag(rows[o, k]) W_k + diag(diagonal[o, h]),    ∂o_t/∂c_{t-1} = diag(diagonal[o, c])
-
-so a cell states numbers only, and nothing dense is formed (:mod:`gradflow.jacobian.operator`).
+A cell states the numbers in the closed form of its Jacobian only (:mod:`gradflow.cells.forms`), and nothing dense is
+formed (:mod:`gradflow.jacobian.operator`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradflow.cells.forms import Form
+
 State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """The numbers in the closed form of a Jacobian, for all steps and examples at once.
-
-    A cell whose units do not meet (a diagonal recurrence) has a `diagonal` only. A cell of the user's own that gives
-    `rows` has a state h and ``weight_hh`` [K·H, H]; it may leave out states without rows, and the dimension of the
-    examples where the numbers are the same for all.
-
-    Attributes:
-        rows: output state -> [..., K, H], the factor of row i of ``W_hh`` of gate k in unit i of that state. K counts
-            the gates that write to it (:attr:`TorchCell.writes`), in a cell of the user's own all of them.
-        diagonal: (output state, input state) -> [..., H]; absent pairs are zero.
-        shown: [..., H], ∂h_t/∂c_t of the same step, where h is a view of c; `rows` and `diagonal` then are those of c,
-            and of h with c held fixed.
-        reset: [..., H], what multiplies h before its product with the last gate's ``W_hh``; None: nothing does.
-    """
-
-    rows: dict[str, Tensor] = field(default_factory=dict)
-    diagonal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    shown: Tensor | None = None
-    reset: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
-        """The same form with every tensor changed."""
-        return Coefficients(
-            {name: change(numbers) for name, numbers in self.rows.items()},
-            {pair: change(numbers) for pair, numbers in self.diagonal.items()},
-            *(None if numbers is None else change(numbers) for numbers in (self.shown, self.reset)),
-        )
 
 
 class Cell(nn.Module):
@@ -110,8 +76,10 @@ class Cell(nn.Module):
         """
         return {}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients | None:
+    def coefficients(self, gates: State, state: State, previous: State) -> Form | None:
         """The closed form of the Jacobian ∂state/∂previous, from activations alone; None: there is none.
+
+        A cell of the user's own states it by :class:`gradflow.Coefficients`.
 
         Args:
             gates: what :meth:`gates` gave.
@@ -185,28 +153,10 @@ class TorchCell(Cell):
         projected = self.project(x).unbind(0)
         return lambda t, state: self.update(self.activations(projected[t], state["h"]), state)
 
-    def input_rows(self, gates: State, form: Coefficients) -> State:
-        """The rows of the closed form for ``W_ih x_t`` instead of ``W_hh h_{t-1}``."""
-        return form.rows
+    def input_rows(self, gates: State, rows: State) -> State:
+        """For ``W_ih x_t`` what `rows` of the closed form are for ``W_hh h_{t-1}``: the same, unless a cell differs."""
+        return rows
 
     def multiplied(self, gates: State, previous: State) -> Tensor:
         """What each gate's block of W_hh multiplies, [..., 1 or K, H]: Σ_t ε_t multiplied_tᵀ = dL/dW_hh."""
         return previous["h"].unsqueeze(-2)
-
-
-def empty_rows(like: Tensor, gates: int) -> Tensor:
-    """Room for the rows of so many gates, [..., K, H]."""
-    return like.new_empty(*like.shape[:-1], gates, like.shape[-1])
-
-
-def sigmoid_slope(value: Tensor, out: Tensor) -> Tensor:
-    """The derivative s (1 - s) of a sigmoid of value s, in `out`.
-
-    Coefficients are made in place, since fresh memory costs more than the arithmetic.
-    """
-    return torch.neg(value, out=out).add_(1).mul_(value)
-
-
-def tanh_slope(value: Tensor, out: Tensor) -> Tensor:
-    """The derivative 1 - t² of a tanh of value t, in `out`."""
-    return torch.mul(value, value, out=out).neg_().add_(1)

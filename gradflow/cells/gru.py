@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradflow.cells.cell import Coefficients, State, TorchCell, empty_rows, sigmoid_slope, tanh_slope
+from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.forms import ResetRows, Rows
 
 
 class GRUCell(TorchCell):
@@ -24,32 +25,28 @@ class GRUCell(TorchCell):
         z = gates["z"]
         return {"h": (1 - z) * gates["n"] + z * state["h"]}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+    def coefficients(self, gates: State, state: State, previous: State) -> Rows:
         """W_hn h + b_hn is formed anew, one product for all steps."""
         r, z, n = (gates[name] for name in self.gate_names)
         h, size = previous["h"], self.weight_hh.shape[1]
         bias = None if self.bias_hh is None else self.bias_hh[2 * size :]
         h_n = F.linear(h, self.weight_hh[2 * size :], bias)
-        rows, renewed = empty_rows(r, 3), 1 - z
-        of_r, of_z, of_n = rows.unbind(-2)
-        tanh_slope(n, of_n).mul_(renewed)
-        sigmoid_slope(r, of_r).mul_(h_n).mul_(of_n)
-        torch.sub(h, n, out=of_z).mul_(z).mul_(renewed)
-        of_n.mul_(r)
-        return Coefficients({"h": rows}, {("h", "h"): z})
+        of_n = (1 - n * n) * (1 - z)
+        rows = torch.stack((r * (1 - r) * h_n * of_n, (h - n) * z * (1 - z), of_n * r), -2)
+        return Rows({"h": rows}, {("h", "h"): z})
 
-    def input_rows(self, gates: State, form: Coefficients) -> State:
+    def input_rows(self, gates: State, rows: State) -> State:
         """Of the candidate without r, which acts on W_hn h + b_hn alone."""
-        rows, n = form.rows["h"].clone(), gates["n"]
-        tanh_slope(n, rows[..., 2, :]).mul_(1 - gates["z"])
-        return {"h": rows}
+        z, n = gates["z"], gates["n"]
+        of_r, of_z, _ = rows["h"].unbind(-2)
+        return {"h": torch.stack((of_r, of_z, (1 - z) * (1 - n * n)), -2)}
 
 
 class GRUBeforeCell(TorchCell):
     """The original GRU (Cho et al. 2014): the reset gate acts before the product.
 
     n = tanh(W_in x + b_in + W_hn (r h) + b_hn). Its Jacobian holds a product of two weight matrices, so it has
-    a form of its own, :class:`gradflow.jacobian.forms.ResetBeforeJacobian`.
+    a form of its own, :class:`gradflow.jacobian.reset_before.ResetBeforeJacobian`.
     """
 
     gate_names = ("r", "z", "n")
@@ -64,12 +61,12 @@ class GRUBeforeCell(TorchCell):
 
     update = GRUCell.update
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+    def coefficients(self, gates: State, state: State, previous: State) -> ResetRows:
         """∂h/∂z and ∂h/∂n with their activations, and in the place of r the derivative of r h, h r (1 - r)."""
         r, z, n = (gates[name] for name in self.gate_names)
         h = previous["h"]
-        rows = {"h": torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)}
-        return Coefficients(rows, {("h", "h"): z}, reset=r)
+        rows = torch.stack((h * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n)), -2)
+        return ResetRows({"h": rows}, {("h", "h"): z}, reset=r)
 
     def multiplied(self, gates: State, previous: State) -> Tensor:
         """Blocks r and z multiply h_{t-1}, the candidate's r h_{t-1}."""

@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import Coefficients, State, TorchCell, empty_rows, sigmoid_slope, tanh_slope
+from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.forms import ShownRows
 
 
 class LSTMCell(TorchCell):
@@ -25,14 +26,10 @@ class LSTMCell(TorchCell):
         c = gates["f"] * state["c"] + gates["i"] * gates["g"]
         return {"h": gates["o"] * torch.tanh(c), "c": c}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+    def coefficients(self, gates: State, state: State, previous: State) -> ShownRows:
         """Gates i, f, g write to c, and o to h, which shows c."""
         i, f, g, o = (gates[name] for name in self.gate_names)
         tanh_c = torch.tanh(state["c"])
-        of_c, of_h = empty_rows(i, 3), empty_rows(o, 1)
-        sigmoid_slope(i, of_c[..., 0, :]).mul_(g)
-        sigmoid_slope(f, of_c[..., 1, :]).mul_(previous["c"])
-        tanh_slope(g, of_c[..., 2, :]).mul_(i)
-        sigmoid_slope(o, of_h[..., 0, :]).mul_(tanh_c)
-        shown = tanh_slope(tanh_c, torch.empty_like(o)).mul_(o)
-        return Coefficients({"h": of_h, "c": of_c}, {("c", "c"): f}, shown)
+        into_c = torch.stack((i * (1 - i) * g, f * (1 - f) * previous["c"], (1 - g * g) * i), -2)
+        into_h = o * (1 - o) * tanh_c
+        return ShownRows({"h": into_h.unsqueeze(-2), "c": into_c}, {("c", "c"): f}, shown=(1 - tanh_c * tanh_c) * o)

@@ -5,13 +5,15 @@ Shapes: T time steps, B examples, D input size, H hidden size; ``...`` is any le
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gradflow.cells.cell import Cell, Coefficients, State
+from gradflow.cells.cell import Cell, State
+from gradflow.cells.forms import Form, Rows
 from gradflow.cells.layers import SequenceLayer, check_states, scan
 
 
@@ -143,10 +145,6 @@ class ReplayedCell(Cell):
             )
         return weight.contiguous()
 
-    def to_double(self) -> "ReplayedCell":
-        """The same in float64."""
-        return ReplayedCell(copied(self.cell, lambda value: value.double() if value.is_floating_point() else value))
-
     def step(self, x_t: Tensor, state: State) -> State:
         """One step, name -> [..., H]; x_t [..., D], or indices [...]."""
         x_t, entered, leading = self._flat(x_t, state)
@@ -184,7 +182,7 @@ class ReplayedCell(Cell):
         x_t, state, leading = self._flat(x_t, state)
         return {name: gate.reshape(*leading, -1) for name, gate in self.cell.gates(x_t, state).items()}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients | None:
+    def coefficients(self, gates: State, state: State, previous: State) -> Form | None:
         """See :meth:`Cell.coefficients`; complete, and as large as the states.
 
         Raises:
@@ -194,7 +192,7 @@ class ReplayedCell(Cell):
         form = self.cell.coefficients(*({n: v.flatten(0, -2) for n, v in d.items()} for d in (gates, state, previous)))
         if form is None:
             return None
-        kind, hidden, named = type(self.cell).__name__, self.hidden_size, {*form.rows, *sum(form.diagonal, ())}
+        kind, hidden, named = type(self.cell).__name__, self.hidden_size, form.states
         if not named or not named <= set(self.state_names):
             raise ValueError(
                 f"{kind}.coefficients: expected rows or a diagonal of the states {list(self.state_names)}, got "
@@ -208,22 +206,14 @@ class ReplayedCell(Cell):
                 )
             return numbers.expand(leading.numel(), *trailing).reshape(*leading, *trailing)
 
-        gates_of = {}
-        if form.rows:
-            every = range(len(self.weight_hh) // hidden)
-            gates_of = {name: len(every[chosen]) for name, chosen in self.writes.items()}
-
+        if not isinstance(form, Rows):
+            return form.map(lambda numbers: whole(numbers, hidden))
+        every = range(len(self.weight_hh) // hidden)
+        gates_of = {name: len(every[chosen]) for name, chosen in self.writes.items()}
         rows = {name: whole(numbers, gates_of[name], hidden) for name, numbers in form.rows.items()}
-        if rows:
-            like = next(iter(rows.values()))
-            none = {name: like.new_zeros(*leading, gates_of[name], hidden) for name in self.state_names}
-            rows = none | rows
-        return Coefficients(
-            rows,
-            {pair: whole(numbers, hidden) for pair, numbers in form.diagonal.items()},
-            None if form.shown is None else whole(form.shown, hidden),
-            None if form.reset is None else whole(form.reset, hidden),
-        )
+        like = next(iter(rows.values()))
+        none = {name: like.new_zeros(*leading, gates_of[name], hidden) for name in self.state_names}
+        return replace(replace(form, rows={}).map(lambda numbers: whole(numbers, hidden)), rows=none | rows)
 
     def _flat(self, x: Tensor, state: State) -> tuple[Tensor, State, torch.Size]:
         leading = state[self.state_names[0]].shape[:-1]
@@ -249,3 +239,8 @@ def copied(module: Any, change: Callable[[Tensor], Tensor]) -> Any:
     children = vars(module)["_modules"].items()
     vars(twin)["_modules"] = {name: None if child is None else copied(child, change) for name, child in children}
     return twin
+
+
+def to_double(module: Any) -> Any:
+    """A copy in float64, see :func:`copied`."""
+    return copied(module, lambda value: value.double() if value.is_floating_point() else value)

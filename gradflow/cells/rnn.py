@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import Coefficients, State, TorchCell
+from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.forms import Rows
 
 
 class LinearCell(TorchCell):
@@ -17,10 +18,9 @@ class LinearCell(TorchCell):
         """h_t is its only gate."""
         return {"h": gates["h"]}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+    def coefficients(self, gates: State, state: State, previous: State) -> Rows:
         """φ' of :meth:`derivative`: the Jacobian is diag(φ') W_hh."""
-        rows = {"h": self.derivative(state["h"]).unsqueeze(-2)}
-        return Coefficients(rows, {})
+        return Rows({"h": self.derivative(state["h"]).unsqueeze(-2)})
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def jacobian_product(J: Jacobian, start: int, stop: int) -> Tensor:
     _check_jacobian(J)
     steps = _steps_between(J, whole_number("start", start, -1), whole_number("stop", stop, -1))
     batch, size = J.shape[1], J.shape[-1]
-    log_scale = torch.zeros(batch, size, dtype=torch.float64, device=J.weight_hh.device)
+    log_scale = torch.zeros(batch, size, dtype=torch.float64, device=J.like.device)
     unit = torch.eye(size, dtype=torch.float64, device=log_scale.device).expand(batch, -1, -1)
     for factor in _triangular_factors(J, steps, size):
         log_scale, shape = _rescaled(factor, log_scale)
@@ -81,7 +81,7 @@ def product_norms(J: Jacobian) -> Tensor:
     _check_jacobian(J)
     time, batch, size, _ = J.shape
     wide, order = J.double(), _order(J)[::-1]
-    product = torch.eye(size, dtype=torch.float64, device=J.weight_hh.device).unsqueeze(1).expand(-1, batch, -1)
+    product = torch.eye(size, dtype=torch.float64, device=J.like.device).unsqueeze(1).expand(-1, batch, -1)
     exponent = product.new_zeros(batch)
     norms = product.new_empty(time, batch)
     for first in range(0, time, _STEPS_AT_ONCE):
@@ -126,7 +126,7 @@ def lyapunov_exponents(J: Jacobian, burn_in: int = 0, count: int | None = None) 
     count = size if count is None else whole_number("count", count, 1)
     if count > size:
         raise ValueError(f"count: expected 1 to {size} exponents of a {size} x {size} Jacobian, got {count}")
-    total = torch.zeros(batch, count, dtype=torch.float64, device=J.weight_hh.device)
+    total = torch.zeros(batch, count, dtype=torch.float64, device=J.like.device)
     steps, order = total.new_zeros(batch), _order(J)
     for t, factor in zip(order, _triangular_factors(J, order, count), strict=True):
         valid = total.new_ones(batch) if J.valid is None else J.valid[t].double()
@@ -247,7 +247,7 @@ def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterat
     """
     wide, size = J.double(), J.shape[-1]
     random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    q = torch.linalg.qr(random[:, :count]).Q.to(J.weight_hh.device).expand(J.shape[1], -1, -1)
+    q = torch.linalg.qr(random[:, :count]).Q.to(J.like.device).expand(J.shape[1], -1, -1)
     identity = torch.eye(count, dtype=torch.float64, device=q.device)
     for t in steps:
         image = wide[t].matvec(q.permute(2, 0, 1)).permute(1, 2, 0)

@@ -136,7 +136,7 @@ class Block:
 
     def cell_total(self, where: tuple[Tensor, Tensor] | slice = slice(None)) -> Tensor:
         """Autograd's gradient of c_t, scaled: the adjoint of c, and the path c_t -> h_t of the same step."""
-        shown = self.unrolled.jacobian.coefficients.shown
+        shown = self.unrolled.jacobian.shown
         assert shown is not None
         return self.total["c"][where] + shown[where] * self.total["h"][where]
 
@@ -156,8 +156,8 @@ class Block:
         """Gradient at each gate's share W_ih x of its pre-activation, [t, B, K, H], scaled."""
         cell, jacobian = self.unrolled.cell, self.unrolled.jacobian
         assert isinstance(cell, TorchCell)
-        rows = cell.input_rows(self.unrolled.gates, jacobian.coefficients)
-        return self.epsilon if rows is jacobian.coefficients.rows else jacobian.gate_gradients(self.total, rows)
+        rows = cell.input_rows(self.unrolled.gates, jacobian.rows)
+        return self.epsilon if rows is jacobian.rows else jacobian.gate_gradients(self.total, rows)
 
     def at_input(self) -> Tensor:
         """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""

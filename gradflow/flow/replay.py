@@ -22,9 +22,7 @@ from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
 from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell_class, watch, widened
 from gradflow.flow.dropout import active_dropout
-from gradflow.jacobian.autodiff import AutodiffJacobian
-from gradflow.jacobian.diagonal import DiagonalJacobian
-from gradflow.jacobian.forms import LSTMJacobian, ResetBeforeJacobian
+from gradflow.jacobian.dispatch import jacobian_of
 from gradflow.jacobian.operator import Jacobian
 
 _KERNELS: dict[str, Callable] = {
@@ -99,22 +97,6 @@ class Unrolled:
             jacobian = jacobian_of(self.cell, self.inputs, self.gates, self.states, self.previous, self.valid)
         jacobian.reverse = self.reverse
         return jacobian
-
-
-def jacobian_of(
-    cell: TorchCell | ReplayedCell, x: Tensor, gates: State, states: State, previous: State, valid: Tensor | None = None
-) -> Jacobian:
-    """The Jacobian of a cell at given activations, [T, B, ...] each: by its closed form if it has one."""
-    form = cell.coefficients(gates, states, previous)
-    if form is None:
-        assert isinstance(cell, ReplayedCell)
-        return AutodiffJacobian(cell, x, previous, valid)
-    if not form.rows:
-        return DiagonalJacobian(cell.state_names, form, valid)
-    if form.shown is not None:
-        return LSTMJacobian(cell, form, valid)
-    kind = Jacobian if form.reset is None else ResetBeforeJacobian
-    return kind(cell, form, valid)
 
 
 class Trace:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
-from gradflow.cells.recurrent import ReplayedCell, check_cell_names, copied
-from gradflow.flow.replay import jacobian_of
+from gradflow.cells.recurrent import ReplayedCell, check_cell_names, copied, to_double
 from gradflow.jacobian.autodiff import AutodiffJacobian
+from gradflow.jacobian.dispatch import jacobian_of
 
 _T, _B = 3, 4
 
@@ -39,7 +39,7 @@ def check_cell(cell: Cell, input_size: int, tolerance: float = 1e-8, seed: int =
     try:
         check_cell_names(cell)
         with torch.no_grad():
-            own = ReplayedCell(copied(cell, lambda value: value.detach().clone())).to_double()
+            own = ReplayedCell(to_double(copied(cell, lambda value: value.detach().clone())))
             _check(own, kind, *_drawn(own, input_size, seed), tolerance)
     except AssertionError:
         raise

@@ -7,26 +7,27 @@ each of the S units of the state.
 Shapes: T time steps, B examples, H hidden size, S state size (H times the number of states).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import State
-from gradflow.cells.recurrent import ReplayedCell
+from gradflow.cells.cell import Cell, State
+from gradflow.cells.recurrent import to_double
 from gradflow.jacobian.operator import Jacobian
 
 _NUMBERS = 2**18  # of the vectors that are sent through the step at once: about 1 MB in float32
 
 
+@final
 class AutodiffJacobian(Jacobian):
     """J over batch dimensions [T, B], from the step of a cell; see :class:`gradflow.jacobian.operator.Jacobian`.
 
     Args:
-        cell: the cell on the weights of that forward pass.
+        cell: on the weights of that forward pass, for any leading shape of its arguments.
         inputs: [T, B, D], or indices [T, B].
         previous: state name -> [T, B, H], the states that entered.
         valid: [T, B] bool, False past an example's length; None if every step is valid.
@@ -34,10 +35,15 @@ class AutodiffJacobian(Jacobian):
 
     norm_is_dense = True
 
-    def __init__(self, cell: ReplayedCell, inputs: Tensor, previous: State, valid: Tensor | None = None):
-        self.state_names, self.cell, self.inputs, self.valid = cell.state_names, cell, inputs, valid
+    def __init__(self, cell: Cell, inputs: Tensor, previous: State, valid: Tensor | None = None):
+        super().__init__(cell.state_names, valid)
+        self.cell, self.inputs = cell, inputs
         self.previous = torch.cat([previous[name] for name in cell.state_names], -1).detach()
-        self.weight_hh = self.previous.new_empty(0, cell.hidden_size, cell.hidden_size)  # no gates of torch's layout
+
+    @property
+    def like(self) -> Tensor:
+        """See :attr:`gradflow.jacobian.operator.Jacobian.like`."""
+        return self.previous
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,7 +58,7 @@ class AutodiffJacobian(Jacobian):
     def double(self) -> "AutodiffJacobian":
         """The same operator in float64."""
         inputs = self.inputs.double() if self.inputs.is_floating_point() else self.inputs
-        return AutodiffJacobian(self.cell.to_double(), inputs, self.split(self.previous.double()), self.valid)
+        return AutodiffJacobian(to_double(self.cell), inputs, self.split(self.previous.double()), self.valid)
 
     def _step(self, state: Tensor) -> Tensor:
         new = self.cell.step(self.inputs, self.split(state))
@@ -74,12 +80,12 @@ class AutodiffJacobian(Jacobian):
             return u, _product(leaving, entering, u, create_graph=True)
 
     def matvec(self, v: Tensor) -> Tensor:
-        """J v for v [..., T, B, S]; see :meth:`Jacobian.matvec`."""
+        """J v for v [..., T, B, S]; see :meth:`gradflow.jacobian.operator.Jacobian.matvec`."""
         u, pulled = self._pushforward
         return self._of_each(pulled, u, v)
 
     def rmatvec(self, u: Tensor) -> Tensor:
-        """Jᵀ u for u [..., T, B, S]; see :meth:`Jacobian.rmatvec`."""
+        """Jᵀ u for u [..., T, B, S]; see :meth:`gradflow.jacobian.operator.Jacobian.rmatvec`."""
         entering, leaving = self._pullback
         return self._of_each(leaving, entering, u)
 
@@ -89,13 +95,8 @@ class AutodiffJacobian(Jacobian):
         result = _product(of, by, flat.to(by.dtype), is_grads_batched=extra > 0).reshape(vectors.shape)
         return result if self.valid is None else result.masked_fill(~self.valid.unsqueeze(-1), 0)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], rows: State | None = None) -> Tensor:
-        """No gates are known to a step: [..., 0, H]."""
-        first = u[self.state_names[0]]
-        return first.new_empty(*first.shape[:-1], 0, first.shape[-1])
-
     def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
-        """See :meth:`Jacobian.backward_`."""
+        """See :meth:`gradflow.jacobian.operator.Jacobian.backward_`."""
         for t, following in pairwise([*order, len(order)]):
             if at_each is not None:
                 at_each(t)
@@ -116,7 +117,7 @@ class AutodiffJacobian(Jacobian):
             yield self.rmatvec(unit.expand(-1, *self.previous.shape))
 
     def block(self, out: str, name: str) -> Tensor:
-        """The H×H block ∂out/∂name, [T, B, H, H]; see :meth:`Jacobian.block`."""
+        """The H×H block ∂out/∂name, [T, B, H, H]; see :meth:`gradflow.jacobian.operator.Jacobian.block`."""
         self._check_states(out, name)
         hidden = self.cell.hidden_size
         start = self.state_names.index(out) * hidden
@@ -127,10 +128,6 @@ class AutodiffJacobian(Jacobian):
         """[T, B, S, S]: derivative of the state produced at position t by the state that entered it."""
         rows = torch.cat(list(self._rows(0, self.previous.shape[-1])))
         return self._nan_past_length(rows.movedim(0, -2))
-
-    def log_abs_det(self) -> Tensor:
-        """ln|det J|, [T, B] float64, from the dense matrix, a time step at a time."""
-        return self._dense_log_abs_det()
 
     def frobenius_norm(self) -> Tensor:
         """Exact ‖J‖_F, [T, B] float64, from S products with Jᵀ."""

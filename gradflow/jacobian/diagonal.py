@@ -7,41 +7,45 @@ from the blocks alone.
 Shapes: T time steps, B examples, H hidden size, n states, S = n·H state size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import Coefficients, State
-from gradflow.jacobian.operator import Jacobian
+from gradflow.cells.cell import State
+from gradflow.cells.forms import Diagonal
+from gradflow.jacobian.operator import ClosedFormJacobian
 
 
-class DiagonalJacobian(Jacobian):
-    """J over batch dimensions [T, B], from closed-form coefficients without rows; see :class:`Jacobian`.
+@final
+class DiagonalJacobian(ClosedFormJacobian[Diagonal]):
+    """J over batch dimensions [T, B]; see :class:`gradflow.jacobian.operator.Jacobian`.
 
     Args:
         state_names: of the n states.
-        coefficients: `diagonal` only, [T, B, H] each.
+        coefficients: numbers of the closed form at every (t, b).
         valid: [T, B] bool, False past an example's length; None if every step is valid.
     """
 
-    def __init__(self, state_names: tuple[str, ...], coefficients: Coefficients, valid: Tensor | None = None):
-        self.state_names, self.coefficients, self.valid = state_names, coefficients, valid
-        if valid is not None:
-            self.coefficients = coefficients.map(lambda numbers: numbers.masked_fill(~valid.unsqueeze(-1), 0))
-        like = next(iter(coefficients.diagonal.values()))
-        self.weight_hh = like.new_empty(0, like.shape[-1], like.shape[-1])  # K = 0: no gate has any
+    def __init__(self, state_names: tuple[str, ...], coefficients: Diagonal, valid: Tensor | None = None):
+        super().__init__(state_names, coefficients, valid)
+
+    @property
+    def like(self) -> Tensor:
+        """See :attr:`gradflow.jacobian.operator.Jacobian.like`."""
+        return next(iter(self.coefficients.diagonal.values()))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(T, B, S, S)."""
-        *batch, hidden = next(iter(self.coefficients.diagonal.values())).shape
+        *batch, hidden = self.like.shape
         size = hidden * len(self.state_names)
         return (*batch, size, size)
 
     def matvec(self, v: Tensor) -> Tensor:
-        """J v; see :meth:`Jacobian.matvec`."""
+        """J v; see :meth:`gradflow.jacobian.operator.Jacobian.matvec`."""
         entering = self.split(v)
         leaving = {name: torch.zeros_like(part) for name, part in entering.items()}
         for (out, name), numbers in self.coefficients.diagonal.items():
@@ -49,20 +53,15 @@ class DiagonalJacobian(Jacobian):
         return torch.cat(list(leaving.values()), -1)
 
     def rmatvec(self, u: Tensor) -> Tensor:
-        """Jᵀ u; see :meth:`Jacobian.rmatvec`."""
+        """Jᵀ u; see :meth:`gradflow.jacobian.operator.Jacobian.rmatvec`."""
         leaving = self.split(u)
         arriving = {name: torch.zeros_like(part) for name, part in leaving.items()}
         for (out, name), numbers in self.coefficients.diagonal.items():
             arriving[name] = arriving[name] + numbers * leaving[out]
         return torch.cat(list(arriving.values()), -1)
 
-    def gate_gradients(self, u: Mapping[str, Tensor], rows: State | None = None) -> Tensor:
-        """No gate sees the state: [..., 0, H]."""
-        first = u[self.state_names[0]]
-        return first.new_empty(*first.shape[:-1], 0, first.shape[-1])
-
     def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
-        """See :meth:`Jacobian.backward_`."""
+        """See :meth:`gradflow.jacobian.operator.Jacobian.backward_`."""
         diagonal = {pair: numbers.unbind(0) for pair, numbers in self.coefficients.diagonal.items()}
         steps = {name: part.unbind(0) for name, part in total.items()}
         for t, following in pairwise([*order, len(order)]):
@@ -73,10 +72,10 @@ class DiagonalJacobian(Jacobian):
         return self.gate_gradients({name: part[:-1] for name, part in total.items()})
 
     def block(self, out: str, name: str) -> Tensor:
-        """The H×H block ∂out/∂name, [T, B, H, H]; see :meth:`Jacobian.block`."""
+        """The H×H block ∂out/∂name, [T, B, H, H]; see :meth:`gradflow.jacobian.operator.Jacobian.block`."""
         self._check_states(out, name)
-        like = next(iter(self.coefficients.diagonal.values()))
-        return self._nan_past_length(self.coefficients.diagonal.get((out, name), torch.zeros_like(like)).diag_embed())
+        numbers = self.coefficients.diagonal.get((out, name), torch.zeros_like(self.like))
+        return self._nan_past_length(numbers.diag_embed())
 
     def frobenius_norm(self) -> Tensor:
         """Exact ‖J‖_F, [T, B] float64."""
@@ -107,7 +106,7 @@ class DiagonalJacobian(Jacobian):
         """[T, B, H, n, n] float64."""
         *batch, size, _ = self.shape
         count = len(self.state_names)
-        blocks = self.weight_hh.new_zeros(*batch, size // count, count, count, dtype=torch.float64)
+        blocks = self.like.new_zeros(*batch, size // count, count, count, dtype=torch.float64)
         for (out, name), numbers in self.coefficients.diagonal.items():
             blocks[..., self.state_names.index(out), self.state_names.index(name)] = numbers
         return blocks

@@ -63,7 +63,7 @@ def _each(take: Callable[[Block], Tensor]) -> Callable[[Block, Any], tuple[Tenso
 
 def _derivative(block: Block) -> Tensor:
     """φ'_t, [t, B, H]: the only row coefficients of the Jacobian of a cell without gates."""
-    return block.unrolled.jacobian.coefficients.rows["h"].squeeze(-2)
+    return block.unrolled.jacobian.rows["h"].squeeze(-2)
 
 
 def _weights_known(layer: nn.Module) -> bool:

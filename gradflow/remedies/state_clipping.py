@@ -148,7 +148,7 @@ def _clamp(unrolled: Unrolled, total: State, before: State, clip_value: float, t
 def _clamp_lstm(unrolled: Unrolled, total: State, before: State, clip_value: float, t: int) -> None:
     """The gradient of c_t holds the path to h_t of the same step; the adjoint of (h, c), which is kept, does not."""
     _clamp(unrolled, total, before, clip_value, t)
-    shown, h, c = cast(Tensor, unrolled.jacobian.coefficients.shown)[t], total["h"][t], total["c"][t]
+    shown, h, c = cast(Tensor, unrolled.jacobian.shown)[t], total["h"][t], total["c"][t]
     torch.addcmul(c, shown, h, out=before["c"][t])
     torch.clamp(before["c"][t], -clip_value, clip_value, out=c)
     c.addcmul_(shown, h, value=-1)

@@ -82,7 +82,7 @@ def _network(gain: float, source: torch.Generator) -> dict[str, Any]:
     norms = gradients_of_last(seen, direct).log_norm["h"].mean(1).flip(0).numpy()
     lags = np.arange(_LATEST, STEPS - SETTLED)
     unrolled = seen[0, 0]
-    phi = unrolled.jacobian.coefficients.rows["h"][SETTLED:]
+    phi = unrolled.jacobian.rows["h"][SETTLED:]
     a = unrolled.previous["h"][SETTLED:] @ weight.T + x[SETTLED:]
     return {
         "slope": np.polyfit(lags, norms[lags], 1)[0],

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import Cell, Coefficients, State
+from gradflow.cells.cell import Cell, State
+from gradflow.cells.forms import Diagonal
 from gradflow.cells.recurrent import Recurrent
 from gradflow.flow.replay import Trace, trace
 
@@ -33,9 +34,9 @@ class LogisticUnit(Cell):
         sigma = torch.sigmoid(state["h"])
         return {"slope": x_t[..., :1] * sigma * (1 - sigma)}
 
-    def coefficients(self, gates: State, state: State, previous: State) -> Coefficients:
+    def coefficients(self, gates: State, state: State, previous: State) -> Diagonal:
         """A unit alone has a number for a Jacobian."""
-        return Coefficients(diagonal={("h", "h"): gates["slope"]})
+        return Diagonal({("h", "h"): gates["slope"]})
 
 
 def run_unit(parameters: Tensor, steps: int, start: Tensor | float = START) -> Trace:
