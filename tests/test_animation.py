@@ -22,7 +22,7 @@ from experiments import animate
 from gradflow import analysis, figures
 from gradflow.figures.animation import FRAMES, _indexed, _packed, _palette, frame_iterations
 from gradflow.figures.catalogue import texts
-from gradflow.figures.style import LANGUAGES
+from gradflow.figures.theme import LANGUAGES
 from gradflow.runlog import RunWriter
 
 SMALL = Planted(steps=12, iterations=31)  # recorded at 0, 10, 20, 30; spectra at 0, 20, 30
