@@ -27,7 +27,7 @@ from recording import Training, everything
 
 from gradflow.figures.layout import finish
 from gradflow.figures.output import save
-from gradflow.figures.style import BLACK, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, look, new_figure, style, thin
 
 CELLS = ("rnn", "gru", "lstm")
 BASE = {"T": 50, "B": 32, "H": 64, "layers": 1}

@@ -5,7 +5,7 @@
     python experiments/animate.py run='outputs/compare/DATE/*clip=norm*init=default*names_per_sequence=8*'
 
 run      the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side
-figures  names with commas between them: gradient_heatmap, weight_spectrum
+figures  names with commas between them: MOVING
 lang     language: en, zh
 context  what they are for: slide, paper, notebook
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from experiments.arguments import REQUIRED, check_look, read_arguments, split_list
 from experiments.columns import by_figure
+from gradflow.figures.room import rooms
 
 if TYPE_CHECKING:
     from gradflow.runlog import Run
@@ -66,18 +67,15 @@ def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -
             f"as in run='outputs/compare/DATE/*names_per_sequence=8*'"
         )
     entry = figures.ANIMATIONS[name]
-    data = entry.analyse(runs)
-    claims = entry.check(data)
-    animation = entry.animate(data, claims=claims, lang=lang, context=context)
     bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
-    return figures.save_animation(animation, path, data=data, claims=claims, progress=bar)
+    return figures.make(entry, entry.analyse(runs), lang=lang, context=context).save(path, progress=bar)
 
 
 def main() -> None:
     """The command line."""
-    arguments = read_arguments(
-        __doc__, sys.argv[1:], run=REQUIRED, figures="gradient_heatmap,weight_spectrum", lang="en", context="slide"
-    )
+    moving = [name for name, room in rooms().items() if room.moving]
+    usage = (__doc__ or "").replace("MOVING", ", ".join(moving))
+    arguments = read_arguments(usage, sys.argv[1:], run=REQUIRED, figures=",".join(moving), lang="en", context="slide")
     from gradflow.figures import ANIMATIONS
 
     check_look(arguments)

@@ -64,7 +64,7 @@ def check_look(arguments: Mapping[str, str]) -> None:
     Raises:
         SystemExit: With a line that says which is wrong.
     """
-    from gradflow.figures.style import CONTEXTS, LANGUAGES
+    from gradflow.figures.theme import CONTEXTS, LANGUAGES
 
     for argument, known in {"lang": LANGUAGES, "context": tuple(CONTEXTS)}.items():
         if arguments[argument] not in known:

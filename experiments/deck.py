@@ -113,13 +113,13 @@ FOUR = SHOWN | {"start": ("default", "orthogonal", "default, b_f=3")}
 
 
 def deck(name: str, names: Sequence[str]) -> list[Slide]:
-    """All slides in the order of the lecture.
+    """All slides in the order of the lecture, and at its end the figures that have no place in it.
 
     Args:
         name: The name that is shown as one-hot vectors.
         names: Those whose characters are weighed, and that a network reads as one sequence.
     """
-    return [
+    chosen = [
         Slide("names", "names_corpus", _corpus),
         Slide("names", "one_hot", lambda folder: one_hot(name)),
         logged("names", "comparison", "names"),
@@ -151,4 +151,10 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),
         Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
+    ]
+    shown = {slide.figure for slide in chosen}
+    return [
+        *chosen,
+        *(exact("further", figure) for figure in EXACT if figure not in shown),
+        *(logged("further", figure, "networks", **SHOWN) for figure in GALLERY if figure not in shown),
     ]

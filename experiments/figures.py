@@ -40,9 +40,7 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
         data = prediction.gate_map(run, names[0])
     else:
         data = prediction.name_saliency(run, names)
-    claims = figures.PICTURES[name].check(data)
-    figure = figures.PICTURES[name].plot(data, claims=claims, lang=lang, context=context)
-    return figures.save(figure, folder / name, data=data, claims=claims)
+    return figures.make(figures.PICTURES[name], data, lang=lang, context=context).save(folder / name)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
 from experiments.sweeping.signals import patiently
 from gradflow.data import one_hot
-from gradflow.figures.style import LANGUAGES
+from gradflow.figures.theme import LANGUAGES
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -68,15 +68,10 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
 
 def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Path:
     """Draws one slide, adds it to the deck unless it moves, and saves it; its picture."""
-    data = slide.table(folder)
-    claims = slide.how.check(data)
-    if slide.moves:
-        return gf.figures.save_animation(
-            slide.how.animate(data, claims=claims, lang=lang), path, data=data, claims=claims
-        )[0]
-    figure = slide.how.plot(data, claims=claims, lang=lang)
-    add_page(figure)
-    return gf.figures.save(figure, path, data=data, claims=claims)[0]
+    made = gf.figures.make(slide.how, slide.table(folder), lang=lang)
+    if not slide.moves:
+        add_page(made.figure)
+    return made.save(path)[0]
 
 
 @contextmanager

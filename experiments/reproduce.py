@@ -73,11 +73,9 @@ def exact(name: str, folder: Path, lang: str) -> list[dict[str, Any]]:
     import torch  # here, so that --help does not wait for it
 
     torch.set_num_threads(1)  # small matrices gain nothing from more, and lose much where cores are shared
-    data = gf.theory.EXACT[name]()
-    claims = gf.figures.EXACT[name].check(data)
-    figure = gf.figures.EXACT[name].plot(data, claims=claims, lang=lang)
-    gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=claims)
-    return claims
+    made = gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), lang=lang)
+    made.save(folder / "figures" / lang / name)
+    return made.claims
 
 
 def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -> list[dict[str, Any]]:
@@ -92,9 +90,8 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
     spent = f", {len(sweep.members)} runs, {minutes:.0f} minutes of training in all"
     claims = [entry | {"protocol": entry["protocol"] + spent} for entry in what.check(data)]
-    drawn = gf.analysis.accuracy_by_lag_claims(data)
-    figure = gf.figures.plot_accuracy_by_lag(data, claims=drawn, lang=lang)
-    gf.figures.save(figure, folder / "figures" / lang / name, data=data, claims=[*drawn, *claims])
+    made = gf.figures.make(gf.figures.GALLERY["accuracy_by_lag"], data, lang=lang)
+    made._replace(claims=[*made.claims, *claims]).save(folder / "figures" / lang / name)
     broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
     return broken if status else claims
 

@@ -9,7 +9,7 @@ from synthetic_runs import FACTORS, Planted, config_of, lag_rows, write_run, wri
 
 import gradflow as gf
 from gradflow import analysis
-from gradflow.analysis.comparison import has_learned
+from gradflow.analysis.results import has_learned
 from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
 from gradflow.analysis.tasks import LONGEST, by_task, names_apart
 from gradflow.recording.quantities import labels

@@ -22,7 +22,7 @@ from experiments import animate
 from gradflow import analysis, figures
 from gradflow.figures.animation import FRAMES, _indexed, _packed, _palette, frame_iterations
 from gradflow.figures.catalogue import texts
-from gradflow.figures.style import LANGUAGES
+from gradflow.figures.theme import LANGUAGES
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 

@@ -17,12 +17,12 @@ from torch import nn
 
 import gradflow as gf
 from gradflow import analysis, figures
-from gradflow.analysis.gate_means import cell_of
 from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
 from gradflow.figures.catalogue import short
+from gradflow.figures.cell_diagram.numbers import cell_of
 from gradflow.figures.diagram import Node, arrow, canvas, mixed
-from gradflow.figures.style import LANGUAGES
-from gradflow.figures.unrolled_graph import PLACES
+from gradflow.figures.theme import LANGUAGES
+from gradflow.figures.unrolled_graph.plot import PLACES
 from gradflow.theory import additive, unrolled
 from gradflow.theory.networks import generator, seeded
 from gradflow.training.loop import train

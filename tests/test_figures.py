@@ -26,7 +26,7 @@ from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.layout import spread
-from gradflow.figures.style import CHINESE, CONTEXTS, LANGUAGES, LOOKS
+from gradflow.figures.theme import CHINESE, CONTEXTS, LANGUAGES, LOOKS
 
 SMALL = Planted(steps=12, iterations=30)
 
@@ -413,7 +413,7 @@ def test_every_cell_and_initialisation_has_a_name_and_a_look():
 
 
 def test_every_text_is_used():
-    code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].rglob("*.py"))
     families = ("cell.", "init.", "facet.", "curve.", "clip.", "status.", "source.", "task.", "place.", "claim.")
     families += ("diagram.", "deck.", "section.")
     assert [

@@ -12,8 +12,7 @@ from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow import analysis
-from gradflow.analysis.gates import time_scale
-from gradflow.analysis.highway import keep_bias
+from gradflow.analysis.gates import keep_bias, time_scale
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 

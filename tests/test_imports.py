@@ -24,6 +24,7 @@ USES = {
     "theory": {"checks", "cells", "jacobian", "flow", "remedies"},
     "analysis": {"checks"},
     "figures": {"checks", "runlog", "analysis"},
+    "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
     "adapters": {"recording", "remedies"},
     "gradflow": set(),
 }
@@ -49,9 +50,17 @@ DISK = {"recording/recorder.py", "recording/quantities.py", "recording/measuring
 """The only files outside of the wing `runlog` that know it."""
 
 
-def imported(text: str) -> Iterator[tuple[int, str]]:
+class WithoutAnnotations(ast.NodeTransformer):
+    """Leaves out what only type checkers import."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
+def imported(text: str, *, when_run: bool = False) -> Iterator[tuple[int, str]]:
     """Line and full name of every module that a text imports, at its top or inside its functions."""
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    for node in ast.walk(WithoutAnnotations().visit(tree) if when_run else tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -60,8 +69,13 @@ def imported(text: str) -> Iterator[tuple[int, str]]:
 
 
 def wing(place: str) -> str:
-    """The wing of a file of gradflow, given from that folder: "flow/calls.py" is in flow."""
+    """The wing of a file of gradflow, given from that folder: "flow/calls.py" is in flow.
+
+    What computes an exact figure's table lies in the figure's folder, and is loaded when called: a wing of its own.
+    """
     first, _, rest = place.partition("/")
+    if first == "figures" and rest.endswith("/exact.py"):
+        return "exact"
     return first if rest else first.removesuffix(".py").replace("__init__", "gradflow")
 
 
@@ -119,7 +133,9 @@ def test_no_file_imports_itself_by_a_detour():
         return {f"{path}.py", f"{path.rpartition('/')[0]}.py"}
 
     graph = {
-        place: {home for _, name in imported(text) if name.startswith("gradflow.") for home in homes(name)}
+        place: {
+            home for _, name in imported(text, when_run=True) if name.startswith("gradflow.") for home in homes(name)
+        }
         & set(SOURCES)
         for place, text in SOURCES.items()
     }

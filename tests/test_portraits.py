@@ -12,7 +12,7 @@ from gradflow import analysis, figures
 from gradflow.config import DataConfig, Source
 from gradflow.data import SEPARATOR, all_names, load, names_corpus, one_hot
 from gradflow.data.generated import frequent_characters
-from gradflow.figures.style import CONTEXTS, LANGUAGES
+from gradflow.figures.theme import CONTEXTS, LANGUAGES
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from figure_checks import check_written, words
 from matplotlib.figure import Figure
 
 from gradflow import figures, theory
-from gradflow.figures.error_surface_cliff import _share_inside
-from gradflow.figures.style import LANGUAGES
+from gradflow.figures.error_surface_cliff.plot import _share_inside
+from gradflow.figures.theme import LANGUAGES
 
 
 def draw(name: str, data: pd.DataFrame, **options) -> Figure:

@@ -13,7 +13,7 @@ import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.config import DataConfig
 from gradflow.figures.gallery import GALLERY
-from gradflow.figures.style import CONTEXTS, LANGUAGES
+from gradflow.figures.theme import CONTEXTS, LANGUAGES
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 

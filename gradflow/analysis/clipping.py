@@ -1,65 +1,11 @@
-"""What clipping does to the gradient norm and the loss."""
+"""How often clipping acted, and the gradient norm before it."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.comparison import solved_at
-from gradflow.analysis.runs import Run, claim, collect, curve_name, runs_of, started
-
-TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
-
-
-def clipping_effect(source: Any) -> pd.DataFrame:
-    """Gradient norm before and after clipping, and loss, at every iteration of every run.
-
-    Args:
-        source: A run, a sweep, or a sequence of runs.
-
-    Returns:
-        The columns IDENTITY, iteration, before, after (norms of all gradients), loss, loss_trend (its running
-        median over a fortieth of the run), clipped, non_finite (0 or 1), solved (whether the run met the criterion of
-        its task; NaN where that has none), typical (whether it is of the seed whose loss ends in the middle of those
-        of its cell and start, without clipping if there are such runs).
-        A run without clipping has the same norm before and after.
-
-    Raises:
-        ValueError: No run recorded scalars.
-    """
-    data = collect([(run, _norms(run).assign(solved=_solved(run))) for run in started(source)])
-    networks = data.groupby(["cell", "start"], sort=False)
-    return data.assign(typical=pd.concat([own["seed"] == _middle_seed(own) for _, own in networks]))
-
-
-def _solved(run: Run) -> float:
-    return float(solved_at(run) is not None) if run.meta.get("success") else float("nan")
-
-
-def _middle_seed(runs: pd.DataFrame) -> int:
-    """The seed whose loss ends in the middle; a loss that is not finite is the highest."""
-    plain = runs[runs["clip"] == "none"]
-    ends = (plain if len(plain) else runs).groupby("seed")["loss_trend"].agg(lambda loss: loss.iloc[-1])
-    order = ends.where(np.isfinite(ends), np.inf).sort_values(kind="stable").index
-    return int(order[len(order) // 2])
-
-
-def _norms(run: Run) -> pd.DataFrame:
-    scalars = run.scalars
-    return pd.DataFrame(
-        {
-            "iteration": scalars.index,
-            "before": np.exp(log_norm_before(scalars)).to_numpy(),
-            "after": np.exp(scalars["log_grad_norm_after"]).to_numpy(),
-            "loss": scalars["loss"].to_numpy(),
-            "loss_trend": scalars["loss"]
-            .rolling(-(-len(scalars) // 40), center=True, min_periods=1)
-            .median()
-            .to_numpy(),
-            "clipped": scalars["clipped"].fillna(0).to_numpy(dtype=int),
-            "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
-        }
-    )
+from gradflow.analysis.runs import Run, collect, runs_of
 
 
 def log_norm_before(scalars: pd.DataFrame) -> pd.Series:
@@ -90,49 +36,3 @@ def _share(run: Run) -> pd.DataFrame:
     with np.errstate(divide="ignore"):
         mean = np.exp(np.log(acted).mean())
     return pd.DataFrame([{"iterations": len(clipped), "share": clipped.mean(), "coefficient": mean}])
-
-
-def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """How often clipping acted; and that clipping by norm kept to its threshold and to its formula."""
-    clipped, unclipped = data[data["clip"] != "none"], data[data["clip"] == "none"]
-    if clipped.empty:
-        return []
-    share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
-    most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
-    details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
-    beside = clipped if unclipped.empty else unclipped
-    details |= {"worst": _greatest(beside["before"]), "worst_clipped": _greatest(clipped["after"])}
-    if most["clipped"] == 0 and not clipped["non_finite"].any():
-        below = details["worst_clipped"] < details["threshold"]
-        claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
-    else:
-        name = "clipping_acted_alone" if unclipped.empty else "clipping_acted"
-        if len(share) == 1 and {True, False} == set(data["clip"] == "none") and data["solved"].notna().all():
-            name, details = "clipping_solves", details | _counts(clipped, "clipped") | _counts(unclipped, "plain")
-        claims = [claim(name, most["clipped"], "> 0", most["clipped"] > 0, **details)]
-    return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
-
-
-def _counts(runs: pd.DataFrame, name: str) -> dict[str, int]:
-    """How many runs solved their task, and how many there are."""
-    solved = runs.groupby(["seed", "clip"])["solved"].first()
-    return {f"solved_{name}": int(solved.sum()), f"total_{name}": len(solved)}
-
-
-def _norm_checks(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """`after = before * min(1, c / (before + 1e-6))` at every iteration, hence `after <= c`."""
-    data = data[np.isfinite(data["before"]) & np.isfinite(data["after"]) & (data["after"] > 0)]
-    if data.empty:
-        return []
-    over = (data["after"] / data["threshold"]).max()
-    rule = data["before"] * np.minimum(1, data["threshold"] / (data["before"] + TORCH_EPSILON))
-    error = np.abs(data["after"] / rule - 1).max()
-    return [
-        claim("norm_within_threshold", over, "<= 1", over <= 1 + 1e-4),
-        claim("norm_rule", error, "< 1e-4", error < 1e-4),
-    ]
-
-
-def _greatest(norms: pd.Series) -> float:
-    finite = norms[np.isfinite(norms)]
-    return float(finite.max()) if len(finite) else float("nan")

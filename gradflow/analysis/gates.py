@@ -1,74 +1,30 @@
-"""How long the gates that keep (LSTM f, GRU z) remember, before and after training."""
+"""The gates that keep (LSTM f, GRU z): the bias they start with and the time scale that it makes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
-
-from gradflow.analysis.highway import keep_bias
-from gradflow.analysis.runs import (
-    IDENTITY,
-    DoesNotApply,
-    claim,
-    collect,
-    curve_name,
-    identity,
-    one_seed,
-    recorded,
-    runs_of,
-)
 
 KEEPS = ("f", "z")  # torch's letters
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
-_COLUMNS = ["q10", "time_scale_q50", "time_scale_q90", "saturated_high"]
+REMEMBERED = 3.0  # the gate's bias of init=remember
+GATED = ("lstm", "gru", "gru_before")
 
 
-def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
-    """Time scale τ = -1/ln(gate) at each position, over units and examples, at the first and last recorded iteration.
+def keep_bias(config: Mapping[str, Any]) -> float:
+    """What the settings make the bias of the gate that keeps (LSTM f, GRU z) at the start; NaN if it varies or none is.
 
-    Args:
-        source: A run, a sweep, or a sequence of runs; those of cells without such a gate are left out.
-        layer: 0-based; None is the top layer.
-        direction: 0 forward, 1 reverse.
+    torch's own is near 0: the sum of two, each uniform in ±1/√H.
 
-    Returns:
-        The columns IDENTITY, layer, direction, gate, when (`before` any update, `after` the last), iteration, time,
-        low, median, high (steps: 10 %, 50 % and 90 % quantile; infinite for a gate that is 1), saturated_high (share
-        of gates above 0.95), bias (see :func:`gradflow.analysis.highway.keep_bias`), expected (τ of that bias), steps
-        (of the longest sequence). One seed per setting.
-
-    Raises:
-        DoesNotApply: No run has a gate that keeps in the rows of its `gates` table.
+    Example:
+        >>> keep_bias({"cell": {"name": "lstm"}, "init": {"name": "remember"}})
+        3.0
     """
-    parts = []
-    runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] not in _UNGATED]
-    if runs:
-        parts = recorded(runs, "gates", _COLUMNS, layer=layer, direction=direction)
-        parts = [(run, frame[frame["gate"].isin(KEEPS)]) for run, frame in parts]
-    if not any(len(frame) for _, frame in parts):
-        raise DoesNotApply("gates: expected runs of a cell that has a gate f or z, got none; train one with cell=lstm")
-    data = collect([(run, _scales(frame, keep_bias(run.config))) for run, frame in parts if len(frame)])
-    columns = ["gate", "when", "iteration", "time", "low", "median", "high", "saturated_high", "bias", "expected"]
-    return data[[*IDENTITY, "layer", "direction", *columns, "steps"]]
-
-
-_UNGATED = ("linear", "rnn", "rnn_relu", "rnn_sigmoid")
-
-
-def _scales(frame: pd.DataFrame, bias: float) -> pd.DataFrame:
-    first, last = frame["iteration"].min(), frame["iteration"].max()
-    ends = [("before", first)] + ([("after", last)] if last > first else [])
-    data = pd.concat([frame[frame["iteration"] == iteration].assign(when=when) for when, iteration in ends])
-    with np.errstate(divide="ignore"):
-        low = -1 / np.log(data["q10"].astype("float64"))
-    scales = {"median": data["time_scale_q50"], "high": data["time_scale_q90"]}
-    return data.assign(
-        low=low,
-        **{name: values.astype("float64") for name, values in scales.items()},
-        bias=bias,
-        expected=time_scale(bias),
-        steps=frame.loc[frame["time_scale_q50"].notna(), "time"].max() + 1,
-    )
+    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
+    if cell not in GATED or init.get("name") == "chrono":
+        return float("nan")
+    given = init.get("forget_bias" if cell == "lstm" else "update_bias")
+    return float(given) if given is not None else REMEMBERED if init.get("name") == "remember" else 0.0
 
 
 def time_scale(bias: float) -> float:
@@ -79,56 +35,3 @@ def time_scale(bias: float) -> float:
         [1.44, 3.19, 20.58]
     """
     return float(1 / np.log1p(np.exp(-bias)))
-
-
-def gate_timescales_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """By how much training lengthened the memory of the longest tenth of the gates; that it starts at the bias."""
-    keys = ["cell", "start", "clip"]
-    ends = data.groupby([*keys, "when"], sort=False).agg(
-        high=("high", "median"), middle=("median", "median"), expected=("expected", "first"), steps=("steps", "first")
-    )
-    before = ends.xs("before", level="when").reset_index()
-    if not np.isfinite(before["middle"]).any():
-        return []
-    first = _from_bias(before)
-    if not (data["when"] == "after").any():
-        return [first]
-    moved = before.set_index(keys).join(ends.xs("after", level="when")["high"].rename("last")).reset_index()
-    moved["growth"] = moved["last"] / moved["high"]
-    if not moved["growth"].notna().any():
-        return [first]
-    most = moved.nlargest(1, "growth").iloc[0]
-    details = {"first": most["high"], "last": most["last"], "steps": float(most["steps"]), "curve": curve_name(most)}
-    details |= {"grown": int((moved["growth"] > 1).sum()), "total": len(moved)}
-    return [claim("memory_lengthens", most["growth"], "> 1", most["growth"] > 1, **details), first]
-
-
-def _from_bias(before: pd.DataFrame) -> dict[str, Any]:
-    """How far the median before training is at most from -1/ln σ(bias): a quarter, as torch's weights are small."""
-    known = before[np.isfinite(before["expected"])]
-    if known.empty:
-        middle = before["middle"].median()
-        return claim("memory_before", middle, "a number", bool(np.isfinite(middle)))
-    ratio = known["middle"] / known["expected"]
-    worst = known.loc[np.log(ratio).abs().fillna(np.inf).idxmax()]
-    value = float(worst["middle"] / worst["expected"])
-    details = {"middle": worst["middle"], "target": worst["expected"], "curve": curve_name(worst)}
-    return claim("memory_starts_at_bias", value, "0.75 to 1.33", 0.75 <= value <= 1 / 0.75, **details)
-
-
-def gate_map_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many units remember longer than the sequence; that these are the ones whose gates multiply to more than 1/e.
-
-    Args:
-        data: What :func:`gradflow.training.prediction.gate_map` returned.
-    """
-    units = data.groupby("rank").agg(scale=("time_scale", "first"), product=("value", "prod"), steps=("value", "size"))
-    if not units["scale"].notna().all():
-        return []
-    longer, kept = units["scale"] > units["steps"], units["product"] > np.exp(-1)
-    details = {"longer": int(longer.sum()), "units": len(units), "steps": int(units["steps"].iloc[0])}
-    share = float(longer.mean())
-    return [
-        claim("units_outlast", share, "from 0 to 1", 0 <= share <= 1, **details),
-        claim("outlasting_is_keeping", float((longer != kept).sum()), "0 units", bool((longer == kept).all())),
-    ]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.comparison import wilson_interval
-from gradflow.analysis.reach import accuracy_by_lag_claims
+from gradflow.analysis.reach import what_decides
+from gradflow.analysis.results import wilson_interval
 from gradflow.analysis.runs import claim
 
 SOLVED, STUCK = 0.01, 0.1  # squared errors of the adding problem; a constant answer has 1/6
@@ -86,7 +86,7 @@ def roll_call_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         data: Of quantity `accuracy`, over several lags.
     """
-    ranks = accuracy_by_lag_claims(data)[0]
+    ranks = what_decides(data)
     told = f"{ranks['agree']} of {ranks['pairs']} clear pairs" if "pairs" in ranks else "no pair clearly apart"
     lags = sorted(data["lag"].unique())
     protocol = f"roll calls of {lags[0]:.0f}-{lags[-1]:.0f} steps, {int(data['seed'].max())} seeds, Adam, "

@@ -17,7 +17,7 @@ from gradflow.analysis.runs import IDENTITY
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.output import save_evidence, strict_glyphs
 from gradflow.figures.player import player
-from gradflow.figures.style import CONTEXTS, style
+from gradflow.figures.theme import CONTEXTS, style
 
 FRAMES = 48  # at most; some seven seconds
 PANELS = 4  # side by side, at most

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Polygon, Rectangle
 
-from gradflow.figures.style import BLACK, GREY, thin
+from gradflow.figures.theme import BLACK, GREY, thin
 
 Point = tuple[float, float]
 RADIUS = 0.3  # of a sign

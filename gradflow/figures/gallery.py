@@ -9,40 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradflow import analysis
 from gradflow.analysis.runs import DoesNotApply, Run, identity
-from gradflow.figures.accuracy_by_lag import plot_accuracy_by_lag
-from gradflow.figures.activation_saturation import plot_activation_saturation
-from gradflow.figures.animate_gradient_heatmap import animate_gradient_heatmap
-from gradflow.figures.animate_weight_spectrum import animate_weight_spectrum
-from gradflow.figures.animation import Animation
-from gradflow.figures.bidirectional_profile import plot_bidirectional_profile
-from gradflow.figures.bifurcation_diagram import plot_bifurcation_diagram
-from gradflow.figures.cell_diagram import plot_cell_diagram
-from gradflow.figures.clipping_effect import plot_clipping_effect
-from gradflow.figures.comparison import plot_comparison
-from gradflow.figures.compute_time import plot_compute_time
-from gradflow.figures.error_surface_cliff import plot_error_surface_cliff
-from gradflow.figures.gate_map import plot_gate_map
-from gradflow.figures.gate_timescales import plot_gate_timescales
-from gradflow.figures.gradient_by_lag import plot_gradient_by_lag
-from gradflow.figures.gradient_heatmap import plot_gradient_heatmap
-from gradflow.figures.jacobian_product_by_lag import plot_jacobian_product_by_lag
-from gradflow.figures.lstm_cell_highway import plot_lstm_cell_highway
-from gradflow.figures.lyapunov_spectrum import plot_lyapunov_spectrum
-from gradflow.figures.memory_sensitivity import plot_memory_sensitivity
-from gradflow.figures.name_saliency import plot_name_saliency
-from gradflow.figures.names_corpus import plot_names_corpus
-from gradflow.figures.one_hot import plot_one_hot
+from gradflow.analysis.tasks import by_task
+from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
-from gradflow.figures.repeated_composition import plot_repeated_composition
-from gradflow.figures.residual_analogy import plot_residual_analogy
-from gradflow.figures.singular_values_over_training import plot_singular_values_over_training
-from gradflow.figures.stacked_lattice import plot_stacked_lattice
-from gradflow.figures.tanh_derivative import plot_tanh_derivative
-from gradflow.figures.temporal_contributions import plot_temporal_contributions
-from gradflow.figures.unrolled_graph import plot_unrolled_graph
-from gradflow.figures.weight_spectrum import plot_weight_spectrum
+from gradflow.figures.room import of_kind, rooms
 from gradflow.runlog import open_sweep
 
 log = logging.getLogger(__name__)
@@ -64,80 +35,11 @@ class Entry(NamedTuple):
     across: tuple[str, ...] = ()
 
 
-GALLERY = {
-    "comparison": Entry(analysis.comparison, analysis.comparison_claims, plot_comparison),
-    "gradient_by_lag": Entry(analysis.gradient_by_lag, analysis.gradient_by_lag_claims, plot_gradient_by_lag),
-    "gradient_heatmap": Entry(
-        analysis.gradient_heatmap, analysis.gradient_heatmap_claims, plot_gradient_heatmap, ("clip",)
-    ),
-    "clipping_effect": Entry(
-        analysis.clipping_effect, analysis.clipping_effect_claims, plot_clipping_effect, ("init", "clip"), "none"
-    ),
-    "singular_values_over_training": Entry(
-        analysis.singular_values_over_training,
-        analysis.singular_values_over_training_claims,
-        plot_singular_values_over_training,
-        ("init",),
-    ),
-    "weight_spectrum": Entry(
-        analysis.weight_spectrum, analysis.weight_spectrum_claims, plot_weight_spectrum, ("init",)
-    ),
-    "temporal_contributions": Entry(
-        analysis.temporal_contributions, analysis.temporal_contributions_claims, plot_temporal_contributions, ("init",)
-    ),
-    "lstm_cell_highway": Entry(analysis.lstm_cell_highway, analysis.lstm_cell_highway_claims, plot_lstm_cell_highway),
-    "gate_timescales": Entry(
-        analysis.gate_timescales, analysis.gate_timescales_claims, plot_gate_timescales, ("clip",)
-    ),
-    "cell_diagram": Entry(analysis.gate_means, analysis.gate_means_claims, plot_cell_diagram, ("cell", "start")),
-    "stacked_lattice": Entry(analysis.stacked_lattice, analysis.stacked_lattice_claims, plot_stacked_lattice),
-    "bidirectional_profile": Entry(
-        analysis.bidirectional_profile, analysis.bidirectional_profile_claims, plot_bidirectional_profile
-    ),
-    "accuracy_by_lag": Entry(
-        analysis.accuracy_by_lag,
-        analysis.accuracy_by_lag_claims,
-        plot_accuracy_by_lag,
-        across=("data.length", "data.names_per_sequence"),
-    ),
-    "compute_time": Entry(
-        analysis.compute_time,
-        analysis.compute_time_claims,
-        plot_compute_time,
-        across=("data.length", "data.names_per_sequence"),
-    ),
-}
-
-
 class Exact(NamedTuple):
     """How a table that is not of a log is checked and drawn."""
 
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
-
-
-EXACT = {
-    "jacobian_product_by_lag": Exact(analysis.jacobian_product_by_lag_claims, plot_jacobian_product_by_lag),
-    "activation_saturation": Exact(analysis.activation_saturation_claims, plot_activation_saturation),
-    "error_surface_cliff": Exact(analysis.error_surface_cliff_claims, plot_error_surface_cliff),
-    "bifurcation_diagram": Exact(analysis.bifurcation_diagram_claims, plot_bifurcation_diagram),
-    "lyapunov_spectrum": Exact(analysis.lyapunov_spectrum_claims, plot_lyapunov_spectrum),
-    "memory_sensitivity": Exact(analysis.memory_sensitivity_claims, plot_memory_sensitivity),
-    "tanh_derivative": Exact(analysis.tanh_derivative_claims, plot_tanh_derivative),
-    "repeated_composition": Exact(analysis.repeated_composition_claims, plot_repeated_composition),
-    "unrolled_graph": Exact(analysis.unrolled_graph_claims, plot_unrolled_graph),
-    "residual_analogy": Exact(analysis.residual_analogy_claims, plot_residual_analogy),
-}
-"""By the names of `gradflow.theory.EXACT`, which computes the tables."""
-
-
-PICTURES = {
-    "names_corpus": Exact(analysis.names_corpus_claims, plot_names_corpus),
-    "one_hot": Exact(analysis.one_hot_claims, plot_one_hot),
-    "name_saliency": Exact(analysis.name_saliency_claims, plot_name_saliency),
-    "gate_map": Exact(analysis.gate_map_claims, plot_gate_map),
-}
-"""By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
 
 
 class Animated(NamedTuple):
@@ -148,12 +50,48 @@ class Animated(NamedTuple):
     animate: Callable[..., Animation]
 
 
-ANIMATIONS = {
-    "gradient_heatmap": Animated(analysis.gradient_heatmap, analysis.gradient_heatmap_claims, animate_gradient_heatmap),
-    "weight_spectrum": Animated(
-        analysis.weight_spectrum_over_training, analysis.weight_spectrum_over_training_claims, animate_weight_spectrum
-    ),
+GALLERY = {
+    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across)
+    for name, room in of_kind("log").items()
 }
+EXACT = {name: Exact(room.check, room.plot) for name, room in of_kind("exact").items()}
+"""By the names of `gradflow.theory.EXACT`, which computes the tables."""
+
+PICTURES = {name: Exact(room.check, room.plot) for name, room in of_kind("picture").items()}
+"""By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
+
+ANIMATIONS = {
+    name: Animated(room.analyse_moving, room.check_moving, room.animate)
+    for name, room in rooms().items()
+    if room.moving
+}
+
+
+class Made(NamedTuple):
+    """A figure or an animation with its numbers and the checks of its claims."""
+
+    figure: Figure | Animation
+    data: pd.DataFrame
+    claims: list[dict[str, Any]]
+
+    def save(self, path: str | Path, **options: Any) -> list[Path]:
+        """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""
+        if isinstance(self.figure, Animation):
+            return save_animation(self.figure, path, data=self.data, claims=self.claims, **options)
+        return save(self.figure, path, data=self.data, claims=self.claims)
+
+
+def make(how: Entry | Exact | Animated, data: pd.DataFrame, **options: Any) -> Made:
+    """Checks the claims of a figure on its table and draws it.
+
+    Args:
+        how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
+        data: Its table.
+        **options: lang and context.
+    """
+    claims = how.check(data)
+    draw = how.animate if isinstance(how, Animated) else how.plot
+    return Made(draw(data, claims=claims, **options), data, claims)
 
 
 def draw_all(
@@ -191,22 +129,20 @@ def draw_all(
     files: list[Path] = []
     for title, entry, runs in _jobs(open_sweep(path).members, chosen):
         try:
-            data = entry.analyse(runs)
-            claims = entry.check(data)
-            figure = entry.plot(data, claims=claims, lang=lang, context=context)
+            made = make(entry, entry.analyse(runs), lang=lang, context=context)
         except DoesNotApply as reason:
             log.log(logging.DEBUG if only is None else logging.INFO, _LEFT_OUT, title, reason)
             continue
         except ValueError as reason:
             log.info(_LEFT_OUT, title, reason)
             continue
-        files += save(figure, Path(out_dir) / title, data=data, claims=claims)
+        files += made.save(Path(out_dir) / title)
     return files
 
 
 def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[str, Entry, list[Run]]]:
     """Every figure to be tried: its name, how it is made, and of which runs; task by task, then what spans tasks."""
-    for group, members in analysis.by_task(runs).items():
+    for group, members in by_task(runs).items():
         if not any(len(run.scalars) for run in members):
             states = ", ".join(f"{count} {state}" for state, count in Counter(run.status for run in members).items())
             log.info(_LEFT_OUT, group or "all figures", f"no run has recorded anything ({states})")
@@ -216,8 +152,8 @@ def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[s
                 for part, own in _apart(members, entry).items():
                     yield "-".join(word for word in (name, group, part) if word), entry, own
     for name, entry in gallery.items():
-        for group, members in analysis.by_task(runs, entry.across).items() if entry.across else ():
-            if len(analysis.by_task(members)) > 1:
+        for group, members in by_task(runs, entry.across).items() if entry.across else ():
+            if len(by_task(members)) > 1:
                 yield "-".join(word for word in (name, group) if word), entry, members
 
 

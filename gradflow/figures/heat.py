@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.style import GREY, NOTHING
+from gradflow.figures.theme import GREY, NOTHING
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
 

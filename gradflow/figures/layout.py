@@ -14,7 +14,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.style import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
+from gradflow.figures.theme import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis

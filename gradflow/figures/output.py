@@ -14,7 +14,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from gradflow.figures.style import style, without_engine
+from gradflow.figures.theme import style, without_engine
 
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": "gradflow"},

@@ -5,53 +5,35 @@ beside it what theory says. :mod:`gradflow.analysis` checks such a table, :mod:`
 names of `EXACT`::
 
     for name, compute in theory.EXACT.items():
-        data = compute()
-        claims = figures.EXACT[name].check(data)
-        figures.save(figures.EXACT[name].plot(data, claims=claims), name, data=data, claims=claims)
+        figures.make(figures.EXACT[name], compute()).save(name)
+
+`EXACT` maps the name of every exact figure to the function that its folder names as `compute`, see
+:mod:`gradflow.figures.room`: `gradflow.analysis.<name>_claims` checks that table, `plot_<name>` of `gradflow.figures`
+draws it. All of them take half a minute on one core. Names are loaded when first used.
 """
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
 
-import pandas as pd
 
-from gradflow.theory.additive import additive_paths
-from gradflow.theory.bifurcation import bifurcation
-from gradflow.theory.cliff import cliff
-from gradflow.theory.composition import repeated_composition
-from gradflow.theory.linear import linear_slopes
-from gradflow.theory.lyapunov import lyapunov_gains
-from gradflow.theory.memory import memory_curse
-from gradflow.theory.saturation import mean_field_slopes
-from gradflow.theory.tanh import tanh_derivative
-from gradflow.theory.unrolled import unrolled_gradients
+@cache
+def _exact() -> dict[str, Callable[..., Any]]:
+    exact = import_module("gradflow.figures.room").of_kind("exact")
+    return {name: room.part("exact").compute for name, room in exact.items()}
 
-EXACT: dict[str, Callable[[], pd.DataFrame]] = {
-    "jacobian_product_by_lag": linear_slopes,
-    "activation_saturation": mean_field_slopes,
-    "error_surface_cliff": cliff,
-    "bifurcation_diagram": bifurcation,
-    "lyapunov_spectrum": lyapunov_gains,
-    "memory_sensitivity": memory_curse,
-    "tanh_derivative": tanh_derivative,
-    "repeated_composition": repeated_composition,
-    "unrolled_graph": unrolled_gradients,
-    "residual_analogy": additive_paths,
-}
-"""Name -> table; `gradflow.analysis.<name>_claims` checks it, `plot_<name>` of `gradflow.figures` draws it.
 
-All of them take half a minute on one core.
-"""
+def __getattr__(name: str) -> Any:
+    if name == "EXACT":
+        return _exact()
+    functions = {} if name.startswith("__") and name != "__all__" else {f.__name__: f for f in _exact().values()}
+    if name == "__all__":
+        return sorted(["EXACT", *functions])
+    if name in functions:
+        return functions[name]
+    raise AttributeError(f"module 'gradflow.theory' has no attribute {name!r}")
 
-__all__ = [
-    "EXACT",
-    "additive_paths",
-    "bifurcation",
-    "cliff",
-    "linear_slopes",
-    "lyapunov_gains",
-    "mean_field_slopes",
-    "memory_curse",
-    "repeated_composition",
-    "tanh_derivative",
-    "unrolled_gradients",
-]
+
+def __dir__() -> list[str]:
+    return __getattr__("__all__")

@@ -1,0 +1,5 @@
+"""Two directions hear both ends of a sequence; the middle they do not."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=12)

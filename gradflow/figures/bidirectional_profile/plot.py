@@ -1,0 +1,76 @@
+"""Which positions does a bidirectional network still hear?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
+from gradflow.figures.theme import BLACK, DASHES, look, style, thin
+
+LINES: dict[str, tuple[float, Any, str]] = {
+    "both": (3.6, DASHES[0], "#D0D0D0"),
+    "forward": (1.0, DASHES[0], ""),
+    "reverse": (1.0, DASHES[1], ""),
+}
+"""Width, line style and, unless it is the cell's, colour; in the order of drawing."""
+
+
+def plot_bidirectional_profile(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the gradient of either direction, and of both, against position: a panel per cell and start.
+
+    Args:
+        data: What :func:`gradflow.analysis.bidirectional_profile` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        figure, grid, panels = facet_grid(data, labels)
+        for axes, panel in panels.items():
+            _draw_panel(axes, panel)
+        log_scale(grid[0, 0])
+        grid[0, 0].set_xlim(0, max(data["time"].max(), 1))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        label_outer(grid, labels("axis.time"), labels("axis.state_gradient"))
+        _add_legend(figure, data, labels)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
+    for quantity, (width, dash, colour) in LINES.items():
+        curve = panel[panel["quantity"] == quantity].sort_values("time")
+        values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
+        colour = colour or look(panel["cell"].iloc[0]).colour
+        axes.plot(curve["time"], values, color=colour, linestyle=dash, linewidth=thin(width))
+
+
+def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
+    cells = data["cell"].unique()
+    own = look(cells[0]).colour if len(cells) == 1 else BLACK
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour or own,
+            linestyle=dash,
+            linewidth=thin(width),
+            label=labels(f"curve.direction_{quantity}"),
+        )
+        for quantity, (width, dash, colour) in (*list(LINES.items())[1:], ("both", LINES["both"]))
+    ]
+    top_legend(figure, handles, handlelength=2.8)

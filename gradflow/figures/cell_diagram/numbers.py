@@ -1,0 +1,126 @@
+"""How open the gates of an LSTM or a GRU are on average, before and after training."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.gates import KEEPS, keep_bias
+from gradflow.analysis.runs import (
+    IDENTITY,
+    DoesNotApply,
+    Run,
+    claim,
+    collect,
+    curve_name,
+    everywhere,
+    identity,
+    one_clipping,
+    one_seed,
+    recorded,
+    runs_of,
+)
+
+GATES = {"lstm": ("i", "f", "o"), "gru": ("r", "z"), "gru_before": ("r", "z")}
+"""The sigmoid gates of a cell, in torch's letters and order."""
+
+_PLACE = ["iteration", "call", "layer", "direction", "time"]
+_SHARES = ["mean", "saturated_low", "saturated_high"]
+TOLERANCE = 0.1  # of the mean of a gate around σ(bias) before training
+
+
+def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
+    """Mean of every gate over units, examples and positions, at the first and last recorded iteration.
+
+    Each position counts by its examples, as far as the log says how many it had.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs; those of other cells than LSTM and GRU are left out.
+        layer: 0-based; None is the top layer.
+        direction: 0 forward, 1 reverse.
+
+    Returns:
+        The columns IDENTITY (where a script of one's own gave no settings, `cell` is what torch calls the layer),
+        layer, direction, gate, when (`before` any update, `after` the last), iteration, mean, saturated_low,
+        saturated_high (shares below 0.05 and above 0.95), steps (of the longest sequence), bias (of the gate that
+        keeps, see :func:`gradflow.analysis.gates.keep_bias`; NaN for the others), expected (σ of it). One run per
+        cell and start: of the lowest seed, without clipping if there is one.
+
+    Raises:
+        ValueError: No run of an LSTM or a GRU has rows of the `gates` table.
+    """
+    runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in GATES]
+    if not runs:
+        raise DoesNotApply("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
+    parts = recorded(runs, "gates", _SHARES, layer=layer, direction=direction)
+    counts = {id(run): frame for run, frame in everywhere(runs, "time", ["valid"])}
+    data = collect([(run, _means(run, frame, counts[id(run)])) for run, frame in parts])
+    columns = ["layer", "direction", "gate", "when", "iteration", *_SHARES, "steps", "bias", "expected"]
+    return data.assign(cell=data["kind"])[[*IDENTITY, *columns]]
+
+
+def cell_of(run: Run) -> str:
+    """The cell by its settings, or else by what torch calls its only layer; `model` if that does not tell."""
+    name = identity(run)["cell"]
+    if name != "model":
+        return name
+    (layer, *others) = {*run.meta.get("modules", {}).values()} or {""}
+    kinds = {"LSTM": "lstm", "GRU": "gru_before" if "reset=before" in layer else "gru"}
+    return name if others else kinds.get(layer.split("(")[0], name)
+
+
+def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    kind, first, last = cell_of(run), frame["iteration"].min(), frame["iteration"].max()
+    rows = frame[frame["iteration"].isin([first, last]) & frame["gate"].isin(GATES[kind])].astype({"gate": str})
+    counts = counted[[*_PLACE, "valid"]] if len(counted) else rows[_PLACE].drop_duplicates().assign(valid=1)
+    rows = rows.merge(counts, how="left", on=_PLACE).fillna({"valid": 1})
+    rows = rows[rows["valid"] > 0]
+    keys, bias = ["layer", "direction", "gate", "iteration"], keep_bias(run.config)
+    table = [
+        dict(zip(keys, key, strict=True)) | dict(zip(_SHARES, _average(group), strict=True))
+        for key, group in rows.groupby(keys, sort=False)
+    ]
+    data = pd.DataFrame(table).sort_values("iteration", kind="stable")
+    bias_of = data["gate"].map(dict.fromkeys(KEEPS, bias)).astype("float64")
+    return data.assign(
+        kind=kind,
+        when=np.where(data["iteration"] == first, "before", "after"),
+        steps=int(rows["time"].max()) + 1,
+        bias=bias_of,
+        expected=1 / (1 + np.exp(-bias_of)),
+    )
+
+
+def _average(rows: pd.DataFrame) -> np.ndarray:
+    """Over positions, NaN if one of them is."""
+    return np.average(rows[_SHARES].astype("float64"), axis=0, weights=rows["valid"])
+
+
+def check_one_network(data: pd.DataFrame) -> None:
+    """Raise a ValueError unless every gate of a table has one row before training and at most one after."""
+    networks = int(data.groupby(["gate", "when"]).size().max())
+    if networks > 1:
+        raise ValueError(f"data: expected the gates of one network, got those of {networks}; draw each by itself")
+
+
+def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the gate that keeps would keep over the whole length at its mean; that it starts at σ of its bias.
+
+    Args:
+        data: What :func:`gate_means` returned, of one network.
+
+    Raises:
+        ValueError: There are several networks.
+    """
+    check_one_network(data)
+    keeps = data[data["gate"].isin(KEEPS)].sort_values("iteration")
+    before, last, kept = keeps.iloc[0], keeps.iloc[-1], (keeps["mean"] ** keeps["steps"]).tolist()
+    details = {"first": before["mean"], "last": last["mean"], "steps": int(last["steps"]), "kept_first": kept[0]}
+    name = f"{'forget' if last['gate'] == 'f' else 'update'}_gate_{'keeps' if len(keeps) > 1 else 'before'}"
+    is_gate = bool(keeps["mean"].between(0, 1).all())
+    claims = [claim(name, kept[-1], "a mean between 0 and 1", is_gate, **details, curve=curve_name(last))]
+    if np.isfinite(before["expected"]):
+        holds = abs(before["mean"] - before["expected"]) <= TOLERANCE
+        expected = f"{before['expected']:.3g} ± {TOLERANCE:g}"
+        claims.append(claim("gate_starts_at_bias", before["mean"], expected, holds))
+    return claims

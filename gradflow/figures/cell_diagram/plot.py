@@ -1,0 +1,183 @@
+"""How open are the gates of this cell, before and after training?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.cell_diagram.numbers import GATES, check_one_network
+from gradflow.figures.diagram import Node, Point, arrow, band, box, canvas, fill, junction, pointer, sign, write
+from gradflow.figures.layout import add_caption, finish
+from gradflow.figures.theme import BLACK, NOTHING, look, new_figure, style
+
+WIDTH, HEIGHT, NAME = 2.3, 1.5, 0.65  # of a gate; height of the strip that names it
+LINE, GATE, BUS = 6.1, 2.9, 1.2  # heights of the state, of the middle of the gates, of what goes into them
+LEFT, RIGHT = 1.15, 14.9  # where lines come in and go out
+DARK = 0.45  # gates below have so dark a colour that white is read better on it than black
+
+Means = Mapping[str, Sequence[float]]
+
+
+def plot_cell_diagram(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the cell of an LSTM or a GRU, its gates coloured by their means before (left) and after training (right).
+
+    Args:
+        data: What :func:`gradflow.analysis.gate_means` returned, of one network.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several networks.
+    """
+    check_one_network(data)
+    labels, first = Labels(lang), data.iloc[0]
+    with style(lang, context):
+        figure = new_figure()
+        axes = canvas(figure, 16, 8)
+        means = {gate: data.loc[data["gate"] == gate, "mean"].tolist() for gate in GATES[first["cell"]]}
+        _DRAWN[first["cell"]](axes, means)
+        band(axes, [(LEFT, LINE), (RIGHT, LINE)], look(first["cell"]).colour)
+        title = labels.title(first["cell"], first["start"])
+        write(axes, 0.1, 7.6, title, "left", colour=look(first["cell"]).colour, size="large")
+        write(axes, 15.9, 0.2, labels(f"diagram.{first['cell']}"), "right", size="small")
+        _draw_scale(figure, axes, labels)
+        add_caption(figure, data, claims, labels, notes=_notes(data, labels))
+        finish(figure)
+    return figure
+
+
+def _draw_lstm(axes: Axes, means: Means) -> None:
+    """What the forget gate keeps and the input gate lets in is c; the output gate shows it."""
+    at = {"f": 3.1, "i": 5.8, "g": 8.5, "o": 11.2}
+    gates = {name: _gate(axes, x, name, means.get(name)) for name, x in at.items()}
+    times, let_in, plus = sign(axes, at["f"], LINE, "×"), sign(axes, 7.15, 4.7, "×"), sign(axes, 7.15, LINE, "+")
+    tanh, shown = box(axes, 13.5, 5.1, 1.2, 0.7, "tanh"), sign(axes, 13.5, 3.95, "×")
+    _named(axes, LINE, "$c_{t-1}$", "$c_t$")
+    _named(axes, BUS, "$h_{t-1}$", "$h_t$")
+    _named(axes, BUS - 0.8, "$x_t$")
+    _carry(axes, times, plus)
+    arrow(axes, (LEFT, BUS - 0.8), (1.6, BUS - 0.8), (1.6, BUS), head=False)
+    arrow(axes, (LEFT, BUS), (at["o"], BUS), gates["o"])
+    for name in "fig":
+        arrow(axes, (at[name], BUS), gates[name])
+    for x in (1.6, at["f"], at["i"], at["g"]):
+        junction(axes, x, BUS)
+    arrow(axes, gates["f"], times)
+    arrow(axes, gates["i"], (at["i"], let_in.y), let_in)
+    arrow(axes, gates["g"], (at["g"], let_in.y), let_in)
+    arrow(axes, let_in, plus)
+    arrow(axes, gates["o"], (at["o"], shown.y), shown)
+    junction(axes, tanh.x, LINE)
+    arrow(axes, (tanh.x, LINE), tanh)
+    arrow(axes, tanh, shown)
+    arrow(axes, shown, (shown.x, BUS), (RIGHT, BUS))
+
+
+def _draw_gru(axes: Axes, means: Means, *, before: bool = False) -> None:
+    """What z keeps and 1 - z of n are h; r acts before the product with W_hn or, as in torch, after it."""
+    at, rail = {"z": 3.5, "r": 6.5, "n": 12.1}, BUS + 0.3
+    gates = {name: _gate(axes, x, name, means.get(name)) for name, x in at.items()}
+    times, plus = sign(axes, at["z"], LINE, "×"), sign(axes, at["n"], LINE, "+")
+    rest, let_in = sign(axes, 10.2, 4.85, "1−"), sign(axes, at["n"], 4.85, "×")
+    _named(axes, LINE, "$h_{t-1}$", "$h_t$")
+    _named(axes, BUS - 0.45, "$x_t$")
+    _carry(axes, times, plus)
+    arrow(axes, (LEFT, BUS - 0.45), (at["n"], BUS - 0.45), gates["n"])
+    reset = _draw_reset(axes, gates, before=before)
+    arrow(axes, (1.7, LINE), (1.7, rail), (reset.x, rail), reset)
+    junction(axes, 1.7, LINE)
+    for name in "zr":
+        for side, height in ((-0.5, BUS - 0.45), (0.5, rail)):
+            arrow(axes, (at[name] + side, height), (at[name] + side, GATE - HEIGHT / 2))
+            junction(axes, at[name] + side, height)
+    arrow(axes, gates["z"], times)
+    junction(axes, at["z"], rest.y)
+    arrow(axes, (at["z"], rest.y), rest)
+    arrow(axes, rest, let_in)
+    arrow(axes, gates["n"], let_in)
+    arrow(axes, let_in, plus)
+
+
+def _draw_reset(axes: Axes, gates: Mapping[str, Node], *, before: bool) -> Node:
+    """From h and r to the candidate; where h goes in."""
+    edges = gates["r"].x + WIDTH / 2, gates["n"].x - WIDTH / 2
+    if before:
+        times, weight = sign(axes, 8.6, GATE, "×"), box(axes, 9.9, GATE, 1.0, 0.7, "$W_{hn}$")
+        arrow(axes, gates["r"], times)
+        arrow(axes, times, weight)
+        arrow(axes, weight, gates["n"])
+        return times
+    times, weight = sign(axes, 9.2, GATE + 0.4, "×"), box(axes, 9.2, GATE - 0.65, 1.0, 0.7, "$W_{hn}$")
+    arrow(axes, (edges[0], times.y), times)
+    arrow(axes, weight, times)
+    arrow(axes, times, (edges[1], times.y))
+    return weight
+
+
+_DRAWN: dict[str, Callable[[Axes, Means], None]] = {
+    "lstm": _draw_lstm,
+    "gru": _draw_gru,
+    "gru_before": partial(_draw_gru, before=True),
+}
+
+
+def _gate(axes: Axes, x: float, name: str, means: Sequence[float] | None) -> Node:
+    """A gate with its means, or a candidate without, which is no gate and stays white."""
+    node = box(axes, x, GATE, WIDTH, HEIGHT)
+    if means is None:
+        write(axes, x, GATE, rf"${name} = \tanh(\ldots)$", size="small")
+        return node
+    write(axes, x, GATE + (HEIGHT - NAME) / 2, rf"${name} = \sigma(\ldots)$", size="small")
+    width, height, bottom = WIDTH / len(means), HEIGHT - NAME, GATE - HEIGHT / 2
+    parts = []
+    for place, mean in enumerate(means):
+        left = x - WIDTH / 2 + place * width
+        colour = to_hex(mpl.colormaps["viridis"](mean)) if np.isfinite(mean) else NOTHING
+        parts.append((Rectangle((left, bottom), width, height), colour))
+        ink = "white" if mean < DARK else BLACK
+        text = f"{mean:.2f}" if np.isfinite(mean) else number(mean)
+        write(axes, left + width / 2, bottom + height / 2, text, colour=ink)
+    fill(axes, node, parts)
+    if len(means) > 1:
+        pointer(axes, x, bottom + height / 2)
+    return node
+
+
+def _carry(axes: Axes, *stops: Node) -> None:
+    """The line of the state, from left to right by way of what acts on it."""
+    line: list[Node | Point] = [(LEFT, LINE), *stops, (RIGHT, LINE)]
+    for start, end in pairwise(line):
+        arrow(axes, start, end, colour=BLACK, width=0.9)
+
+
+def _named(axes: Axes, height: float, start: str, end: str = "") -> None:
+    """What comes in and what goes out at a height."""
+    write(axes, LEFT - 0.1, height, start, "right")
+    write(axes, RIGHT + 0.1, height, end, "left")
+
+
+def _draw_scale(figure: Figure, axes: Axes, labels: Labels) -> None:
+    place = axes.inset_axes((10.6, 7.5, 5.0, 0.26), transform=axes.transData)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), "viridis"), cax=place, orientation="horizontal", ticks=(0, 0.5, 1)
+    )
+    bar.ax.tick_params(labelsize="small", length=0)
+    write(axes, 10.4, 7.63, labels("diagram.gate_mean"), "right", size="small")
+
+
+def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
+    after = data.loc[data["when"] == "after", "iteration"]
+    return [labels("note.gate_halves", iteration=str(int(after.max())))] if len(after) else []

@@ -1,0 +1,5 @@
+"""Clipping holds the norm of the gradient to its threshold and changes no other step."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=4, apart=("init", "clip"), beside="none")

@@ -1,0 +1,127 @@
+"""What does clipping do to the gradient norm and the loss?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.layout import (
+    add_caption,
+    finish,
+    label_outer,
+    limit_loss,
+    log_scale,
+    mark_top_edge,
+    note_beyond,
+    panel_grid,
+    top_legend,
+)
+from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, style, thin
+
+MOST_COLUMNS = 5
+SPIKE = 0.35  # opacity of what clipping cut off
+
+
+def plot_clipping_effect(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw gradient norm and loss with and without clipping, from the same seed: a column per cell and start.
+
+    Args:
+        data: What :func:`gradflow.analysis.clipping_effect` returned, of runs without clipping and of one kind of
+            clipping.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    kinds = sorted(set(data["clip"]) - {"none"})
+    if len(kinds) > 1:
+        raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
+    labels = Labels(lang)
+    with style(lang, context):
+        figure, grid, panels = panel_grid(data, labels, most=MOST_COLUMNS, heights=(1, 1))
+        for row in grid[1::2]:
+            limit_loss(row[0], data, "loss_trend", ticks=3)
+        for (norm, panel), loss in zip(panels.items(), grid[1::2].flat, strict=False):
+            norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=BLACK)
+            _draw_norms(norm, panel)
+            _draw_losses(loss, panel)
+            _note_share(norm, panel, labels)
+            note_beyond(loss, panel["loss"], labels)
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        label_outer(grid, labels("axis.iteration"), labels("axis.gradient_norm"))
+        for row in grid[::2]:
+            log_scale(row[0])
+        for axes in grid[1::2, 0]:
+            axes.set_ylabel(labels("axis.loss"))
+        _add_legend(figure, data, labels)
+        non_finite = int(data["non_finite"].sum())
+        notes = [labels("note.non_finite", count=str(non_finite))] if non_finite else []
+        add_caption(figure, data, claims, labels, notes)
+        finish(figure)
+    return figure
+
+
+def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float]]:
+    """Rows and opacity of each seed: the typical one stands out, and is drawn last."""
+    side = panel[(panel["clip"] != "none") == clipped]
+    order = side.drop_duplicates("seed").sort_values(["typical", "seed"])
+    return [(side[side["seed"] == row.seed], 1.0 if row.typical else FADED) for row in order.itertuples()]
+
+
+def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
+    for run, opacity in _seeds(panel, clipped=False):
+        _line(axes, run, "before", VERMILLION, opacity)
+    for run, opacity in _seeds(panel, clipped=True):
+        acted = run[run["clipped"] == 1]
+        axes.vlines(
+            acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=SPIKE * opacity, linewidth=thin(0.4)
+        )
+        _line(axes, run, "after", BLUE, opacity)
+        axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
+
+
+def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
+    for clipped, colour in ((False, VERMILLION), (True, BLUE)):
+        for run, opacity in _seeds(panel, clipped):
+            axes.plot(run["iteration"], run["loss"], color=colour, alpha=FADED * opacity, linewidth=thin(0.3))
+            _line(axes, run, "loss_trend", colour, opacity)
+
+
+def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
+    """A line that stops where the value is not finite, and triangles there on the top edge."""
+    values = run[quantity].where(np.isfinite(run[quantity]))
+    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55))
+    mark_top_edge(axes, run.loc[values.isna(), "iteration"], colour)
+
+
+def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    clipped = panel[panel["clip"] != "none"]
+    if len(clipped):
+        share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.2g}")
+        axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
+
+
+def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
+    clipped, entries = data[data["clip"] != "none"], list[tuple[str, str, float]]()
+    if len(clipped) < len(data):
+        entries.append(("note.without", VERMILLION, 1.0))
+    if clipped["clipped"].any():
+        entries += [("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
+    elif len(clipped):
+        entries.append(("note.with", BLUE, 1.0))
+    handles = [Line2D([], [], color=colour, alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
+    if len(clipped):
+        text = labels("note.threshold", threshold=number(clipped["threshold"].iloc[0]))
+        handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=text))
+    top_legend(figure, handles)

@@ -1,0 +1,5 @@
+"""Which settings learned: their final test results lie beyond chance."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=1)

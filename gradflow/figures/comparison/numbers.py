@@ -1,0 +1,97 @@
+"""Which cells learned: final test accuracy and loss of every setting."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.results import (
+    FINAL,
+    beat_chance,
+    final_result,
+    judged_by,
+)
+from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of, started
+
+_SETTING = [name for name in IDENTITY if name != "seed"]
+
+
+_BROKEN = ["failed", "lost", "diverged", "interrupted", "running"]  # worst first
+
+
+def comparison(source: Any) -> pd.DataFrame:
+    """Final test result and training loss of every setting, over its seeds.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs; they may have failed, diverged or still be running.
+
+    Returns:
+        The columns IDENTITY (`seed` is the number of seeds), status (the worst over seeds), quantity, iteration, value,
+        low, high, chance_accuracy, chance_loss. One row of quantity `test_accuracy` per setting: the last one
+        measured, with Wilson's 95 % interval over the test set for a single seed, else mean and range over seeds;
+        of tasks that ask for values `test_loss` in its place (NaN for the range of a single seed).
+        Rows of quantity `loss`: training loss, median over a bin of iterations, then median and range over seeds (NaN
+        for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
+
+    Raises:
+        ValueError: No run recorded scalars.
+    """
+    runs = runs_of(source)
+    quantity = max(judged_by(run) for run in runs)  # that of the runs which say so: others failed before
+    final = collect([(run, _final(run, quantity)) for run in runs])
+    loss = collect([(run, _loss(run)) for run in started(runs)])
+    final = pd.DataFrame([_over_seeds(group) for _, group in final.groupby(_SETTING, sort=False, dropna=False)])
+    by = [*_SETTING, "iteration"]
+    groups = loss.groupby(by, sort=False, dropna=False)
+    loss = (
+        groups["value"].agg(value="median", low="min", high="max").assign(seed=groups["seed"].nunique()).reset_index()
+    )
+    loss[["low", "high"]] = loss[["low", "high"]].where(loss["seed"] > 1)
+    data = pd.concat([final, loss.assign(quantity="loss")], ignore_index=True)
+    data[["chance_accuracy", "chance_loss"]] = np.fmax.reduce([chance(run) for run in runs])
+    return data[
+        [*IDENTITY, "status", "quantity", "iteration", "value", "low", "high", "chance_accuracy", "chance_loss"]
+    ]
+
+
+def _final(run: Run, quantity: str) -> pd.DataFrame:
+    value, low, high = final_result(run, quantity)
+    iteration = run.scalars.index.max() if len(run.scalars) else -1
+    row = {"quantity": quantity, "iteration": iteration, "value": value, "low": low, "high": high}
+    return pd.DataFrame([row | {"status": run.status}])
+
+
+def _loss(run: Run) -> pd.DataFrame:
+    return binned(run.scalars["loss"], points=60)[["iteration", "value"]]
+
+
+def _over_seeds(group: pd.DataFrame) -> pd.Series:
+    row = group.iloc[0].copy()
+    row["seed"] = group["seed"].nunique()
+    row["status"] = min(group["status"], key=lambda s: _BROKEN.index(s) if s in _BROKEN else len(_BROKEN))
+    if len(group) > 1:
+        values = group["value"]
+        row["value"], row["low"], row["high"] = values.mean(), values.min(), values.max()
+        row["iteration"] = group["iteration"].min()
+    return row
+
+
+def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which settings learned: the interval of their test result lies beyond chance (see :func:`beat_chance`)."""
+    final = data[data["quantity"].isin(FINAL) & np.isfinite(data["value"])]
+    if final.empty:
+        return []
+    by_loss = final["quantity"].iloc[0] == "test_loss"
+    best = final.loc[final["value"].idxmin() if by_loss else final["value"].idxmax()]
+    chance = best["chance_loss" if by_loss else "chance_accuracy"]
+    if np.isnan(chance):
+        name = "best_loss" if by_loss else "best_accuracy"
+        return [claim(name, best["value"], "a number", True, curve=curve_name(best))]
+    won = beat_chance(final)
+    details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
+    details |= {"learned": _names(final[won]), "stuck": _names(final[~won])}
+    return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
+
+
+def _names(final: pd.DataFrame) -> list[dict[str, str]]:
+    return [curve_name(row) for _, row in final.drop_duplicates(["cell", "start"]).iterrows()]

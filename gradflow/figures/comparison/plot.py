@@ -1,0 +1,179 @@
+"""Which cells learned? Final test result and training loss over cells, clipping and initialisation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import blended_transform_factory
+
+from gradflow.analysis.results import FINAL
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge, note_beyond, top_legend
+from gradflow.figures.theme import DASHES, GREY, look, marker, new_figure, style, thin
+
+APART = 0.32  # distance of the marks of one row, in rows
+MARKS = 4  # on a line
+_Networks = Mapping[tuple[str, str], str]
+"""Cell and start, and their mark."""
+
+
+def plot_comparison(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the final test result (left, a row per cell and start) and training loss (right, by initialisation).
+
+    Colour and mark of a row on the left are those of its losses on the right.
+
+    Args:
+        data: What :func:`gradflow.analysis.comparison` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    inits, clips = distinct(data, "init"), distinct(data, "clip")
+    networks = _marks(data)
+    with style(lang, context):
+        figure = new_figure(1.2, 1.0 if len(inits) == 1 else 1.15)
+        grid = figure.add_gridspec(len(inits), 2, width_ratios=[1, 1.15])
+        _draw_results(figure.add_subplot(grid[:, 0]), data[data["quantity"].isin(FINAL)], networks, clips, labels)
+        loss = data[data["quantity"] == "loss"]
+        panels = []
+        first: Axes | None = None
+        for i, init in enumerate(inits):
+            axes = figure.add_subplot(grid[i, 1], sharex=first, sharey=first)
+            first = first or axes
+            _draw_losses(axes, loss[loss["init"] == init], networks, clips)
+            axes.set_title(labels(f"facet.{init}"), fontsize="medium")
+            axes.tick_params(labelbottom=i == len(inits) - 1)
+            axes.set_ylabel(labels("axis.loss"))
+            panels.append((axes, loss.loc[loss["init"] == init, "value"]))
+        axes.set_xlabel(labels("axis.iteration"))
+        limit_loss(axes, loss)
+        for axes, values in panels:
+            note_beyond(axes, values, labels)
+        _add_legend(figure, clips, labels)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _marks(data: pd.DataFrame) -> _Networks:
+    """Every cell and start with a mark, unlike for the starts of a cell whose losses share axes: those of one name."""
+    marks: dict[tuple[str, str], str] = {}
+    for init in distinct(data, "init"):
+        own = data[data["init"] == init]
+        for cell in distinct(own, "cell"):
+            starts = own.loc[own["cell"] == cell, "start"].unique()
+            marks |= {(cell, start): marker(cell, i) for i, start in enumerate(starts)}
+    return marks
+
+
+def _draw_results(axes: Axes, final: pd.DataFrame, networks: _Networks, clips: Sequence[str], labels: Labels) -> None:
+    rows = [
+        (cell, start)
+        for init in distinct(final, "init")
+        for cell, start in networks
+        if ((final["init"] == init) & (final["cell"] == cell) & (final["start"] == start)).any()
+    ]
+    _scale_results(axes, final, labels)
+    for y, network in enumerate(rows):
+        for i, clip in enumerate(clips):
+            height = y + APART * (i - (len(clips) - 1) / 2)
+            for _, row in _of(final, network, clip).iterrows():
+                _draw_dot(axes, row, height, networks[network], filled=i > 0, labels=labels)
+    axes.set_yticks(range(len(rows)), [labels.curve(cell, start) for cell, start in rows])
+    for text, (cell, _) in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_color(look(cell).colour)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+
+
+def _of(data: pd.DataFrame, network: tuple[str, str], clip: str) -> pd.DataFrame:
+    return data[(data["cell"] == network[0]) & (data["start"] == network[1]) & (data["clip"] == clip)]
+
+
+def _draw_dot(axes: Axes, row: pd.Series, height: float, mark: str, *, filled: bool, labels: Labels) -> None:
+    """The result with its interval, or in words why there is none, or how far beyond the axes it is."""
+    colour, inside = look(row["cell"]).colour, row["value"] <= axes.get_xlim()[1]
+    if inside:
+        axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=thin())
+        face = colour if filled else "white"
+        axes.plot(row["value"], height, marker=mark, color=colour, markerfacecolor=face, clip_on=False)
+    words = [labels(f"status.{row['status']}")] if row["status"] != "finished" else []
+    words += [f"{number(row['value'])} →"] if np.isfinite(row["value"]) and not inside else []
+    place = blended_transform_factory(axes.transAxes, axes.transData)
+    axes.text(0.99, height, " ".join(words), transform=place, color=colour, fontsize="small", ha="right", va="center")
+
+
+def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
+    """The axis of the results, with the line of chance: accuracies closely, losses from 0 to twice chance."""
+    by_loss = final["quantity"].iloc[0] == "test_loss"
+    chance = final["chance_loss" if by_loss else "chance_accuracy"].iloc[0]
+    known = np.concatenate([final[["value", "low", "high"]].to_numpy().ravel(), [chance]])
+    known = known[np.isfinite(known)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    room = max(0.06 * (high - low), 0.01)
+    if by_loss:
+        axes.set_xlim(0, np.fmin(high + room, 2 * chance))
+    else:
+        axes.set_xlim(max(low - room, 0), min(high + room, 1.01))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.set_xlabel(labels("axis.test_loss" if by_loss else "axis.test_accuracy"))
+    if np.isfinite(chance):
+        axes.axvline(chance, color=GREY, linestyle=":", linewidth=thin())
+        words, place = labels("note.chance"), axes.get_xaxis_transform()
+        axes.text(chance, 1.005, words, transform=place, color=GREY, fontsize="small", ha="center", va="bottom")
+
+
+def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Sequence[str]) -> None:
+    for j, (network, mark) in enumerate(networks.items()):
+        for i, clip in enumerate(clips):
+            own, colour = _of(loss, network, clip), look(network[0]).colour
+            axes.plot(
+                own["iteration"],
+                own["value"],
+                color=colour,
+                linestyle=_dash(i, clips),
+                linewidth=thin(0.75),
+                marker=mark,
+                markerfacecolor=colour if i else "white",
+                markersize=mpl.rcParams["lines.markersize"] * 0.8,
+                markevery=((j + i / 2) / len(networks) / MARKS, 1 / MARKS),
+            )
+            mark_top_edge(axes, own.loc[own["value"].isna(), "iteration"], colour)
+    chance = loss["chance_loss"].iloc[0] if len(loss) else np.nan
+    if np.isfinite(chance):
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=thin())
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _dash(i: int, clips: Sequence[str]) -> Any:
+    """Line style of the i-th kind of clipping: of several the first dashed, which is none, and the next solid."""
+    return DASHES[1 - i if i < 2 and len(clips) > 1 else i]
+
+
+def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
+    if len(clips) < 2:
+        return
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=GREY,
+            marker="o",
+            linestyle=_dash(i, clips),
+            markerfacecolor=GREY if i else "white",
+            label=labels.clip(clip),
+        )
+        for i, clip in enumerate(clips)
+    ]
+    top_legend(figure, handles)

@@ -1,0 +1,5 @@
+"""States come one after the other, so the time of an update grows with length."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=14, across=("data.length", "data.names_per_sequence"))

@@ -1,0 +1,107 @@
+"""How much longer does an update take when the sequences are longer?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import EndLabel, add_caption, cell_curves, finish, label_ends, log_scale
+from gradflow.figures.theme import GREY, look, new_figure, style, thin
+
+_FEWEST_FOR_ALL_TICKS = 8
+
+
+def plot_compute_time(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw milliseconds per update against the length of the sequences, both logarithmic, and what is proportional.
+
+    Args:
+        data: What :func:`gradflow.analysis.compute_time` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        figure = new_figure()
+        axes = figure.subplots()
+        curves = cell_curves(data, "steps")
+        several = data["clip"].nunique() > 1
+        ends = [_draw_curve(axes, *curve, labels, several) for curve in curves]
+        _draw_proportional(axes, data, labels)
+        axes.set_xlabel(labels("axis.sequence_length"))
+        axes.set_ylabel(labels("axis.milliseconds"))
+        _scale(axes, data)
+        add_caption(figure, data, claims, labels, notes=_notes(data, labels))
+        label_ends(figure, {axes: ends})
+        finish(figure)
+    return figure
+
+
+def _draw_curve(
+    axes: Axes, first: pd.Series, curve: pd.DataFrame, dash: Any, labels: Labels, several: bool
+) -> EndLabel:
+    colour, marker = look(first["cell"])
+    known = curve[_can_be_drawn(curve, "value") & _can_be_drawn(curve, "low") & _can_be_drawn(curve, "high")]
+    value, low, high = (1e3 * known[name] for name in ("value", "low", "high"))
+    bars = [(value - low).clip(lower=0), (high - value).clip(lower=0)]
+    axes.errorbar(
+        known["steps"], value, bars, color=colour, linestyle=dash, marker=marker, elinewidth=thin(0.4), clip_on=False
+    )
+    name = labels.cell(first["cell"])
+    name = f"{name}, {labels.clip(first['clip'])}" if several else name
+    if np.isfinite(first["exponent"]):
+        name = f"{name}\n{labels('curve.exponent', exponent=format(first['exponent'], '.2f'))}"
+    return EndLabel(value.iloc[-1] if len(value) else float("nan"), name, colour)
+
+
+def _can_be_drawn(curve: pd.DataFrame, name: str) -> pd.Series:
+    return np.isfinite(curve[name]) & (curve[name] > 0)
+
+
+def _draw_proportional(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
+    """A line of slope 1 below all curves, where they span several lengths."""
+    known = data[_can_be_drawn(data, "value")]
+    if known["steps"].nunique() < 2:
+        return
+    steps = np.array([known["steps"].min(), known["steps"].max()])
+    height = 1e3 * (known["value"] / known["steps"]).min() / 1.6
+    axes.plot(steps, height * steps, color=GREY, linestyle=":", linewidth=thin())
+    middle = np.exp(np.log(steps).mean())
+    axes.annotate(
+        labels("note.proportional"),
+        (middle, height * middle),
+        (0.6, -0.4),
+        textcoords="offset fontsize",
+        color=GREY,
+        fontsize="small",
+        va="top",
+    )
+
+
+def _scale(axes: Axes, data: pd.DataFrame) -> None:
+    axes.set_xscale("log")
+    steps = sorted(data["steps"].unique())
+    if len(steps) <= _FEWEST_FOR_ALL_TICKS:
+        axes.xaxis.set_major_locator(FixedLocator(steps))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(steps) == 1:
+        axes.set_xlim(steps[0] / 2, steps[0] * 2)
+    if not _can_be_drawn(data, "value").any():
+        axes.set_ylim(1, 10)
+    log_scale(axes)
+
+
+def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
+    first, fewest = data.iloc[0], int(data["updates"].min())
+    notes = [labels("note.timed", updates=f"{fewest:,}")]
+    if first["device"]:
+        notes.append(labels("note.machine", device=first["device"].upper(), threads=first["threads"]))
+    return notes

@@ -1,0 +1,90 @@
+"""How much gradient reaches k steps back, at one iteration."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.by_lag import (
+    LAG_COLUMNS,
+    QUANTILES,
+    SHORT,
+    VANISHED,
+    at_iteration,
+    factor_per_step,
+    lag_gradient,
+)
+from gradflow.analysis.runs import IDENTITY, before_clipping, claim, collect, curve_name, recorded
+
+_KEYS = ["layer", "direction", "iteration", "lag"]
+
+
+def gradient_by_lag(
+    source: Any, *, iteration: int | None = None, layer: int | None = None, direction: int = 0
+) -> pd.DataFrame:
+    """Gradient relative to the last step against lag, a curve per cell, initialisation and clipping.
+
+    Runs that differ in the seed alone are one curve (median over them). At the first recorded iteration clipping has
+    not acted yet, so runs that differ in it alone are one curve too.
+
+    Args:
+        source: A run, a sweep, or a sequence of runs.
+        iteration: The last recorded one not after this is taken; None is the first recorded, before any update.
+        layer: 0-based; None is the top layer.
+        direction: 0 forward, 1 reverse.
+
+    Returns:
+        The columns IDENTITY (`seed` is the number of seeds), layer, direction, iteration, lag, valid, low, median,
+        high (the 10 %, 50 % and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite,
+        factor (per step).
+
+    Raises:
+        ValueError: No run has rows of the `lag` table.
+    """
+    parts = recorded(source, "lag", LAG_COLUMNS, layer=layer, direction=direction)
+    data = collect([(run, lag_gradient(at_iteration(frame, iteration))) for run, frame in parts])
+    data = _over_seeds(before_clipping(data) if iteration is None else data)
+    for name in ("low", "median", "high"):
+        data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
+    curves = data.groupby(["cell", "start", "clip"], sort=False)
+    fits = {key: factor_per_step(g["lag"].to_numpy(), g["log_median"].to_numpy()) for key, g in curves}
+    data["factor"] = [fits[key] for key in zip(data["cell"], data["start"], data["clip"], strict=True)]
+    return data
+
+
+def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
+    keys = [name for name in IDENTITY if name != "seed"] + _KEYS
+    how = dict.fromkeys(["log_low", "log_median", "log_high"], "median")
+    how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique"}
+    result = data.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
+    return result[[*IDENTITY, *_KEYS, "valid", *QUANTILES, "zeros", "non_finite"]]
+
+
+def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Whether the initialisation rather than the cell decides how fast the gradient fades (or what can be said)."""
+    if data["lag"].max() < SHORT:
+        return _too_short(data)
+    curves = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset="factor")
+    if curves.empty:
+        return []
+    low, high = curves.nsmallest(1, "factor").iloc[0], curves.nlargest(1, "factor").iloc[0]
+    ends = {"low": low["factor"], "high": high["factor"], "low_curve": curve_name(low), "high_curve": curve_name(high)}
+    ends["iteration"] = int(data["iteration"].max())
+    default, remember = (curves.loc[curves[k] == v, "factor"] for k, v in (("start", "default"), ("init", "remember")))
+    if len(default) and len(remember):
+        spread = {"default_low": default.min(), "default_high": default.max(), "remember_high": remember.max()}
+        holds = remember.min() > default.max()
+        expected = f"> {default.max():.3g}, the slowest decay by default"
+        return [claim("initialisation_decides", remember.min(), expected, holds, **ends, **spread)]
+    if len(default) == len(curves):
+        return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
+    return [claim("factor_per_step", high["factor"], "finite", np.isfinite(high["factor"]), **ends)]
+
+
+def _too_short(data: pd.DataFrame) -> list[dict[str, Any]]:
+    far = data[data["lag"] == data["lag"].max()].nsmallest(1, "median")
+    if far.empty:
+        return []
+    least, lag = far.iloc[0], int(data["lag"].max())
+    holds = least["median"] > VANISHED
+    return [claim("too_short", least["median"], f"> {VANISHED:g}", holds, curve=curve_name(least), lag=lag)]

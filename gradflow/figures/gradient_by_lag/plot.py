@@ -1,0 +1,104 @@
+"""How much gradient reaches k steps back in each architecture?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import (
+    EndLabel,
+    add_caption,
+    cell_curves,
+    corner_note,
+    distinct,
+    finish,
+    label_ends,
+    log_scale,
+    shows_band,
+)
+from gradflow.figures.theme import look, new_figure, style
+
+
+def plot_gradient_by_lag(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the gradient relative to the last step against lag: a panel per initialisation, a colour per cell.
+
+    Args:
+        data: What :func:`gradflow.analysis.gradient_by_lag` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        inits = distinct(data, "init")
+        columns = min(len(inits), 3)
+        rows = -(-len(inits) // columns)
+        figure = new_figure(1.0 if columns == 1 else 1.2, 1.0 if rows == 1 else 1.2)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        for axes, init in zip(panels, inits, strict=False):
+            axes.set_title(labels(f"facet.{init}"))
+            _draw_curves(axes, data[data["init"] == init])
+        for axes in panels[len(inits) :]:
+            axes.set_axis_off()
+        log_scale(panels[0])
+        panels[0].set_xlim(0, max(data["lag"].max(), 1))
+        add_caption(figure, data, claims, labels)
+        _write(figure, grid, data, inits, labels)
+        finish(figure)
+    return figure
+
+
+def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
+    curves = cell_curves(data)
+    for i, (first, curve, dash) in enumerate(curves):
+        colour, marker = look(first["cell"])
+        every = max(1, len(curve) // 8)
+        marks = (i * every // len(curves), every)
+        axes.fill_between(curve["lag"], curve["low"], curve["high"], color=colour, alpha=0.1, linewidth=0)
+        axes.plot(
+            curve["lag"], curve["median"], color=colour, linestyle=dash, marker=marker, markevery=marks, clip_on=False
+        )
+
+
+def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
+    for axes in grid[-1]:
+        axes.set_xlabel(labels("axis.lag"))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for axes in grid[:, 0]:
+        axes.set_ylabel(labels("axis.relative_gradient"))
+    corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
+    ends = {}
+    for axes, init in zip(grid.flat, inits, strict=False):
+        curves = [(first, curve) for first, curve, _ in cell_curves(data[data["init"] == init])]
+        several = len({first["clip"] for first, _ in curves}) > 1
+        ends[axes] = [
+            EndLabel(_end(curve["median"]), _label(first, labels, several), look(first["cell"]).colour)
+            for first, curve in curves
+        ]
+    label_ends(figure, ends)
+
+
+def _end(values: pd.Series) -> float:
+    drawn = values[np.isfinite(values) & (values > 0)]
+    return float(drawn.iloc[-1]) if len(drawn) else float("nan")
+
+
+def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
+    name = labels.title(first["cell"], first["start"])
+    clip = ", " + labels.clip(first["clip"]) if several_clips else ""
+    return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
+
+
+def _remarks(data: pd.DataFrame, labels: Labels, *, band: bool) -> list[str]:
+    zeros, non_finite = int(data["zeros"].sum()), int(data["non_finite"].sum())
+    remarks = [labels("note.band")] if band else []
+    remarks += [labels("note.zeros", count=str(zeros))] if zeros else []
+    return remarks + ([labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else [])

@@ -1,0 +1,174 @@
+"""Gradient flow through time, while the network learns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.animation import Animation, Headline, frame_iterations, last_not_after, panels_of
+from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.gradient_heatmap.plot import draw_gradient
+from gradflow.figures.heat import add_colour_bar, grey_note, log_colours
+from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
+from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
+
+
+def animate_gradient_heatmap(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Animation:
+    """Let the heat map of the gradient grow over the training iterations, with the profile over lag, and the loss.
+
+    The profile is that of the current iteration, before a faint one of the first; its axis and the colours have the
+    same limits, which stay. Up to four networks stand side by side.
+
+    Args:
+        data: What :func:`gradflow.analysis.gradient_heatmap` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are fewer than two recorded iterations, more than four networks, or several of one cell,
+            start and clipping.
+    """
+    labels = Labels(lang)
+    panels = panels_of(data, labels)
+    gradient, loss = data[data["quantity"] == "gradient"], data[data["quantity"] == "loss"]
+    iterations = frame_iterations(gradient["iteration"])
+    with style(lang, context):
+        figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.2)
+        profiles, images, losses = _grid(figure, len(panels))
+        norm = log_colours(gradient["value"])
+        parts = [
+            _Panel(own, *axes, norm, labels)
+            for (_, own), axes in zip(panels, zip(profiles, images, losses, strict=True), strict=True)
+        ]
+        for axes, (title, own) in zip(profiles, panels, strict=True):
+            axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
+        _fix_axes(profiles[0], images[0], losses[0], gradient, loss, norm)
+        _label(profiles, images, losses, labels)
+        add_colour_bar(figure, images, gradient["value"], norm, labels("axis.relative_gradient") * (len(panels) > 1))
+        _add_legend(figure, labels)
+        headline = Headline(figure, labels)
+        grey = grey_note(gradient["value"], labels)
+        notes = [labels("claim.setting", setting=grey[0].upper() + grey[1:])] if grey else []
+        add_caption(figure, data, claims, labels, notes=notes)
+        finish(figure)
+    return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
+
+
+def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes], Sequence[Axes]]:
+    """Axes of profiles, heat maps and losses: the profile beside them for one network, else above."""
+    if count == 1:
+        places = figure.subplot_mosaic("ip;lp", height_ratios=[3, 1.2], width_ratios=[1.25, 1])
+        grid = np.array([[places[letter]] for letter in "pil"])
+    else:
+        grid = figure.subplots(3, count, sharey="row", height_ratios=[1.7, 2, 1])
+    for axes in grid[0, 1:]:
+        axes.sharex(grid[0, 0])
+    for axes in [*grid[1], *grid[2, 1:]]:
+        axes.sharex(grid[2, 0])
+    for image in grid[1]:
+        image.tick_params(bottom=False, labelbottom=False)
+    return grid[0], grid[1], grid[2]
+
+
+class _Panel:
+    """One network: what is still to come of its heat map is covered; line, marker and loss follow."""
+
+    def __init__(self, panel: pd.DataFrame, profile: Axes, image: Axes, loss: Axes, norm: LogNorm, labels: Labels):
+        colour = look(panel["cell"].iloc[0]).colour
+        own = panel[panel["quantity"] == "gradient"]
+        draw_gradient(image, own, norm)
+        self._labels, self._image = labels, image
+        self._values = own.pivot(index="lag", columns="iteration", values="value")
+        self._known = self._values.columns.to_numpy()
+        self._loss = panel[panel["quantity"] == "loss"]
+        lags, first = self._values.index.to_numpy(), np.exp(self._finite(0))
+        profile.plot(lags, first, color=GREY, alpha=0.6, linewidth=thin(0.8))
+        (self._line,) = profile.plot(lags, first, color=colour)
+        self._cover = Rectangle((0, -1), 1, lags.max() + 2, color="white", linewidth=0)
+        image.add_patch(self._cover)
+        loss.axhline(panel["chance_loss"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+        (self._past,) = loss.plot([], [], color=colour, linewidth=thin(0.7))
+        (self._now,) = loss.plot([], [], "o", color=colour)
+        self._said = loss.set_title(" ", loc="right", fontsize="small", color=colour)
+        loss.grid(False)
+        self.moving = [self._line, self._cover, self._past, self._now, self._said]
+
+    def _finite(self, place: int) -> np.ndarray:
+        """The record at a place, natural logs; NaN where it is not finite."""
+        values = self._values.iloc[:, place].to_numpy()
+        return np.where(np.isfinite(values), values, np.nan)
+
+    def show(self, iteration: int) -> None:
+        """Set it to the last record not after an iteration."""
+        place = last_not_after(self._known, iteration)
+        self._line.set_visible(place >= 0)
+        self._line.set_ydata(np.exp(self._finite(max(place, 0))))
+        self._uncover(place)
+        past = self._loss[self._loss["iteration"] <= iteration]
+        x, y = past["iteration"].to_numpy(), past["value"].to_numpy()
+        self._past.set_data(x, y)
+        self._now.set_data(x[-1:], y[-1:])
+        self._said.set_text(self._in_words(y[-1:], iteration))
+
+    def _uncover(self, place: int) -> None:
+        """Cover what is right of the column at a place; its edge is halfway to the next."""
+        left, right = self._image.get_xlim()
+        edges = np.concatenate([[left], (self._known[1:] + self._known[:-1]) / 2, [right]])
+        self._cover.set_x(edges[place + 1])
+        self._cover.set_width(right - edges[place + 1])
+
+    def _in_words(self, loss: np.ndarray, iteration: int) -> str:
+        """The loss, and where the log ends if that is before."""
+        shown = loss[: int(self._loss["value"].notna().any())]
+        words = [self._labels("note.loss", loss=number(float(f"{value:.3g}"))) for value in shown]
+        end = max(self._known[-1], self._loss["iteration"].max())
+        if iteration > end:
+            words.append(self._labels("note.recorded_until", iteration=str(end)))
+        return self._labels("list.separator").join(words)
+
+
+def _fix_axes(
+    profile: Axes, image: Axes, loss_axes: Axes, gradient: pd.DataFrame, loss: pd.DataFrame, norm: LogNorm
+) -> None:
+    """Limits over all frames and panels."""
+    profile.set_xlim(0, max(gradient["lag"].max(), 1))
+    low, high = np.array([norm.vmin, norm.vmax], dtype=float)
+    profile.set_ylim(low / 1.5, high * 1.5)
+    log_scale(profile)
+    last = max(gradient["iteration"].max(), loss["iteration"].max())
+    image.set_xlim(min(0, gradient["iteration"].min()), last * 1.04)
+    limit_loss(loss_axes, loss)
+
+
+def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Axes], labels: Labels) -> None:
+    if len(images) == 1:
+        images[0].set_title(labels("axis.relative_gradient"), fontsize="medium")
+    profiles[0].set_ylabel(labels("axis.relative_gradient"))
+    images[0].set_ylabel(labels("axis.lag_short"))
+    losses[0].set_ylabel(labels("axis.loss"))
+    for axes in profiles:
+        axes.set_xlabel(labels("axis.lag_short"))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in losses:
+        axes.set_xlabel(labels("axis.iteration"))
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(2))
+
+
+def _add_legend(figure: Figure, labels: Labels) -> None:
+    handles = [
+        Line2D([], [], color=GREY, alpha=0.6, linewidth=thin(0.8), label=labels("note.before_training")),
+        Line2D([], [], color=BLACK, label=labels("note.now")),
+        Line2D([], [], color=GREY, linestyle=":", linewidth=thin(), label=labels("note.chance")),
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))

@@ -1,0 +1,86 @@
+"""Is the gradient through the cell really just the product of forget gates?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
+from gradflow.figures.theme import BLACK, DASHES, GREY, look, style, thin
+
+WIDTHS = {"gate": 2.2, "path": 0.8, "state": 0.8, "cell": 1.0}
+"""In the order of drawing: what the gates alone would give lies behind, broad."""
+
+
+def plot_lstm_cell_highway(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the gradients of cell and hidden state, the path through the cells, and σ(b)^k: a panel per cell and start.
+
+    Args:
+        data: What :func:`gradflow.analysis.lstm_cell_highway` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        figure, grid, panels = facet_grid(data, labels)
+        for axes, panel in panels.items():
+            _draw_panel(axes, panel, labels)
+        log_scale(grid[0, 0])
+        grid[0, 0].set_xlim(0, max(data["lag"].max(), 1))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        label_outer(grid, labels("axis.lag" if grid.shape[1] < 3 else "axis.lag_short"), labels("axis.gradient_norm"))
+        _add_legend(figure, data, labels)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    notes = []
+    for quantity, width in WIDTHS.items():
+        curve = panel[panel["quantity"] == quantity].sort_values("lag")
+        if curve.empty or not np.isfinite(curve["log_median"]).any():
+            continue
+        colour, dash = _look(quantity, panel["cell"].iloc[0])
+        values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
+        axes.plot(curve["lag"], values, color=colour, linestyle=dash, linewidth=thin(width))
+        if quantity in ("cell", "path") or (quantity == "state" and not (panel["quantity"] == "cell").any()):
+            notes.append((curve["factor"].iloc[0], colour))
+    for i, (factor, colour) in enumerate(notes):
+        text, height = labels("curve.factor", factor=format(factor, ".2f")), 0.04 + 0.085 * i
+        axes.text(0.04, height, text, transform=axes.transAxes, color=colour, fontsize="small")
+
+
+def _look(quantity: str, cell: str) -> tuple[str, Any]:
+    colour = look(cell).colour
+    return {
+        "cell": (colour, DASHES[0]),
+        "state": (colour, DASHES[2]),
+        "path": (BLACK, DASHES[1]),
+        "gate": ("#D0D0D0", DASHES[0]),
+    }[quantity]
+
+
+def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
+    handles = []
+    for quantity, width in reversed(WIDTHS.items()):
+        own = data[(data["quantity"] == quantity) & np.isfinite(data["log_median"])]
+        if len(own):
+            cells = own["cell"].unique()
+            colour, dash = _look(quantity, cells[0])
+            colour = colour if len(cells) == 1 or quantity != "state" else GREY
+            text = labels(f"curve.highway_{quantity}")
+            handles.append(Line2D([], [], color=colour, linestyle=dash, linewidth=thin(width), label=text))
+    top_legend(figure, handles, handlelength=2.8)

@@ -1,0 +1,5 @@
+"""The table: :func:`gradflow.theory.memory.memory_curse`."""
+
+from gradflow.theory.memory import memory_curse
+
+compute = memory_curse

@@ -1,0 +1,5 @@
+"""Which characters of a name decide the answer of a model."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "picture", order=3)

@@ -1,0 +1,81 @@
+"""Which character decided the answer?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import add_caption, finish, top_legend
+from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, style, thin
+
+COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, BLACK)  # of the predicted labels
+MOST = 8  # small multiples in a figure
+
+
+def plot_name_saliency(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw what each character of a name adds to the winning score (bars), and what one there typically does (dashes).
+
+    Args:
+        data: What :func:`gradflow.training.prediction.name_saliency` returned, of at most eight names.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are more names than fit in a figure.
+    """
+    examples = [group for _, group in data.groupby("example", sort=True)]
+    if len(examples) > MOST:
+        raise ValueError(f"data: expected at most {MOST} names, got {len(examples)}; draw the others in another figure")
+    labels = Labels(lang)
+    predicted = list(dict.fromkeys(data["predicted"]))
+    colours = dict(zip(predicted, COLOURS * len(predicted), strict=False))
+    with style(lang, context):
+        longest = max(len(group) for group in examples)
+        most = 4 if longest <= 8 else 1
+        rows = -(-len(examples) // most)
+        columns = -(-len(examples) // rows)
+        figure = new_figure(1.0 if columns <= 2 else 1.2, 1.0 if rows <= 2 else 0.5 * rows)
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes in grid.flat[len(examples) :]:
+            axes.set_axis_off()
+        for axes, group in zip(grid.flat, examples, strict=False):
+            _draw_name(axes, group, colours[group["predicted"].iloc[0]])
+            axes.set_xlim(-0.6, longest - 0.4)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(labels("axis.score"))
+        _add_legend(figure, colours, labels)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _draw_name(axes: Axes, group: pd.DataFrame, colour: str) -> None:
+    first = group.iloc[0]
+    place = np.arange(len(group))
+    score, typical = (group[name].where(np.isfinite(group[name]), 0) for name in ("score", "typical"))
+    axes.bar(place, score, width=0.7, color=colour)
+    axes.hlines(typical, place - 0.45, place + 0.45, color=BLACK, linewidth=thin(0.7))
+    axes.axhline(0, color=GREY, linewidth=thin(0.4))
+    axes.set_xticks(place, list(group["character"]), fontsize="large")
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f} %", color=colour)
+
+
+def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> None:
+    handles: list[Any] = [
+        Patch(color=colour, label=labels("note.score", label=name)) for name, colour in colours.items()
+    ]
+    handles.append(Line2D([], [], color=BLACK, linewidth=thin(0.7), label=labels("note.sensitivity")))
+    top_legend(figure, handles)

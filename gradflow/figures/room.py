@@ -1,0 +1,119 @@
+"""The record of a figure, and how all of them are found: a figure is a folder here, and its record says what it needs.
+
+A folder ``gradflow/figures/<figure>/`` holds
+
+- ``__init__.py``: what the figure claims, and `ROOM`, its record
+- ``numbers.py``: its table `<figure>` out of a log, and `<figure>_claims`, the checks on that table; no matplotlib
+- ``exact.py``, of an exact figure: `compute`, which makes its table with torch, loaded when called
+- ``plot.py``: `plot_<figure>`; ``animate.py``, of one that moves: `animate_<figure>`
+- ``en.yaml``, ``zh.yaml``: the texts that no other figure uses
+
+and nothing else names it. Neither torch nor matplotlib is imported here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gradflow.figures.animation import Animation
+
+PACKAGE = "gradflow.figures"
+Check = Callable[["pd.DataFrame"], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What must be known of a figure to make it.
+
+    Attributes:
+        package: Its folder, as `__name__` there.
+        kind: What its table is made of: a `log`; nothing but torch (`exact`); or a `picture` of data or of a model,
+            whose table is made by :mod:`gradflow.data` or :mod:`gradflow.training.prediction`.
+        order: Its place among those of its kind; those without one come last, by their names.
+        table: The function of its numbers, where that has not the name of the figure.
+        moving: The one whose table the animation shows; none if it does not move.
+        apart: Settings of runs; those that differ in one get a figure each.
+        beside: Value of the last of `apart` whose runs join all the others.
+        across: Settings of runs; those that differ in one share a figure, and without a difference there is none.
+    """
+
+    package: str
+    kind: Literal["log", "exact", "picture"]
+    order: float = math.inf
+    table: str = ""
+    moving: str = ""
+    apart: tuple[str, ...] = ()
+    beside: str | None = None
+    across: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the figure."""
+        return self.package.rpartition(".")[2]
+
+    @property
+    def analyses(self) -> list[str]:
+        """The names that `gradflow.analysis` has from here: tables out of a log, and checks."""
+        tables = list(dict.fromkeys(filter(None, (self.table or self.name, self.moving))))
+        return [*(tables if self.kind == "log" else ()), *(f"{table}_claims" for table in tables)]
+
+    @property
+    def drawings(self) -> list[str]:
+        """The names that `gradflow.figures` has from here."""
+        return [f"plot_{self.name}", *([f"animate_{self.name}"] if self.moving else ())]
+
+    def part(self, name: str) -> ModuleType:
+        """One of its modules: numbers, exact, plot or animate."""
+        return import_module(f"{self.package}.{name}")
+
+    @property
+    def analyse(self) -> Callable[[Any], "pd.DataFrame"]:
+        """Its table, of a run, a sweep or a sequence of runs."""
+        return getattr(self.part("numbers"), self.table or self.name)
+
+    @property
+    def check(self) -> Check:
+        """The checks of its claims on its table."""
+        return getattr(self.part("numbers"), f"{self.table or self.name}_claims")
+
+    @property
+    def plot(self) -> Callable[..., "Figure"]:
+        """The figure, of its table; options: claims, lang, context."""
+        return getattr(self.part("plot"), f"plot_{self.name}")
+
+    @property
+    def analyse_moving(self) -> Callable[[Any], "pd.DataFrame"]:
+        """The table of its animation."""
+        return getattr(self.part("numbers"), self.moving)
+
+    @property
+    def check_moving(self) -> Check:
+        """The checks of its claims on that table."""
+        return getattr(self.part("numbers"), f"{self.moving}_claims")
+
+    @property
+    def animate(self) -> Callable[..., "Animation"]:
+        """The animation, of that table; options: claims, lang, context."""
+        return getattr(self.part("animate"), f"animate_{self.name}")
+
+
+@cache
+def rooms() -> Mapping[str, Room]:
+    """Every figure's record by its name, in order."""
+    folders = [module.name for module in iter_modules(import_module(PACKAGE).__path__) if module.ispkg]
+    found: list[Room] = [import_module(f"{PACKAGE}.{name}").ROOM for name in folders]
+    return {room.name: room for room in sorted(found, key=lambda room: (room.order, room.name))}
+
+
+def of_kind(kind: str) -> dict[str, Room]:
+    """The records of one kind, in order."""
+    return {name: room for name, room in rooms().items() if room.kind == kind}

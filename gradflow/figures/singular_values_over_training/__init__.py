@@ -1,0 +1,5 @@
+"""Training stretches the recurrent weights: their largest singular value grows."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=5, apart=("init",))

@@ -1,0 +1,5 @@
+"""A layer costs the gradient about what a step back does; time dominates by its many steps."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=11)

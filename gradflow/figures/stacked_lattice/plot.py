@@ -1,0 +1,68 @@
+"""Does depth in layers or depth in time kill the gradient?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
+from gradflow.figures.theme import BLACK, style, thin
+
+
+def plot_stacked_lattice(
+    data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
+) -> Figure:
+    """Draw the gradient (colour) over layers and lag, the last step at the right: a panel per cell and start.
+
+    Args:
+        data: What :func:`gradflow.analysis.stacked_lattice` returned.
+        claims: Checked statements; the first becomes the caption.
+        lang: `en` or `zh`.
+        context: `slide`, `notebook` or `paper`.
+
+    Raises:
+        ValueError: There are several kinds of clipping.
+    """
+    labels = Labels(lang)
+    with style(lang, context):
+        figure, grid, panels = facet_grid(data, labels, most=2)
+        norm = log_colours(data["value"])
+        for axes, panel in panels.items():
+            draw_cells(axes, panel, "lag", "layer", norm)
+            _point_out_costs(axes, panel, labels)
+        layers = int(data["layer"].max())
+        grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
+        label_outer(grid, labels("axis.lag"), labels("axis.layer"))
+        note = grey_note(data["value"], labels)
+        add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"), note)
+        add_caption(figure, data, claims, labels)
+        finish(figure)
+    return figure
+
+
+def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    """Arrows down the layers and back in time, from the top layer's end, with what a layer and a step cost."""
+    first, top = panel.iloc[0], panel["layer"].max()
+    across = axes.get_yaxis_transform()  # along the axes, and in layers
+    seen: dict[str, Any] = {"fontsize": "small", "path_effects": [withStroke(linewidth=thin(1.4), foreground="white")]}
+    arrow = {"arrowstyle": "-|>", "linewidth": thin(), "color": BLACK, "shrinkA": 0, "shrinkB": 0}
+    arrow |= {"path_effects": seen["path_effects"]}
+    costs = {"note.step_back": first["per_step"], "note.layer_down": first["per_layer"]}
+    lines = {"note.step_back": ((0.4, top + 0.25), (0.94, top + 0.25)), "note.layer_down": ((0.97, -0.35), (0.97, top))}
+    places = {"note.step_back": (0.94, top - 0.05), "note.layer_down": (0.94, 0)}
+    for key, factor in costs.items():
+        if np.isfinite(factor) and factor > 0:
+            end, start = lines[key]
+            axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
+            decades = format(round(np.log10(factor), 2) + 0.0, "+.2f").replace("-", "−")  # + 0.0: there is a -0.0
+            text = labels(key, factor=format(factor, ".2g"), decades=decades)
+            axes.text(*places[key], text, transform=across, ha="right", va="center", **seen)

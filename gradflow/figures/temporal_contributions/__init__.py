@@ -1,0 +1,5 @@
+"""A vanishing gradient is not small but short-sighted: the last steps make up most of it."""
+
+from gradflow.figures.room import Room
+
+ROOM = Room(__name__, "log", order=7, apart=("init",))
