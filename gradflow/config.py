@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
+from gradflow.cells.facts import CELLS, GATE_NAMES
+
 
 class Source(StrEnum):
     """Where the sequences come from: labelled names, or one of the long-range tasks of the literature."""
@@ -35,13 +37,7 @@ class Source(StrEnum):
 class CellName(StrEnum):
     """The recurrent cells. In `gru_before` the reset gate acts before the matrix product, in `gru` (torch) after."""
 
-    linear = "linear"
-    rnn = "rnn"
-    rnn_relu = "rnn_relu"
-    rnn_sigmoid = "rnn_sigmoid"
-    lstm = "lstm"
-    gru = "gru"
-    gru_before = "gru_before"
+    locals().update({name: name for name in CELLS})
 
 
 class InitName(StrEnum):
@@ -130,7 +126,7 @@ class DataConfig:
 class CellConfig:
     """The recurrent layer, in torch's words."""
 
-    name: CellName = CellName.rnn
+    name: CellName = field(default=CellName("rnn"))
     hidden_size: int = 64
     num_layers: int = 1
     bidirectional: bool = False
@@ -263,16 +259,12 @@ class Config:
         _require(0 <= self.seed < 2**63, "seed", "a number from 0 to 2**63 - 1", self.seed)
         _require(self.threads >= 1, "threads", "at least 1", self.threads)
         cell, init = self.cell.name, self.init
-        gru, gated = cell in (CellName.gru, CellName.gru_before), cell not in ONE_GATE
-        if init.forget_bias is not None and cell != CellName.lstm:
-            raise _wrong_cell("init.forget_bias", "cell=lstm has a forget gate", cell, "drop it or use init=remember")
-        if init.update_bias is not None and not gru:
-            raise _wrong_cell(
-                "init.update_bias",
-                "cell=gru and cell=gru_before have an update gate",
-                cell,
-                "drop it or use init=remember",
-            )
+        gates = CELLS[cell].gates
+        gated = bool(gates)
+        for gate, bias in (("f", init.forget_bias), ("z", init.update_bias)):
+            if bias is not None and gate not in gates:
+                name, fact = f"init.{GATE_NAMES[gate]}_bias", _who_has(gate)
+                raise _wrong_cell(name, fact, cell, "drop it or use init=remember")
         if init.name == InitName.chrono and not gated:
             raise _wrong_cell("init", "gated cells have a chrono start", cell, "use cell=lstm or cell=gru")
         if self.omega.weight and gated:
@@ -285,7 +277,7 @@ class Config:
         if init.connections is not None:
             limits = f"1 to cell.hidden_size={self.cell.hidden_size}"
             _require(1 <= init.connections <= self.cell.hidden_size, "init.connections", limits, init.connections)
-        states = self.cell.hidden_size * (2 if cell == CellName.lstm else 1)
+        states = self.cell.hidden_size * len(CELLS[cell].states)
         if self.flossing.iterations and self.flossing.exponents > states:
             raise ValueError(
                 f"flossing.exponents: expected at most {states}, the size of the state, got {self.flossing.exponents}; "
@@ -317,8 +309,11 @@ class Config:
             )
 
 
-ONE_GATE = (CellName.linear, CellName.rnn, CellName.rnn_relu, CellName.rnn_sigmoid)
-"""The cells h_t = φ(W_ih x_t + W_hh h_{t-1} + b)."""
+def _who_has(gate: str) -> str:
+    cells = [f"cell={name}" for name, facts in CELLS.items() if gate in facts.gates]
+    return (
+        f"{' and '.join(cells)} {'has a' if len(cells) == 1 else 'have a'}{'n' * (gate == 'z')} {GATE_NAMES[gate]} gate"
+    )
 
 
 def _wrong_cell(argument: str, fact: str, cell: CellName, advice: str) -> ValueError:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-KEEPS = ("f", "z")  # torch's letters
+from gradflow.cells.facts import bias_of_keeping_gate
+
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
 REMEMBERED = 3.0  # the gate's bias of init=remember
-GATED = ("lstm", "gru", "gru_before")
 
 
 def keep_bias(config: Mapping[str, Any]) -> float:
@@ -21,9 +21,10 @@ def keep_bias(config: Mapping[str, Any]) -> float:
         3.0
     """
     cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
-    if cell not in GATED or init.get("name") == "chrono":
+    setting = bias_of_keeping_gate(cell)
+    if setting is None or init.get("name") == "chrono":
         return float("nan")
-    given = init.get("forget_bias" if cell == "lstm" else "update_bias")
+    given = init.get(setting)
     return float(given) if given is not None else REMEMBERED if init.get("name") == "remember" else 0.0
 
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from gradflow.cells.facts import CELLS
+
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
 IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length"]
 """Columns that say which run a row belongs to, in every table that an analysis returns.
@@ -19,7 +21,7 @@ NAMES = ("generated", "corpus", "csv", "languages")
 """Sources of names; any other is a task whose sequences are all of one length."""
 
 ORDER = {
-    "cell": ["linear", "rnn", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_before"],
+    "cell": list(CELLS),
     "init": ["default", "normal", "gaussian", "orthogonal", "identity", "sparse", "chrono", "remember"],
     "clip": ["none", "norm", "value", "parameter", "state", "none, omega", "norm, omega"],
 }
@@ -60,10 +62,10 @@ def start_of(config: Mapping[str, Any]) -> str:
     biases = {"b_f": init.get("forget_bias"), "b_z": init.get("update_bias")}
     words = [name]
     if name == "remember":
-        gate = {"lstm": "b_f", "gru": "b_z", "gru_before": "b_z"}.get(cell)
+        gate = CELLS[cell].keeping_gate if cell in CELLS else None
         words = [] if gate else ["orthogonal"]
-        if gate and biases[gate] is None:
-            biases[gate] = 3
+        if gate and biases[f"b_{gate}"] is None:
+            biases[f"b_{gate}"] = 3
     if name == "gaussian" or gain != 1:
         words.append(f"g={gain:g}")
     if init.get("std") is not None:

@@ -3,9 +3,7 @@
 import pandas as pd
 
 from gradflow.analysis.runs import Run, identity, recorded
-
-CANDIDATE = {"lstm": "g", "gru": "n", "gru_before": "n"}
-"""The gate whose weights play the part of an RNN's W_hh; singular values of the stacked matrix say nothing."""
+from gradflow.cells.facts import CELLS
 
 
 def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
@@ -15,7 +13,8 @@ def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFr
         ValueError: The gate is not there.
     """
     gates = list(frame["gate"].unique())
-    wanted = gate or CANDIDATE.get(identity(run)["cell"], gates[0])
+    facts = CELLS.get(identity(run)["cell"])  # singular values of the stacked matrix say nothing
+    wanted = gate or (facts and facts.candidate_gate) or gates[0]
     if wanted not in gates:
         raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
     return frame[frame["gate"] == wanted]

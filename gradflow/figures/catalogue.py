@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from gradflow.cells.facts import CELLS
 from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
 
@@ -77,7 +78,7 @@ class Labels:
     """The texts of one language, with values filled in."""
 
     def __init__(self, lang: str) -> None:
-        self._texts = texts(lang)
+        self._lang, self._texts = lang, texts(lang)
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
@@ -86,20 +87,18 @@ class Labels:
 
     def cell(self, name: str) -> str:
         """A cell's name; a name that gradflow does not know stands for itself."""
-        return self._texts.get(f"cell.{name}", name)
+        return CELLS[name].label[self._lang] if name in CELLS else self.word("cell", name)
 
     def start(self, words: str) -> str:
         """How the weights start, from :func:`gradflow.analysis.runs.start_of`: words translated, formulas set."""
-        return " ".join(
-            self._formula(word) if "=" in word else self._texts[f"init.{word}"] for word in words.split(", ")
-        )
+        return " ".join(self._formula(word) if "=" in word else self.word("init", word) for word in words.split(", "))
 
     def clip(self, words: str) -> str:
         """What is done to the gradient, from :func:`gradflow.analysis.runs.treatment_of`."""
         clip, *more = words.split(", ")
         if more and clip == "none":
             return self._texts["clip.omega"]
-        return self._texts[f"clip.{clip}"] + (self._texts["clip.and_omega"] if more else "")
+        return self.word("clip", clip) + (self._texts["clip.and_omega"] if more else "")
 
     def curve(self, cell: str, start: str) -> str:
         """Cell and initialisation."""
@@ -130,7 +129,7 @@ class Labels:
         return self._texts["list.separator"].join(words)
 
     def _task(self, data: pd.DataFrame) -> str:
-        row, source = data.iloc[0], self._texts[f"source.{data['source'].iloc[0]}"]
+        row, source = data.iloc[0], self.word("source", data["source"].iloc[0])
         count, length = int(row["names_per_sequence"]), int(row["length"])
         if length:
             return source if data["length"].nunique() > 1 else self("task.length", task=source, length=length)
@@ -150,6 +149,10 @@ class Labels:
             name += "_alone"
         sentence = self(f"claim.{name}", **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
+
+    def word(self, kind: str, name: str) -> str:
+        """A setting's name; one that gradflow does not know, as a script's own settings may have, stands for itself."""
+        return self._texts.get(f"{kind}.{name}", name)
 
     def _worded(self, value: Any) -> str:
         if isinstance(value, Mapping):

@@ -11,6 +11,8 @@ import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from gradflow.cells.facts import CELLS
+
 LANGUAGES = ("en", "zh")
 CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
 """Size of everything, relative to a slide; the composition stays the same."""
@@ -33,15 +35,7 @@ class Look(NamedTuple):
     marker: str
 
 
-LOOKS = {
-    "linear": Look(BLACK, "s"),
-    "rnn": Look(VERMILLION, "o"),
-    "rnn_relu": Look(GREY, "v"),
-    "rnn_sigmoid": Look(VERMILLION, "X"),
-    "lstm": Look(BLUE, "^"),
-    "gru": Look(GREEN, "D"),
-    "gru_before": Look(PURPLE, "P"),
-}
+LOOKS = {name: Look(facts.colour, facts.marker) for name, facts in CELLS.items()}
 DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 """Line styles of the variants of one cell in one axes."""
 

@@ -3,11 +3,9 @@
 import numpy as np
 import torch
 
+from gradflow.cells.facts import KEEPING_GATES, SIGMOID_GATES
 from gradflow.flow.metrics import summarise_sorted
 from gradflow.flow.replay import Unrolled
-
-_KEEPS = {"f", "z"}  # gates that multiply the old state: they have a time scale, -1 / ln gate
-_SIGMOID = ("i", "f", "o", "r", "z")
 
 
 def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
@@ -15,7 +13,7 @@ def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
 
     The time scale -1/ln of a gate that keeps (f, z) is monotonic, so its quantiles are those of the gate.
     """
-    names = [name for name in _SIGMOID if name in unrolled.gates]
+    names = [name for name in SIGMOID_GATES if name in unrolled.gates]
     if not names:
         return {}
     values = torch.stack([unrolled.gates[name] for name in names], 1).flatten(2).cpu()
@@ -32,7 +30,7 @@ def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
     limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
     below, above = torch.searchsorted(values, limits).numpy()[..., 0], torch.searchsorted(values, limits, right=True)
-    keeps = np.isin(names, list(_KEEPS))
+    keeps = np.isin(names, KEEPING_GATES)
     with np.errstate(divide="ignore", invalid="ignore"):  # no example may be as long
         columns["saturated_low"] = below / count
         columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradflow.cells.facts import KEEPING_GATES
 from gradflow.cells.layers import suffix
 from gradflow.flow.calls import check_supported, torch_cell_class
 
@@ -179,7 +180,7 @@ def _chrono(time_scale: float, like: Tensor, gates: tuple[str, ...]) -> dict[str
 
 
 def _checked_time_scale(layer: Any, gates: tuple[str, ...], time_scale: float | None) -> float:
-    if not {"f", "z"} & set(gates):
+    if not set(KEEPING_GATES) & set(gates):
         raise ValueError(
             f"name: chrono needs a gate that keeps, so an LSTM or a GRU, got {type(layer).__name__}; use identity, "
             f"orthogonal or remember"

@@ -1,26 +1,17 @@
 """The model of every experiment: a recurrent layer, and a linear read-out of its final states or of all of them."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells.layers import GRU, RNN, LinearRNN, RecurrentLayer
+from gradflow.cells.facts import CELLS
+from gradflow.cells.layers import RecurrentLayer
 from gradflow.config import Config, InitName
 from gradflow.remedies.initialisation import STD, initialise_
-
-_LAYERS: dict[str, Callable[..., nn.Module]] = {
-    "linear": LinearRNN,
-    "rnn": nn.RNN,
-    "rnn_relu": nn.RNN,
-    "rnn_sigmoid": RNN,
-    "lstm": nn.LSTM,
-    "gru": nn.GRU,
-    "gru_before": GRU,
-}
-_NONLINEARITIES = {"rnn_relu": "relu", "rnn_sigmoid": "sigmoid"}
 
 
 class SequenceModel(nn.Module):
@@ -97,6 +88,11 @@ def one_hot_vectors(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(*indices.shape, size, dtype=dtype, device=indices.device).scatter_(-1, indices.unsqueeze(-1), 1)
 
 
+def _layer_class(cell: str) -> Callable[..., nn.Module]:
+    module, _, name = CELLS[cell].layer.partition(":")
+    return getattr(import_module(module), name)
+
+
 def build_model(config: Config, input_size: int, outputs: int, everywhere: bool = False) -> SequenceModel:
     """The model of a configuration, freshly initialised from torch's current random state.
 
@@ -107,13 +103,12 @@ def build_model(config: Config, input_size: int, outputs: int, everywhere: bool 
         everywhere: answer at every position.
     """
     cell, init = config.cell, config.init
-    options = {"nonlinearity": _NONLINEARITIES[cell.name]} if cell.name in _NONLINEARITIES else {}
-    recurrent = _LAYERS[cell.name](
+    recurrent = _layer_class(cell.name)(
         input_size,
         cell.hidden_size,
         num_layers=cell.num_layers,
         bidirectional=cell.bidirectional,
-        **options,
+        **CELLS[cell.name].options,
     )
     initialise_(
         recurrent,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gradflow.cells.facts import KEEPING_GATES
 from gradflow.data import encode
 from gradflow.flow.replay import trace
 from gradflow.training.loop import load_run
@@ -121,11 +122,11 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
     layer = same["num_layers"] - 1
     with torch.no_grad():
         gates = trace(model.recurrent, model.encode(inputs.transpose(0, 1)))[layer, 0].gates
-    if not {"f", "z"} & set(gates):
+    if not set(KEEPING_GATES) & set(gates):
         raise ValueError(
             f"run: expected a model with a gate that keeps (cell=lstm, gru or gru_before), got cell={same['cell']}"
         )
-    gate = "f" if "f" in gates else "z"
+    gate = next(gate for gate in KEEPING_GATES if gate in gates)
     values = gates[gate][:, 0].double().cpu().numpy()
     with np.errstate(divide="ignore"):
         scales = -1 / np.log(values).mean(0)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.gates import KEEPS, keep_bias
+from gradflow.analysis.gates import keep_bias
 from gradflow.analysis.runs import (
     IDENTITY,
     DoesNotApply,
@@ -20,13 +20,16 @@ from gradflow.analysis.runs import (
     recorded,
     runs_of,
 )
+from gradflow.cells.facts import CELLS, KEEPING_GATES
 
-GATES = {"lstm": ("i", "f", "o"), "gru": ("r", "z"), "gru_before": ("r", "z")}
 """The sigmoid gates of a cell, in torch's letters and order."""
 
 _PLACE = ["iteration", "call", "layer", "direction", "time"]
 _SHARES = ["mean", "saturated_low", "saturated_high"]
 TOLERANCE = 0.1  # of the mean of a gate around σ(bias) before training
+
+DRAWN = ("lstm", "gru", "gru_before")
+"""The cells that there is a drawing of."""
 
 
 def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
@@ -49,7 +52,7 @@ def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> 
     Raises:
         ValueError: No run of an LSTM or a GRU has rows of the `gates` table.
     """
-    runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in GATES]
+    runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in DRAWN]
     if not runs:
         raise DoesNotApply("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
     parts = recorded(runs, "gates", _SHARES, layer=layer, direction=direction)
@@ -71,7 +74,9 @@ def cell_of(run: Run) -> str:
 
 def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     kind, first, last = cell_of(run), frame["iteration"].min(), frame["iteration"].max()
-    rows = frame[frame["iteration"].isin([first, last]) & frame["gate"].isin(GATES[kind])].astype({"gate": str})
+    rows = frame[frame["iteration"].isin([first, last]) & frame["gate"].isin(CELLS[kind].sigmoid_gates)].astype(
+        {"gate": str}
+    )
     counts = counted[[*_PLACE, "valid"]] if len(counted) else rows[_PLACE].drop_duplicates().assign(valid=1)
     rows = rows.merge(counts, how="left", on=_PLACE).fillna({"valid": 1})
     rows = rows[rows["valid"] > 0]
@@ -81,7 +86,7 @@ def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame
         for key, group in rows.groupby(keys, sort=False)
     ]
     data = pd.DataFrame(table).sort_values("iteration", kind="stable")
-    bias_of = data["gate"].map(dict.fromkeys(KEEPS, bias)).astype("float64")
+    bias_of = data["gate"].map(dict.fromkeys(KEEPING_GATES, bias)).astype("float64")
     return data.assign(
         kind=kind,
         when=np.where(data["iteration"] == first, "before", "after"),
@@ -113,7 +118,7 @@ def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         ValueError: There are several networks.
     """
     check_one_network(data)
-    keeps = data[data["gate"].isin(KEEPS)].sort_values("iteration")
+    keeps = data[data["gate"].isin(KEEPING_GATES)].sort_values("iteration")
     before, last, kept = keeps.iloc[0], keeps.iloc[-1], (keeps["mean"] ** keeps["steps"]).tolist()
     details = {"first": before["mean"], "last": last["mean"], "steps": int(last["steps"]), "kept_first": kept[0]}
     name = f"{'forget' if last['gate'] == 'f' else 'update'}_gate_{'keeps' if len(keeps) > 1 else 'before'}"

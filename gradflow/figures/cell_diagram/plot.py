@@ -14,8 +14,9 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gradflow.cells.facts import CELLS
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.cell_diagram.numbers import GATES, check_one_network
+from gradflow.figures.cell_diagram.numbers import check_one_network
 from gradflow.figures.diagram import Node, Point, arrow, band, box, canvas, fill, junction, pointer, sign, write
 from gradflow.figures.layout import add_caption, finish
 from gradflow.figures.theme import BLACK, NOTHING, look, new_figure, style
@@ -47,7 +48,7 @@ def plot_cell_diagram(
     with style(lang, context):
         figure = new_figure()
         axes = canvas(figure, 16, 8)
-        means = {gate: data.loc[data["gate"] == gate, "mean"].tolist() for gate in GATES[first["cell"]]}
+        means = {gate: data.loc[data["gate"] == gate, "mean"].tolist() for gate in CELLS[first["cell"]].sigmoid_gates}
         _DRAWN[first["cell"]](axes, means)
         band(axes, [(LEFT, LINE), (RIGHT, LINE)], look(first["cell"]).colour)
         title = labels.title(first["cell"], first["start"])

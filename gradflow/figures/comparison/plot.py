@@ -50,7 +50,7 @@ def plot_comparison(
             axes = figure.add_subplot(grid[i, 1], sharex=first, sharey=first)
             first = first or axes
             _draw_losses(axes, loss[loss["init"] == init], networks, clips)
-            axes.set_title(labels(f"facet.{init}"), fontsize="medium")
+            axes.set_title(labels.word("facet", init), fontsize="medium")
             axes.tick_params(labelbottom=i == len(inits) - 1)
             axes.set_ylabel(labels("axis.loss"))
             panels.append((axes, loss.loc[loss["init"] == init, "value"]))
@@ -107,7 +107,7 @@ def _draw_dot(axes: Axes, row: pd.Series, height: float, mark: str, *, filled: b
         axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=thin())
         face = colour if filled else "white"
         axes.plot(row["value"], height, marker=mark, color=colour, markerfacecolor=face, clip_on=False)
-    words = [labels(f"status.{row['status']}")] if row["status"] != "finished" else []
+    words = [labels.word("status", row["status"])] if row["status"] != "finished" else []
     words += [f"{number(row['value'])} →"] if np.isfinite(row["value"]) and not inside else []
     place = blended_transform_factory(axes.transAxes, axes.transData)
     axes.text(0.99, height, " ".join(words), transform=place, color=colour, fontsize="small", ha="right", va="center")

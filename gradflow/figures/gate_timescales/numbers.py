@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.gates import KEEPS, keep_bias, time_scale
+from gradflow.analysis.gates import keep_bias, time_scale
 from gradflow.analysis.runs import (
     IDENTITY,
     DoesNotApply,
@@ -17,6 +17,7 @@ from gradflow.analysis.runs import (
     recorded,
     runs_of,
 )
+from gradflow.cells.facts import KEEPING_GATES, WITHOUT_GATES
 
 _COLUMNS = ["q10", "time_scale_q50", "time_scale_q90", "saturated_high"]
 
@@ -39,18 +40,15 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
         DoesNotApply: No run has a gate that keeps in the rows of its `gates` table.
     """
     parts = []
-    runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] not in _UNGATED]
+    runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] not in WITHOUT_GATES]
     if runs:
         parts = recorded(runs, "gates", _COLUMNS, layer=layer, direction=direction)
-        parts = [(run, frame[frame["gate"].isin(KEEPS)]) for run, frame in parts]
+        parts = [(run, frame[frame["gate"].isin(KEEPING_GATES)]) for run, frame in parts]
     if not any(len(frame) for _, frame in parts):
         raise DoesNotApply("gates: expected runs of a cell that has a gate f or z, got none; train one with cell=lstm")
     data = collect([(run, _scales(frame, keep_bias(run.config))) for run, frame in parts if len(frame)])
     columns = ["gate", "when", "iteration", "time", "low", "median", "high", "saturated_high", "bias", "expected"]
     return data[[*IDENTITY, "layer", "direction", *columns, "steps"]]
-
-
-_UNGATED = ("linear", "rnn", "rnn_relu", "rnn_sigmoid")
 
 
 def _scales(frame: pd.DataFrame, bias: float) -> pd.DataFrame:

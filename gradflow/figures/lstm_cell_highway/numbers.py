@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
-from gradflow.analysis.gates import GATED, keep_bias
+from gradflow.analysis.gates import keep_bias
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
@@ -18,6 +18,7 @@ from gradflow.analysis.runs import (
     recorded,
     runs_of,
 )
+from gradflow.cells.facts import GATED
 
 LOGGED = {"cell": "log_cell_gradient", "state": "log_state_gradient", "path": "log_cell_path"}
 """Quantity of the table -> quantity of the log."""

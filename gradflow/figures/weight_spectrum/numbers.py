@@ -18,7 +18,8 @@ from gradflow.analysis.runs import (
     recorded,
     runs_of,
 )
-from gradflow.analysis.spectrum import CANDIDATE, of_gate
+from gradflow.analysis.spectrum import of_gate
+from gradflow.cells.facts import GATED
 
 VALUES = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
 _COLUMNS = [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
@@ -100,7 +101,7 @@ def _started_as(config: Any) -> tuple[str, float]:
     if cell is None or config.get("flossing", {}).get("iterations", 0):
         return "", gain
     if name == "remember":
-        return ("uniform" if cell in CANDIDATE else "orthogonal"), gain
+        return ("uniform" if cell in GATED else "orthogonal"), gain
     kinds = {"default": "uniform", "chrono": "uniform", "gaussian": "gaussian", "orthogonal": "orthogonal"}
     return kinds.get(name, ""), gain
 
