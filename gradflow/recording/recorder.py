@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells.cell import has_closed_form
-from gradflow.cells.recurrent import Recurrent
 from gradflow.checks import whole_number
-from gradflow.flow.calls import LayerCall, cell_class
+from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher, recurrent_layers, unwrapped
 from gradflow.recording.copies import Copies
@@ -359,7 +358,7 @@ class Recorder:
 
     def _record_spectrum(self, iteration: int) -> None:
         for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
-            if isinstance(call.layer, Recurrent):  # nothing is known of its weights
+            if not weights_known(call.layer):
                 continue
             columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
             self._writer.append("spectrum", iteration, columns)

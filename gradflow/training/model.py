@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gradflow.cells.layers import GRU, RNN, LinearRNN, RecurrentLayer
+from gradflow.cells.layers import GRU, RNN, LinearRNN, is_fused
 from gradflow.config import Config, InitName
 from gradflow.remedies.initialisation import STD, initialise_
 
@@ -81,9 +81,7 @@ class SequenceModel(nn.Module):
         dtype = self.read_out.weight.dtype
         if inputs.is_floating_point():
             return inputs.to(dtype)
-        return (
-            inputs if isinstance(self.recurrent, RecurrentLayer) else one_hot(inputs, self.recurrent.input_size, dtype)
-        )
+        return one_hot(inputs, self.recurrent.input_size, dtype) if is_fused(self.recurrent) else inputs
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
         """Scores [B, C] from the final states after all of `encoded`, one-hot [T, B, D], indices [T, B], or packed."""
