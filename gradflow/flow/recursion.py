@@ -234,6 +234,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     like = unrolled.like
     length, order, lowest = len(like), _order(unrolled, len(like)), _LOWEST[like.dtype]
     shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
+    # What arrives, on the scale of what is carried, may overflow at once; a zero there does not.
     too_large = shift * LN2 > -lowest
     if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
         return None
@@ -245,6 +246,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     epsilon = unrolled.jacobian.backward_(total, order)
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
+    # Only where a norm is out of range is it worth asking whether digits were lost: zeros and NaN lose none.
     if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(
         unrolled, joint[[*order, length]], lowest
     ):
