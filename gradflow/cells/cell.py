@@ -115,6 +115,8 @@ class TorchCell(Cell):
     gate_names: ClassVar[tuple[str, ...]] = ("h",)
     writes: ClassVar[dict[str, slice]] = {"h": slice(None)}
     """State -> the gates that write to it."""
+    gateless: ClassVar[bool] = False
+    """Whether h is φ of its pre-activation and nothing else."""
 
     def __init__(self, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None):
         super().__init__()

@@ -21,6 +21,7 @@ class SequenceLayer(nn.Module):
 
     input_size: int | None = None
     batch_first: bool
+    cell_class: type[Cell]
 
     def _time_major(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, bool]:
         """[T, B, D] (or indices [T, B]), lengths [B] if packed, whether there is a batch."""
@@ -157,6 +158,11 @@ class RecurrentLayer(SequenceLayer):
             finals += [final["h"] for _, final in sides]
         h_n = torch.stack(finals)
         return self._own_layout(x, input, lengths, batched), h_n if batched else h_n.squeeze(1)
+
+
+def is_fused(layer: nn.Module) -> bool:
+    """Whether one of torch's kernels runs the layer: it takes no indices, and draws its dropout in its own way."""
+    return isinstance(layer, nn.RNNBase)
 
 
 def suffix(layer: int, direction: int) -> str:

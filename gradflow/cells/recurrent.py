@@ -46,6 +46,11 @@ class Recurrent(SequenceLayer):
         check_cell_names(cell)
         self.cell, self.batch_first, self.hidden_size = cell, batch_first, cell.hidden_size
 
+    @property
+    def cell_class(self) -> type[Cell]:  # type: ignore[override]
+        """The class of the cell."""
+        return type(self.cell)
+
     def forward(
         self, input: Tensor | PackedSequence, hx: Tensor | tuple[Tensor, ...] | None = None
     ) -> tuple[Any, Tensor | tuple[Tensor, ...]]:

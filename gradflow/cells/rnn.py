@@ -10,6 +10,8 @@ from gradflow.cells.forms import Rows
 class LinearCell(TorchCell):
     """h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh. Jacobian W_hh."""
 
+    gateless = True
+
     def activations(self, projected: Tensor, h: Tensor) -> State:
         """The pre-activation: `h` itself."""
         return {"h": projected + self.recur(h)}

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gradflow.cells.cell import State, TorchCell
-from gradflow.cells.lstm import LSTMCell
+from gradflow.cells.cell import State
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.padding import check_padding
@@ -159,9 +158,10 @@ def in_time(parts: Sequence[Tensor], unrolled: Unrolled) -> Tensor:
 
 
 def _weight_share(block: Block) -> Tensor | None:
-    if not isinstance(block.unrolled.cell, TorchCell):
+    cell = block.unrolled.torch_cell
+    if cell is None:
         return None
-    inputs = block.unrolled.cell.multiplied(block.unrolled.gates, block.unrolled.previous).double()
+    inputs = cell.multiplied(block.unrolled.gates, block.unrolled.previous).double()
     epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
     return torch.einsum("tbki,tbkj->tkij", epsilon, inputs.expand_as(epsilon)).flatten(1, 2)
 
@@ -173,7 +173,7 @@ def _assembled(unrolled: Unrolled, blocks: Sequence[Block], shares: Sequence[Any
     names, dtype = unrolled.cell.state_names, unrolled.like.dtype
     scaled = {name: [block.total[name] for block in blocks] for name in names}
     norms = {name: joined([block.log_norms[name] for block in blocks]) for name in names}
-    if isinstance(unrolled.cell, LSTMCell):
+    if unrolled.is_lstm:
         scaled["c_total"] = [block.cell_total() for block in blocks]
         norms["c_total"] = joined([b.masked(log_norm(b.cell_total()) + b.log_scale) for b in blocks])
     if len(names) > 1:
@@ -181,7 +181,7 @@ def _assembled(unrolled: Unrolled, blocks: Sequence[Block], shares: Sequence[Any
     exponent = joined([block.exponent for block in blocks])
     value = {name: _unscaled(joined(parts), exponent, dtype) for name, parts in scaled.items()}
     direct = {name: joined([_direct(block, name) for block in blocks]) for name in names}
-    known = isinstance(unrolled.cell, TorchCell)
+    known = unrolled.torch_cell is not None
     log_share, share = (joined([b.log_weight_share for b in blocks]), joined(list(shares))) if known else (None, None)
     return StateGradients(value, norms, direct, log_share, share)
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
 from gradflow.cells.gru import GRUCell
-from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.layers import RecurrentLayer, SequenceLayer, suffix
 from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.recurrent import Recurrent
 from gradflow.cells.rnn import ReLUCell, TanhCell
@@ -22,18 +22,14 @@ SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
 
 
-def own_cell(layer: nn.Module) -> Cell | None:
-    """The cell of the user's own that a layer runs, of whose weights nothing is known; None: torch's names and layout.
-
-    >>> own_cell(nn.LSTM(3, 2))
-    """
-    return layer.cell if isinstance(layer, Recurrent) else None
-
-
 def cell_class(layer: nn.Module) -> type[Cell]:
     """The cell of a supported layer."""
-    own = own_cell(layer)
-    return torch_cell_class(layer) if own is None else type(own)
+    return layer.cell_class if isinstance(layer, SequenceLayer) else _CELLS[cast(str, layer.mode)]
+
+
+def weights_known(layer: nn.Module) -> bool:
+    """Whether a supported layer's weights have torch's names and layout; of the user's own cells nothing is known."""
+    return not isinstance(layer, Recurrent)
 
 
 def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
@@ -42,13 +38,22 @@ def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
     Raises:
         TypeError: for a cell of the user's own, of whose weights nothing is known.
     """
-    own = own_cell(layer)
-    if own is not None:
+    kind = cell_class(layer)
+    if not weights_known(layer):
         raise TypeError(
-            f"{name}: expected a layer with torch's weight_hh, got {type(own).__name__}, a cell of your own, of "
+            f"{name}: expected a layer with torch's weight_hh, got {kind.__name__}, a cell of your own, of "
             f"whose weights nothing is known; look at them directly"
         )
-    return layer.cell_class if isinstance(layer, RecurrentLayer) else _CELLS[cast(str, layer.mode)]
+    return cast(type[TorchCell], kind)
+
+
+def torch_cell(layer: nn.Module, weight: Callable[[str], Tensor | None], index: int, side: int) -> TorchCell:
+    """The cell of one layer and direction of a layer whose weights are known, on weights by their names."""
+    tail = suffix(index, side)
+    weight_ih, weight_hh = weight("weight_ih" + tail), weight("weight_hh" + tail)
+    assert weight_ih is not None
+    assert weight_hh is not None
+    return torch_cell_class(layer)(weight_ih, weight_hh, weight("bias_ih" + tail), weight("bias_hh" + tail))
 
 
 def check_supported(layer: nn.Module, name: str = "layer") -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.layers import is_fused
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def active_dropout(layer: Any, name: str = "layer") -> Dropout | None:
     if not layer.dropout or not layer.training or layer.num_layers == 1:
         return None
     device = layer.weight_ih_l0.device
-    if device.type != "cpu" and not isinstance(layer, RecurrentLayer):
+    if device.type != "cpu" and is_fused(layer):
         raise NotImplementedError(
             f"{name}: dropout={layer.dropout} between layers cannot be replayed on {device.type}, where the kernel "
             f"(cuDNN) keeps its masks to itself; use dropout=0, gradflow's own layers, or layers of one with "

@@ -257,6 +257,7 @@ def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterat
         q = torch.where(moves[:, None, None], onward, q)
         size_of = torch.linalg.matrix_norm(factor)
         diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        # What a singular J leaves on the diagonal is rounding; its log would be taken for a very small singular value.
         diagonal[diagonal.abs() <= _ROUNDING * torch.finfo(factor.dtype).eps * size_of.unsqueeze(-1)] = 0
         factor = torch.where(moves[:, None, None], factor, identity)
         yield factor.masked_fill(~finite[:, None, None], torch.nan)
@@ -265,6 +266,7 @@ def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterat
 def _rescaled(factor: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     """Upper triangular R · diag(exp(log_scale)) as diag(exp(new)) · unit triangular matrix; rows of zeros stay so."""
     new = log_scale + factor.diagonal(dim1=-2, dim2=-1).abs().log()
+    # Ratios of scales, never scales: tame above the diagonal; below it, where R is zero, they may overflow.
     ratio = (log_scale.unsqueeze(-2) - new.unsqueeze(-1)).exp().masked_fill((new == -torch.inf).unsqueeze(-1), 0)
     return new, (factor * torch.where(torch.ones_like(factor).triu() > 0, ratio, 0)).triu()
 
@@ -278,9 +280,11 @@ def _log_singular_values(log_scale: Tensor, unit: Tensor) -> Tensor:
     logs, unit = log_scale[present], unit[present]
     if len(logs) == 0:
         return values
+    # QR of the transpose, again and again, is the QR iteration: its diagonal tends to the singular values.
     for _ in range(_SWEEPS):
         logs, unit = _rescaled(torch.linalg.qr(unit.t(), mode="r").R, logs)
     ordered, found = logs.sort(descending=True).values, 0
+    # A window keeps within the digits of float64; its margin takes in what still mixes with the values at its edges.
     while found < len(logs):
         core = ordered[found:][ordered[found:] > ordered[found] - _WINDOW]
         near = (logs < core[0] + _MARGIN) & (logs > core[-1] - _MARGIN)

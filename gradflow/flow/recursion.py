@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.cell import State
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import LN2, scaled_sum, times_power_of_two
@@ -143,8 +143,9 @@ class Block:
     @cached_property
     def log_weight_share(self) -> Tensor:
         """ln‖ε_t ⊗ h_{t-1}‖, [t, B] float64: the norm of the share of each step and example in dL/dW_hh."""
-        assert isinstance(self.unrolled.cell, TorchCell)
-        multiplied = self.unrolled.cell.multiplied(self.unrolled.gates, self.unrolled.previous)
+        cell = self.unrolled.torch_cell
+        assert cell is not None
+        multiplied = cell.multiplied(self.unrolled.gates, self.unrolled.previous)
         if multiplied.shape[-2] == 1:
             share = log_norm(self.epsilon.flatten(-2)) + log_norm(multiplied.squeeze(-2))
         else:
@@ -154,15 +155,15 @@ class Block:
     @cached_property
     def input_epsilon(self) -> Tensor:
         """Gradient at each gate's share W_ih x of its pre-activation, [t, B, K, H], scaled."""
-        cell, jacobian = self.unrolled.cell, self.unrolled.jacobian
-        assert isinstance(cell, TorchCell)
+        cell, jacobian = self.unrolled.torch_cell, self.unrolled.jacobian
+        assert cell is not None
         rows = cell.input_rows(self.unrolled.gates, jacobian.rows)
         return self.epsilon if rows is jacobian.rows else jacobian.gate_gradients(self.total, rows)
 
     def at_input(self) -> Tensor:
         """dL/dx_t, [t, B, D], scaled: the direct gradient of the layer below."""
-        cell, epsilon = self.unrolled.cell, self.input_epsilon
-        assert isinstance(cell, TorchCell)
+        cell, epsilon = self.unrolled.torch_cell, self.input_epsilon
+        assert cell is not None
         gradient = epsilon.flatten(-2) @ cell.weight_ih.to(epsilon.dtype)
         if self.unrolled.valid is not None:
             gradient = gradient.masked_fill(~self.unrolled.valid.unsqueeze(-1), 0)
@@ -233,6 +234,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     like = unrolled.like
     length, order, lowest = len(like), _order(unrolled, len(like)), _LOWEST[like.dtype]
     shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
+    # What arrives, on the scale of what is carried, may overflow at once; a zero there does not.
     too_large = shift * LN2 > -lowest
     if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
         return None
@@ -244,6 +246,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     epsilon = unrolled.jacobian.backward_(total, order)
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
+    # Only where a norm is out of range is it worth asking whether digits were lost: zeros and NaN lose none.
     if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(
         unrolled, joint[[*order, length]], lowest
     ):

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, State, TorchCell
-from gradflow.cells.layers import RecurrentLayer, scan, suffix
-from gradflow.cells.lstm import LSTMCell
+from gradflow.cells.layers import is_fused, scan
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
-from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell_class, watch, widened
+from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
 from gradflow.jacobian.dispatch import jacobian_of
 from gradflow.jacobian.operator import Jacobian
@@ -89,6 +88,16 @@ class Unrolled:
     def like(self) -> Tensor:
         """A state, for size, dtype and device."""
         return next(iter(self.states.values()))
+
+    @property
+    def torch_cell(self) -> TorchCell | None:
+        """The cell, if its weights have torch's names and layout; None: it is the user's own."""
+        return self.cell if isinstance(self.cell, TorchCell) else None
+
+    @property
+    def is_lstm(self) -> bool:
+        """Whether it is torch's LSTM, whose h is a view of c."""
+        return self.torch_cell is not None and "c" in self.cell.state_names
 
     @cached_property
     def jacobian(self) -> Jacobian:
@@ -200,7 +209,7 @@ def _input_scales(call: LayerCall) -> list[Tensor | None]:
     layer, output = call.layer, call.output
     if call.dropout is None:
         return [None] * layer.num_layers
-    of_torch = call.packed and not isinstance(layer, RecurrentLayer)  # its masks are packed as well
+    of_torch = call.packed and is_fused(layer)  # its masks are packed as well
     shape = output.data.shape if of_torch else call.time_major(output).shape
     scales = call.dropout.scales(shape, output.data.dtype, layer.num_layers - 1)
     if of_torch:
@@ -211,9 +220,7 @@ def _input_scales(call: LayerCall) -> list[Tensor | None]:
 def _cell(layer: nn.Module, weights: Mapping[str, Tensor], index: int, side: int) -> TorchCell | ReplayedCell:
     if isinstance(layer, Recurrent):
         return replayed(layer, weights)
-    tail = suffix(index, side)
-    weight_ih, weight_hh = weights["weight_ih" + tail], weights["weight_hh" + tail]
-    return torch_cell_class(layer)(weight_ih, weight_hh, weights.get("bias_ih" + tail), weights.get("bias_hh" + tail))
+    return torch_cell(layer, weights.get, index, side)
 
 
 def _states(cell: Cell, given: list[Tensor | None], like: Tensor) -> State:
@@ -226,7 +233,7 @@ def _run_again(
     call: LayerCall, index: int, cells: list[Any], x: Tensor, entering: list[State], lengths: Tensor | None
 ) -> Tensor:
     """The output [T, B, directions·H] of one lower layer, by the kernel that the whole layer used."""
-    if isinstance(call.layer, RecurrentLayer):
+    if not is_fused(call.layer):
         sides = [scan(c, x, entering[d], lengths, reverse=d == 1)[0]["h"] for d, c in enumerate(cells)]
         return torch.cat(sides, -1)
     weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) if w is not None]
@@ -262,10 +269,10 @@ def _teacher_forced(
             states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
         gates = cell.gates(x, previous)
     else:
-        gates = {"h": shown} if len(cell.gate_names) == 1 else cell.gates(x, previous)
-    if isinstance(cell, LSTMCell):
-        states["c"] = _cell_states(gates, entering["c"], stops, reverse)
-        previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
+        gates = {"h": shown} if cell.gateless else cell.gates(x, previous)
+        if "c" in cell.state_names:
+            states["c"] = _cell_states(gates, entering["c"], stops, reverse)
+            previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
     time, batch = shown.shape[:2]
     ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
     return Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from gradflow.flow.calls import LayerCall, own_cell, watch
+from gradflow.flow.calls import LayerCall, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 
@@ -149,7 +149,7 @@ def _weights(layer: Any) -> dict[str, Tensor]:
     """What the layer's forward pass has just computed with (of torch's layers also where that is no parameter)."""
     if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
         return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    return dict(layer.named_parameters()) if own_cell(layer) is not None else dict(layer._parameters)
+    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
 
 
 def _call_of(layer: Any, args: tuple, kwargs: dict, output: tuple, dropout: Dropout | None) -> LayerCall:

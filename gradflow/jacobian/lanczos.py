@@ -84,7 +84,7 @@ def _decomposed(matrices: Tensor, count: int) -> Tensor:
     if count > 1:
         return torch.linalg.svdvals(matrices.double())[:, :count]
     largest = matrices.abs().amax((1, 2), keepdim=True)
-    scaled = matrices / largest
+    scaled = matrices / largest  # JᵀJ squares the numbers: unscaled they would leave the range of float32
     return torch.linalg.eigvalsh(scaled.mT @ scaled)[:, -1:].double().clamp_min(0).sqrt() * largest.squeeze(-1)
 
 
@@ -130,10 +130,11 @@ def _iterate_one(operator: Operator, start: Tensor) -> Tensor:
         so_far, row = basis[:, : k + 1], rest.unsqueeze(1)
         rest = torch.baddbmm(row, row @ so_far.mT, so_far, alpha=-1).squeeze(1)
         norm = torch.linalg.vector_norm(rest, dim=-1)
+        # The basis is complete where only rounding is left: normalised, that would be a vector of noise.
         mere_rounding = norm <= _ROUNDING * torch.finfo(start.dtype).eps * torch.linalg.vector_norm(image, dim=-1)
         before, vector = vector, rest.mul_(torch.where(mere_rounding, 0, 1 / norm).unsqueeze(-1))
         diagonal[k], beside[k] = inside.squeeze(-1), norm
-        if k + 1 < min(check, limit):
+        if k + 1 < min(check, limit):  # the Ritz values cost more than a step, so they are seen at growing intervals
             continue
         check = int(k * _CHECK_AGAIN) + 1
         ritz, residual = _ritz_value(diagonal[: k + 1], beside[:k], beside[k])
@@ -208,7 +209,7 @@ def _orthonormal(vectors: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     factor = torch.zeros(len(vectors), width, width, dtype=torch.float64, device=vectors.device)
     ready: list[Tensor] = []
     for i, vector in enumerate(vectors.unbind(1)):
-        for _ in range(2 if ready else 0):
+        for _ in range(2 if ready else 0):  # once is not orthogonal to rounding where much cancels, twice is enough
             for j, other in enumerate(ready):
                 part = (vector * other).sum(-1, keepdim=True)
                 vector = vector - part * other

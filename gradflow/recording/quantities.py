@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells.lstm import LSTMCell
-from gradflow.cells.recurrent import Recurrent
 from gradflow.cells.rnn import LinearCell
 from gradflow.checks import check_name
-from gradflow.flow.calls import cell_class
+from gradflow.flow.calls import cell_class, weights_known
 from gradflow.flow.horizons import product_norms
 from gradflow.flow.recursion import Block, ends_within
 from gradflow.flow.replay import Unrolled
@@ -66,20 +65,16 @@ def _derivative(block: Block) -> Tensor:
     return block.unrolled.jacobian.rows["h"].squeeze(-2)
 
 
-def _weights_known(layer: nn.Module) -> bool:
-    return not isinstance(layer, Recurrent)
-
-
 def _several_states(layer: nn.Module) -> bool:
     return len(cell_class(layer).state_names) > 1
 
 
 def _is_lstm(layer: nn.Module) -> bool:
-    return _weights_known(layer) and issubclass(cell_class(layer), LSTMCell)
+    return weights_known(layer) and issubclass(cell_class(layer), LSTMCell)
 
 
 def _without_gates(layer: nn.Module) -> bool:
-    return _weights_known(layer) and issubclass(cell_class(layer), LinearCell)
+    return weights_known(layer) and issubclass(cell_class(layer), LinearCell)
 
 
 def _log_frobenius(jacobian: Jacobian) -> Tensor:
@@ -167,7 +162,7 @@ _ALL = (
         long_name="ln of the norm of this step's share of dL/dW_hh",
         scales=True,
         of_block=_each(lambda block: block.log_weight_share),
-        has=_weights_known,
+        has=weights_known,
     ),
     Quantity(
         name="log_jacobian_frobenius",
@@ -216,7 +211,7 @@ _ALL = (
         scales=False,
         of_block=_each(lambda block: block.log_weight_share),
         of_whole=_cumulative_share,
-        has=_weights_known,
+        has=weights_known,
     ),
     Quantity(
         name="log_jacobian_spectral",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gradflow.cells.cell import has_closed_form
 from gradflow.checks import whole_number
-from gradflow.flow.calls import LayerCall, cell_class, own_cell
+from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher
@@ -361,7 +361,7 @@ class Recorder:
 
     def _record_spectrum(self, iteration: int) -> None:
         for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
-            if own_cell(call.layer) is not None:
+            if not weights_known(call.layer):
                 continue
             columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
             self._writer.append("spectrum", iteration, columns)

@@ -16,9 +16,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tqdm import tqdm
 
 from gradflow.cells.cell import Cell, State
-from gradflow.cells.layers import suffix
 from gradflow.checks import whole_number
-from gradflow.flow.calls import cell_class, check_supported, own_cell, torch_cell_class
+from gradflow.flow.calls import cell_class, check_supported, torch_cell, weights_known
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +131,9 @@ def _time_major(layer: Any, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor 
 
 
 def _cell(layer: Any, index: int, side: int) -> Cell:
-    own = own_cell(layer)
-    if own is not None:
-        return own
-    names = (name + suffix(index, side) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-    weight_ih, weight_hh, bias_ih, bias_hh = (getattr(layer, name, None) for name in names)
-    assert weight_ih is not None
-    assert weight_hh is not None
-    return torch_cell_class(layer)(weight_ih, weight_hh, bias_ih, bias_hh)
+    if not weights_known(layer):
+        return layer.cell
+    return torch_cell(layer, lambda name: getattr(layer, name, None), index, side)
 
 
 def _entering(cell: Cell, hx: Any, row: int, x: Tensor, batched: bool) -> State:

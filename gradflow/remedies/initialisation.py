@@ -128,7 +128,7 @@ def _recurrent(
         raise ValueError(f"std: expected a positive number, got {std}")
     if connections is not None and not 1 <= connections <= size:
         raise ValueError(f"connections: expected 1 to {size}, the units of this layer, got {connections}")
-    if name == "remember" and len(torch_cell_class(layer).gate_names) == 1:
+    if name == "remember" and torch_cell_class(layer).gateless:
         name = "orthogonal"
     filled: dict[str, Callable[[Tensor], Any]] = {
         "gaussian": partial(nn.init.normal_, std=gain * size**-0.5),

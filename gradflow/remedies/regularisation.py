@@ -108,7 +108,7 @@ def _omega(unrolled: Unrolled, epsilon: Tensor, squared: bool) -> tuple[Tensor, 
 
 def _check_cell(trace: Trace) -> None:
     kind = torch_cell_class(trace.call.layer, "traces")
-    if not issubclass(kind, LinearCell):
+    if not kind.gateless:
         raise TypeError(
             f"traces: Ω is that of cells without gates (torch.nn.RNN, gradflow.RNN, LinearRNN), got "
             f"{type(trace.call.layer).__name__}, whose gates carry gradients in other ways; watch the other layers only"

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from gradflow.cells.cell import State, TorchCell
 from gradflow.cells.layers import suffix
-from gradflow.cells.lstm import LSTMCell
 from gradflow.flow.adjoint import descend
 from gradflow.flow.backward import check_traces, leaf_weight
 from gradflow.flow.calls import plain_arithmetic, torch_cell_class
@@ -128,7 +127,7 @@ def _clipped_recursion(unrolled: Unrolled, direct: Direct, clip_value: float, ta
     if arriving.exponent is not None:
         total["h"][:time] = times_power_of_two(total["h"][:time], arriving.exponent)
     before = {name: torch.empty_like(unrolled.like) for name in total}
-    clamp = partial(_clamp_lstm if isinstance(unrolled.cell, LSTMCell) else _clamp, unrolled, total, before, clip_value)
+    clamp = partial(_clamp_lstm if unrolled.is_lstm else _clamp, unrolled, total, before, clip_value)
     order = list(range(time)) if unrolled.reverse else list(range(time - 1, -1, -1))
     epsilon = unrolled.jacobian.backward_(total, order, clamp)
     tallies.append(_tally(torch.stack(list(before.values())), unrolled, clip_value))

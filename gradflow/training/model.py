@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gradflow.cells.facts import CELLS
-from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.layers import is_fused
 from gradflow.config import Config, InitName
 from gradflow.remedies.initialisation import STD, initialise_
 
@@ -72,9 +72,7 @@ class SequenceModel(nn.Module):
         dtype = self.read_out.weight.dtype
         if inputs.is_floating_point():
             return inputs.to(dtype)
-        if isinstance(self.recurrent, RecurrentLayer):
-            return inputs
-        return one_hot_vectors(inputs, self.recurrent.input_size, dtype)
+        return one_hot_vectors(inputs, self.recurrent.input_size, dtype) if is_fused(self.recurrent) else inputs
 
     def scores(self, encoded: Tensor | PackedSequence) -> Tensor:
         """Scores [B, C] from the final states after all of `encoded`, one-hot [T, B, D], indices [T, B], or packed."""
