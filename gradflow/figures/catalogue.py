@@ -27,7 +27,7 @@ _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 @cache
 def texts(lang: str) -> dict[str, str]:
-    """All texts of a language, by id: those of `labels/<lang>.yaml` and of every figure's folder.
+    """All texts of a language, by id: names of cells, those of `labels/<lang>.yaml` and of every figure's folder.
 
     Raises:
         ValueError: An unknown language, or two texts with one id.
@@ -35,7 +35,8 @@ def texts(lang: str) -> dict[str, str]:
     if lang not in LANGUAGES:
         raise ValueError(f"lang: expected one of {', '.join(LANGUAGES)}, got {lang!r}")
     shared, *own = (files("gradflow.figures") / "labels", *(files(room.package) for room in rooms().values()))
-    merged = dict[str, str](_texts_of(shared / f"{lang}.yaml"))
+    merged = {f"cell.{name}": facts.label[lang] for name, facts in CELLS.items()}
+    merged |= _texts_of(shared / f"{lang}.yaml")
     for file in (folder / f"{lang}.yaml" for folder in own):
         added = _texts_of(file) if file.is_file() else {}
         if twice := sorted(merged.keys() & added.keys()):
@@ -78,7 +79,7 @@ class Labels:
     """The texts of one language, with values filled in."""
 
     def __init__(self, lang: str) -> None:
-        self._lang, self._texts = lang, texts(lang)
+        self._texts = texts(lang)
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
@@ -87,7 +88,7 @@ class Labels:
 
     def cell(self, name: str) -> str:
         """A cell's name; a name that gradflow does not know stands for itself."""
-        return CELLS[name].label[self._lang] if name in CELLS else self.word("cell", name)
+        return self.word("cell", name)
 
     def start(self, words: str) -> str:
         """How the weights start, from :func:`gradflow.analysis.runs.start_of`: words translated, formulas set."""
