@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from gradflow.cells.cell import State, TorchCell
 from gradflow.cells.forms import ResetRows, Rows
+from gradflow.cells.slopes import empty_rows, sigmoid_slope, tanh_slope
 
 
 class GRUCell(TorchCell):
@@ -31,15 +32,19 @@ class GRUCell(TorchCell):
         h, size = previous["h"], self.weight_hh.shape[1]
         bias = None if self.bias_hh is None else self.bias_hh[2 * size :]
         h_n = F.linear(h, self.weight_hh[2 * size :], bias)
-        of_n = (1 - n * n) * (1 - z)
-        rows = torch.stack((r * (1 - r) * h_n * of_n, (h - n) * z * (1 - z), of_n * r), -2)
+        rows, renewed = empty_rows(r, 3), 1 - z
+        of_r, of_z, of_n = rows.unbind(-2)
+        tanh_slope(n, of_n).mul_(renewed)  # ∂h/∂a_n = (1 - n²) (1 - z), which meets W_hn h through r
+        sigmoid_slope(r, of_r).mul_(h_n).mul_(of_n)  # ∂h/∂a_r = r (1 - r) (W_hn h + b_hn) ∂h/∂a_n
+        torch.sub(h, n, out=of_z).mul_(z).mul_(renewed)  # ∂h/∂a_z = (h - n) z (1 - z)
+        of_n.mul_(r)
         return Rows({"h": rows}, {("h", "h"): z})
 
     def input_rows(self, gates: State, rows: State) -> State:
         """Of the candidate without r, which acts on W_hn h + b_hn alone."""
-        z, n = gates["z"], gates["n"]
-        of_r, of_z, _ = rows["h"].unbind(-2)
-        return {"h": torch.stack((of_r, of_z, (1 - z) * (1 - n * n)), -2)}
+        of_input = rows["h"].clone()
+        tanh_slope(gates["n"], of_input[..., 2, :]).mul_(1 - gates["z"])
+        return {"h": of_input}
 
 
 class GRUBeforeCell(TorchCell):

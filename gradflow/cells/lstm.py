@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State, TorchCell
 from gradflow.cells.forms import ShownRows
+from gradflow.cells.slopes import empty_rows, sigmoid_slope, tanh_slope
 
 
 class LSTMCell(TorchCell):
@@ -30,6 +31,11 @@ class LSTMCell(TorchCell):
         """Gates i, f, g write to c, and o to h, which shows c."""
         i, f, g, o = (gates[name] for name in self.gate_names)
         tanh_c = torch.tanh(state["c"])
-        into_c = torch.stack((i * (1 - i) * g, f * (1 - f) * previous["c"], (1 - g * g) * i), -2)
-        into_h = o * (1 - o) * tanh_c
-        return ShownRows({"h": into_h.unsqueeze(-2), "c": into_c}, {("c", "c"): f}, shown=(1 - tanh_c * tanh_c) * o)
+        of_c, of_h = empty_rows(i, 3), empty_rows(o, 1)
+        of_i, of_f, of_g = of_c.unbind(-2)
+        sigmoid_slope(i, of_i).mul_(g)  # ∂c/∂a_i = i (1 - i) g
+        sigmoid_slope(f, of_f).mul_(previous["c"])  # ∂c/∂a_f = f (1 - f) c_{t-1}
+        tanh_slope(g, of_g).mul_(i)  # ∂c/∂a_g = (1 - g²) i
+        sigmoid_slope(o, of_h.squeeze(-2)).mul_(tanh_c)  # ∂h/∂a_o = o (1 - o) tanh c
+        shown = tanh_slope(tanh_c, torch.empty_like(o)).mul_(o)  # ∂h/∂c = (1 - tanh² c) o
+        return ShownRows({"h": of_h, "c": of_c}, {("c", "c"): f}, shown=shown)
