@@ -149,6 +149,11 @@ def test_what_scales_with_the_loss_is_what_its_record_says(kind):
         np.testing.assert_allclose(values[1][f"{name}_q50"], values[0][f"{name}_q50"] + shift, rtol=1e-5, atol=1e-5)
 
 
+def test_a_record_says_how_it_is_computed():
+    with pytest.raises(ValueError, match="size: expected of_block, of_few or both.*got neither"):
+        Quantity(name="size", unit="1", long_name="size", scales=False)
+
+
 def test_a_new_quantity_is_one_record(tmp_path, monkeypatch):
     """Whatever its name: it is scaled as the record says, and the log has its unit and long name."""
     for name, scales in (("log_gate_norm", True), ("size_gradient", False)):

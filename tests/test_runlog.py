@@ -434,6 +434,11 @@ def test_what_is_no_run_is_refused_by_name(tmp_path):
         write_status(tmp_path, "lost")
 
 
+def test_names_of_quantities_alone_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"quantities: expected a mapping from names to units .*labels makes it"):
+        RunWriter(tmp_path, meta={}, quantities=["log_state_gradient"])
+
+
 def test_unknown_names_list_their_neighbours(tmp_path):
     start(tmp_path, quantities=list(QUANTITIES)).close()
     run = gf.open_run(tmp_path)

@@ -50,6 +50,12 @@ class Quantity:
     has: Callable[[nn.Module], bool] = lambda layer: True
     opt_in: bool = False
 
+    def __post_init__(self) -> None:
+        if self.of_block is None and self.of_few is None:
+            raise ValueError(
+                f"{self.name}: expected of_block, of_few or both, which say how it is computed, got neither"
+            )
+
     def is_costly(self, jacobian: Jacobian) -> bool:
         """Whether it is taken of a few examples: there is no other way, or the norm needs the dense matrix."""
         return self.of_block is None or (self.of_few is not None and jacobian.norm_is_dense)
@@ -231,6 +237,7 @@ _ALL = (
 )
 
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _ALL}
+assert len(QUANTITIES) == len(_ALL), "two quantities have one name"
 """Every quantity, by name, in the order of the log's columns."""
 
 

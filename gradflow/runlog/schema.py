@@ -104,12 +104,17 @@ def table_columns(
         quantities: name -> unit and long name of what is recorded per position.
 
     Raises:
-        ValueError: a scalar's name is taken.
+        ValueError: a scalar's name is taken, or names of quantities come alone.
     """
     taken = [name for name in scalars if name in _SCALARS or name == "iteration"]
     if taken or len(set(scalars)) < len(scalars):
         raise ValueError(
             f"scalars: expected distinct names that no log has anyway ({', '.join(_SCALARS)}); got {list(scalars)}"
+        )
+    if quantities and not isinstance(quantities, Mapping):
+        raise ValueError(
+            f"quantities: expected a mapping from names to units and long names, got {quantities!r}; "
+            f"gradflow.recording.quantities.labels makes it of names"
         )
     positions = _position_columns(quantities or {})
     values = {
