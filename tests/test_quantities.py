@@ -150,7 +150,7 @@ def test_what_scales_with_the_loss_is_what_its_record_says(kind):
 
 
 def test_a_record_says_how_it_is_computed():
-    with pytest.raises(ValueError, match="size: expected of_block, of_few or both.*got neither"):
+    with pytest.raises(ValueError, match=r"size: expected of_block, of_few or both.*got neither"):
         Quantity(name="size", unit="1", long_name="size", scales=False)
 
 
