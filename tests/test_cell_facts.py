@@ -47,9 +47,9 @@ def test_every_cell_looks_different():
 
 @pytest.mark.parametrize("cell", [name for name, facts in CELLS.items() if not facts.gates])
 def test_settings_of_gates_are_refused_where_there_are_none(cell):
-    with pytest.raises(ValueError, match=rf"init.forget_bias: only cell=lstm has a forget gate, got cell={cell}"):
+    with pytest.raises(ValueError, match=rf"init.forget_bias: only cell=lstm.* a forget gate, got cell={cell}"):
         Config(cell=CellConfig(CellName(cell)), init=InitConfig(forget_bias=1.0))
-    with pytest.raises(ValueError, match=r"init.update_bias: only cell=gru and cell=gru_before have an update gate"):
+    with pytest.raises(ValueError, match=r"init.update_bias: only cell=gru.* an update gate"):
         Config(cell=CellConfig(CellName(cell)), init=InitConfig(update_bias=1.0))
     with pytest.raises(ValueError, match="init: only gated cells have a chrono start"):
         Config(cell=CellConfig(CellName(cell)), init=InitConfig("chrono"), data=DataConfig("adding"))
