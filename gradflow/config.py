@@ -37,7 +37,7 @@ class Source(StrEnum):
 class CellName(StrEnum):
     """The recurrent cells. In `gru_before` the reset gate acts before the matrix product, in `gru` (torch) after."""
 
-    locals().update({name: name for name in CELLS})
+    locals().update({name: name for name in CELLS})  # a member for each row of facts
 
 
 class InitName(StrEnum):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.cells.facts import bias_of_keeping_gate
+from gradflow.cells.facts import REMEMBER_BIAS, bias_of_keeping_gate
 
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
-REMEMBERED = 3.0  # the gate's bias of init=remember
 
 
 def keep_bias(config: Mapping[str, Any]) -> float:
@@ -25,7 +24,7 @@ def keep_bias(config: Mapping[str, Any]) -> float:
     if setting is None or init.get("name") == "chrono":
         return float("nan")
     given = init.get(setting)
-    return float(given) if given is not None else REMEMBERED if init.get("name") == "remember" else 0.0
+    return float(given) if given is not None else REMEMBER_BIAS if init.get("name") == "remember" else 0.0
 
 
 def time_scale(bias: float) -> float:

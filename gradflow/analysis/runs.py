@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from gradflow.cells.facts import CELLS
+from gradflow.cells.facts import CELLS, REMEMBER_BIAS
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
 IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length"]
@@ -65,7 +65,7 @@ def start_of(config: Mapping[str, Any]) -> str:
         gate = CELLS[cell].keeping_gate if cell in CELLS else None
         words = [] if gate else ["orthogonal"]
         if gate and biases[f"b_{gate}"] is None:
-            biases[f"b_{gate}"] = 3
+            biases[f"b_{gate}"] = REMEMBER_BIAS
     if name == "gaussian" or gain != 1:
         words.append(f"g={gain:g}")
     if init.get("std") is not None:

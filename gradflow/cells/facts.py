@@ -15,6 +15,9 @@ KEEPING_GATES = ("f", "z")
 GATE_NAMES = {"f": "forget", "z": "update"}
 """What the settings call the gates that keep: ``init.forget_bias``, ``init.update_bias``."""
 
+REMEMBER_BIAS = 3.0
+"""Bias of the gate that keeps where the weights start to remember: the gate starts at σ(3) = 0.95."""
+
 CANDIDATE_GATES = ("g", "n")
 """Gates that make what is new: their weights play the part of an RNN's W_hh."""
 

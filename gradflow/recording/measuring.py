@@ -44,7 +44,8 @@ def measure(unrolled: Unrolled, blocks: Iterable[Block], names: Sequence[str], l
             mean-reduced loss.
     """
     chosen = [QUANTITIES[name] for name in names]
-    of_few = [quantity for quantity in chosen if quantity.is_costly(unrolled.jacobian)]
+    norm_is_dense = unrolled.part(slice(1)).jacobian.norm_is_dense  # one position tells; each block has its own
+    of_few = [quantity for quantity in chosen if quantity.is_costly(norm_is_dense)]
     of_all = [quantity for quantity in chosen if quantity not in of_few]
     parts: dict[str, list[Tensor]] = {quantity.name: [] for quantity in of_all}
     carried: dict[str, Any] = dict.fromkeys(parts)

@@ -56,9 +56,9 @@ class Quantity:
                 f"{self.name}: expected of_block, of_few or both, which say how it is computed, got neither"
             )
 
-    def is_costly(self, jacobian: Jacobian) -> bool:
+    def is_costly(self, norm_is_dense: bool) -> bool:
         """Whether it is taken of a few examples: there is no other way, or the norm needs the dense matrix."""
-        return self.of_block is None or (self.of_few is not None and jacobian.norm_is_dense)
+        return self.of_block is None or (self.of_few is not None and norm_is_dense)
 
 
 def _each(take: Callable[[Block], Tensor]) -> Callable[[Block, Any], tuple[Tensor, Any]]:
@@ -237,8 +237,8 @@ _ALL = (
 )
 
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _ALL}
-assert len(QUANTITIES) == len(_ALL), "two quantities have one name"
 """Every quantity, by name, in the order of the log's columns."""
+assert len(QUANTITIES) == len(_ALL), "two quantities have one name"
 
 
 def quantities_of(layer: nn.Module) -> list[str]:

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradflow.cells.facts import KEEPING_GATES
+from gradflow.cells.facts import KEEPING_GATES, REMEMBER_BIAS
 from gradflow.cells.layers import suffix
 from gradflow.flow.calls import check_supported, torch_cell_class
 
-REMEMBER_BIAS = 3.0  # b_f or b_z of `remember`: the gate starts at σ(3) = 0.95
 STD, CONNECTIONS = 0.01, 15  # of Pascanu et al. 2013
 
 INITIALISATIONS: dict[str, tuple[str, ...]] = {

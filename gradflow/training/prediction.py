@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradflow.cells.facts import KEEPING_GATES
+from gradflow.cells.facts import CELLS, KEEPING_GATES
 from gradflow.data import encode
 from gradflow.flow.replay import trace
 from gradflow.training.loop import load_run
@@ -123,8 +123,10 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
     with torch.no_grad():
         gates = trace(model.recurrent, model.encode(inputs.transpose(0, 1)))[layer, 0].gates
     if not set(KEEPING_GATES) & set(gates):
+        keeping = [name for name, facts in CELLS.items() if facts.keeping_gate]
         raise ValueError(
-            f"run: expected a model with a gate that keeps (cell=lstm, gru or gru_before), got cell={same['cell']}"
+            f"run: expected a model with a gate that keeps (cell={', '.join(keeping[:-1])} or {keeping[-1]}), got "
+            f"cell={same['cell']}"
         )
     gate = next(gate for gate in KEEPING_GATES if gate in gates)
     values = gates[gate][:, 0].double().cpu().numpy()
