@@ -32,3 +32,9 @@ def check_name(argument: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         near = get_close_matches(str(name), known, n=3) or sorted(known)
         raise ValueError(f"{argument}: expected a known name, got {name!r}; did you mean {', '.join(near)}?")
+
+
+def require(condition: bool, argument: str, expected: str, got: Any) -> None:
+    """Raise a ValueError that says what was expected of an argument and what came, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")

@@ -9,29 +9,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
-from gradflow.cells.facts import CELLS, GATE_NAMES
+from gradflow.cells.facts import CELLS, GATE_NAMES, GATED
+from gradflow.checks import require
+from gradflow.tasks import problem, problem_names
 
 
 class Source(StrEnum):
-    """Where the sequences come from: labelled names, or one of the long-range tasks of the literature."""
+    """Where the sequences come from: labelled names, or one of the long-range problems of the literature."""
 
     generated = "generated"
     corpus = "corpus"
     csv = "csv"
     languages = "languages"
-    adding = "adding"
-    temporal_order = "temporal_order"
-    delayed_xor = "delayed_xor"
-    copy_memory = "copy_memory"
-    recall_first = "recall_first"
-    digit_sum = "digit_sum"
-    chaotic_map = "chaotic_map"
-    digits = "digits"
+    locals().update({name: name for name in problem_names()})  # a member for each file of problems
 
     @property
     def of_names(self) -> bool:
         """Whether the sequences are names."""
-        return self in (Source.generated, Source.corpus, Source.csv, Source.languages)
+        return self not in problem_names()
 
 
 class CellName(StrEnum):
@@ -80,11 +75,6 @@ class Dtype(StrEnum):
     float64 = "float64"
 
 
-def _require(condition: bool, argument: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
-
-
 @dataclass
 class DataConfig:
     """What is learned from: names and what is kept of them, or a task and its length."""
@@ -102,24 +92,23 @@ class DataConfig:
     def __post_init__(self) -> None:
         self.source = Source(self.source)
         for name in ("vocabulary_size", "train_size", "test_size", "names_per_sequence"):
-            _require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
-        _require(self.gain > 0, "data.gain", "a positive number", self.gain)
-        if self.source == Source.temporal_order:
-            _require(self.symbols in (2, 3), "data.symbols", "2 or 3 (data=temporal_order)", self.symbols)
-        least = self._shortest()
-        _require(self.length >= least, "data.length", f"at least {least} (data={self.source})", self.length)
-        if self.source == Source.copy_memory:
-            _require(self.symbols >= 1, "data.symbols", "at least 1", self.symbols)
+            require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
+        require(self.gain > 0, "data.gain", "a positive number", self.gain)
+        if self.source.of_names:
+            self._check_names()
+            return
+        asked = problem(self.source)
+        asked.check(self)
+        least = asked.shortest(self)
+        require(self.length >= least, "data.length", f"at least {least} (data={self.source})", self.length)
+
+    def _check_names(self) -> None:
+        require(self.length >= 1, "data.length", "at least 1", self.length)
         if self.source in (Source.csv, Source.languages) and not self.path:
             raise ValueError(
                 f"data.path: expected the file or folder of data.source={self.source}, got none; "
                 f"set data.path=PATH, or use data=generated, which needs no file"
             )
-
-    def _shortest(self) -> int:
-        """Time steps that a task needs at least."""
-        shortest = {Source.adding: 2, Source.delayed_xor: 2, Source.temporal_order: 10, Source.digit_sum: 2}
-        return 2 * self.symbols + 1 if self.source == Source.copy_memory else shortest.get(self.source, 1)
 
 
 @dataclass
@@ -133,7 +122,7 @@ class CellConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "num_layers"):
-            _require(getattr(self, name) >= 1, f"cell.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"cell.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass
@@ -149,7 +138,7 @@ class InitConfig:
     update_bias: float | None = None  # GRU only; bias of z, which keeps; None leaves torch's default
 
     def __post_init__(self) -> None:
-        _require(0 < self.gain < inf, "init.gain", "a positive number", self.gain)
+        require(0 < self.gain < inf, "init.gain", "a positive number", self.gain)
         for setting, users in INIT_USES.items():
             value = getattr(self, setting)
             if value != (1.0 if setting == "gain" else None) and self.name not in users:
@@ -176,7 +165,7 @@ class ClipConfig:
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(0 < self.threshold < inf, "clip.threshold", "a positive number", self.threshold)
+        require(0 < self.threshold < inf, "clip.threshold", "a positive number", self.threshold)
 
 
 @dataclass
@@ -187,7 +176,7 @@ class OmegaConfig:
     squared: bool = False  # the ratio of squared norms, as in the authors' code, instead of eq. 9
 
     def __post_init__(self) -> None:
-        _require(self.weight >= 0, "omega.weight", "a number of at least 0", self.weight)
+        require(self.weight >= 0, "omega.weight", "a number of at least 0", self.weight)
 
 
 @dataclass
@@ -199,9 +188,9 @@ class FlossingConfig:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require(self.iterations >= 0, "flossing.iterations", "at least 0", self.iterations)
-        _require(self.exponents >= 1, "flossing.exponents", "at least 1", self.exponents)
-        _require(self.lr > 0, "flossing.lr", "a positive number", self.lr)
+        require(self.iterations >= 0, "flossing.iterations", "at least 0", self.iterations)
+        require(self.exponents >= 1, "flossing.exponents", "at least 1", self.exponents)
+        require(self.lr > 0, "flossing.lr", "a positive number", self.lr)
 
 
 @dataclass
@@ -217,11 +206,11 @@ class TrainConfig:
     stop_when_solved: bool = False  # end at the first evaluation that meets the task's criterion
 
     def __post_init__(self) -> None:
-        _require(self.lr >= 0, "train.lr", "a number of at least 0", self.lr)
+        require(self.lr >= 0, "train.lr", "a number of at least 0", self.lr)
         if self.truncate is not None:
-            _require(self.truncate >= 1, "train.truncate", "at least 1, or null", self.truncate)
+            require(self.truncate >= 1, "train.truncate", "at least 1, or null", self.truncate)
         for name in ("batch_size", "iterations", "evaluate_every"):
-            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass
@@ -234,7 +223,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         for name in ("every", "examples", "spectrum_every"):
-            _require(getattr(self, name) >= 1, f"record.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"record.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass
@@ -256,8 +245,8 @@ class Config:
     dtype: Dtype = Dtype.float32
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, "seed", "a number from 0 to 2**63 - 1", self.seed)
-        _require(self.threads >= 1, "threads", "at least 1", self.threads)
+        require(0 <= self.seed < 2**63, "seed", "a number from 0 to 2**63 - 1", self.seed)
+        require(self.threads >= 1, "threads", "at least 1", self.threads)
         cell, init = self.cell.name, self.init
         gates = CELLS[cell].gates
         gated = bool(gates)
@@ -266,7 +255,7 @@ class Config:
                 name, fact = f"init.{GATE_NAMES[gate]}_bias", _who_has(gate)
                 raise _wrong_cell(name, fact, cell, "drop it or use init=remember")
         if init.name == InitName.chrono and not gated:
-            raise _wrong_cell("init", "gated cells have a chrono start", cell, "use cell=lstm or cell=gru")
+            raise _wrong_cell("init", "gated cells have a chrono start", cell, f"use cell={', '.join(GATED)}")
         if self.omega.weight and gated:
             raise _wrong_cell("omega.weight", "cells without gates have this regulariser", cell, "use cell=rnn")
         if self.omega.weight and self.clip.name == ClipName.state:
@@ -276,7 +265,7 @@ class Config:
             )
         if init.connections is not None:
             limits = f"1 to cell.hidden_size={self.cell.hidden_size}"
-            _require(1 <= init.connections <= self.cell.hidden_size, "init.connections", limits, init.connections)
+            require(1 <= init.connections <= self.cell.hidden_size, "init.connections", limits, init.connections)
         states = self.cell.hidden_size * len(CELLS[cell].states)
         if self.flossing.iterations and self.flossing.exponents > states:
             raise ValueError(

@@ -1,22 +1,22 @@
 """The long-range tasks: what each promises about its sequences, checked one sequence at a time; chance by trial."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gradflow.config import DataConfig, Source
 from gradflow.data import load
-from gradflow.data.chaotic_map import SEEN, UNITS, chaotic_map
-from gradflow.data.long_range import (
-    LONG_RANGE,
-    adding,
-    copy_memory,
-    delayed_xor,
-    digit_sum,
-    recall_first,
-    temporal_order,
-)
+from gradflow.figures.theme import LANGUAGES
+from gradflow.tasks import problem, problem_names
+from gradflow.tasks.problems.adding import adding
+from gradflow.tasks.problems.chaotic_map import SEEN, UNITS
+from gradflow.tasks.problems.copy_memory import copy_memory
+from gradflow.tasks.problems.delayed_xor import delayed_xor
+from gradflow.tasks.problems.digit_sum import digit_sum
+from gradflow.tasks.problems.recall_first import recall_first
+from gradflow.tasks.problems.temporal_order import temporal_order
 
 N = 400
 
@@ -100,8 +100,8 @@ def test_digit_sum():
 
 def test_chaotic_map_continues_its_own_system():
     config = DataConfig(Source.chaotic_map, length=20, gain=2.0)
-    task, draw = chaotic_map(config, rng())
-    drawn = draw(5, rng(1))
+    dataset = problem("chaotic_map").make(config, rng())
+    task, drawn = dataset.task, dataset.draw(5, rng(1))
     weight = (rng().standard_normal((UNITS, UNITS)) * 2.0 / np.sqrt(UNITS)).astype(np.float32)
     h = rng(1).uniform(-1, 1, (5, UNITS)).astype(np.float32)
     for t in range(-50, 21):
@@ -131,8 +131,29 @@ def test_chaotic_map_is_chaotic_above_gain_one_only():
 
 CONFIGS = {
     source: DataConfig(source, length=30, symbols=2 if source == Source.temporal_order else 5, test_size=4000)
-    for source in [*LONG_RANGE, Source.chaotic_map]
+    for source in Source
+    if not (source.of_names or source == Source.digits)
 }
+
+
+@pytest.mark.parametrize("name", problem_names())
+def test_a_problem_has_a_choice_a_label_in_both_languages_and_a_criterion(name):
+    choice = Path(__file__).parents[1] / "conf" / "data" / f"{name}.yaml"
+    assert f"source: {name}\n" in choice.read_text(encoding="utf-8")
+    assert set(problem(name).label) == set(LANGUAGES)
+    assert all(problem(name).label.values())
+    if name == "digits":
+        pytest.importorskip("sklearn", reason="needs scikit-learn, the extra `digits`")
+    config = DataConfig(Source(name), symbols=2, test_size=5)
+    success = problem(name).make(config, rng()).task.success
+    assert success.quantity in ("test_accuracy", "test_loss")
+    assert success.threshold > 0
+    assert success.source
+
+
+def test_every_problem_is_told_from_the_others():
+    for lang in LANGUAGES:
+        assert len({problem(name).label[lang] for name in problem_names()}) == len(problem_names())
 
 
 @pytest.mark.parametrize("source", CONFIGS)

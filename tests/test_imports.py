@@ -13,25 +13,26 @@ ROOT = Path(__file__).parents[1]
 USES = {
     "checks": set(),
     "facts": set(),
-    "config": {"facts"},
+    "tasks": {"checks"},
+    "config": {"checks", "facts", "tasks"},
     "cells": {"facts"},
     "jacobian": {"cells"},
     "flow": {"checks", "cells", "jacobian"},
     "remedies": {"checks", "facts", "cells", "jacobian", "flow"},
     "runlog": {"gradflow", "checks"},
     "recording": {"checks", "facts", "cells", "jacobian", "flow", "remedies", "runlog"},
-    "data": {"checks", "config"},
+    "data": {"checks", "config", "tasks"},
     "training": {"checks", "facts", "config", "cells", "jacobian", "flow", "remedies", "recording", "data"},
     "theory": {"checks", "cells", "jacobian", "flow", "remedies"},
-    "analysis": {"checks", "facts"},
-    "figures": {"checks", "facts", "runlog", "analysis"},
+    "analysis": {"checks", "facts", "config"},
+    "figures": {"checks", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
     "adapters": {"recording", "remedies"},
     "gradflow": set(),
 }
 """Wing -> the wings that it may import. Nothing else is allowed: a new edge is a decision, and stands here."""
 
-TORCH_FREE = {"gradflow", "checks", "facts", "config", "runlog", "data", "analysis", "figures"}
+TORCH_FREE = {"gradflow", "checks", "facts", "tasks", "config", "runlog", "data", "analysis", "figures"}
 PACKAGES = {
     "torch": set(USES) - TORCH_FREE,
     "matplotlib": {"figures"},

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.cells.facts import CELLS, REMEMBER_BIAS
+from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
 IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length"]
@@ -17,8 +18,8 @@ all that is done to the gradient in training: `norm, omega` where the regularise
 task, 0 for names.
 """
 
-NAMES = ("generated", "corpus", "csv", "languages")
-"""Sources of names; any other is a task whose sequences are all of one length."""
+WITHOUT_LENGTH = {"", *(source for source in Source if source.of_names)}
+"""Sources of names, and none; any other is a task whose sequences are all of one length."""
 
 ORDER = {
     "cell": list(CELLS),
@@ -102,7 +103,7 @@ def identity(run: Run) -> dict[str, Any]:
         "bidirectional": part["cell"].get("bidirectional", False),
         "source": source,
         "names_per_sequence": part["data"].get("names_per_sequence", 0),
-        "length": 0 if source in ("", *NAMES) else part["data"].get("length", 0),
+        "length": 0 if source in WITHOUT_LENGTH else part["data"].get("length", 0),
     }
 
 

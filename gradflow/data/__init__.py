@@ -1,11 +1,14 @@
-"""What networks learn from: labelled names and long-range tasks, as padded arrays; tables that show names. No torch."""
+"""What networks learn from: labelled names and long-range problems, as padded arrays; tables that show names.
 
-from gradflow.data.dataset import Dataset, Names, Sequences
+No torch.
+"""
+
+from gradflow.data.dataset import Names
 from gradflow.data.encoding import SEPARATOR, encode
 from gradflow.data.loading import load
 from gradflow.data.names import all_names
 from gradflow.data.portraits import names_corpus, one_hot
-from gradflow.data.task import Success, Task
+from gradflow.tasks import Dataset, Sequences, Success, Task
 
 __all__ = [
     "SEPARATOR",

@@ -1,19 +1,16 @@
-"""One loader for every source: names, digits, and tasks that are drawn."""
+"""One loader for every source: names, and the long-range problems."""
 
 import numpy as np
 
-from gradflow.config import DataConfig, Source
-from gradflow.data.chaotic_map import chaotic_map
-from gradflow.data.dataset import Dataset
-from gradflow.data.digits import load_digits
-from gradflow.data.long_range import LONG_RANGE
+from gradflow.config import DataConfig
 from gradflow.data.names import load_names
+from gradflow.tasks import Dataset, problem
 
 
 def load(config: DataConfig, seed: int) -> Dataset:
     """What a run learns from and is judged by.
 
-    Of a task that is drawn, the test sequences are drawn first; the training sequences come from a generator of the
+    Of a problem that is drawn, the test sequences are drawn first; the training sequences come from a generator of the
     run's own.
 
     Args:
@@ -27,9 +24,4 @@ def load(config: DataConfig, seed: int) -> Dataset:
         FileNotFoundError, ConnectionError, ModuleNotFoundError, ValueError: for data that cannot be had or used.
     """
     rng = np.random.default_rng(seed)
-    if config.source.of_names:
-        return load_names(config, rng)
-    if config.source == Source.digits:
-        return load_digits(config, rng)
-    task, draw = chaotic_map(config, rng) if config.source == Source.chaotic_map else LONG_RANGE[config.source](config)
-    return Dataset(task=task, test=draw(config.test_size, rng), draw=draw)
+    return load_names(config, rng) if config.source.of_names else problem(config.source).make(config, rng)

@@ -12,13 +12,13 @@ import pandas as pd
 from gradflow.config import DataConfig, Source
 from gradflow.data.cleaning import clean, describe, keep_inside, most_frequent_characters
 from gradflow.data.corpus import download_corpus, read_corpus
-from gradflow.data.dataset import Names, Sequences
+from gradflow.data.dataset import Names
 from gradflow.data.encoding import SEPARATOR, encode
 from gradflow.data.generated import frequent_characters, generate
 from gradflow.data.languages import read_languages
 from gradflow.data.roll_call import roll_call
 from gradflow.data.tables import read_csv
-from gradflow.data.task import Success, Task
+from gradflow.tasks import Sequences, Success, Task
 
 _log = logging.getLogger(__name__)
 _READERS = {Source.corpus: read_corpus, Source.csv: read_csv, Source.languages: read_languages}

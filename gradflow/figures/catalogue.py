@@ -15,6 +15,7 @@ import yaml
 from gradflow.cells.facts import CELLS
 from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
+from gradflow.tasks import problem, problem_names
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
@@ -27,7 +28,7 @@ _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 @cache
 def texts(lang: str) -> dict[str, str]:
-    """All texts of a language, by id: names of cells, those of `labels/<lang>.yaml` and of every figure's folder.
+    """All texts of a language, by id: names of cells and problems, the shared ones, those of every figure's folder.
 
     Raises:
         ValueError: An unknown language, or two texts with one id.
@@ -36,6 +37,7 @@ def texts(lang: str) -> dict[str, str]:
         raise ValueError(f"lang: expected one of {', '.join(LANGUAGES)}, got {lang!r}")
     shared, *own = (files("gradflow.figures") / "labels", *(files(room.package) for room in rooms().values()))
     merged = {f"cell.{name}": facts.label[lang] for name, facts in CELLS.items()}
+    merged |= {f"source.{name}": problem(name).label[lang] for name in problem_names()}
     merged |= _texts_of(shared / f"{lang}.yaml")
     for file in (folder / f"{lang}.yaml" for folder in own):
         added = _texts_of(file) if file.is_file() else {}

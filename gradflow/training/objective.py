@@ -15,10 +15,10 @@ def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
         task: what is asked.
 
     >>> import torch
-    >>> from gradflow.data.long_range import LONG_RANGE, Source
     >>> from gradflow.config import DataConfig
-    >>> task, _ = LONG_RANGE[Source.adding](DataConfig())
-    >>> loss_of(task)(torch.zeros(2, 1), torch.ones(2, 1))
+    >>> from gradflow.data import load
+    >>> asked = load(DataConfig("adding"), seed=0).task
+    >>> loss_of(asked)(torch.zeros(2, 1), torch.ones(2, 1))
     tensor(1.)
     """
     if task.values:

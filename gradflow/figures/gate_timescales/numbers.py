@@ -17,7 +17,7 @@ from gradflow.analysis.runs import (
     recorded,
     runs_of,
 )
-from gradflow.cells.facts import KEEPING_GATES, WITHOUT_GATES
+from gradflow.cells.facts import GATED, KEEPING_GATES, WITHOUT_GATES
 
 _COLUMNS = ["q10", "time_scale_q50", "time_scale_q90", "saturated_high"]
 
@@ -45,7 +45,8 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
         parts = recorded(runs, "gates", _COLUMNS, layer=layer, direction=direction)
         parts = [(run, frame[frame["gate"].isin(KEEPING_GATES)]) for run, frame in parts]
     if not any(len(frame) for _, frame in parts):
-        raise DoesNotApply("gates: expected runs of a cell that has a gate f or z, got none; train one with cell=lstm")
+        gates, cells = " or ".join(KEEPING_GATES), ", ".join(GATED)
+        raise DoesNotApply(f"gates: expected runs of a cell that has a gate {gates}, got none; train cell={cells}")
     data = collect([(run, _scales(frame, keep_bias(run.config))) for run, frame in parts if len(frame)])
     columns = ["gate", "when", "iteration", "time", "low", "median", "high", "saturated_high", "bias", "expected"]
     return data[[*IDENTITY, "layer", "direction", *columns, "steps"]]

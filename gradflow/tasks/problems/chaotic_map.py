@@ -6,13 +6,12 @@ NeurIPS, arXiv:2110.07238). The system is h ← tanh(W h) with independent Gauss
 has to be told from many steps before (delay coordinates; Takens 1981).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
-from gradflow.config import DataConfig
-from gradflow.data.dataset import Sequences
-from gradflow.data.task import Success, Task, constant_chance
+from gradflow.tasks.dataset import Dataset, Sequences
+from gradflow.tasks.drawing import drawn, whole
+from gradflow.tasks.problem import Problem, Settings
+from gradflow.tasks.task import Success, Task, constant_chance
 
 UNITS = 32
 SEEN = 8
@@ -38,26 +37,27 @@ def trajectories(weight: np.ndarray, length: int, n: int, rng: np.random.Generat
     return seen
 
 
-def chaotic_map(
-    config: DataConfig, rng: np.random.Generator
-) -> tuple[Task, Callable[[int, np.random.Generator], Sequences]]:
-    """The task of saying at every step what the seen units are at the next, and how to draw sequences of it.
+def make(settings: Settings, rng: np.random.Generator) -> Dataset:
+    """The task of saying at every step what the seen units are at the next, and sequences of it.
 
     Args:
-        config: its `length` and `gain` are used.
-        rng: draws the system.
+        settings: `length`, `gain` and `test_size` are used.
+        rng: draws the system, and then what the run is judged by.
 
     Returns:
-        The task, and a function of N and a generator: inputs float32 [N, T, SEEN], targets the same one step later.
+        Inputs float32 [N, T, SEEN], targets the same one step later.
     """
-    weight = (rng.standard_normal((UNITS, UNITS)) * config.gain / np.sqrt(UNITS)).astype(np.float32)
+    weight = (rng.standard_normal((UNITS, UNITS)) * settings.gain / np.sqrt(UNITS)).astype(np.float32)
 
     def draw(n: int, rng: np.random.Generator) -> Sequences:
-        seen = trajectories(weight, config.length + 1, n, rng)
-        lengths = np.full(n, config.length, dtype=np.int64)
-        return Sequences(seen[:, :-1], lengths, seen[:, 1:])
+        seen = trajectories(weight, settings.length + 1, n, rng)
+        return whole(seen[:, :-1], seen[:, 1:])
 
     tolerance = 0.1
     variance, accuracy = constant_chance(draw(1000, np.random.default_rng(0)).targets, tolerance)
     success = Success("test_loss", (1 - EXPLAINED) * variance, f"{EXPLAINED:.0%} of the variance explained")
-    return Task(SEEN, SEEN, success, variance, accuracy, values=True, everywhere=True, tolerance=tolerance), draw
+    task = Task(SEEN, SEEN, success, variance, accuracy, values=True, everywhere=True, tolerance=tolerance)
+    return drawn(task, draw, settings.test_size, rng)
+
+
+PROBLEM = Problem({"en": "Chaotic map", "zh": "混沌映射"}, make)
