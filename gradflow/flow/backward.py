@@ -42,7 +42,7 @@ def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
     >>> trace[0, 0].states["h"].shape
     torch.Size([5, 4, 2])
     """
-    return Watcher(recurrent_layers(model), EveryBackward())
+    return Watcher(recurrent_layers(model), EveryBackward(), leaves=list(model.parameters()))
 
 
 class EveryBackward(Policy[list[Trace]]):
@@ -54,7 +54,7 @@ class EveryBackward(Policy[list[Trace]]):
 
     def hand_out(self, since: Since, watched: Collection[str]) -> list[Trace]:
         """One trace for each call, none if no gradient has arrived."""
-        calls = since.calls()
+        calls = since.calls(only_last=self.only_last)
         for seen in calls:
             seen.check_parameters()
             seen.check_tensors()

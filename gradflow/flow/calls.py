@@ -183,12 +183,12 @@ class LayerCall:
         return self.state_major(self.finals[0]).shape[1]
 
 
-def watch(call: LayerCall, arrived: Callable[[], None] | None = None) -> list[Any]:
+def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) -> list[Any]:
     """Have autograd leave the gradients of a call's outputs in it; returns the hooks' handles.
 
     Args:
         call: its outputs must be in the graph now, and may be detached after.
-        arrived: called after each gradient; it must not hold the graph.
+        into: asked at each gradient where it is added, by its name; it must not hold the graph. None: the call.
     """
     gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
 
@@ -196,15 +196,18 @@ def watch(call: LayerCall, arrived: Callable[[], None] | None = None) -> list[An
         def hook(gradient: Tensor | None) -> None:
             if gradient is None:  # compiled code says so where an output was not used
                 return
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
-            if arrived is not None:
-                arrived()
+            add(gradients if into is None else into(), name, gradient.detach())
 
         return hook
 
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
     watched = zip(("output", *call.final_names), (output, *call.finals), strict=True)
     return [value.register_hook(keep(name)) for name, value in watched if value.requires_grad]
+
+
+def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:
+    """Add one gradient to those of its name."""
+    gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
 
 def _detached(value: Any) -> Any:

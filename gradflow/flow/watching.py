@@ -1,6 +1,7 @@
 """Forward hooks on the recurrent layers of a model: which calls backward passes have reached.
 
-Of what is seen, a policy says what counts and hands it out: :class:`gradflow.recording.last_backward.LastBackward` for
+A backward pass counts if it leaves gradients in ``.grad``: what ``torch.autograd.grad`` asks on the side (a Jacobian, a
+gradient penalty) is told apart by its number. Of what is seen, a policy hands out its part: :class:`gradflow.recording.last_backward.LastBackward` for
 the log, :class:`gradflow.flow.backward.EveryBackward` for remedies. torch's fused kernels stay as they are, and nothing
 is held that would keep a graph alive: a call waits in the hooks of its own outputs, so that a forward pass without
 backward goes when the script lets go of it.
@@ -16,7 +17,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from gradflow.flow.calls import LayerCall, watch, weights_known
+from gradflow.flow.calls import LayerCall, add, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 
@@ -27,7 +28,7 @@ class Policy(ABC, Generic[Taken]):
     """What differs between those who watch: which calls count, how they are handed out, and the words of errors.
 
     Attributes:
-        only_last: of several backward passes between two takes the last one counts; otherwise all of them.
+        only_last: of several backward passes between two takes those since the last forward pass count; otherwise all.
         by_name: errors name a layer by its dotted name; otherwise by its class.
         method: what the script calls; the beginning of each error.
         parameters: what errors call the parameters of a layer.
@@ -80,6 +81,7 @@ class Seen:
     within: Pass
     place: int  # among the calls of this module in its pass
     order: int
+    passes: dict[int, dict[str, Tensor]]  # number of a backward pass -> what it left at the outputs
     versions: list[int]
     parameters: list[Tensor]
     parameter_versions: list[int]
@@ -107,6 +109,14 @@ class Seen:
         """Whether what the layer took in or gave out was changed in place."""
         return _versions_of(self.call.tensors()) != self.versions
 
+    def count(self, passes: Iterable[int]) -> bool:
+        """Let the call's gradients be the sum of those of some backward passes; False if none of them came by."""
+        self.call.gradients = {}
+        for number in passes:
+            for name, gradient in self.passes.get(number, {}).items():
+                add(self.call.gradients, name, gradient)
+        return bool(self.call.gradients)
+
     def _label(self) -> str:
         called = self.policy.called(self.name, self.call.layer)
         return repr(called) if self.policy.by_name else f"the {called}"
@@ -117,20 +127,34 @@ class Since:
     """What was seen since the last take.
 
     Attributes:
-        arrived: by their order, the calls that gradients have reached.
+        reached: by their order, the calls that gradients have reached.
+        passes: number of each backward pass that reached one -> how many calls had run by then.
+        landed: numbers of those that left gradients in ``.grad``, in order.
         ran: layers ran with gradients, and no gradient has arrived at any since.
         without: names of those that ran without gradients: frozen.
         again: names of those that ran during backward, with gradients: in reentrant checkpoints.
     """
 
-    arrived: dict[int, Seen] = field(default_factory=dict)
+    reached: dict[int, Seen] = field(default_factory=dict)
+    passes: dict[int, int] = field(default_factory=dict)
+    landed: dict[int, None] = field(default_factory=dict)
     ran: bool = False
     without: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
 
-    def calls(self) -> list[Seen]:
-        """Those that gradients have reached, in the order in which they ran."""
-        return [self.arrived[order] for order in sorted(self.arrived)]
+    def calls(self, *, only_last: bool) -> list[Seen]:
+        """Those that gradients have reached, in the order in which they ran, each with the gradients that count.
+
+        Backward passes on one graph that all end in ``.grad`` are summed, as there. Where none does, the script sets
+        ``.grad`` itself, and the last one counts.
+
+        Args:
+            only_last: leave out backward passes before the last forward pass (accumulated gradients).
+        """
+        counted = [number for number in self.landed if number in self.passes] or list(self.passes)[-1:]
+        if only_last:
+            counted = [number for number in counted if self.passes[number] == self.passes[counted[-1]]]
+        return [seen for _, seen in sorted(self.reached.items()) if seen.count(counted)]
 
 
 def _parameters(layer: nn.Module) -> list[Tensor]:
@@ -188,14 +212,22 @@ class Watcher(Generic[Taken]):
         layers: name -> layer, of those that can be replayed.
         policy: what counts, and what :meth:`take` gives.
         model: what the script calls; each of its forward passes begins the numbers of calls anew. None: nobody asks.
+        leaves: the parameters to whose ``.grad`` a backward pass must lead to count; those of the layers are added.
 
     Attributes:
         open: whether calls are seen; compiled code may go on calling hooks that were removed.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], policy: Policy[Taken], model: nn.Module | None = None):
-        self._layers, self._policy, self._model = layers, policy, model
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        policy: Policy[Taken],
+        model: nn.Module | None = None,
+        leaves: Iterable[Tensor] = (),
+    ):
+        self._layers, self._policy, self._model, self._leaves = layers, policy, model, leaves
         self._handles: list[Any] = []
+        self._followed: dict[int, Tensor] = {}  # leaves with a hook, by id; held, so that an id stays theirs
         self.open = False
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
@@ -213,6 +245,7 @@ class Watcher(Generic[Taken]):
             self._handles.append(layer.register_forward_hook(Hook(partial(self._saw, name)), with_kwargs=True))
         if self._model is not None and unwrapped(self._model) not in self._layers.values():
             self._handles.append(self._model.register_forward_pre_hook(Hook(self._begins)))
+        self._follow(self._leaves)
         self.open = True
         return self
 
@@ -221,6 +254,7 @@ class Watcher(Generic[Taken]):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._followed.clear()
         self._forget()
 
     def take(self) -> Taken:
@@ -241,9 +275,10 @@ class Watcher(Generic[Taken]):
             return
         call = _call_of(layer, args, kwargs, output, self._dropout.get(name))
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            watch(call, partial(self._since.again.add, name))
+            watch(call, partial(self._runs_again, name))
             return
         seen = self._seen(name, call)
+        self._follow(seen.parameters)
         self._since.ran = True
         if not watch(call, partial(self._arrives, seen)):
             self._since.without.add(name)
@@ -256,12 +291,35 @@ class Watcher(Generic[Taken]):
         self._order += 1
         parameters, versions = _parameters(call.layer), _versions_of(call.tensors())
         return Seen(
-            name, call, self._policy, within, place, self._order, versions, parameters, _versions_of(parameters)
+            name, call, self._policy, within, place, self._order, {}, versions, parameters, _versions_of(parameters)
         )
 
-    def _arrives(self, seen: Seen) -> None:
-        since = self._since
-        if since.ran and self._policy.only_last:  # the first gradient since a forward pass: of a new backward pass
-            since.arrived.clear()
+    def _follow(self, leaves: Iterable[Tensor]) -> None:
+        for leaf in leaves:
+            if leaf.requires_grad and leaf.is_leaf and id(leaf) not in self._followed:
+                self._followed[id(leaf)] = leaf
+                self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
+
+    def _lands(self, leaf: Tensor) -> None:
+        self._since.landed[torch._C._current_graph_task_id()] = None
+
+    def _runs_again(self, name: str) -> dict[str, Tensor]:
+        self._since.again.add(name)
+        return {}
+
+    def _arrives(self, seen: Seen) -> dict[str, Tensor]:
+        """Where the backward pass that runs leaves what it brings to a call."""
+        since, number = self._since, torch._C._current_graph_task_id()
         since.ran = False
-        since.arrived[seen.order] = seen
+        since.reached[seen.order] = seen
+        if number not in since.passes:
+            since.passes[number] = self._order
+            if since.landed and _nothing_in(seen.parameters):  # zero_grad since the passes before
+                since.landed.clear()
+        return seen.passes.setdefault(number, {})
+
+
+def _nothing_in(parameters: Iterable[Tensor]) -> bool:
+    """Whether no trained parameter has a gradient."""
+    trained = [parameter.grad for parameter in parameters if parameter.requires_grad]
+    return bool(trained) and all(gradient is None or not bool(gradient.any()) for gradient in trained)

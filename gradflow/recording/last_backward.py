@@ -26,7 +26,7 @@ class LastBackward(Policy[list[tuple[int, Seen]]]):
                 f"step: module {min(since.again)!r} runs inside torch.utils.checkpoint with use_reentrant=True, which "
                 f"hides its forward pass; pass use_reentrant=False"
             )
-        calls = since.calls()
+        calls = since.calls(only_last=self.only_last)
         if not calls:
             raise RuntimeError(_why_nothing(since, watched))
         return _numbered(calls)

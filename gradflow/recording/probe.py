@@ -81,7 +81,8 @@ class ProbeRunner:
         state = self._kept if kept else _state(self._model)
         leaves = {name: state[name].detach().requires_grad_(p.requires_grad) for name, p in parameters.items()}
         buffers = {name: tensor.detach().clone() for name, tensor in state.items() if name not in leaves}
-        with _undisturbed(self._model), Watcher(self._layers, LastBackward(), self._model) as watcher:
+        trained = [leaf for leaf in leaves.values() if leaf.requires_grad]
+        with _undisturbed(self._model), Watcher(self._layers, LastBackward(), self._model, trained) as watcher:
             if kept:
                 for module, mode in zip(self._model.modules(), self._modes, strict=True):
                     module.training = mode
@@ -91,8 +92,7 @@ class ProbeRunner:
                     x = self.probe.x if several else (self.probe.x,)
                     loss = self._criterion(functional_call(self._model, {**leaves, **buffers}, x), self.probe.y)
                     _check_loss(loss)
-                    trained = [leaf for leaf in leaves.values() if leaf.requires_grad]
-                    torch.autograd.grad(loss, trained, allow_unused=True)
+                    torch.autograd.backward(loss, inputs=trained)
             except Exception as error:
                 error.add_note("gradflow: this was the model and the criterion on record(probe=...)")
                 raise

@@ -139,7 +139,7 @@ def record(
         quantities=labels(chosen),
         resume=resume,
     )
-    watcher = Watcher(layers, LastBackward(), model)
+    watcher = Watcher(layers, LastBackward(), model, list(model.parameters()))
     return Recorder(watcher, writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
 
 
