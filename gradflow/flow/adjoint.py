@@ -124,7 +124,8 @@ def descend(
                 if name in arrived
             }
             blocks: list[Block] = []
-            yield (index, side), _kept(run(unrolled, replace(direct[side], finals=finals)), blocks, keep=index > 0)
+            given = replace(direct[side], finals=finals, read=trace.read.get((index, side)))
+            yield (index, side), _kept(run(unrolled, given), blocks, keep=index > 0)
             if index:
                 parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
                 below.append(tuple(in_time(part, unrolled) for part in parts))

@@ -202,12 +202,24 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
 
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
     watched = zip(("output", *call.final_names), (output, *call.finals), strict=True)
-    return [value.register_hook(keep(name)) for name, value in watched if value.requires_grad]
+    return [_hook(value, keep(name)) for name, value in watched if value.requires_grad]
+
+
+def _hook(value: Tensor, hook: Callable[[Tensor | None], None]) -> Any:
+    """Have the gradient of a tensor told as its node gets it, after all hooks on the tensor that may change it."""
+    place = value.output_nr
+    return cast(Any, value.grad_fn).register_prehook(lambda gradients: hook(gradients[place]))
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:
     """Add one gradient to those of its name."""
     gradients[name] = gradients[name] + gradient if name in gradients else gradient
+
+
+def chosen(batch: int, examples: int | str) -> list[int] | None:
+    """Positions ⌊iB/n⌋ of n examples of a batch of B; None: all of them."""
+    count = batch if examples == "all" else min(int(examples), batch)
+    return None if count == batch else [i * batch // count for i in range(count)]
 
 
 def _detached(value: Any) -> Any:

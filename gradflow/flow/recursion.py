@@ -32,11 +32,13 @@ class Direct:
             example's length; None: nothing does.
         exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
         finals: state name -> [B, H], what arrives at the last state of this direction.
+        read: state name -> [T, B, H], the total gradients as the backward pass had them; None: they were not read.
     """
 
     at_output: Tensor | None
     exponent: Tensor | None = None
     finals: State = field(default_factory=dict)
+    read: State | None = None
 
     def part(self, unrolled: Unrolled, positions: slice) -> "Arriving":
         """What arrives at some positions."""
@@ -201,19 +203,68 @@ class _Recurred:
 
 
 def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
-    """The total gradients of one layer and direction, block by block against its direction."""
+    """The total gradients of one layer and direction, block by block against its direction.
+
+    Those that were read are taken as they are, up to the first block where they leave the range of their dtype.
+    """
     time, batch, hidden = unrolled.like.shape
     size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * max(1, len(unrolled.gates)))))
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
     carried = _Carried({}, none.log(), none)
+    read = None if direct.read is None else _adjoints(unrolled, direct)
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = unrolled.part(positions), direct.part(unrolled, positions)
+        if read is not None:
+            taken = _as_read(part, {name: total[positions] for name, total in read.items()}, carried)
+            if taken is not None:
+                yield _block(positions, part, arriving, taken)
+                carried = taken.onward
+                continue
+            read = None
         carried = carried.renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
         recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
         yield _block(positions, part, arriving, recurred)
         carried = recurred.onward
+
+
+def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
+    """The total gradients that were read, as those of the state: autograd's of c_t holds the path c_t -> h_t as well.
+
+    The adjoint of the c of an LSTM at t is f · (autograd's gradient of c) at the step after.
+    """
+    assert direct.read is not None
+    read = {name: direct.read.get(name) for name in unrolled.cell.state_names}
+    read = {name: torch.zeros_like(unrolled.like) if part is None else part for name, part in read.items()}
+    if "c" not in read:
+        return read
+    handed, later = torch.zeros_like(read["c"]), unrolled.gates["f"] * read["c"]
+    if unrolled.valid is not None:
+        later = later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
+    if unrolled.reverse:
+        handed[1:] = later[:-1]
+    else:
+        handed[:-1] = later[1:]
+    if "c" in direct.finals:
+        handed[unrolled.ends, torch.arange(handed.shape[1])] += direct.finals["c"]
+    return read | {"c": handed}
+
+
+def _as_read(unrolled: Unrolled, total: State, before: "_Carried") -> "_Recurred | None":
+    """All steps of a block as the backward pass had them; None if they leave the range of their dtype."""
+    order, lowest = _order(unrolled, len(unrolled.like)), _LOWEST[unrolled.like.dtype]
+    norms = {name: log_norm(part) for name, part in total.items()}
+    joint = _joint(norms)
+    if not bool(((joint > lowest) & (joint < -lowest)).all()):
+        in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
+        lost = torch.cat((before.log_norm.unsqueeze(0), in_order))
+        if _lost_digits(lost, lowest):
+            return None
+    last, zero = order[-1], torch.zeros_like(joint)
+    flat = unrolled.jacobian[last].rmatvec(_together({name: part[last] for name, part in total.items()}))
+    onward = _Carried(unrolled.jacobian.split(flat), log_norm(flat), zero[0])
+    return _Recurred(total, unrolled.jacobian.gate_gradients(total), zero, norms, onward)
 
 
 def _block(positions: slice, unrolled: Unrolled, direct: Arriving, recurred: _Recurred) -> Block:
@@ -262,6 +313,15 @@ def _leaves_range(unrolled: Unrolled, in_order: Tensor, lowest: float) -> bool:
     if unrolled.valid is not None:
         order = _order(unrolled, len(unrolled.valid))
         in_order = in_order.masked_fill(~unrolled.valid[[*order, order[-1]]], torch.nan)
+    return _lost_digits(in_order, lowest)
+
+
+def _within(unrolled: Unrolled, norms: Tensor) -> Tensor:
+    """NaN past an example's length."""
+    return norms if unrolled.valid is None else norms.masked_fill(~unrolled.valid, torch.nan)
+
+
+def _lost_digits(in_order: Tensor, lowest: float) -> bool:
     lost = (in_order < lowest) & (in_order.nan_to_num(nan=-torch.inf).cummax(0).values > lowest)
     return bool((lost | (in_order > -lowest)).any())
 

@@ -114,12 +114,20 @@ class Trace:
     Args:
         call: what was seen of the forward pass.
         examples: positions in the batch that are replayed; None: all.
+        read: layer and direction -> state name -> [T, B, H], total gradients of these examples that were read from the
+            backward pass (of c autograd's); None: none were.
     """
 
-    def __init__(self, call: LayerCall, examples: Sequence[int] | None = None):
+    def __init__(
+        self,
+        call: LayerCall,
+        examples: Sequence[int] | None = None,
+        read: Mapping[tuple[int, int], State] | None = None,
+    ):
         self.call = call
         self.output, self.h_n = call.output, call.finals[0]
         self.c_n = call.finals[1] if len(call.finals) > 1 else None
+        self.read = read or {}
         self._examples = examples
 
     @cached_property

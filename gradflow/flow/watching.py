@@ -1,10 +1,10 @@
 """Forward hooks on the recurrent layers of a model: which calls backward passes have reached.
 
 A backward pass counts if it leaves gradients in ``.grad``: what ``torch.autograd.grad`` asks on the side (a Jacobian, a
-gradient penalty) is told apart by its number. Of what is seen, a policy hands out its part: :class:`gradflow.recording.last_backward.LastBackward` for
-the log, :class:`gradflow.flow.backward.EveryBackward` for remedies. torch's fused kernels stay as they are, and nothing
-is held that would keep a graph alive: a call waits in the hooks of its own outputs, so that a forward pass without
-backward goes when the script lets go of it.
+gradient penalty) is told apart by its number. Of what is seen, a policy hands out its part:
+:class:`gradflow.recording.last_backward.LastBackward` for the log, :class:`gradflow.flow.backward.EveryBackward` for
+remedies. torch's fused kernels stay as they are, and nothing is held that would keep a graph alive: a call waits in the
+hooks of its own outputs, so that a forward pass without backward goes when the script lets go of it.
 """
 
 from abc import ABC, abstractmethod
@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from gradflow.flow.calls import LayerCall, add, watch, weights_known
+from gradflow.flow.calls import LayerCall, add, chosen, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
+from gradflow.flow.reading import Reading, read
 
 Taken = TypeVar("Taken")
 
@@ -82,9 +83,11 @@ class Seen:
     place: int  # among the calls of this module in its pass
     order: int
     passes: dict[int, dict[str, Tensor]]  # number of a backward pass -> what it left at the outputs
+    reading: Reading | None
     versions: list[int]
     parameters: list[Tensor]
     parameter_versions: list[int]
+    counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -112,7 +115,8 @@ class Seen:
     def count(self, passes: Iterable[int]) -> bool:
         """Let the call's gradients be the sum of those of some backward passes; False if none of them came by."""
         self.call.gradients = {}
-        for number in passes:
+        self.counted = list(passes)
+        for number in self.counted:
             for name, gradient in self.passes.get(number, {}).items():
                 add(self.call.gradients, name, gradient)
         return bool(self.call.gradients)
@@ -216,6 +220,8 @@ class Watcher(Generic[Taken]):
 
     Attributes:
         open: whether calls are seen; compiled code may go on calling hooks that were removed.
+        examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
+            are in the graph; "all", or None: of none.
     """
 
     def __init__(
@@ -229,6 +235,7 @@ class Watcher(Generic[Taken]):
         self._handles: list[Any] = []
         self._followed: dict[int, Tensor] = {}  # leaves with a hook, by id; held, so that an id stays theirs
         self.open = False
+        self.examples: int | str | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._forget()
@@ -290,8 +297,19 @@ class Watcher(Generic[Taken]):
         within.calls[name] = place + 1
         self._order += 1
         parameters, versions = _parameters(call.layer), _versions_of(call.tensors())
+        reading = None if self.examples is None else read(call, chosen(call.batch_size, self.examples))
         return Seen(
-            name, call, self._policy, within, place, self._order, {}, versions, parameters, _versions_of(parameters)
+            name,
+            call,
+            self._policy,
+            within,
+            place,
+            self._order,
+            {},
+            reading,
+            versions,
+            parameters,
+            _versions_of(parameters),
         )
 
     def _follow(self, leaves: Iterable[Tensor]) -> None:

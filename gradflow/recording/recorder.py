@@ -187,6 +187,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         self._watcher.__enter__()
+        self._look_ahead()
         return self
 
     def __exit__(
@@ -291,6 +292,7 @@ class Recorder:
             self._record(iteration)
         self._keep(iteration)
         self.iteration += 1
+        self._look_ahead()
         if self._callbacks:
             self._tell(iteration, row)
 
@@ -306,6 +308,11 @@ class Recorder:
     def flush(self) -> None:
         """Bring all rows to disk; beside saving a checkpoint, so that a run that is killed can be resumed from it."""
         self._writer.flush()
+
+    def _look_ahead(self) -> None:
+        """Have the backward pass of the next iteration read if it is due; what is not due may be replayed."""
+        due = self._probe is None and self._when.due(self.iteration)
+        self._watcher.examples = self._examples if due else None
 
     def _tell(self, iteration: int, row: dict[str, float]) -> None:
         for callback in list(self._callbacks):
@@ -349,7 +356,7 @@ class Recorder:
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept), self._probe.log_targets, 0.0
         for number, seen in calls:
             log_factor = self._log_factor(seen.call, log_targets) - log_scale
-            for table, columns in state_rows(seen.call, self._examples, self._quantities, log_factor):
+            for table, columns in state_rows(seen, self._examples, self._quantities, log_factor):
                 self._writer.append(table, iteration, {"module": seen.name, "call": number, **columns})
 
     def _probe_calls(self, runner: ProbeRunner, kept: bool) -> list[tuple[int, Seen]]:

@@ -4,29 +4,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import LayerCall, plain_arithmetic
+from gradflow.flow.calls import chosen, plain_arithmetic
 from gradflow.flow.replay import Trace
+from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
 from gradflow.recording.quantities import quantities_of
 
 
 def state_rows(
-    call: LayerCall, examples: int | str, quantities: Sequence[str], log_factor: float
+    seen: Seen, examples: int | str, quantities: Sequence[str], log_factor: float
 ) -> list[tuple[str, dict[str, Any]]]:
     """Replay a call and summarise it: pairs of a table (time, lag, gates) and its columns.
 
     Args:
-        call: with the gradients that have arrived at its outputs.
+        seen: a call, with the gradients that have arrived at its outputs, and at its steps if they were read.
         examples: how many of the batch, at positions ⌊iB/n⌋, or "all".
         quantities: names; those that the layer's cell lacks are left out.
         log_factor: added to the natural logs of gradients.
     """
     rows: list[tuple[str, dict[str, Any]]] = []
+    call = seen.call
     has = quantities_of(call.layer)
-    batch = call.batch_size
-    count = batch if examples == "all" else min(int(examples), batch)
-    trace = Trace(call, None if count == batch else [i * batch // count for i in range(count)])
+    read = None if seen.reading is None else seen.reading.of(seen.counted)
+    trace = Trace(call, chosen(call.batch_size, examples), read)
     with plain_arithmetic(call.finals[0].device):
         for (layer, direction), blocks in descend(trace, call.gradients):
             unrolled = trace[layer, direction]

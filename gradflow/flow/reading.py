@@ -1,0 +1,237 @@
+"""Total gradients read from the backward pass itself, where a kernel leaves its steps in the autograd graph.
+
+torch's RNN and GRU on a CPU, its LSTM where oneDNN does not take it, and gradflow's own layers make each h_t by a node
+of its own, to which autograd brings the *total* gradient dL/dh_t. Here these nodes are found, as strictly as can be:
+whatever differs from what is known is not read, and :mod:`gradflow.flow.recursion` finds the same gradients from those
+at the layer's outputs. A hook on each node copies the examples that are recorded.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from gradflow.cells.cell import State
+from gradflow.cells.layers import RecurrentLayer
+from gradflow.flow.calls import LayerCall
+
+Place = tuple[int, int]
+"""Layer and direction."""
+
+_MAKES_H = {"RNN_TANH": "TanhBackward0", "RNN_RELU": "ReluBackward0", "LSTM": "MulBackward0", "GRU": "AddBackward0"}
+_PRODUCTS = {"AddmmBackward0": 1, "MmBackward0": 0}  # which of their inputs is the left factor
+_DTYPES = (torch.float32, torch.float64)
+
+
+class Reading:
+    """What backward passes brought to the steps of one call.
+
+    Args:
+        steps: layer and direction -> state name -> the nodes of its steps, by position. They are not held.
+        shape: (T, B) of what is kept.
+        pick: examples [n] that are kept, on the device; None: all.
+        unsorted: [B], the place of each example among those of a packed sequence; None: they are in order.
+        like: a tensor of the dtype and the device, [..., H].
+    """
+
+    def __init__(
+        self,
+        steps: dict[Place, dict[str, Sequence[Any]]],
+        shape: tuple[int, int],
+        pick: Tensor | None,
+        unsorted: Tensor | None,
+        like: Tensor,
+    ):
+        self._shape, self._pick, self._unsorted = shape, pick, unsorted
+        self._kept: dict[int, dict[Place, State]] = {}
+        self._new = partial(like.new_zeros, (*shape, like.shape[-1]))
+        self.places = list(steps)
+        for place, states in steps.items():
+            for name, nodes in states.items():
+                into = _Into(self, place, name)
+                for time, node in enumerate(nodes):
+                    node.register_prehook(partial(into.copy, time))
+
+    def room(self, place: Place, name: str) -> Tensor:
+        """Where the backward pass that runs leaves the gradients of one state, [T, B, H]."""
+        states = self._kept.setdefault(torch._C._current_graph_task_id(), {}).setdefault(place, {})
+        if name not in states:
+            states[name] = self._new()
+        return states[name]
+
+    @property
+    def pick(self) -> Tensor | None:
+        """The examples that the hooks keep; None: all, as they come."""
+        return None if self._unsorted is not None else self._pick
+
+    def of(self, passes: Sequence[int]) -> dict[Place, State]:
+        """The sum over some backward passes: layer and direction -> state name -> [T, B, H]; none where none came."""
+        found: dict[Place, State] = {}
+        for kept in (self._kept[number] for number in passes if number in self._kept):
+            for place, states in kept.items():
+                for name, part in states.items():
+                    into = found.setdefault(place, {})
+                    into[name] = into[name] + part if name in into else part
+        if self._unsorted is not None:
+            order = self._unsorted if self._pick is None else self._unsorted[self._pick]
+            found = {at: {name: part.index_select(1, order) for name, part in s.items()} for at, s in found.items()}
+        return found
+
+
+class _Into:
+    """Copies the gradients of the steps of one state; the room is found anew for every backward pass."""
+
+    def __init__(self, reading: Reading, place: Place, name: str):
+        self._reading, self._place, self._name = reading, place, name
+        self._number, self._rows = -1, []
+
+    def copy(self, time: int, gradients: tuple[Tensor | None, ...]) -> None:
+        """The hook on the node of one step."""
+        number, gradient = torch._C._current_graph_task_id(), gradients[0]
+        if gradient is None:
+            return
+        if number != self._number:
+            self._number, self._rows = number, list(self._reading.room(self._place, self._name).unbind())
+        row, pick = self._rows[time], self._reading.pick
+        if pick is None:
+            row[: len(gradient)].copy_(gradient.detach())
+        else:
+            torch.index_select(gradient.detach(), 0, pick, out=row)
+
+
+def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
+    """Hook into the steps of a call that has just run; None if they are not in the graph as they are known to be.
+
+    Args:
+        call: whose output is in the graph.
+        examples: positions in the batch of those that are kept; None: all.
+    """
+    output = call.output.data if isinstance(call.output, PackedSequence) else call.output
+    if output.grad_fn is None or call.kernel_dtype not in _DTYPES or output.dtype != call.kernel_dtype:
+        return None
+    steps = _steps_of(call, output)
+    if steps is None:
+        return None
+    shape = _shape(call)
+    pick = None if examples is None else torch.as_tensor(examples, device=output.device)
+    unsorted = None
+    batch = shape[1] if examples is None else len(examples)
+    if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
+        batch, unsorted = shape[1], call.output.unsorted_indices
+        unsorted = torch.arange(batch, device=output.device) if unsorted is None else unsorted
+    like = call.finals[0]
+    return Reading(steps, (shape[0], batch), pick, unsorted, like)
+
+
+def _steps_of(call: LayerCall, output: Tensor) -> dict[Place, dict[str, Sequence[Any]]] | None:
+    layer, found = call.layer, {}
+    sides, (count, _) = 2 if layer.bidirectional else 1, _shape(call)
+    node = _behind_layout(call, output.grad_fn)
+    for index in reversed(range(layer.num_layers)):
+        stacks = _children(node) if _is(node, "CatBackward0") and _joins_directions(node, sides) else [node]
+        if len(stacks) != sides:
+            return None
+        for side, stack in enumerate(stacks):
+            nodes = _in_order(call, stack, count, reverse=side == 1)
+            states = None if nodes is None else _with_cell_states(call, nodes)
+            if states is None:
+                return None
+            found[index, side] = states
+        if index:
+            node = _layer_below(found[index, 0]["h"])
+            if node is None:
+                return None
+    return found
+
+
+def _shape(call: LayerCall) -> tuple[int, int]:
+    """T and B."""
+    if isinstance(call.output, PackedSequence):
+        return len(call.output.batch_sizes), int(call.output.batch_sizes[0])
+    first, second = call.output.shape[:2] if call.batched else (len(call.output), 1)
+    return (second, first) if call.batched and call.layer.batch_first else (first, second)
+
+
+def _is(node: Any, *names: str) -> bool:
+    return node is not None and type(node).__name__ in names
+
+
+def _children(node: Any) -> list[Any]:
+    return [child for child, _ in node.next_functions]
+
+
+def _behind_layout(call: LayerCall, node: Any) -> Any:
+    """The node that joins directions or steps, behind what makes the layout that the layer was asked for."""
+    if not call.batched and _is(node, "SqueezeBackward1"):
+        return _children(node)[0]
+    if call.packed:
+        while _is(node, "PackPaddedSequenceBackward0", "IndexSelectBackward0"):
+            node = _children(node)[0]
+        return node
+    if call.batched and call.layer.batch_first:
+        return _children(node)[0] if _is(node, "TransposeBackward0", "TransposeBackward1") else None
+    return node
+
+
+def _joins_directions(node: Any, sides: int) -> bool:
+    return len(node.next_functions) == sides and all(_is(c, "StackBackward0", "CatBackward0") for c in _children(node))
+
+
+def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list[Any] | None:
+    """The nodes that made h_t, by position, if they are what the layer's kernel is known to leave."""
+    if not _is(stack, "StackBackward0", "CatBackward0") or len(stack.next_functions) != count:
+        return None
+    nodes = [_children(node)[0] if _is(node, "MaskedFillBackward0") else node for node in _children(stack)]
+    kinds = {type(node).__name__ for node in nodes}
+    expected = _MAKES_H.get(getattr(call.layer, "mode", ""))
+    if len(kinds) != 1 or None in nodes or (expected is not None and kinds != {expected}):
+        return None
+    if kinds & {"AccumulateGrad", *_PRODUCTS}:
+        return None
+    ran = [node._sequence_nr() for node in nodes]
+    return nodes if ran == sorted(ran, reverse=reverse) and len(set(ran)) == count else None
+
+
+def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[Any]] | None:
+    """The nodes of h, and of the c of an LSTM: h_t = o_t tanh(c_t)."""
+    if getattr(call.layer, "mode", "") != "LSTM":
+        return {"h": nodes} if len(call.finals) == 1 else None
+    shown = [next((child for child in _children(node) if _is(child, "TanhBackward0")), None) for node in nodes]
+    cells = [None if node is None else _children(node)[0] for node in shown]
+    return {"h": nodes, "c": cells} if all(_is(node, "AddBackward0") for node in cells) else None
+
+
+def _layer_below(nodes: Sequence[Any]) -> Any:
+    """The node that joins what the layer below gave, found from the step that ran last; None if it is not found.
+
+    All steps share one product of the inputs with W_ih, which is unbound into steps. Steps that ran before are not gone
+    through, so that no initial state is taken for an input.
+    """
+    last = max(nodes, key=lambda node: node._sequence_nr())
+    unbound = _search(last, lambda node: _is(node, "UnbindBackward0"), set(nodes) - {last})
+    product = unbound
+    while _is(product, "UnbindBackward0", "ViewBackward0", "UnsafeViewBackward0"):
+        product = _children(product)[0]
+    if unbound is None or not _is(product, *_PRODUCTS):
+        return None
+    node = _children(product)[_PRODUCTS[type(product).__name__]]
+    while _is(node, "ViewBackward0", "UnsafeViewBackward0", "MulBackward0", "NativeDropoutBackward0"):
+        node = _children(node)[0]
+    return node
+
+
+def _search(start: Any, wanted: Callable[[Any], bool], closed: set[Any]) -> Any:
+    """The first node, breadth first, that is wanted; nothing is gone through that is closed."""
+    waiting, seen = [start], set(closed)
+    while waiting:
+        node = waiting.pop(0)
+        if wanted(node):
+            return node
+        for child in _children(node):
+            if child is not None and child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    return None
