@@ -1,0 +1,215 @@
+"""Does a record agree with the pass it is of? Two identities that hold for the right numbers, and for no others.
+
+*Forward*: one step of the cell from (x_t, s_{t-1}) gives the s_t that was seen. *Backward*: Σ ε_t ⊗ h_{t-1} over all
+positions, examples and calls of a backward pass is what that pass added to the gradient of W_hh. What the record knows
+is on one side, what autograd did on the other, so that no list of special cases is needed.
+
+Shapes: T time steps, B examples, H hidden size, K gates.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradflow.flow.adjoint import descend
+from gradflow.flow.calls import LayerCall, plain_arithmetic
+from gradflow.flow.recursion import Block
+from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.scaled import times_power_of_two
+from gradflow.flow.watching import Seen
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+"""The largest relative residual of a record that agrees, by the dtype of the pass; others cannot be asked."""
+
+CAUSES = {
+    "forward": "a subclass whose forward does more than torch's, a hook that replaces its input or output, weights "
+    "changed through .data between the passes",
+    "backward": "hooks that change gradients, W_hh used beside the recorded layers (a penalty, a layer that shares it), "
+    "a gradient penalty through the layer, weights changed through .data",
+}
+"""What usually makes an identity fail."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How far one layer and direction of a call is from an identity, relative; NaN where it could not be asked.
+
+    Attributes:
+        module: name of the layer.
+        call: its number.
+        layer: index in the stack.
+        direction: 0 forward, 1 reverse.
+        forward: max_b of max_t ‖step(x_t, s_{t-1}) - s_t‖ / max_t ‖s_t‖, of the worst state.
+        backward: ‖Σ ε ⊗ h - ΔdL/dW_hh‖ over the larger of ‖ΔdL/dW_hh‖ and (Σ ‖ε ⊗ h‖²)^½.
+    """
+
+    module: str
+    call: int
+    layer: int
+    direction: int
+    forward: float
+    backward: float
+
+
+@dataclass
+class _Claim:
+    """What the records of all layers that use a weight say of its gradient."""
+
+    weight: Tensor
+    passes: list[int]
+    total: Tensor
+    squares: float = 0.0
+    asked: list[int] = field(default_factory=list)  # places in the list of residuals
+
+
+def prove(calls: Iterable[tuple[int, Seen]], added: "Added") -> list[Residual]:
+    """Ask both identities of every layer and direction of some calls; all examples are gone through once.
+
+    Args:
+        calls: number and call of all that one backward pass reached, with all examples of what was read.
+        added: what backward passes added to the gradients of the weights.
+    """
+    found: list[Residual] = []
+    claims: dict[int, _Claim] = {}
+    for number, seen in calls:
+        call = seen.call
+        if call.kernel_dtype not in TOLERANCE:
+            found += [Residual(seen.name, number, *place, math.nan, math.nan) for place in _places(call.layer)]
+            continue
+        read = None if seen.reading is None else seen.reading.of(seen.counted)
+        trace = Trace(call, None, read)
+        with plain_arithmetic(call.finals[0].device):
+            for (layer, direction), blocks in descend(trace, call.gradients):
+                unrolled = trace[layer, direction]
+                weight = _weight(call, layer, direction) if unrolled.torch_cell is not None else None
+                claim = None
+                if weight is not None:
+                    zero = weight.new_zeros(weight.shape, dtype=torch.float64)
+                    claim = claims.setdefault(id(weight), _Claim(weight, seen.counted, zero))
+                    claim.asked.append(len(found))
+                for block in blocks:
+                    if claim is not None:
+                        _claim_share(claim, block)
+                forward = _forward_residual(unrolled, _finals(trace, layer, direction))
+                found.append(Residual(seen.name, number, layer, direction, forward, math.nan))
+    for claim in claims.values():
+        backward = _backward_residual(claim, added.by(claim.weight, claim.passes))
+        for place in claim.asked:
+            found[place] = Residual(**{**vars(found[place]), "backward": backward})
+    return found
+
+
+def failed(residuals: Iterable[Residual], tolerance: float) -> dict[str, Residual]:
+    """The worst residual of each identity that is over the tolerance."""
+    worst: dict[str, Residual] = {}
+    for residual in residuals:
+        for identity in CAUSES:
+            value = getattr(residual, identity)
+            if value > tolerance and not (identity in worst and getattr(worst[identity], identity) >= value):
+                worst[identity] = residual
+    return worst
+
+
+class Added:
+    """What backward passes add to the gradients of weights, by hooks on these; to be asked for before the passes."""
+
+    def __init__(self) -> None:
+        self._weights: dict[int, Tensor] = {}  # held, so that an id stays theirs
+        self._by_pass: dict[tuple[int, int], Tensor] = {}
+        self._handles: list[Any] = []
+
+    def follow(self, call: LayerCall) -> None:
+        """Hook into the recurrent weights of a call that has just run."""
+        for layer, direction in _places(call.layer):
+            weight = _weight(call, layer, direction)
+            if weight is not None and weight.requires_grad and id(weight) not in self._weights:
+                self._weights[id(weight)] = weight
+                self._handles.append(weight.register_hook(self._keeper(id(weight))))
+
+    def _keeper(self, which: int) -> Any:
+        by_pass = self._by_pass
+
+        def keep(gradient: Tensor) -> None:
+            key = which, torch._C._current_graph_task_id()
+            copy = gradient.detach().double()
+            by_pass[key] = by_pass[key] + copy if key in by_pass else copy.clone() if copy is gradient else copy
+
+        return keep
+
+    def by(self, weight: Tensor, passes: Sequence[int]) -> Tensor | None:
+        """The sum of what some passes added, float64; None: nobody knows."""
+        parts = [self._by_pass[id(weight), number] for number in passes if (id(weight), number) in self._by_pass]
+        return torch.stack(parts).sum(0) if parts else None
+
+    def forget(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def _places(layer: Any) -> list[tuple[int, int]]:
+    return [(index, side) for index in range(layer.num_layers) for side in range(2 if layer.bidirectional else 1)]
+
+
+def _weight(call: LayerCall, layer: int, direction: int) -> Tensor | None:
+    """W_hh as the pass used it."""
+    return call.weights.get(f"weight_hh_l{layer}{'_reverse' * direction}")
+
+
+def _claim_share(claim: _Claim, block: Block) -> None:
+    """Add Σ ε ⊗ h of a block, and the sum of the squares of its parts."""
+    cell = block.unrolled.torch_cell
+    assert cell is not None
+    multiplied = cell.multiplied(block.unrolled.gates, block.unrolled.previous)
+    epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
+    if block.unrolled.valid is not None:
+        epsilon = epsilon.masked_fill(~block.unrolled.valid[..., None, None], 0)
+    gates = multiplied.double().expand_as(epsilon).flatten(0, 1).transpose(0, 1)  # [K, t·B, H]
+    share = epsilon.flatten(0, 1).permute(1, 2, 0) @ gates
+    claim.total += share.flatten(0, 1)
+    claim.squares += float((epsilon.square().sum(-1) * multiplied.double().square().sum(-1)).sum())
+
+
+def _backward_residual(claim: _Claim, added: Tensor | None) -> float:
+    if added is None or not bool(added.isfinite().all() & claim.total.isfinite().all()):
+        return math.nan
+    scale = max(float(added.norm()), math.sqrt(claim.squares))
+    difference = float((claim.total - added).norm())
+    return difference / scale if scale else 0.0
+
+
+def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
+    """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
+    call = trace.call
+    if not call.packed and call.example_lengths is not None:
+        return {}
+    row = layer * (2 if call.layer.bidirectional else 1) + direction
+    return {
+        name.removesuffix("_n"): call.state_major(final)[row]
+        for name, final in zip(call.final_names, call.finals, strict=True)
+    }
+
+
+def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor]) -> float:
+    again = unrolled.cell.step(unrolled.inputs, unrolled.previous)
+    worst = 0.0
+    for name, state in unrolled.states.items():
+        size, apart = _norms(unrolled, state), _norms(unrolled, again[name] - state)
+        if name in finals:
+            last = state[unrolled.ends, torch.arange(state.shape[1])]
+            apart = torch.maximum(apart, (finals[name].double() - last.double()).norm(dim=-1))
+        relative = torch.where(size > 0, apart / size, apart)
+        if not bool(size.isfinite().all() & apart.isfinite().all()):
+            return math.nan
+        worst = max(worst, float(relative.max()))
+    return worst
+
+
+def _norms(unrolled: Unrolled, vectors: Tensor) -> Tensor:
+    """The largest norm over time, [B] float64."""
+    norms = vectors.double().norm(dim=-1)
+    return (norms if unrolled.valid is None else norms.masked_fill(~unrolled.valid, 0)).amax(0)
