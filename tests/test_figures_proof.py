@@ -11,6 +11,8 @@ from figure_checks import check_legible, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
+from experiments import animate, lecture
+from experiments.deck import animated, logged
 from gradflow import analysis, figures
 from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.figures.gallery import ANIMATIONS, GALLERY
@@ -119,3 +121,28 @@ def test_draw_all_warns_on_the_figures_of_failed_records_alone(lang, tmp_path: P
         "comparison-names_per_sequence=1": True,
         "comparison-names_per_sequence=8": False,
     }
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def checks_in(files) -> list[str]:
+    """The names of the checks beside a figure."""
+    (file,) = [file for file in files if file.suffix == ".json"]
+    return [claim["claim"] for claim in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def test_the_command_that_animates_knows_the_proofs(run_for, tmp_path: Path):
+    files = animate.animate("weight_spectrum", [run_for("weight_spectrum", BAD)], tmp_path / "moving", "en", "paper")
+    assert RECORD_PROVED in checks_in(files)
+
+
+@pytest.mark.parametrize("residual", [BAD, GOOD])
+def test_slides_of_the_lecture_know_the_proofs(residual, tmp_path: Path):
+    planted = Planted(steps=12, iterations=30, residual=residual)
+    write_run(tmp_path / "clipping" / "run", config_of(clip="norm"), planted)
+    slides = [logged("exploding", "clipping_effect", "clipping"), animated("learning", "weight_spectrum", "clipping")]
+    drawn, left_out = lecture.draw(slides, tmp_path, tmp_path / "deck", "en")
+    assert left_out == []
+    for picture in drawn.values():
+        assert (RECORD_PROVED in checks_in([picture.with_suffix(".json")])) == (residual == BAD)

@@ -179,6 +179,16 @@ def test_a_resumed_run_loses_the_proofs_after_its_checkpoint(tmp_path):
     assert gf.open_run(tmp_path).proof == "failed"
 
 
+def test_a_run_goes_on_under_another_tolerance_and_is_judged_by_its_own(tmp_path):
+    recorded(tmp_path, (GOOD, GOOD))
+    writer = start(tmp_path, resume=True, meta={"dtype": "float32", "proof_tolerance": 1.0})
+    writer.append("proof", 1, rows(BAD, GOOD))
+    writer.close()
+    run = gf.open_run(tmp_path)
+    assert (run.meta["proof_tolerance"], run.proof) == (TOLERANCE, "failed")
+    assert run.meta["resumptions"][0]["proof_tolerance"] == 1.0
+
+
 def make_old(path: Path) -> None:
     """Take away what logs had not before there were proofs."""
     description = json.loads((path / "run.json").read_text())
