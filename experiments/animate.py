@@ -68,7 +68,7 @@ def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -
         )
     entry = figures.ANIMATIONS[name]
     bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
-    return figures.make(entry, entry.analyse(runs), lang=lang, context=context).save(path, progress=bar)
+    return figures.make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context).save(path, progress=bar)
 
 
 def main() -> None:

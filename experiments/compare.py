@@ -15,7 +15,7 @@ from pathlib import Path
 import gradflow as gf
 from experiments.arguments import REQUIRED, check_look, read_arguments
 from experiments.columns import by_figure
-from experiments.report import not_done, printed, table
+from experiments.report import not_done, not_proved, printed, table
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     check_look(arguments)
     try:
         sweep = gf.open_sweep(path)
-        print("\n".join([printed(table(sweep)), *not_done(sweep)]))
+        print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = gf.figures.draw_all(path, path / "figures" / lang, lang=lang, context=arguments["context"])
     except (ValueError, OSError) as error:
         sys.exit(str(error))

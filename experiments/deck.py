@@ -30,6 +30,7 @@ class Slide(NamedTuple):
         table: Its numbers, from the folder of the trained parts.
         about: What tells it from other slides with the same figure.
         moves: Whether it is an animation.
+        runs: Those that its numbers are of, from the same folder; none where they are of no log.
     """
 
     section: str
@@ -37,6 +38,7 @@ class Slide(NamedTuple):
     table: Callable[[Path], pd.DataFrame]
     about: str = ""
     moves: bool = False
+    runs: Callable[[Path], Sequence[gf.runlog.Run]] = lambda folder: ()
 
     @property
     def how(self) -> Any:
@@ -51,21 +53,24 @@ class Slide(NamedTuple):
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:
     """A figure of those runs of a part that have these values, or one of each tuple of them, in their identity."""
-    return Slide(section, figure, lambda folder: GALLERY[figure].analyse(runs_of_part(folder, part, **wanted)), about)
+    runs = of_part(part, **wanted)
+    return Slide(section, figure, lambda folder: GALLERY[figure].analyse(runs(folder)), about, runs=runs)
 
 
 def animated(section: str, figure: str, part: str, **wanted: Any) -> Slide:
     """An animation of such runs, four at most."""
-
-    def table(folder: Path) -> pd.DataFrame:
-        return ANIMATIONS[figure].analyse(runs_of_part(folder, part, **wanted))
-
-    return Slide(section, figure, table, about="animated", moves=True)
+    runs = of_part(part, **wanted)
+    return Slide(section, figure, lambda folder: ANIMATIONS[figure].analyse(runs(folder)), "animated", True, runs)
 
 
 def exact(section: str, figure: str) -> Slide:
     """A figure of :mod:`gradflow.theory`."""
     return Slide(section, figure, lambda folder: gf.theory.EXACT[figure]())
+
+
+def of_part(part: str, **wanted: Any) -> Callable[[Path], Sequence[gf.runlog.Run]]:
+    """How :func:`runs_of_part` finds these runs, once the folder is known."""
+    return lambda folder: runs_of_part(folder, part, **wanted)
 
 
 def runs_of_part(folder: Path, part: str, **wanted: Any) -> list[gf.runlog.Run]:
@@ -146,7 +151,7 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
         logged("gates", "cell_diagram", "networks", about="gru", cell="gru", **SHOWN),
         logged("architectures", "stacked_lattice", "architectures", num_layers=4),
         logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
-        Slide("architectures", "accuracy_by_lag", _reach),
+        Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
         logged("architectures", "compute_time", "networks"),
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),

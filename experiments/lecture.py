@@ -68,7 +68,7 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
 
 def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Path:
     """Draws one slide, adds it to the deck unless it moves, and saves it; its picture."""
-    made = gf.figures.make(slide.how, slide.table(folder), lang=lang)
+    made = gf.figures.make(slide.how, slide.table(folder), runs=slide.runs(folder), lang=lang)
     if not slide.moves:
         add_page(made.figure)
     return made.save(path)[0]

@@ -17,7 +17,7 @@ LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
 def summary(run: Run) -> dict[str, object]:
-    """Status and iterations of a run, the last test accuracy, loss and seconds, and when it solved its task."""
+    """Status, iterations and proof of a run, the last test accuracy, loss and seconds, and when it solved its task."""
     scalars, last = run.scalars, {}
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
@@ -26,6 +26,7 @@ def summary(run: Run) -> dict[str, object]:
     return {
         "status": standing(run.path),
         "iterations": len(scalars),
+        "proof": run.proof,
         **last,
         "solved at": "" if solved is None else solved,
     }
@@ -41,9 +42,10 @@ def describe(run: Run) -> str:
             f"lost: its process ended without a word (killed? out of memory? disk full?), "
             f"{values['iterations']} iterations can be read"
         )
+    proof = ", proof of the record failed" if values["proof"] == "failed" else ""
     return (
         f"{values['status']}, {values['iterations']} iterations, "
-        f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s"
+        f"test accuracy {values['test accuracy']:.3f}, {values['seconds']:.1f} s{proof}"
     )
 
 
@@ -51,7 +53,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
     """A row per run, sorted: the settings that vary (the run's folder, if none do), how it ended, and any error."""
     import pandas as pd
 
-    settings = sweep.runs.drop(columns=["path", "status", "iteration", "error"])
+    settings = sweep.runs.drop(columns=["path", "status", "iteration", "proof", "error"])
     if len(settings.columns) > 1:
         settings = settings.drop(columns="run")
     ends = pd.DataFrame([summary(run) for run in sweep.members])
@@ -72,6 +74,17 @@ def not_done(sweep: Sweep) -> list[str]:
     running = sum(run.status == "running" for run in sweep.members)
     lines = [f"{run.path}: {describe(run)}" for run in ended]
     return lines + [f"{running} of {len(sweep.members)} runs are still running"] * bool(running)
+
+
+def not_proved(sweep: Sweep) -> list[str]:
+    """A line if the proof of any record failed."""
+    failed = [run.path for run in sweep.members if run.proof == "failed"]
+    if not failed:
+        return []
+    return [
+        f"proof of the record failed for {len(failed)} of {len(sweep.members)} runs: gradients may be wrong; "
+        f"which: gradflow.open_run({str(failed[0])!r}).frame('proof')"
+    ]
 
 
 def _shortened(text: str) -> str:

@@ -90,7 +90,7 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
     spent = f", {len(sweep.members)} runs, {minutes:.0f} minutes of training in all"
     claims = [entry | {"protocol": entry["protocol"] + spent} for entry in what.check(data)]
-    made = gf.figures.make(gf.figures.GALLERY["accuracy_by_lag"], data, lang=lang)
+    made = gf.figures.make(gf.figures.GALLERY["accuracy_by_lag"], data, runs=sweep.members, lang=lang)
     made._replace(claims=[*made.claims, *claims]).save(folder / "figures" / lang / name)
     broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
     return broken if status else claims

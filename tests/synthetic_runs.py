@@ -39,6 +39,7 @@ class Planted:
     spike: float = 30.0
     hidden_size: int = 16
     state: str = "finished"
+    residual: float | None = None  # of both identities of its proof; without one nothing is asked
 
 
 def config_of(
@@ -61,7 +62,7 @@ def config_of(
 
 
 def write_run(path: Path, config: Config, planted: Planted) -> Path:
-    meta = {"chance": 0.5, "classes": ["女", "男"]}
+    meta = {"chance": 0.5, "classes": ["女", "男"], "proof_tolerance": 1e-4}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
     quantities = QUANTITIES + OF_ALL + OF_CELLS * (config.cell.name == "lstm")
     writer = RunWriter(
@@ -72,6 +73,9 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
         last = iteration == planted.iterations - 1
         writer.append("scalars", iteration, scalar_row(config, planted, iteration, random))
         for place in places(config):
+            if planted.residual is not None and iteration % 20 == 0:
+                proof = {"forward_residual": planted.residual, "backward_residual": planted.residual}
+                writer.append("proof", iteration, {"module": "recurrent", "call": 0} | proof | place)
             if iteration % 10 == 0 or last:
                 rows = lag_rows(config, planted) | weight_rows(planted) | cell_rows(config, planted)
                 rows = deeper(rows, config, planted, place["layer"]) | place

@@ -12,13 +12,24 @@ import pytest
 import gradflow as gf
 from experiments import compare, figures, predict
 from experiments.arguments import REQUIRED, read_arguments
-from experiments.report import describe, summary
+from experiments.report import describe, not_proved, summary
 from gradflow.runlog import RunWriter, write_status
 
 
-def write_run(path: Path, cell: str, accuracy: list[float], state: str = "finished", error: str | None = None) -> None:
-    writer = RunWriter(path, meta={}, config={"cell": {"name": cell}}, scalars=["test_accuracy", "test_loss"])
+def write_run(
+    path: Path,
+    cell: str,
+    accuracy: list[float],
+    state: str = "finished",
+    error: str | None = None,
+    residual: float | None = None,
+) -> None:
+    meta = {"proof_tolerance": 1e-4}
+    writer = RunWriter(path, meta=meta, config={"cell": {"name": cell}}, scalars=["test_accuracy", "test_loss"])
     for iteration, value in enumerate(accuracy):
+        if residual is not None:
+            proof = {"forward_residual": residual, "backward_residual": 0.0}
+            writer.append("proof", iteration, {"module": "rnn", "call": 0, "layer": 0, "direction": 0} | proof)
         writer.append("scalars", iteration, {"loss": 1.0, "test_accuracy": value, "test_loss": 0.5})
     writer.close(state, error=error)
 
@@ -51,6 +62,41 @@ def test_table_has_a_row_per_run_and_the_settings_that_vary(sweep):
     assert list(table["status"]) == ["diverged", "finished", "failed"]
     assert list(table["cell"])[:2] == ["lstm", "rnn"]
     assert "run" not in table
+
+
+@pytest.fixture
+def proofs(tmp_path):
+    for name, residual in {"a": 1e-7, "b": 0.5, "c": math.nan, "d": math.inf, "e": None}.items():
+        write_run(tmp_path / name, name, [0.5], residual=residual)
+    return gf.open_sweep(tmp_path)
+
+
+def test_table_has_the_proof_of_each_run_once(proofs):
+    table = compare.table(proofs)
+    assert table.set_index("cell")["proof"].to_dict() == {
+        **{"a": "proved", "b": "failed", "c": "unproved", "d": "failed", "e": "unproved"}
+    }
+    assert list(table).count("proof") == 1
+    assert not any("proof (set)" in name for name in table)
+
+
+def test_what_failed_its_proof_is_said_and_nothing_else(proofs):
+    (line,) = not_proved(proofs)
+    assert line.startswith("proof of the record failed for 2 of 5 runs: gradients may be wrong; which: ")
+    assert f"gradflow.open_run({str(proofs.path / 'b')!r}).frame('proof')" in line
+    proved, failed, unproved, *_ = map(describe, proofs.members)
+    assert failed.endswith(" s, proof of the record failed")
+    assert "proof" not in proved + unproved
+    assert not_proved(gf.open_sweep(proofs.path / "a")) == not_proved(gf.open_sweep(proofs.path / "c")) == []
+
+
+def test_compare_says_that_proofs_failed(proofs, monkeypatch, capsys):
+    monkeypatch.setattr(gf.figures, "draw_all", lambda *_, **__: [])
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(proofs.path)])
+    compare.main()
+    *table, line = capsys.readouterr().out.splitlines()
+    assert "proof" in table[0].split()
+    assert [line] == not_proved(proofs)
 
 
 def test_table_names_the_run_where_no_setting_varies(tmp_path):

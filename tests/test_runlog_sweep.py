@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 def test_runs_tells_how_each_stands_and_what_varies(folder):
     runs = gf.open_sweep(folder).runs.set_index("run").sort_index()
-    assert list(runs) == ["path", "status", "iteration", "error", "cell", "clip", "seed"]
+    assert list(runs) == ["path", "status", "iteration", "proof", "error", "cell", "clip", "seed"]
     assert runs.index.tolist() == ["a/rnn", "a/rnn,norm", "broken", "lstm"]
     assert runs["status"].tolist() == ["finished", "finished", "failed", "finished"]
     assert runs.loc["broken", "error"] == "data.path: no such file"
@@ -120,7 +120,7 @@ def test_settings_go_by_the_shortest_clear_name(tmp_path):
         record(tmp_path / str(number), config, seed=number)
     runs = gf.open_sweep(tmp_path).runs
     names = ["seed", "a.gain", "b.gain", "train.lr", "config.time", "config.status", "er", "hidden_size", "sizes"]
-    assert list(runs)[5:] == names
+    assert list(runs)[6:] == names
     assert runs["sizes"].tolist() == ["[1]", "[2]"]
     frame = gf.open_sweep(tmp_path).frame("scalars", ["loss"], params=["deep.er.name", "same"])
     assert list(frame) == ["run", "deep.er.name", "same", "iteration", "loss"]

@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 import gradflow as gf
-from experiments.report import printed, table
+from experiments.report import not_proved, printed, table
 from experiments.sweeping import launchers
 from experiments.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
 from experiments.sweeping.signals import handled_by, terminate, wait_for_end
@@ -89,7 +89,8 @@ class Sweeper(HydraSweeper):
             say(f"The sweep stops: {error}")
         recorded = [gf.open_run(run.path) for run in runs if standing(run.path)]
         if recorded:
-            print(printed(table(gf.runlog.Sweep(self.directory, tuple(recorded)))))
+            sweep = gf.runlog.Sweep(self.directory, tuple(recorded))
+            print("\n".join([printed(table(sweep)), *not_proved(sweep)]))
         if self._count(runs) < len(runs):
             sys.exit(1)
 

@@ -25,6 +25,7 @@ _HOMES = {
     "identity": "runs",
     "mean_interval": "seeds",
     "over_seeds": "seeds",
+    "proof_claims": "proofs",
     "ranking": "ranks",
     "roll_call_claims": "reproductions",
     "runs_of": "runs",

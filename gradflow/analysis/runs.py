@@ -18,6 +18,9 @@ all that is done to the gradient in training: `norm, omega` where the regularise
 task, 0 for names.
 """
 
+UNNAMED = "model"
+"""The cell of a run whose settings name none."""
+
 WITHOUT_LENGTH = {"", *(source for source in Source if source.of_names)}
 """Sources of names, and none; any other is a task whose sequences are all of one length."""
 
@@ -40,6 +43,8 @@ class Run(Protocol):
     def columns(self) -> Mapping[str, Mapping[str, Any]]: ...  # noqa: D102
     @property
     def status(self) -> str: ...  # noqa: D102
+    @property
+    def proof(self) -> str: ...  # noqa: D102
     @property
     def scalars(self) -> pd.DataFrame: ...  # noqa: D102
     def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame: ...  # noqa: D102
@@ -93,7 +98,7 @@ def identity(run: Run) -> dict[str, Any]:
     part = {group: config.get(group, {}) for group in ("cell", "init", "clip", "data")}
     source = part["data"].get("source", "")
     return {
-        "cell": part["cell"].get("name", "model"),
+        "cell": part["cell"].get("name", UNNAMED),
         "init": part["init"].get("name", "default"),
         "start": start_of(config),
         "clip": treatment_of(config),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
 from gradflow.figures.animation import Animation, save_animation
@@ -81,15 +82,16 @@ class Made(NamedTuple):
         return save(self.figure, path, data=self.data, claims=self.claims)
 
 
-def make(how: Entry | Exact | Animated, data: pd.DataFrame, **options: Any) -> Made:
-    """Checks the claims of a figure on its table and draws it.
+def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Run] = (), **options: Any) -> Made:
+    """Checks the claims of a figure on its table and draws it; where the proof of a record failed, the caption says so.
 
     Args:
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
+        runs: Those that the table was made of.
         **options: lang and context.
     """
-    claims = how.check(data)
+    claims = how.check(data) + (proof_claims(runs, data) if runs else [])
     draw = how.animate if isinstance(how, Animated) else how.plot
     return Made(draw(data, claims=claims, **options), data, claims)
 
@@ -129,7 +131,7 @@ def draw_all(
     files: list[Path] = []
     for title, entry, runs in _jobs(open_sweep(path).members, chosen):
         try:
-            made = make(entry, entry.analyse(runs), lang=lang, context=context)
+            made = make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context)
         except DoesNotApply as reason:
             log.log(logging.DEBUG if only is None else logging.INFO, _LEFT_OUT, title, reason)
             continue

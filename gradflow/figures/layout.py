@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.theme import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
@@ -289,12 +290,14 @@ def add_caption(
     labels: Labels,
     notes: Sequence[str] = (),
 ) -> None:
-    """The setting, the figure's claim (the first), the names of checks that fail and notes, small, under the figure."""
+    """Small, under the figure: the setting, its claim (the first), checks and proofs of records that fail, notes."""
     setting = labels.setting(data)
+    broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
+    claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
     sentences = [labels.claim(claim) for claim in claims[:1]]
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     text = labels("sentence.separator").join(
-        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *failed, *notes]
+        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *broken, *failed, *notes]
     )
     size = mpl.rcParams["font.size"] * CAPTION_SIZE
     columns = int(figure.get_figwidth() * 72 / (size * 0.56))

@@ -15,6 +15,7 @@ import yaml
 from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description, read_json
 from gradflow.runlog.parts import list_parts, read_parts
+from gradflow.runlog.proof import tolerance_in, verdict
 from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, table_columns
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class Run:
         return read_json(self.path / "status.json").get("error")
 
     @property
+    def proof(self) -> str:
+        """Whether the record is proved: "proved", "unproved" or "failed", see :func:`gradflow.runlog.proof.verdict`.
+
+        "failed": some recorded gradients or states are not those of the training. "unproved": that was not asked of
+        every layer and direction, as in any log that is older than the table `proof`, whose rows say more.
+        """
+        return verdict(self.table("proof"), tolerance_in(self.meta))
+
+    @property
     def iteration(self) -> int | None:
         """The last iteration, or the one that diverged; while the run goes on, the last on disk."""
         last = read_json(self.path / "status.json").get("iteration")
@@ -96,7 +106,7 @@ class Run:
         """Rows of a table in order of iteration; only what is asked for is read.
 
         Args:
-            table: "scalars", "time", "lag", "gates" or "spectrum".
+            table: "scalars", "time", "lag", "gates", "spectrum" or "proof".
             columns: value columns (the key columns always come along); all if not given.
             where: a `pyarrow.compute` expression over any columns of the table that rows must fulfil.
 

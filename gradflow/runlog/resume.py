@@ -11,11 +11,13 @@ from typing import Any
 
 from gradflow.runlog.documents import note_resumption, plain, read_description
 from gradflow.runlog.parts import has_parts, list_parts, trim_parts
+from gradflow.runlog.proof import TOLERANCE
+from gradflow.runlog.reader import columns_in
 from gradflow.runlog.schema import TABLES, Label
 
 log = logging.getLogger(__name__)
 
-_OF_THE_MACHINE = {"device", "threads", "flush_seconds"}
+_MAY_DIFFER = {"device", "threads", "flush_seconds", TOLERANCE}
 
 
 def first_iteration(path: Path, resume: int | bool) -> int | None:
@@ -52,7 +54,7 @@ def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]
         ValueError: naming what differs.
     """
     before = read_description(path)
-    for name in sorted(meta.keys() - _OF_THE_MACHINE):
+    for name in sorted(meta.keys() - _MAY_DIFFER):
         old, new = (json.dumps(m.get(name), sort_keys=True, default=plain) for m in (before, meta))
         if old != new:
             raise ValueError(
@@ -60,7 +62,7 @@ def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]
                 f"or record into another folder"
             )
     for table in TABLES:
-        old_names, new_names = set(before["columns"][table]), set(columns[table])
+        old_names, new_names = set(columns_in([before], table)), set(columns[table])
         if old_names != new_names:
             gone, added = sorted(old_names - new_names), sorted(new_names - old_names)
             raise ValueError(
@@ -79,7 +81,7 @@ def trim(path: Path, start: int, meta: dict, config: dict | None, seed: int | No
     for table in ("scalars", *(table for table in TABLES if table != "scalars")):
         trim_parts(root, table, start, durable=durable)
     before = read_description(path)
-    facts: dict[str, Any] = {name: meta[name] for name in sorted(_OF_THE_MACHINE & meta.keys())}
+    facts: dict[str, Any] = {name: meta[name] for name in sorted(_MAY_DIFFER & meta.keys())}
     facts |= {name: new for name, new in (("config", config), ("seed", seed)) if new not in (None, before.get(name))}
     parts = list_parts(root, "scalars")
     known = parts[-1].last + 1 if parts else 0

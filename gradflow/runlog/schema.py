@@ -7,11 +7,12 @@
 | `lag` | iteration, module, call, layer, direction, lag | the same, aligned by each example's own end |
 | `gates` | iteration, module, call, layer, direction, time, gate | activity and time scale of a gate |
 | `spectrum` | iteration, module, layer, direction, gate, index | singular values and eigenvalues of W_hh |
+| `proof` | iteration, module, call, layer, direction | residuals of the identities that prove the record |
 
 Types: `iteration` is int64 and the other numbered keys int32; `module` and `gate` are dictionary-encoded strings;
-counts of examples are int32. Values are float64 in `scalars` and `spectrum`, and float32 in `time`, `lag` and `gates`:
-there norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a float64
-norm. A value that was not given is NaN, a count that was not given is null.
+counts of examples are int32. Values are float64 in `scalars`, `spectrum` and `proof`, and float32 in `time`, `lag` and
+`gates`: there norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a
+float64 norm. A value that was not given is NaN, a count that was not given is null.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
+"""Rises where a column changes its meaning; one more table or column, which older readers pass over, leaves it."""
 
 
 class Label(NamedTuple):
@@ -45,6 +47,7 @@ KEYS = {
     "lag": ("iteration", "module", "call", "layer", "direction", "lag"),
     "gates": ("iteration", "module", "call", "layer", "direction", "time", "gate"),
     "spectrum": ("iteration", "module", "layer", "direction", "gate", "index"),
+    "proof": ("iteration", "module", "call", "layer", "direction"),
 }
 """The key columns of each table."""
 
@@ -89,7 +92,12 @@ _SPECTRUM = {
     "eigenvalue_im": Label("1", "imaginary part of an eigenvalue of the recurrent weights"),
 }
 
-RESERVED = frozenset(_KEY_NAMES) | frozenset(_SCALARS) | frozenset(_GATES) | frozenset(_SPECTRUM) | {"valid"}
+_PROOF = {
+    "forward_residual": Label("1", "relative distance of a step of the cell from the state that was seen"),
+    "backward_residual": Label("1", "relative distance of the summed gradients from that of the recurrent weights"),
+}
+
+RESERVED = frozenset().union(_KEY_NAMES, _SCALARS, _GATES, _SPECTRUM, _PROOF, {"valid"})
 """Names that every log uses for itself."""
 
 
@@ -123,6 +131,7 @@ def table_columns(
         "lag": positions,
         "gates": _GATES,
         "spectrum": _SPECTRUM,
+        "proof": _PROOF,
     }
     return {table: {key: Label("", _KEY_NAMES[key]) for key in KEYS[table]} | values[table] for table in TABLES}
 
@@ -156,7 +165,7 @@ def column_type(table: str, name: str) -> pa.DataType:
     positions = table in ("time", "lag")
     if name in KEYS[table] or (positions and (name == "valid" or name.endswith(tuple(f"_{c}" for c in COUNTS)))):
         return pa.int32()
-    return pa.float64() if table in ("scalars", "spectrum") else pa.float32()
+    return pa.float64() if table in ("scalars", "spectrum", "proof") else pa.float32()
 
 
 def arrow_schema(table: str, columns: Collection[str]) -> pa.Schema:

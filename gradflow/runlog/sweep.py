@@ -22,7 +22,7 @@ from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema
 if TYPE_CHECKING:
     import xarray as xr
 
-_RUN_COLUMNS = ("run", "path", "status", "iteration", "error")
+_RUN_COLUMNS = ("run", "path", "status", "iteration", "proof", "error")
 _NOT_SEARCHED = ("gradients", "figures")
 
 
@@ -59,8 +59,8 @@ class Sweep:
 
     @property
     def runs(self) -> pd.DataFrame:
-        """A row per run: run (path below the sweep), path, status, last iteration, error and the settings that vary."""
-        rows = [(str(run.path), run.status, run.iteration, run.error) for run in self.members]
+        """A row per run: run (path below the sweep), path, status, last iteration, proof, error, settings that vary."""
+        rows = [(str(run.path), run.status, run.iteration, run.proof, run.error) for run in self.members]
         frame = pd.DataFrame(rows, columns=_RUN_COLUMNS[1:]).astype({"iteration": "Int64"})
         settings = self._settings(None, self._descriptions())
         return pd.concat([settings[["run"]], frame, settings.drop(columns="run")], axis=1)
@@ -76,7 +76,7 @@ class Sweep:
         """The rows of a table from every run, with `run` and the settings as further columns.
 
         Args:
-            table: "scalars", "time", "lag", "gates" or "spectrum".
+            table: "scalars", "time", "lag", "gates", "spectrum" or "proof".
             columns: value columns (the key columns always come along; NaN in runs that lack one); all if not given.
             params: settings, such as ["cell", "clip"]; those that vary if not given.
             where: a `pyarrow.compute` expression over the columns of the table that rows must fulfil.

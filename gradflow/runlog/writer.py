@@ -38,7 +38,8 @@ class RunWriter:
 
     Args:
         path: the run folder; made if missing, and it may hold anything but recorded parts.
-        meta: what else `run.json` should say: threads, device, dtype, reduction.
+        meta: what else `run.json` should say: threads, device, dtype, reduction, and `proof_tolerance`, the largest
+            residual in the table `proof` of an identity that holds.
         config: the resolved settings.
         seed: the seed of the run.
         parameters: names of the parameters whose gradient norms will be given among the scalars.
@@ -119,7 +120,7 @@ class RunWriter:
         """Add rows to a table; whatever waits from earlier iterations may be flushed before.
 
         Args:
-            table: "scalars", "time", "lag", "gates" or "spectrum".
+            table: "scalars", "time", "lag", "gates", "spectrum" or "proof".
             iteration: the optimiser update; never before that of an earlier row.
             rows: column to a one-dimensional array, or to a scalar that holds for all rows. Key columns are required
                 (`iteration` is filled in), a value column that is left out becomes NaN, a count null. `wall_time` is
