@@ -48,14 +48,14 @@ def test_evaluation_mode_has_no_masks(tmp_path):
 def test_half_precision_rows_are_finite(kind, precision, tmp_path):
     model = fresh(kind, num_layers=2, dropout=0.2)
     if precision == "autocast":
-        with gf.record(model, tmp_path, every=1) as recorder:
+        with gf.record(model, tmp_path, every=1, spectrum_every=1) as recorder:
             for _ in range(2):
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     loss = model(torch.randn(T, B, D)).float().square().mean()
                     loss.backward()
                     recorder.step(loss.item())
     else:
-        train(Half(model.recurrent), tmp_path, iterations=2, every=1)
+        train(Half(model.recurrent), tmp_path, iterations=2, every=1, spectrum_every=1)
     run = gf.open_run(tmp_path)
     time = run.frame("time")
     assert (time.filter(like="_non_finite") == 0).all().all()

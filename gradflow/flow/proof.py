@@ -8,15 +8,16 @@ Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradflow.flow.added import Added, places, recurrent_weight
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import LayerCall, plain_arithmetic
+from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Trace, Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -28,8 +29,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 CAUSES = {
     "forward": "a subclass whose forward does more than torch's, a hook that replaces its input or output, weights "
     "changed through .data between the passes",
-    "backward": "hooks that change gradients, W_hh used beside the recorded layers (a penalty, a layer that shares it), "
-    "a gradient penalty through the layer, weights changed through .data",
+    "backward": "hooks that change gradients, W_hh used beside the recorded layers (a penalty, a layer that shares "
+    "it), a gradient penalty through the layer, weights changed through .data",
 }
 """What usually makes an identity fail."""
 
@@ -45,6 +46,7 @@ class Residual:
         direction: 0 forward, 1 reverse.
         forward: max_b of max_t ‖step(x_t, s_{t-1}) - s_t‖ / max_t ‖s_t‖, of the worst state.
         backward: ‖Σ ε ⊗ h - ΔdL/dW_hh‖ over the larger of ‖ΔdL/dW_hh‖ and (Σ ‖ε ⊗ h‖²)^½.
+        tolerance: the largest of a record that agrees.
     """
 
     module: str
@@ -53,6 +55,12 @@ class Residual:
     direction: int
     forward: float
     backward: float
+    tolerance: float
+
+    def row(self) -> dict[str, Any]:
+        """As the table `proof` takes it."""
+        place = {"module": self.module, "call": self.call, "layer": self.layer, "direction": self.direction}
+        return place | {"forward_residual": self.forward, "backward_residual": self.backward}
 
 
 @dataclass
@@ -66,7 +74,7 @@ class _Claim:
     asked: list[int] = field(default_factory=list)  # places in the list of residuals
 
 
-def prove(calls: Iterable[tuple[int, Seen]], added: "Added") -> list[Residual]:
+def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
     """Ask both identities of every layer and direction of some calls; all examples are gone through once.
 
     Args:
@@ -78,14 +86,14 @@ def prove(calls: Iterable[tuple[int, Seen]], added: "Added") -> list[Residual]:
     for number, seen in calls:
         call = seen.call
         if call.kernel_dtype not in TOLERANCE:
-            found += [Residual(seen.name, number, *place, math.nan, math.nan) for place in _places(call.layer)]
+            found += [Residual(seen.name, number, *place, math.nan, math.nan, math.inf) for place in places(call.layer)]
             continue
-        read = None if seen.reading is None else seen.reading.of(seen.counted)
+        read = None if seen.reading is None else seen.reading.of(seen.counted, None)
         trace = Trace(call, None, read)
         with plain_arithmetic(call.finals[0].device):
             for (layer, direction), blocks in descend(trace, call.gradients):
                 unrolled = trace[layer, direction]
-                weight = _weight(call, layer, direction) if unrolled.torch_cell is not None else None
+                weight = recurrent_weight(call, layer, direction) if unrolled.torch_cell is not None else None
                 claim = None
                 if weight is not None:
                     zero = weight.new_zeros(weight.shape, dtype=torch.float64)
@@ -95,69 +103,24 @@ def prove(calls: Iterable[tuple[int, Seen]], added: "Added") -> list[Residual]:
                     if claim is not None:
                         _claim_share(claim, block)
                 forward = _forward_residual(unrolled, _finals(trace, layer, direction))
-                found.append(Residual(seen.name, number, layer, direction, forward, math.nan))
+                tolerance = TOLERANCE[call.kernel_dtype]
+                found.append(Residual(seen.name, number, layer, direction, forward, math.nan, tolerance))
     for claim in claims.values():
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes))
         for place in claim.asked:
-            found[place] = Residual(**{**vars(found[place]), "backward": backward})
+            found[place] = replace(found[place], backward=backward)
     return found
 
 
-def failed(residuals: Iterable[Residual], tolerance: float) -> dict[str, Residual]:
+def failed(residuals: Iterable[Residual]) -> dict[str, Residual]:
     """The worst residual of each identity that is over the tolerance."""
     worst: dict[str, Residual] = {}
     for residual in residuals:
         for identity in CAUSES:
             value = getattr(residual, identity)
-            if value > tolerance and not (identity in worst and getattr(worst[identity], identity) >= value):
+            if value > residual.tolerance and not (identity in worst and getattr(worst[identity], identity) >= value):
                 worst[identity] = residual
     return worst
-
-
-class Added:
-    """What backward passes add to the gradients of weights, by hooks on these; to be asked for before the passes."""
-
-    def __init__(self) -> None:
-        self._weights: dict[int, Tensor] = {}  # held, so that an id stays theirs
-        self._by_pass: dict[tuple[int, int], Tensor] = {}
-        self._handles: list[Any] = []
-
-    def follow(self, call: LayerCall) -> None:
-        """Hook into the recurrent weights of a call that has just run."""
-        for layer, direction in _places(call.layer):
-            weight = _weight(call, layer, direction)
-            if weight is not None and weight.requires_grad and id(weight) not in self._weights:
-                self._weights[id(weight)] = weight
-                self._handles.append(weight.register_hook(self._keeper(id(weight))))
-
-    def _keeper(self, which: int) -> Any:
-        by_pass = self._by_pass
-
-        def keep(gradient: Tensor) -> None:
-            key = which, torch._C._current_graph_task_id()
-            copy = gradient.detach().double()
-            by_pass[key] = by_pass[key] + copy if key in by_pass else copy.clone() if copy is gradient else copy
-
-        return keep
-
-    def by(self, weight: Tensor, passes: Sequence[int]) -> Tensor | None:
-        """The sum of what some passes added, float64; None: nobody knows."""
-        parts = [self._by_pass[id(weight), number] for number in passes if (id(weight), number) in self._by_pass]
-        return torch.stack(parts).sum(0) if parts else None
-
-    def forget(self) -> None:
-        """Take the hooks away."""
-        for handle in self._handles:
-            handle.remove()
-
-
-def _places(layer: Any) -> list[tuple[int, int]]:
-    return [(index, side) for index in range(layer.num_layers) for side in range(2 if layer.bidirectional else 1)]
-
-
-def _weight(call: LayerCall, layer: int, direction: int) -> Tensor | None:
-    """W_hh as the pass used it."""
-    return call.weights.get(f"weight_hh_l{layer}{'_reverse' * direction}")
 
 
 def _claim_share(claim: _Claim, block: Block) -> None:

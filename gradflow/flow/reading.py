@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
 from gradflow.cells.layers import RecurrentLayer
-from gradflow.flow.calls import LayerCall
+from gradflow.flow.calls import LayerCall, add
 
 Place = tuple[int, int]
 """Layer and direction."""
@@ -32,7 +32,7 @@ class Reading:
     Args:
         steps: layer and direction -> state name -> the nodes of its steps, by position. They are not held.
         shape: (T, B) of what is kept.
-        pick: examples [n] that are kept, on the device; None: all.
+        examples: positions in the batch of those that are kept; None: all.
         unsorted: [B], the place of each example among those of a packed sequence; None: they are in order.
         like: a tensor of the dtype and the device, [..., H].
     """
@@ -41,12 +41,14 @@ class Reading:
         self,
         steps: dict[Place, dict[str, Sequence[Any]]],
         shape: tuple[int, int],
-        pick: Tensor | None,
+        examples: Sequence[int] | None,
         unsorted: Tensor | None,
         like: Tensor,
     ):
-        self._shape, self._pick, self._unsorted = shape, pick, unsorted
+        self._examples, self._unsorted = examples, unsorted
+        self.pick = None if examples is None else torch.as_tensor(examples, device=like.device)
         self._kept: dict[int, dict[Place, State]] = {}
+        self._device = like.device
         self._new = partial(like.new_zeros, (*shape, like.shape[-1]))
         self.places = list(steps)
         for place, states in steps.items():
@@ -62,23 +64,24 @@ class Reading:
             states[name] = self._new()
         return states[name]
 
-    @property
-    def pick(self) -> Tensor | None:
-        """The examples that the hooks keep; None: all, as they come."""
-        return None if self._unsorted is not None else self._pick
+    def of(self, passes: Sequence[int], examples: Sequence[int] | None) -> dict[Place, State]:
+        """The sum over some backward passes: layer and direction -> state name -> [T, B, H]; none where none came.
 
-    def of(self, passes: Sequence[int]) -> dict[Place, State]:
-        """The sum over some backward passes: layer and direction -> state name -> [T, B, H]; none where none came."""
+        Args:
+            passes: their numbers.
+            examples: positions in the batch: those that were kept, or any if all were; None: all.
+        """
         found: dict[Place, State] = {}
         for kept in (self._kept[number] for number in passes if number in self._kept):
             for place, states in kept.items():
                 for name, part in states.items():
-                    into = found.setdefault(place, {})
-                    into[name] = into[name] + part if name in into else part
+                    add(found.setdefault(place, {}), name, part)
+        order = None if examples == self._examples else torch.as_tensor(examples, device=self._device)
         if self._unsorted is not None:
-            order = self._unsorted if self._pick is None else self._unsorted[self._pick]
-            found = {at: {name: part.index_select(1, order) for name, part in s.items()} for at, s in found.items()}
-        return found
+            order = self._unsorted if order is None else self._unsorted[order]
+        if order is None:
+            return found
+        return {place: {name: part.index_select(1, order) for name, part in s.items()} for place, s in found.items()}
 
 
 class _Into:
@@ -86,7 +89,8 @@ class _Into:
 
     def __init__(self, reading: Reading, place: Place, name: str):
         self._reading, self._place, self._name = reading, place, name
-        self._number, self._rows = -1, []
+        self._number = -1
+        self._rows: list[Tensor] = []
 
     def copy(self, time: int, gradients: tuple[Tensor | None, ...]) -> None:
         """The hook on the node of one step."""
@@ -115,15 +119,13 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     steps = _steps_of(call, output)
     if steps is None:
         return None
-    shape = _shape(call)
-    pick = None if examples is None else torch.as_tensor(examples, device=output.device)
     unsorted = None
-    batch = shape[1] if examples is None else len(examples)
     if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
-        batch, unsorted = shape[1], call.output.unsorted_indices
-        unsorted = torch.arange(batch, device=output.device) if unsorted is None else unsorted
-    like = call.finals[0]
-    return Reading(steps, (shape[0], batch), pick, unsorted, like)
+        examples, unsorted = None, call.output.unsorted_indices
+        unsorted = torch.arange(call.batch_size, device=output.device) if unsorted is None else unsorted
+    length, batch = _shape(call)
+    shape = length, batch if examples is None else len(examples)
+    return Reading(steps, shape, examples, unsorted, call.finals[0])
 
 
 def _steps_of(call: LayerCall, output: Tensor) -> dict[Place, dict[str, Sequence[Any]]] | None:

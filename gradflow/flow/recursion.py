@@ -235,8 +235,7 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     The adjoint of the c of an LSTM at t is f · (autograd's gradient of c) at the step after.
     """
     assert direct.read is not None
-    read = {name: direct.read.get(name) for name in unrolled.cell.state_names}
-    read = {name: torch.zeros_like(unrolled.like) if part is None else part for name, part in read.items()}
+    read = {name: torch.zeros_like(unrolled.like) for name in unrolled.cell.state_names} | direct.read
     if "c" not in read:
         return read
     handed, later = torch.zeros_like(read["c"]), unrolled.gates["f"] * read["c"]

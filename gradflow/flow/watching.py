@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, add, chosen, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
@@ -222,6 +223,7 @@ class Watcher(Generic[Taken]):
         open: whether calls are seen; compiled code may go on calling hooks that were removed.
         examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
             are in the graph; "all", or None: of none.
+        added: is asked to follow the weights of each call; None: nobody is.
     """
 
     def __init__(
@@ -236,6 +238,7 @@ class Watcher(Generic[Taken]):
         self._followed: dict[int, Tensor] = {}  # leaves with a hook, by id; held, so that an id stays theirs
         self.open = False
         self.examples: int | str | None = None
+        self.added: Added | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._forget()
@@ -286,6 +289,8 @@ class Watcher(Generic[Taken]):
             return
         seen = self._seen(name, call)
         self._follow(seen.parameters)
+        if self.added is not None:
+            self.added.follow(call)
         self._since.ran = True
         if not watch(call, partial(self._arrives, seen)):
             self._since.without.add(name)

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.checks import whole_number
+from gradflow.flow.added import Added
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
@@ -68,11 +69,13 @@ class ProbeRunner:
         self._kept = self._copies.of(_state(self._model))
         self._modes = [module.training for module in self._model.modules()]
 
-    def calls(self, *, kept: bool) -> list[tuple[int, Seen]]:
+    def calls(self, *, kept: bool, examples: int | str, added: Added | None) -> list[tuple[int, Seen]]:
         """The calls of one forward and backward pass over the probe, numbered.
 
         Args:
             kept: with the weights and the mode of the last :meth:`keep`, not those of now.
+            examples: of how many the gradients are read, or "all".
+            added: follows the weights; None: nobody asks.
 
         Raises:
             ValueError: if the criterion's loss is no scalar that depends on the model's parameters.
@@ -83,6 +86,7 @@ class ProbeRunner:
         buffers = {name: tensor.detach().clone() for name, tensor in state.items() if name not in leaves}
         trained = [leaf for leaf in leaves.values() if leaf.requires_grad]
         with _undisturbed(self._model), Watcher(self._layers, LastBackward(), self._model, trained) as watcher:
+            watcher.examples, watcher.added = examples, added
             if kept:
                 for module, mode in zip(self._model.modules(), self._modes, strict=True):
                     module.training = mode

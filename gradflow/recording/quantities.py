@@ -38,6 +38,7 @@ class Quantity:
         of_few: of how many examples at most it is taken, and how from their Jacobian, [T, B]; None: never.
         has: whether a layer has it.
         opt_in: recorded only where it is asked for.
+        with_spectra: recorded on the schedule of the weights' spectra, at the first recording from then on.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Quantity:
     of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
     has: Callable[[nn.Module], bool] = lambda layer: True
     opt_in: bool = False
+    with_spectra: bool = False
 
     def __post_init__(self) -> None:
         if self.of_block is None and self.of_few is None:
@@ -225,6 +227,7 @@ _ALL = (
         long_name="ln of the largest singular value of one step's Jacobian, of 4 examples",
         scales=False,
         of_few=(4, _log_spectral),
+        with_spectra=True,
     ),
     Quantity(
         name="log_product_spectral",

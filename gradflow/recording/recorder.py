@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from gradflow.cells.cell import has_closed_form
 from gradflow.checks import whole_number
+from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.finding import recurrent_layers, unwrapped
+from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
@@ -120,6 +122,7 @@ def record(
         "spectrum_every": when_spectrum.every,
         "reduction": reduction,
         "batch": "training" if probe is None else "probe",
+        "proof_tolerance": TOLERANCE.get(parameter.dtype, TOLERANCE[torch.float32]),
         "dtype": str(parameter.dtype).removeprefix("torch."),
         "device": str(parameter.device),
         "threads": torch.get_num_threads(),
@@ -184,6 +187,8 @@ class Recorder:
         self._copies: dict[str, Copies] = defaultdict(Copies)  # of the weights of each module
         self._callbacks: list[Callable[[int, dict[str, float]], None]] = []
         self._diverged_at: int | None = None
+        self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
+        self._warned: set[tuple[str, str]] = set()  # layers and identities
 
     def __enter__(self) -> Self:
         self._watcher.__enter__()
@@ -310,9 +315,11 @@ class Recorder:
         self._writer.flush()
 
     def _look_ahead(self) -> None:
-        """Have the backward pass of the next iteration read if it is due; what is not due may be replayed."""
-        due = self._probe is None and self._when.due(self.iteration)
-        self._watcher.examples = self._examples if due else None
+        """Have the backward pass of the next iteration read if it is due, and all of it if a proof is owed."""
+        due = self._when.due(self.iteration)
+        self._owed = self._owed or self._when_spectrum.due(self.iteration)
+        self._watcher.examples = ("all" if self._owed else self._examples) if due and self._probe is None else None
+        self._watcher.added = Added() if due and self._owed and self._probe is None else None
 
     def _tell(self, iteration: int, row: dict[str, float]) -> None:
         for callback in list(self._callbacks):
@@ -351,18 +358,40 @@ class Recorder:
             self._probe.keep()
 
     def _record(self, iteration: int, *, kept: bool = False) -> None:
-        calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
+        calls, log_targets, log_scale, added = self._latest, self._log_targets, self._log_scale, self._watcher.added
         if self._probe is not None:
-            calls, log_targets, log_scale = self._probe_calls(self._probe, kept), self._probe.log_targets, 0.0
-        for number, seen in calls:
+            added = Added() if self._owed and not kept else None
+            calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
+        quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
+        for number, seen in calls if quantities else ():
             log_factor = self._log_factor(seen.call, log_targets) - log_scale
-            for table, columns in state_rows(seen, self._examples, self._quantities, log_factor):
+            for table, columns in state_rows(seen, self._examples, quantities, log_factor):
                 self._writer.append(table, iteration, {"module": seen.name, "call": number, **columns})
+        if added is not None:
+            self._prove(iteration, calls, added)
+        self._owed = False
 
-    def _probe_calls(self, runner: ProbeRunner, kept: bool) -> list[tuple[int, Seen]]:
+    def _prove(self, iteration: int, calls: list[tuple[int, Seen]], added: Added) -> None:
+        """Ask whether what was recorded is what happened; say at once where it is not."""
+        residuals = prove(calls, added)
+        added.forget()
+        for residual in residuals:
+            self._writer.append("proof", iteration, residual.row())
+        for identity, worst in failed(residuals).items():
+            if (worst.module, identity) not in self._warned:
+                self._warned.add((worst.module, identity))
+                log.warning(
+                    "%s: the record of %r failed its %s proof at iteration %d: layer %d, direction %d, call %d has a "
+                    "residual of %.1e where %.0e is allowed, so its numbers are not those of the training; usual "
+                    "causes: %s",
+                    self.path, worst.module, identity, iteration, worst.layer, worst.direction, worst.call,
+                    getattr(worst, identity), worst.tolerance, CAUSES[identity],
+                )  # fmt: skip
+
+    def _probe_calls(self, runner: ProbeRunner, kept: bool, added: Added | None) -> list[tuple[int, Seen]]:
         watching, self._watcher.open = self._watcher.open, False
         try:
-            return runner.calls(kept=kept)
+            return runner.calls(kept=kept, examples="all" if added else self._examples, added=added)
         finally:
             self._watcher.open = watching
 

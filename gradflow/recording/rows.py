@@ -26,8 +26,8 @@ def state_rows(
     rows: list[tuple[str, dict[str, Any]]] = []
     call = seen.call
     has = quantities_of(call.layer)
-    read = None if seen.reading is None else seen.reading.of(seen.counted)
-    trace = Trace(call, chosen(call.batch_size, examples), read)
+    some = chosen(call.batch_size, examples)
+    trace = Trace(call, some, None if seen.reading is None else seen.reading.of(seen.counted, some))
     with plain_arithmetic(call.finals[0].device):
         for (layer, direction), blocks in descend(trace, call.gradients):
             unrolled = trace[layer, direction]
