@@ -1,10 +1,22 @@
 """Layers that scripts have changed: subclasses, hooks on modules, hooks on tensors; before them, those left alone."""
 
 from functools import partial
+from itertools import chain
 
 import pytest
 import torch
-from silent_scripts import KINDS, RELATIVE, Case, Net, every_case, initial, loss_of, plain, script_of, sequences, subclass
+from silent_scripts import (
+    KINDS,
+    RELATIVE,
+    Case,
+    Net,
+    initial,
+    loss_of,
+    plain,
+    script_of,
+    sequences,
+    subclass,
+)
 from torch import nn
 from torch.nn.functional import layer_norm
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
@@ -51,7 +63,7 @@ def test_an_unbatched_sequence_is_proved(case):
 def test_packed_sequences_are_proved(case, bidirectional):
     x = pack_sequence([sequences()[:n, b] for b, n in enumerate([3, 6, 1, 4, 6])], enforce_sorted=False)
     build = partial(Net, read=lambda answer: pad_packed_sequence(answer[0])[0], bidirectional=bidirectional)
-    is_proved(case, build=build, x=x, cast=lambda x, dtype: x.to(dtype))
+    is_proved(case, build=build, x=x)
 
 
 def test_an_initial_state_that_is_given_is_proved(case):
@@ -227,8 +239,8 @@ def test_a_subclass_that_steps_and_changes_the_state_between(case):
 
     def losses(net, x):
         loss = loss_of(net, x)
-        one = [examples for states in net.encoder.calls for examples in states.values()]
-        net.encoder.calls = [{(0, 0): [sum(steps, []) for steps in zip(*one, strict=True)]}]  # the calls as one
+        steps = [examples for states in net.encoder.calls for examples in states.values()]
+        net.encoder.calls = [{(0, 0): [list(chain(*seen)) for seen in zip(*steps, strict=True)]}]  # the calls as one
         yield loss
 
     case.judge(losses=losses, build=lambda kind: Net(subclass(kind, leaks)))
@@ -327,9 +339,14 @@ def test_a_tensor_hook_that_changes_the_gradient(case, place, change):
 
 
 def test_a_tensor_hook_registered_before_those_of_the_recorder(case):
+    def hook(module, args, output):
+        output[0].register_hook(CHANGES["scale"])
+
     def build(kind):
         net = Net(kind)
-        net.encoder.register_forward_hook(lambda module, args, output: output[0].register_hook(lambda g: 2 * g) and None)
+        net.encoder.register_forward_hook(
+            lambda module, args, output: output[0].register_hook(lambda g: 2 * g) and None
+        )
         return net
 
     case.judge(build=build)

@@ -89,9 +89,10 @@ def gradient_of_the_input(net, x):
     torch.autograd.grad(loss_of(net, 2 * x), x)
 
 
-@pytest.mark.parametrize(
-    "diagnose", [jacobian, jacobian_of_the_layer, jacobian_of_few_steps, gradient_of_the_input], ids=lambda f: f.__name__
-)
+DIAGNOSTICS = [jacobian, jacobian_of_the_layer, jacobian_of_few_steps, gradient_of_the_input]
+
+
+@pytest.mark.parametrize("diagnose", DIAGNOSTICS)
 @pytest.mark.parametrize("when", ["before forward", "before backward", "before step"])
 def test_a_pass_of_its_own(case, diagnose, when):
     """A diagnostic with its own forward pass, at three places of the script."""
