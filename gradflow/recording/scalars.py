@@ -82,12 +82,17 @@ class ScalarRows:
     def _take(self, clipping: Clipping, row: dict[str, float]) -> None:
         norms = zip(clipping.parameter_norms_before, clipping.parameter_norms_after, strict=True)
         by_id = dict(zip(clipping.parameter_ids, norms, strict=False))
+        beside = []  # not clipped here: what they were before some other clipping, none knows
         for holder, key, before, after in self._places:
-            found = by_id.get(id(holder.get(key)))
+            parameter = holder.get(key)
+            found = by_id.get(id(parameter))
             if found is not None:
                 row[before], row[after] = _log(found[0]), _log(found[1])
-        row["log_grad_norm_before"] = _log(clipping.norm_before)
-        row["log_grad_norm_after"] = _log(clipping.norm_after)
+            elif parameter is not None and parameter.grad is not None:
+                beside.append(parameter)
+        if not beside:
+            row["log_grad_norm_before"] = _log(clipping.norm_before)
+        row["log_grad_norm_after"] = _log(math.hypot(clipping.norm_after, *gradient_norms(beside)))
         row["coefficient"] = clipping.coefficient
         row["clipped"] = float(clipping.clipped)
         row["non_finite"] = float(clipping.non_finite)

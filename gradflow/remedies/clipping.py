@@ -41,7 +41,7 @@ class Clipping:
     parameter_ids: tuple[int, ...] = field(default=(), repr=False)
 
 
-def gradient_norms(parameters: Iterable[nn.Parameter]) -> tuple[float, ...]:
+def gradient_norms(parameters: Iterable[Tensor]) -> tuple[float, ...]:
     """Euclidean norm of every gradient there is, in float64, safe over the whole range of the dtype.
 
     >>> weight = nn.Parameter(torch.zeros(64))
@@ -66,18 +66,18 @@ def _rescaled_norm(gradient: Tensor) -> float:
     return largest * float(_norm(gradient.double() / largest)) if largest > 0 and isfinite(largest) else largest
 
 
-def clip_grad_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm: float) -> Clipping:
+def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> Clipping:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)): keeps the direction (Pascanu et al. 2013, algorithm 1).
 
     Args:
-        parameters: those whose gradients are clipped in place.
+        parameters: those whose gradients are clipped in place; one that is given twice counts once.
         max_norm: threshold of the global norm; ``math.inf`` only measures.
 
     Returns:
         What was done.
 
     Raises:
-        ValueError: if `max_norm` is not positive.
+        ValueError: if `max_norm` is not positive, or there is no parameter to clip.
     """
     parameters = _checked(parameters, "max_norm", max_norm)
     norms = gradient_norms(parameters)
@@ -91,18 +91,18 @@ def clip_grad_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm:
     return _done(parameters, norms, after, coefficient, coefficient < 1)
 
 
-def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter, max_norm: float) -> Clipping:
+def clip_grad_parameter_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> Clipping:
     """Clip the gradient of each parameter by its own norm, as Paddle's ClipGradByNorm does; the direction may change.
 
     Args:
-        parameters: those whose gradients are clipped in place.
+        parameters: those whose gradients are clipped in place; one that is given twice counts once.
         max_norm: threshold of each parameter's norm.
 
     Returns:
         What was done.
 
     Raises:
-        ValueError: if `max_norm` is not positive.
+        ValueError: if `max_norm` is not positive, or there is no parameter to clip.
     """
     parameters = _checked(parameters, "max_norm", max_norm)
     norms = gradient_norms(parameters)
@@ -116,18 +116,18 @@ def clip_grad_parameter_norm_(parameters: Iterable[nn.Parameter] | nn.Parameter,
     return _done(parameters, norms, after, smallest, smallest < 1)
 
 
-def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_value: float) -> Clipping:
+def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> Clipping:
     """Clamp every element of the gradients to [-clip_value, clip_value]; the direction may change.
 
     Args:
-        parameters: those whose gradients are clipped in place.
+        parameters: those whose gradients are clipped in place; one that is given twice counts once.
         clip_value: largest absolute value that is left alone.
 
     Returns:
         What was done.
 
     Raises:
-        ValueError: if `clip_value` is not positive.
+        ValueError: if `clip_value` is not positive, or there is no parameter to clip.
     """
     parameters = _checked(parameters, "clip_value", clip_value)
     norms = gradient_norms(parameters)
@@ -141,7 +141,7 @@ def clip_grad_value_(parameters: Iterable[nn.Parameter] | nn.Parameter, clip_val
     return _done(parameters, norms, gradient_norms(parameters) if clipped else norms, nan, clipped)
 
 
-def measure_grad_norm(parameters: Iterable[nn.Parameter] | nn.Parameter, threshold: float = inf) -> Clipping:
+def measure_grad_norm(parameters: Iterable[Tensor] | Tensor, threshold: float = inf) -> Clipping:
     """The no-clipping among the ways to clip: only measures; the coefficient is 1.
 
     Args:
@@ -154,7 +154,7 @@ def measure_grad_norm(parameters: Iterable[nn.Parameter] | nn.Parameter, thresho
     return clip_grad_norm_(parameters, inf)
 
 
-CLIPPINGS: dict[str, Callable[[Iterable[nn.Parameter], float], Clipping]] = {
+CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
     "none": measure_grad_norm,
     "norm": clip_grad_norm_,
     "value": clip_grad_value_,
@@ -162,10 +162,22 @@ CLIPPINGS: dict[str, Callable[[Iterable[nn.Parameter], float], Clipping]] = {
 }
 
 
-def _checked(parameters: Iterable[nn.Parameter] | nn.Parameter, name: str, threshold: float) -> list[nn.Parameter]:
+def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float) -> list[Tensor]:
+    """Those that have a gradient, each once."""
     if not threshold > 0:
         raise ValueError(f"{name}: expected a positive number, got {threshold}")
-    given = [parameters] if isinstance(parameters, nn.Parameter) else parameters
+    given = list({id(p): p for p in ([parameters] if isinstance(parameters, Tensor) else parameters)}.values())
+    if not given:
+        raise ValueError(
+            "parameters: expected at least one, got none, so that nothing would be clipped; a generator such as "
+            "model.parameters() can be gone through only once: call it anew for each clipping, or keep a list of it"
+        )
+    for parameter in given:
+        if parameter.grad is None and not (parameter.requires_grad or isinstance(parameter, nn.Parameter)):
+            raise ValueError(
+                f"parameters: expected tensors that are trained, got one of shape {tuple(parameter.shape)} that needs "
+                f"no gradient; pass the parameter, not its .grad"
+            )
     return [parameter for parameter in given if parameter.grad is not None]
 
 
@@ -179,12 +191,12 @@ def _total(norms: tuple[float, ...]) -> float:
     return largest * sum((n / largest) ** 2 for n in norms) ** 0.5
 
 
-def _untouched(parameters: list[nn.Parameter], norms: tuple[float, ...]) -> Clipping:
+def _untouched(parameters: list[Tensor], norms: tuple[float, ...]) -> Clipping:
     return replace(_done(parameters, norms, norms, 1.0, False), non_finite=True)
 
 
 def _done(
-    parameters: list[nn.Parameter],
+    parameters: list[Tensor],
     before: tuple[float, ...],
     after: tuple[float, ...],
     coefficient: float,
@@ -194,6 +206,6 @@ def _done(
     return Clipping(_total(before), _total(after), coefficient, clipped, False, before, after, ids)
 
 
-def _scale(parameters: list[nn.Parameter], factors: list[float]) -> None:
+def _scale(parameters: list[Tensor], factors: list[float]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_mul_(gradients, factors)
