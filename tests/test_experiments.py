@@ -83,7 +83,7 @@ def test_an_experiment_is_narrowed_by_overrides(train):
 
 def test_layers_and_directions_are_sweepable(train):
     assert train("-m", "debug=tiny", "cell.num_layers=1,2", "cell.bidirectional=true,false") == 0
-    assert sorted(gf.open_sweep("outputs").runs.columns[5:]) == ["bidirectional", "num_layers"]
+    assert sorted(gf.open_sweep("outputs").runs.columns[6:]) == ["bidirectional", "num_layers"]
     assert [len(run.scalars) for run in runs()] == [2] * 4
 
 
