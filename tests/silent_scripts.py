@@ -78,6 +78,11 @@ class Net(nn.Module):
         return self.head(self.read(self.encoder(x) if hx is None else self.encoder(x, hx)))
 
 
+def h_n(answer: tuple) -> Tensor:
+    """Of what a layer returns."""
+    return answer[1][0] if isinstance(answer[1], tuple) else answer[1]
+
+
 def loss_of(net: nn.Module, x: Tensor) -> Tensor:
     """What scripts minimise if they say nothing else."""
     return net(x).square().sum()
@@ -169,6 +174,10 @@ class Case:
         assert run.proof == "proved" or (unproved and run.proof == "unproved"), f"right, but the proof is {run.proof!r}"
         return "right"
 
+    def prove(self, *args, **options) -> None:
+        """As :meth:`judge`, of an everyday script: right and proved, neither refused nor a false alarm."""
+        assert self.judge(*args, **options) == "right"
+
 
 def copied(x: Tensor | PackedSequence, dtype: torch.dtype) -> Tensor | PackedSequence:
     """Memory of its own, which the script may overwrite."""
@@ -215,15 +224,10 @@ def norms_of(loss: Tensor, states: dict) -> dict[tuple[int, int], Tensor]:
 
 def recorded(run: Run) -> dict[tuple[int, str, int, int, int], tuple[np.ndarray, np.ndarray]]:
     """Mean over the examples of what is not zero, and how many are zero, [T] each, with the keys of :func:`oracle`."""
-    frame = run.frame("time").sort_values("time")
-    keys = ["iteration", "module", "call", "layer", "direction"]
-    found = {key: (g.log_state_gradient_mean.to_numpy(), g.log_state_gradient_zeros.to_numpy())
-             for key, g in frame.groupby(keys)}  # fmt: skip
-    calls: dict[tuple, list[int]] = {}
-    for iteration, module, call, _, _ in sorted(found):
-        calls.setdefault((iteration, module), []).append(call)
-    rank = {key: {call: i for i, call in enumerate(dict.fromkeys(numbers))} for key, numbers in calls.items()}
-    return {(i, module, rank[i, module][call], *block): rows for (i, module, call, *block), rows in found.items()}
+    frame = run.frame("time", columns=["log_state_gradient_mean", "log_state_gradient_zeros"]).sort_values("time")
+    frame["call"] = frame.groupby(["iteration", "module"]).call.rank("dense").astype(int) - 1
+    groups = frame.groupby(["iteration", "module", "call", "layer", "direction"])
+    return {key: (g.log_state_gradient_mean.to_numpy(), g.log_state_gradient_zeros.to_numpy()) for key, g in groups}
 
 
 def difference(found: dict, expected: Norms, relative: float) -> str:
@@ -244,7 +248,7 @@ def difference(found: dict, expected: Norms, relative: float) -> str:
     return ""
 
 
-@pytest.fixture(name="case", params=[(kind, dtype) for kind in KINDS for dtype in RELATIVE],
+@pytest.fixture(params=[(kind, dtype) for kind in KINDS for dtype in RELATIVE],
                 ids=lambda p: f"{p[0].__name__}-{str(p[1])[-7:]}")  # fmt: skip
 def every_case(request, tmp_path, caplog) -> Case:
     """Every cell of torch, in float32 and in float64."""

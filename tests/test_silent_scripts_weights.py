@@ -4,10 +4,12 @@ from functools import partial
 
 import pytest
 import torch
-from silent_scripts import Net, every_case, initial, loss_of, plain, script_of  # noqa: F401
+from silent_scripts import Net, every_case, initial, loss_of, plain, script_of
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
+
+case = every_case
 
 # --- Values changed behind autograd's back: no version counter moves --------------------------------------------------
 
@@ -236,7 +238,7 @@ def test_one_layer_under_two_names(case):
         def forward(self, x):
             return self.head(self.decoder(self.encoder(x)[0])[0])
 
-    case.judge(build=Twice)
+    case.prove(build=Twice)
 
 
 def test_a_frozen_weight(case):
