@@ -23,6 +23,12 @@ OPTIONS = {
 # --- Scripts that change nothing -----------------------------------------------------------------------------------
 
 
+def test_wrong_numbers_without_a_word_are_found(case):
+    """A test of the judge: the twin minimises something else."""
+    with pytest.raises(AssertionError, match="in silence"):
+        case.judge(losses=lambda net, x: [1.001 * loss_of(net, x)])
+
+
 @pytest.mark.parametrize("dtype", RELATIVE)
 @pytest.mark.parametrize("kind", [*KINDS, gf.RNN, gf.LinearRNN, gf.GRU])
 def test_a_plain_script_is_proved(kind, dtype, tmp_path, caplog):
