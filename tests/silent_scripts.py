@@ -188,11 +188,9 @@ def copied(x: Tensor | PackedSequence, dtype: torch.dtype) -> Tensor | PackedSeq
 
 def is_warning_of_proof(record: logging.LogRecord) -> bool:
     """Whether it names the layer, the identity and the residual."""
-    words = record.getMessage()
-    named = (
-        record.name.startswith("gradflow") and record.levelno >= logging.WARNING and re.search("encoder|decoder", words)
-    )
-    return bool(named and re.search("forward|backward", words) and re.search(r"\d", words))
+    if record.levelno < logging.WARNING or not record.name.startswith("gradflow"):
+        return False
+    return all(re.search(part, record.getMessage()) for part in ("encoder|decoder", "forward|backward", r"\d"))
 
 
 def oracle(twin: nn.Module, losses: Callable, x: Tensor) -> Norms:

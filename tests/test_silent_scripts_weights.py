@@ -13,7 +13,7 @@ case = every_case
 
 # --- Values changed behind autograd's back: no version counter moves --------------------------------------------------
 
-WEIGHTS = ["weight_hh_l0", "weight_ih_l0", "bias_hh_l0"]
+WEIGHTS = ["weight_hh_l0", "weight_ih_l0"]
 
 
 def halve_in_place(weight):
@@ -111,7 +111,7 @@ NORMALISATIONS = {
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
 @pytest.mark.parametrize("normalise", NORMALISATIONS.values(), ids=NORMALISATIONS)
-@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_a_normalised_weight(case, normalise, name):
     def build(kind):
         net = Net(kind)
@@ -121,7 +121,7 @@ def test_a_normalised_weight(case, normalise, name):
     case.judge(build=build, unproved=COMPUTED if name == "weight_hh_l0" else "")
 
 
-@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_a_pruned_weight(case, name):
     def build(kind):
         net = Net(kind)
@@ -262,7 +262,7 @@ def test_a_frozen_layer_whose_input_is_trained(case):
     case.judge(*script_of(loss), build=build, unproved="a frozen W_hh has no gradient")
 
 
-@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_a_weight_that_is_penalised(case, name):
     """The states' gradients are right; the penalty adds to the weight's."""
 
