@@ -31,8 +31,8 @@ class Added:
 
         def keep(gradient: Tensor) -> None:
             key = which, torch._C._current_graph_task_id()
-            copy = gradient.detach().double()
-            by_pass[key] = by_pass[key] + copy if key in by_pass else copy.clone() if copy is gradient else copy
+            copy = gradient.detach().to(torch.float64, copy=True)  # autograd may go on to add to what it hands out
+            by_pass[key] = by_pass[key] + copy if key in by_pass else copy
 
         return keep
 

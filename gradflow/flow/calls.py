@@ -72,6 +72,50 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
         raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
 
 
+def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any) -> None:
+    """Raise if a forward pass did not give what the layer's kernel gives for such an input.
+
+    Args:
+        called: name of the layer, for the error.
+        layer: a supported layer.
+        x: what it took.
+        output: what it gave: the output, and the final states.
+
+    Raises:
+        ValueError: saying what was expected; a subclass's own forward, or a hook, does something else.
+    """
+    if not (isinstance(output, tuple) and len(output) == 2 and not isinstance(output, PackedSequence)):
+        raise _not_as_torch(called, "a pair (output, final states)", f"{type(output).__name__}")
+    given, finals = output[0], output[1] if isinstance(output[1], tuple) else (output[1],)
+    if not isinstance(given, Tensor if isinstance(x, Tensor) else PackedSequence):
+        raise _not_as_torch(called, f"an output of the kind of its input, {type(x).__name__}", type(given).__name__)
+    if not weights_known(layer):
+        return
+    if not all(isinstance(final, Tensor) for final in finals):
+        raise _not_as_torch(called, "final states that are tensors", ", ".join(type(f).__name__ for f in finals))
+    sides, hidden = 2 if layer.bidirectional else 1, layer.hidden_size
+    if isinstance(x, Tensor):
+        shape, dims = given.shape, given.dim() - 1
+        expected = (*x.shape[:dims], sides * hidden)
+        batch = x.shape[:dims][0 if layer.batch_first else 1 :][:1] if dims == 2 else ()
+    else:
+        shape, expected = given.data.shape, (len(x.data), sides * hidden)
+        batch = (int(x.batch_sizes[0]),)
+    if tuple(shape) != expected:
+        raise _not_as_torch(called, f"an output of shape {expected}", f"{tuple(shape)}")
+    for final in finals:
+        if tuple(final.shape) != (layer.num_layers * sides, *batch, hidden):
+            wanted = f"final states of shape {(layer.num_layers * sides, *batch, hidden)}"
+            raise _not_as_torch(called, wanted, f"{tuple(final.shape)}")
+
+
+def _not_as_torch(called: str, expected: str, got: str) -> ValueError:
+    return ValueError(
+        f"{called}: expected {expected}, as torch's kernel gives, got {got}; its own forward (a subclass) or a hook "
+        f"does more: put what it does into a module around a torch.nn layer, which then can be recorded"
+    )
+
+
 @dataclass
 class LayerCall:
     """What is seen of one forward pass of a recurrent layer: tensors by reference, nothing computed.

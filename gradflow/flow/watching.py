@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, add, chosen, watch, weights_known
+from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.reading import Reading, read
@@ -181,10 +181,11 @@ def _weights(layer: Any) -> dict[str, Tensor]:
     return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
 
 
-def _call_of(layer: Any, args: tuple, kwargs: dict, output: tuple, dropout: Dropout | None) -> LayerCall:
+def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dropout: Dropout | None) -> LayerCall:
     """What a forward hook of a recurrent layer was told, as a call."""
-    finals = output[1] if isinstance(output[1], tuple) else (output[1],)
     x = args[0] if args else kwargs["input"]
+    check_given(called, layer, x, output)
+    finals = output[1] if isinstance(output[1], tuple) else (output[1],)
     hx = args[1] if len(args) > 1 else kwargs.get("hx")
     hx = tuple(hx) if isinstance(hx, list) else hx
     return LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
@@ -283,7 +284,8 @@ class Watcher(Generic[Taken]):
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
-        call = _call_of(layer, args, kwargs, output, self._dropout.get(name))
+        called = self._policy.called(name, layer)
+        call = _call_of(called, layer, args, kwargs, output, self._dropout.get(name))
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             watch(call, partial(self._runs_again, name))
             return

@@ -358,7 +358,8 @@ class Recorder:
             self._probe.keep()
 
     def _record(self, iteration: int, *, kept: bool = False) -> None:
-        calls, log_targets, log_scale, added = self._latest, self._log_targets, self._log_scale, self._watcher.added
+        calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
+        added = None if kept else self._watcher.added
         if self._probe is not None:
             added = Added() if self._owed and not kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0

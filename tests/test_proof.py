@@ -1,0 +1,253 @@
+"""The proof of a record: its residuals against an own loop, and faults planted in each way of reading, found by it."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+import gradflow as gf
+from gradflow.flow import proof, reading, replay
+from gradflow.flow.reading import read
+from gradflow.flow.recursion import Block
+
+LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU, gf.RNN]
+T, B, D, H = 6, 5, 3, 4
+
+
+def record(layer, folder, x=None, **options):
+    """Two recorded iterations with a loss at every step and at the last state; the run."""
+    torch.manual_seed(1)
+    dtype = next(layer.parameters()).dtype
+    x = torch.randn(T, B, D, dtype=dtype) if x is None else x
+    with gf.record(layer, folder, every=1, spectrum_every=1, examples=2, **options) as recorder:
+        for _ in range(2):
+            layer.zero_grad()
+            output, final = layer(x)
+            final = final[-1] if isinstance(final, tuple) else final
+            output = output.data if isinstance(output, PackedSequence) else output
+            (output * torch.linspace(-1, 1, output.numel(), dtype=dtype).view_as(output) + 0.1).square().sum().backward(
+                retain_graph=True
+            )
+            final.sin().sum().backward()
+            recorder.step()
+    return gf.open_run(folder)
+
+
+def made(kind, dtype=torch.float64, **options):
+    torch.manual_seed(0)
+    return kind(D, H, **options).to(dtype)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "dropout": 0.5}])
+def test_a_right_record_is_proved_in_every_layer_and_direction(kind, dtype, options, tmp_path):
+    run = record(made(kind, dtype, **options), tmp_path)
+    rows = run.frame("proof")
+    assert run.proof == "proved"
+    assert len(rows) == 2 * (4 if options else 1)
+    assert rows[["forward_residual", "backward_residual"]].max().max() < run.meta["proof_tolerance"] / 50
+    assert run.meta["proof_tolerance"] == (1e-4 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("layout", ["packed", "batch_first", "unbatched"])
+def test_layouts_are_proved(kind, layout, tmp_path):
+    layer, x = made(kind, bidirectional=True, batch_first=layout == "batch_first"), torch.randn(T, B, D).double()
+    if layout == "packed":
+        x = pack_padded_sequence(x, torch.tensor([6, 1, 4, 2, 3]), enforce_sorted=False)
+    elif layout == "batch_first":
+        x = x.transpose(0, 1)
+    else:
+        x = x[:, 0]
+    assert record(layer, tmp_path, x).proof == "proved"
+
+
+def test_residuals_are_those_of_their_definition(tmp_path, monkeypatch):
+    """A gradient with one step doubled, against an own loop over steps in float64."""
+    layer = made(nn.RNN)
+    found = {}
+    seen_by = proof.prove
+
+    def keep(calls, added):
+        calls = list(calls)
+        seen = calls[0][1]
+        seen.reading._kept = {n: {(0, 0): {"h": p[0, 0]["h"].clone()}} for n, p in seen.reading._kept.items()}
+        for places in seen.reading._kept.values():
+            places[0, 0]["h"][2] *= 2
+        found["residual"] = seen_by(calls, added)[0].backward
+        return seen_by(calls, added)
+
+    monkeypatch.setattr("gradflow.recording.recorder.prove", keep)
+    record(layer, tmp_path)
+    torch.manual_seed(1)
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    h, states = torch.zeros(B, H).double(), []
+    for t in range(T):
+        before = h
+        h = torch.tanh(x[t] @ layer.weight_ih_l0.T + layer.bias_ih_l0 + h @ layer.weight_hh_l0.T + layer.bias_hh_l0)
+        h.retain_grad()
+        states.append((before, h))
+    output = torch.stack([h for _, h in states])
+    loss = (output * torch.linspace(-1, 1, output.numel()).double().view_as(output) + 0.1).square().sum()
+    layer.zero_grad()
+    (loss + output[-1].sin().sum()).backward()
+    shares = [
+        (torch.einsum("bi,bj->bij", (1 - h.detach() ** 2) * h.grad, before.detach()), 2 if t == 2 else 1)
+        for t, (before, h) in enumerate(states)
+    ]
+    wrong = sum(factor * share.sum(0) for share, factor in shares)
+    size = max(layer.weight_hh_l0.grad.norm(), sum((f * s).square().sum() for s, f in shares).sqrt())
+    assert found["residual"] == pytest.approx(float((wrong - layer.weight_hh_l0.grad).norm() / size), rel=1e-9)
+
+
+def _halve_a_step(monkeypatch):  # one that is dropped is zero, where the recursion takes over, and is right
+    copy = reading._Into.copy
+    monkeypatch.setattr(reading._Into, "copy", lambda self, t, g: copy(self, t, (g[0] / 2,) if t == 2 else g))
+
+
+def _shift_the_steps(monkeypatch):
+    copy = reading._Into.copy
+    monkeypatch.setattr(reading._Into, "copy", lambda self, t, g: copy(self, max(t - 1, 0), g))
+
+
+def _mix_the_examples(monkeypatch):
+    copy = reading._Into.copy
+    monkeypatch.setattr(reading._Into, "copy", lambda self, t, g: copy(self, t, (g[0].roll(1, 0),)))
+
+
+def _forget_a_pass(monkeypatch):
+    of = reading.Reading.of
+    monkeypatch.setattr(reading.Reading, "of", lambda self, passes, examples: of(self, passes[:1], examples))
+
+
+READING = [_halve_a_step, _shift_the_steps, _mix_the_examples, _forget_a_pass]
+
+
+@pytest.mark.parametrize("plant", READING)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_fault_in_reading_is_found(plant, kind, tmp_path, monkeypatch, caplog):
+    layer = made(kind)
+    plant(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert record(layer, tmp_path).proof == "failed"
+    assert "failed its backward proof at iteration 0: layer 0, direction 0, call 0 has a residual of" in caplog.text
+
+
+def _replay_only(monkeypatch):
+    monkeypatch.setattr("gradflow.flow.watching.read", lambda call, examples: None)
+
+
+def _enter_late(monkeypatch):
+    shifted = replay._shifted
+    monkeypatch.setattr(replay, "_shifted", lambda states, *rest: shifted(states.roll(1, 0), *rest))
+
+
+def _lose_an_input(monkeypatch):
+    forced = replay._teacher_forced
+
+    def forget(cell, x, *rest, **options):
+        x = x.clone()
+        x[3] = 0
+        return forced(cell, x, *rest, **options)
+
+    monkeypatch.setattr(replay, "_teacher_forced", forget)
+
+
+def _lose_a_gradient(monkeypatch):
+    at_output = "gradflow.flow.adjoint._at_output"
+    from gradflow.flow.adjoint import _at_output
+
+    def forget(*arguments):
+        return [None if part is None else part.index_fill(0, torch.tensor(3), 0) for part in _at_output(*arguments)]
+
+    monkeypatch.setattr(at_output, forget)
+
+
+def _lose_the_last_state(monkeypatch):
+    from gradflow.flow import recursion
+
+    ends = recursion.ends_within
+    monkeypatch.setattr(recursion, "ends_within", lambda *arguments: tuple(part[:0] for part in ends(*arguments)))
+
+
+def _scale_epsilon(monkeypatch):
+    init = Block.__init__
+
+    def scaled(self, *arguments):
+        *others, epsilon, exponent, norms = arguments
+        init(self, *others, epsilon * 1.001, exponent, norms)
+
+    monkeypatch.setattr(Block, "__init__", scaled)
+
+
+REPLAY = [_enter_late, _lose_an_input, _lose_a_gradient, _lose_the_last_state, _scale_epsilon]
+
+
+@pytest.mark.parametrize("plant", REPLAY)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_fault_in_the_replay_is_found(plant, kind, tmp_path, monkeypatch, caplog):
+    layer = made(kind)
+    _replay_only(monkeypatch)
+    plant(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert record(layer, tmp_path).proof == "failed"
+    assert "so its numbers are not those of the training; usual causes:" in caplog.text
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_replay_without_a_fault_is_proved(kind, tmp_path, monkeypatch):
+    _replay_only(monkeypatch)
+    assert record(made(kind, num_layers=2, bidirectional=True), tmp_path).proof == "proved"
+
+
+def test_which_kernels_are_read():
+    def way(kind, dtype, packed):
+        layer, x = made(kind, dtype), torch.randn(T, B, D, dtype=dtype)
+        x = pack_padded_sequence(x, torch.tensor([6, 5, 4, 3, 2])) if packed else x
+        output, finals = layer(x)
+        call = replay.LayerCall(layer, x, None, output, finals if isinstance(finals, tuple) else (finals,))
+        return read(call, None) is not None
+
+    for kind in LAYERS:
+        assert way(kind, torch.float64, packed=False), kind
+        assert way(kind, torch.float32, packed=True), kind
+    assert way(nn.GRU, torch.float32, packed=False)
+    assert not way(nn.RNN, torch.bfloat16, packed=False)
+
+
+def test_frozen_weights_are_not_proved(tmp_path):
+    layer = made(nn.RNN)
+    layer.weight_hh_l0.requires_grad_(False)
+    run = record(layer, tmp_path)
+    assert run.proof == "unproved"
+    assert run.frame("proof").backward_residual.isna().all()
+    assert (run.frame("proof").forward_residual < 1e-9).all()
+
+
+def test_divergence_is_no_failed_proof(tmp_path):
+    layer = made(nn.RNN, torch.float32)
+    x = torch.full((T, B, D), torch.nan)
+    assert record(layer, tmp_path, x).proof == "unproved"
+
+
+def test_a_probe_is_proved(tmp_path):
+    layer, x = made(nn.GRU), torch.randn(T, B, D).double()
+    probe = torch.randn(T, B, D).double(), None
+    run = record(layer, tmp_path, x, probe=probe, criterion=lambda answer, y: answer[0].square().sum())
+    assert run.proof == "proved"
+    assert len(run.frame("proof")) == 2
+
+
+def test_proofs_come_with_the_spectra_at_the_next_recording(tmp_path):
+    layer, x = made(nn.RNN), torch.randn(T, B, D).double()
+    with gf.record(layer, tmp_path, every=4, spectrum_every=6) as recorder:
+        for _ in range(20):
+            layer(x)[0].sum().backward()
+            recorder.step()
+    run = gf.open_run(tmp_path)
+    assert run.frame("proof").iteration.tolist() == [0, 8, 12]
+    spectral = run.frame("time").dropna(subset=["log_jacobian_spectral_mean"])
+    assert spectral.iteration.unique().tolist() == [0, 8, 12, 19]
