@@ -91,7 +91,7 @@ def test_residuals_are_those_of_their_definition(tmp_path, monkeypatch):
         h.retain_grad()
         states.append((before, h))
     output = torch.stack([h for _, h in states])
-    loss = (output * torch.linspace(-1, 1, output.numel()).double().view_as(output) + 0.1).square().sum()
+    loss = (output * torch.linspace(-1, 1, output.numel(), dtype=torch.float64).view_as(output) + 0.1).square().sum()
     layer.zero_grad()
     (loss + output[-1].sin().sum()).backward()
     shares = [

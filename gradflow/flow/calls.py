@@ -94,13 +94,12 @@ def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any
     if not all(isinstance(final, Tensor) for final in finals):
         raise _not_as_torch(called, "final states that are tensors", ", ".join(type(f).__name__ for f in finals))
     sides, hidden = 2 if layer.bidirectional else 1, layer.hidden_size
+    expected: tuple[int, ...]
     if isinstance(x, Tensor):
-        shape, dims = given.shape, given.dim() - 1
-        expected = (*x.shape[:dims], sides * hidden)
-        batch = x.shape[:dims][0 if layer.batch_first else 1 :][:1] if dims == 2 else ()
+        shape, leading = given.shape, tuple(x.shape[: given.dim() - 1])
+        expected, batch = (*leading, sides * hidden), leading[0 if layer.batch_first else 1 :][: len(leading) - 1]
     else:
-        shape, expected = given.data.shape, (len(x.data), sides * hidden)
-        batch = (int(x.batch_sizes[0]),)
+        shape, expected, batch = given.data.shape, (len(x.data), sides * hidden), (int(x.batch_sizes[0]),)
     if tuple(shape) != expected:
         raise _not_as_torch(called, f"an output of shape {expected}", f"{tuple(shape)}")
     for final in finals:
