@@ -134,7 +134,7 @@ class TorchCell(Cell):
         bias = self.added_bias
         if x.is_floating_point():
             return F.linear(x, self.weight_ih, bias)
-        columns = self.weight_ih.t().contiguous()
+        columns = self.weight_ih.t()
         return F.embedding(x, columns if bias is None else columns + bias)
 
     @property
