@@ -45,18 +45,18 @@ class GRUCell(ResetCell):
 
     @property
     def added_bias(self) -> Tensor | None:
-        """b_ih and b_hh, but b_hn, which r acts on."""
+        """b_ih + b_hh without b_hn, on which the reset gate acts."""
         if self.bias_ih is None or self.bias_hh is None:
             return None
         return self.bias_ih + F.pad(self.bias_hh[: -self.hidden_size], (0, self.hidden_size))
 
     def recurrent(self) -> tuple[Tensor, ...]:
-        """And b_hn, [H], if there are biases."""
+        """W_hhᵀ of the two gates and of the candidate, and b_hn [H], if there are biases."""
         weights = super().recurrent()
         return weights if self.bias_hh is None else (*weights, self.bias_hh[-self.hidden_size :])
 
     def candidate(self, x_n: Tensor, r: Tensor, h: Tensor, *recurrent: Tensor) -> Tensor:
-        """R acts on W_hn h + b_hn."""
+        """The reset gate acts on W_hn h + b_hn."""
         return torch.tanh(x_n + r * product(h, *recurrent))
 
     def coefficients(self, gates: State, state: State, previous: State) -> Rows:
@@ -87,7 +87,7 @@ class GRUBeforeCell(ResetCell):
     """
 
     def candidate(self, x_n: Tensor, r: Tensor, h: Tensor, *recurrent: Tensor) -> Tensor:
-        """R acts on h."""
+        """The reset gate acts on h."""
         return torch.tanh(plus_product(x_n, r * h, *recurrent))
 
     def coefficients(self, gates: State, state: State, previous: State) -> ResetRows:

@@ -148,7 +148,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     """Run one recurrent layer and keep what is needed to look inside.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, or gradflow.Recurrent with a cell of your own.
+        layer: torch.nn.RNN, LSTM or GRU, one of gradflow's own, or gradflow.Recurrent with a cell of your own.
         x: its input in its own layout, or packed.
         hx: its initial state.
         lengths: [B], where `x` is a padded tensor of ragged examples.
