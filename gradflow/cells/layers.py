@@ -56,7 +56,7 @@ class SequenceLayer(nn.Module):
         if hx is None:
             like = next(self.parameters(), x)
             return {name: like.new_zeros(rows, *size) for name in names}
-        given = hx if isinstance(hx, tuple) else (hx,)
+        given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
         expected = (rows, *size) if batched else (rows, self.hidden_size)
         if len(given) != len(names) or any(state.shape != expected for state in given):
             raise ValueError(
