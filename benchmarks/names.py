@@ -75,8 +75,10 @@ WAYS: dict[str, Callable[[int], nn.Module]] = {
     "rnn, torch.nn": lambda characters: SequenceModel(nn.RNN(characters, HIDDEN), 2),
     "rnn, gf.RNN": lambda characters: SequenceModel(gf.RNN(characters, HIDDEN), 2),
     "linear": lambda characters: SequenceModel(gf.LinearRNN(characters, HIDDEN), 2),
-    "lstm": lambda characters: SequenceModel(nn.LSTM(characters, HIDDEN), 2),
-    "gru": lambda characters: SequenceModel(nn.GRU(characters, HIDDEN), 2),
+    "lstm, torch.nn": lambda characters: SequenceModel(nn.LSTM(characters, HIDDEN), 2),
+    "lstm, gf.LSTM": lambda characters: SequenceModel(gf.LSTM(characters, HIDDEN), 2),
+    "gru, torch.nn": lambda characters: SequenceModel(nn.GRU(characters, HIDDEN), 2),
+    "gru, gf.GRU": lambda characters: SequenceModel(gf.GRU(characters, HIDDEN, reset="after"), 2),
     "gru_before": lambda characters: SequenceModel(gf.GRU(characters, HIDDEN), 2),
 }
 

@@ -24,6 +24,7 @@ _HOMES = {
     "Recurrent": "cells.recurrent",
     "RNN": "cells.layers",
     "LinearRNN": "cells.layers",
+    "LSTM": "cells.layers",
     "GRU": "cells.layers",
     "Clipping": "remedies.clipping",
     "clip_grad_norm_": "remedies.clipping",

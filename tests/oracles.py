@@ -11,6 +11,11 @@ from torch import nn
 import gradflow as gf
 
 
+def is_lstm(layer):
+    """Torch's or gradflow's."""
+    return isinstance(layer, nn.LSTM | gf.LSTM)
+
+
 def step(layer, index, direction, x_t, h, c=None):
     """One step of one layer and direction in the words of torch's documentation: returns (h, c)."""
     tail = f"_l{index}" + ("_reverse" if direction else "")
@@ -22,7 +27,7 @@ def step(layer, index, direction, x_t, h, c=None):
         return a + b, None
     if isinstance(layer, nn.RNN | gf.RNN):
         return getattr(torch, layer.nonlinearity)(a + b), None
-    if isinstance(layer, nn.LSTM):
+    if is_lstm(layer):
         i, f, g, o = (a + b).chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
@@ -57,7 +62,7 @@ def run(layer, x, lengths=None, hx=None, scales=None, hook=None):
     time, batch, _ = x.shape
     lengths = [time] * batch if lengths is None else [int(n) for n in lengths]
     sides = 2 if layer.bidirectional else 1
-    lstm = isinstance(layer, nn.LSTM)
+    lstm = is_lstm(layer)
     given = hx if isinstance(hx, tuple) else (hx, None)
     zeros = x.new_zeros(layer.num_layers * sides, batch, layer.hidden_size)
     h_0, c_0 = (zeros if value is None else value for value in given)
@@ -95,7 +100,7 @@ def run(layer, x, lengths=None, hx=None, scales=None, hook=None):
 def step_jacobian(layer, index, direction, x_t, h, c=None):
     """∂(h, c)/∂(h, c) of one step for one example, [S, S], column by column through autograd."""
     size = layer.hidden_size
-    lstm = isinstance(layer, nn.LSTM)
+    lstm = is_lstm(layer)
 
     def whole(state):
         new = step(layer, index, direction, x_t, state[:size], state[size:] if lstm else None)

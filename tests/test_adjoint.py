@@ -38,7 +38,7 @@ def test_explosion_beyond_float64_and_recovery(cell):
     layer = build(cell, scale=30.0)
     with torch.no_grad():
         for parameter in layer.parameters():
-            parameter.mul_(100.0 if cell == "lstm" else 1.0)
+            parameter.mul_(100.0 if oracles.is_lstm(layer) else 1.0)
     x = torch.randn(400, 2, D, dtype=torch.float64)
     seen = gf.trace(layer, x)
     gradient = torch.zeros_like(seen.output)
@@ -63,17 +63,17 @@ def test_product_of_jacobians(cell, dtype):
     """I3: J_T … J_1, latest leftmost, is autograd's dh_T/dh_0."""
     layer = build(cell, dtype=dtype)
     x = torch.randn(T, 1, D, dtype=dtype)
-    size = H * (2 if cell == "lstm" else 1)
+    size = H * (2 if oracles.is_lstm(layer) else 1)
 
     def last(state):
         hx = state.view(-1, 1, 1, H)
-        _, finals = layer(x, (hx[0], hx[1]) if cell == "lstm" else hx[0])
-        return torch.cat([final.flatten() for final in finals]) if cell == "lstm" else finals.flatten()
+        _, finals = layer(x, (hx[0], hx[1]) if oracles.is_lstm(layer) else hx[0])
+        return torch.cat([final.flatten() for final in finals]) if oracles.is_lstm(layer) else finals.flatten()
 
     start = torch.randn(size, dtype=dtype)
     expected = torch.autograd.functional.jacobian(last, start)
     parts = start.view(-1, 1, 1, H)
-    hx = (parts[0], parts[1]) if cell == "lstm" else parts[0]
+    hx = (parts[0], parts[1]) if oracles.is_lstm(layer) else parts[0]
     product = oracles.latest_leftmost(gf.trace(layer, x, hx)[0, 0].jacobian.dense()[:, 0])
     close(product.detach(), expected.double(), dtype)
 

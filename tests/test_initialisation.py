@@ -9,8 +9,16 @@ from torch import nn
 import gradflow as gf
 from gradflow.remedies.initialisation import INITIALISATIONS
 
-KINDS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "linear": gf.LinearRNN, "own": gf.RNN, "gru_before": gf.GRU}
-GATES = {"lstm": 4, "gru": 3, "gru_before": 3}
+KINDS = {
+    "rnn": nn.RNN,
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "linear": gf.LinearRNN,
+    "own": gf.RNN,
+    "lstm_own": gf.LSTM,
+    "gru_before": gf.GRU,
+}
+GATES = {"lstm": 4, "lstm_own": 4, "gru": 3, "gru_before": 3}
 TAILS = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 

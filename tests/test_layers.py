@@ -31,7 +31,12 @@ shapes = st.fixed_dictionaries(
 
 @pytest.mark.parametrize(
     ("kind", "own", "extra"),
-    [(nn.GRU, gf.GRU, {"reset": "after"}), (nn.RNN, gf.RNN, {}), (nn.RNN, gf.RNN, {"nonlinearity": "relu"})],
+    [
+        (nn.GRU, gf.GRU, {"reset": "after"}),
+        (nn.LSTM, gf.LSTM, {}),
+        (nn.RNN, gf.RNN, {}),
+        (nn.RNN, gf.RNN, {"nonlinearity": "relu"}),
+    ],
 )
 @settings(max_examples=40, deadline=None)
 @given(shape=shapes)
@@ -46,16 +51,63 @@ def test_own_kernels_are_torch(kind, own, extra, shape):
     time, batch = shape["time"], shape["batch"]
     x = torch.randn(*((batch, time) if shape["batch_first"] else (time, batch)), shape["features"]).double()
     rows = shape["num_layers"] * (2 if shape["bidirectional"] else 1)
-    hx = torch.randn(rows, batch, shape["hidden"]).double() if shape["given"] else None
+    h, c = torch.randn(2, rows, batch, shape["hidden"]).double()
+    hx = None if not shape["given"] else (h, c) if kind is nn.LSTM else h
     if shape["packed"]:
         lengths = torch.randint(1, time + 1, (batch,))
         x = pack_padded_sequence(x, lengths, batch_first=shape["batch_first"], enforce_sorted=False)
-    for (out, h_n), layer in ((ours(x, hx), ours), (theirs(x, hx), theirs)):
+    for (out, finals), layer in ((ours(x, hx), ours), (theirs(x, hx), theirs)):
         out = pad_packed_sequence(out)[0] if shape["packed"] else out
-        (out.square().sum() + h_n.sum()).backward()
-        layer.seen = (out.detach(), h_n.detach(), *(p.grad for p in layer.parameters()))
+        finals = torch.stack(finals) if kind is nn.LSTM else finals
+        (out.square().sum() + finals.sum()).backward()
+        layer.seen = (out.detach(), finals.detach(), *(p.grad for p in layer.parameters()))
     for mine, other in zip(ours.seen, theirs.seen, strict=True):
         assert torch.allclose(mine, other, atol=1e-12)
+
+
+PAIRS = [(nn.RNN, gf.RNN), (nn.LSTM, gf.LSTM), (nn.GRU, lambda *a, **k: gf.GRU(*a, reset="after", **k))]
+
+
+@pytest.mark.parametrize(("kind", "own"), PAIRS)
+def test_the_same_seed_starts_with_the_same_bits_and_drops_the_same(kind, own):
+    for hidden in range(1, 30):
+        layers = []
+        for make in (kind, own):
+            torch.manual_seed(hidden)
+            layers.append(make(3, hidden, 2, bidirectional=True, dropout=0.5))
+        theirs, ours = (layer.state_dict() for layer in layers)
+        assert list(theirs) == list(ours)
+        assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    outputs = []
+    for layer in layers:
+        torch.manual_seed(0)
+        outputs.append(layer(torch.ones(5, 2, 3))[0])
+    assert torch.allclose(*outputs, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "own"), PAIRS)
+def test_unbatched_is_a_batch_of_one(kind, own):
+    theirs, ours = kind(3, 4, 2).double(), own(3, 4, 2).double()
+    ours.load_state_dict(theirs.state_dict())
+    x, hx = torch.randn(5, 3).double(), torch.randn(2, 2, 4).double()
+    hx = tuple(hx) if kind is nn.LSTM else hx[0]
+    for mine, other in zip(ours(x, hx), theirs(x, hx), strict=True):
+        assert len(mine) == len(other)
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(mine, other, strict=True))
+
+
+@pytest.mark.parametrize(("own"), [gf.LinearRNN, *(own for _, own in PAIRS), gf.GRU])
+def test_every_step_is_a_node_of_the_graph(own):
+    """A prehook on it is given the total gradient, as `retain_grad` of a loop over the steps would keep it."""
+    layer = own(3, 4).double()
+    output, _ = layer(torch.randn(5, 2, 3).double())
+    seen = {}
+    for t, (node, _) in enumerate(output.grad_fn.next_functions):
+        node.register_prehook(lambda gradients, t=t: seen.update({t: gradients[0].clone()}))
+    output[-1].sum().backward()
+    assert sorted(seen) == list(range(5))
+    assert torch.equal(seen[4], torch.ones(2, 4).double())
+    assert all(0 < float(seen[t].norm()) != float(seen[t + 1].norm()) for t in range(4))
 
 
 @pytest.mark.parametrize(
@@ -63,16 +115,18 @@ def test_own_kernels_are_torch(kind, own, extra, shape):
     [
         gf.LinearRNN(3, 4, 2, bidirectional=True),
         gf.RNN(3, 4, 2, bidirectional=True, nonlinearity="sigmoid"),
+        gf.LSTM(3, 4, 2, bidirectional=True),
         gf.GRU(3, 4, 2, bidirectional=True),
     ],
 )
 def test_own_layers_are_the_slide(layer):
     layer = layer.double()
     x, lengths = torch.randn(5, 3, 3).double(), [5, 2, 4]
-    _, outputs, h_n, _ = oracles.run(layer, x, lengths)
+    _, outputs, *finals = oracles.run(layer, x, lengths)
     out, mine = layer(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False))
     padded = pad_packed_sequence(out)[0]
-    assert torch.allclose(mine, h_n, atol=1e-14)
+    for final, expected in zip(mine if isinstance(mine, tuple) else (mine,), finals, strict=False):
+        assert torch.allclose(final, expected, atol=1e-14)
     for b, expected in enumerate(outputs):
         assert torch.allclose(padded[: lengths[b], b], expected, atol=1e-14)
         assert bool((padded[lengths[b] :, b] == 0).all())
@@ -99,7 +153,8 @@ def test_one_step_of_every_cell_is_torch():
 
 def test_indices_are_one_hot_vectors():
     """Looking columns of W_ih up equals multiplying by one-hot vectors, gradients too."""
-    for layer in (gf.RNN(7, 4), gf.LinearRNN(7, 4), gf.GRU(7, 4)):
+    kinds = (gf.RNN, gf.LinearRNN, gf.LSTM, gf.GRU)
+    for layer in (*(kind(7, 4) for kind in kinds), gf.GRU(7, 4, bias=False, reset="after")):
         indices = torch.randint(0, 7, (5, 3))
         gradients = []
         for x in (indices, nn.functional.one_hot(indices, 7).float()):
@@ -140,6 +195,8 @@ def test_errors():
         gf.LinearRNN(2, 3)(torch.zeros(1, 1, 3))
     with pytest.raises(ValueError, match=r"input: expected \[T, B, 2\].* got shape \(2,\)"):
         gf.LinearRNN(2, 3)(torch.zeros(2))
+    with pytest.raises(ValueError, match=r"hx: expected a tensor \(1, 4, 3\) for each of the states \['h', 'c'\], got"):
+        gf.LSTM(2, 3)(torch.zeros(5, 4, 2), torch.zeros(1, 4, 3))
 
 
 def test_spectrum_identities():

@@ -64,7 +64,7 @@ def fresh(kind, **options):
     [{}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 3, "dropout": 0.4}],
     ids=["plain", "stacked", "dropout"],
 )
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU])
 def test_recording_changes_nothing(kind, options, tmp_path):
     """I30: losses and parameters are bit-identical with and without."""
     plain, recorded = fresh(kind, **options), fresh(kind, **options)
@@ -74,7 +74,7 @@ def test_recording_changes_nothing(kind, options, tmp_path):
     assert not recorded.recurrent._forward_hooks
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU])
 def test_log_holds_the_gradients_of_every_example(kind, tmp_path):
     """With sum reduction and all examples, medians of the log are those of autograd, at every lag and iteration."""
     model = fresh(kind)

@@ -64,7 +64,7 @@ def train(model, path=None, iterations=5, evaluate=False, **options):
     return [*losses, torch.rand(1).item(), random.random(), np.random.random()]  # noqa: NPY002
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU])
 def test_a_probe_changes_nothing(kind, tmp_path):
     """I30, with buffers, attributes and random states among what must be the same."""
     plain, recorded = Restless(kind), Restless(kind)

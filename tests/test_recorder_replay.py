@@ -9,7 +9,7 @@ from torch import nn
 import gradflow as gf
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, gf.GRU])
+@pytest.mark.parametrize("kind", [nn.LSTM, gf.LSTM, gf.GRU])
 def test_log_holds_the_masks_of_its_own_iteration(kind, tmp_path):
     """Recorded two iterations later, after more masks were drawn: the numbers are those of that forward pass."""
     model, inputs, expected = fresh(kind, num_layers=2, dropout=0.5), torch.randn(3, T, B, D), []
@@ -43,7 +43,7 @@ def test_evaluation_mode_has_no_masks(tmp_path):
     assert (spread.log_state_gradient_q90 - spread.log_state_gradient_q10).abs().max() < 1e-5  # examples are all alike
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU])
 @pytest.mark.parametrize("precision", ["autocast", "bfloat16"])
 def test_half_precision_rows_are_finite(kind, precision, tmp_path):
     model = fresh(kind, num_layers=2, dropout=0.2)

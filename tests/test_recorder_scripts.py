@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import gradflow as gf
 
 T, B, D, H = 6, 5, 3, 4
-LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU]
+LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU]
 
 
 class Model(nn.Module):

@@ -82,7 +82,7 @@ def test_without_effect_it_gives_the_gradients_of_autograd(cell, dtype):
     same(layer, expected, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_before"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "lstm_own", "gru_before"])
 @pytest.mark.parametrize("packed", [False, True], ids=["tensor", "packed"])
 def test_masks_of_dropout_are_those_of_the_forward_pass(cell, packed):
     layer, x = dropped(cell, packed, bidirectional=not packed, dtype=torch.float64)

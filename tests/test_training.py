@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import gradflow as gf
 from gradflow.config import (
@@ -24,7 +25,7 @@ from gradflow.config import (
     TrainConfig,
 )
 from gradflow.training import loop as training
-from gradflow.training.model import build_model
+from gradflow.training.model import SequenceModel, build_model
 from gradflow.training.prediction import predict
 
 SMALL = DataConfig(train_size=300, test_size=60, vocabulary_size=60)
@@ -139,6 +140,19 @@ def test_initialisation_is_that_of_the_settings():
     settings = config("lstm", init=InitConfig(InitName.remember))
     bias = build_model(settings, 4, 2).recurrent.bias_ih_l0
     assert bias[8:16].tolist() == [3.0] * 8
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
+def test_a_model_on_torch_layers_is_the_same_model(cell, kind):
+    """Its saved weights load, names and all, whether inputs are indices or numbers, and so do those of earlier logs."""
+    theirs = SequenceModel(kind(9, 8), 3).double()
+    inputs, lengths = torch.randint(0, 9, (4, 5)), torch.tensor([5, 2, 4, 1])
+    vectors = nn.functional.one_hot(inputs, 9).double()
+    for numbers, x in ((False, inputs), (True, vectors)):
+        ours = build_model(config(cell), 9, 3, numbers=numbers).double()
+        ours.load_state_dict(theirs.state_dict())
+        assert torch.allclose(ours(x, lengths), theirs(inputs, lengths), atol=1e-12)
+    assert isinstance(ours.recurrent, nn.RNNBase) == (cell != "rnn")
 
 
 def test_prediction_asks_the_saved_model(tmp_path):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,6 +105,11 @@ def row_gram(weights: Tensor) -> Tensor:
     return gram
 
 
+def plus_product(added: Tensor, h: Tensor, transposed: Tensor) -> Tensor:
+    """`added` + h Wᵀ, [..., K·H]; of one step, h [B, H], it is one operation."""
+    return torch.addmm(added, h, transposed) if h.dim() == 2 else (h @ transposed).add_(added)
+
+
 def has_closed_form(cell: type[Cell]) -> bool:
     """Whether a cell gives the closed form of its Jacobian."""
     return cell.coefficients is not Cell.coefficients
@@ -124,18 +130,24 @@ class TorchCell(Cell):
         self.hidden_size = weight_hh.shape[1]
 
     def project(self, x: Tensor) -> Tensor:
-        """W_ih x + b_ih, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
+        """W_ih x + `added_bias`, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
+        bias = self.added_bias
         if x.is_floating_point():
-            return F.linear(x, self.weight_ih, self.bias_ih)
-        columns = F.embedding(x, self.weight_ih.t())
-        return columns if self.bias_ih is None else columns + self.bias_ih
+            return F.linear(x, self.weight_ih, bias)
+        columns = self.weight_ih.t()
+        return F.embedding(x, columns if bias is None else columns + bias)
 
-    def recur(self, h: Tensor) -> Tensor:
-        """W_hh h + b_hh, [..., K·H]."""
-        return F.linear(h, self.weight_hh, self.bias_hh)
+    @property
+    def added_bias(self) -> Tensor | None:
+        """What is added to W_ih x + W_hh h, [K·H]: b_ih + b_hh, unless a cell adds a part of b_hh elsewhere."""
+        return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
-        """Gate activations, name -> [..., H], from W_ih x_t + b_ih and the h_{t-1} that entered."""
+    def recurrent(self) -> tuple[Tensor, ...]:
+        """What meets h at every step, in the form in which it does, once for all of them: W_hhᵀ [H, K·H]."""
+        return (self.weight_hh.t(),)
+
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
+        """Gate activations, name -> [..., H], from :meth:`project`, the h_{t-1} that entered, and :meth:`recurrent`."""
         raise NotImplementedError
 
     def update(self, gates: State, state: State) -> State:
@@ -144,16 +156,16 @@ class TorchCell(Cell):
 
     def gates(self, x_t: Tensor, state: State) -> State:
         """Gate activations, name -> [..., H]; see :meth:`Cell.gates`."""
-        return self.activations(self.project(x_t), state["h"])
+        return self.activations(self.project(x_t), state["h"], self.recurrent())
 
     def step(self, x_t: Tensor, state: State) -> State:
         """One step of time; see :meth:`Cell.step`."""
         return self.update(self.gates(x_t, state), state)
 
     def steps(self, x: Tensor) -> Callable[[int, State], State]:
-        """W_ih x + b_ih is one product for all positions; see :meth:`Cell.steps`."""
-        projected = self.project(x).unbind(0)
-        return lambda t, state: self.update(self.activations(projected[t], state["h"]), state)
+        """W_ih x is one product for all positions; see :meth:`Cell.steps`."""
+        projected, recurrent = self.project(x).unbind(0), self.recurrent()
+        return lambda t, state: self.update(self.activations(projected[t], state["h"], recurrent), state)
 
     def input_rows(self, gates: State, rows: State) -> State:
         """For ``W_ih x_t`` what `rows` of the closed form are for ``W_hh h_{t-1}``: the same, unless a cell differs."""

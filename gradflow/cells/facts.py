@@ -27,8 +27,9 @@ class CellFacts:
     """The facts of one cell.
 
     Attributes:
-        layer: its layer, as "module:class".
+        layer: its layer, as "module:class", which takes indices or numbers.
         options: what the layer takes beside sizes.
+        kernel: torch's layer that does the same faster where the inputs are numbers; None: there is none.
         states: names of its states.
         gates: letters in torch's order; none for h_t = φ(W_ih x_t + W_hh h_{t-1} + b).
         colour: in figures.
@@ -38,6 +39,7 @@ class CellFacts:
 
     layer: str
     options: Mapping[str, str] = field(default_factory=dict)
+    kernel: str | None = None
     states: tuple[str, ...] = ("h",)
     gates: tuple[str, ...] = ()
     colour: str
@@ -67,9 +69,9 @@ CELLS: dict[str, CellFacts] = {
         marker="s",
         label={"en": "linear RNN", "zh": "线性 RNN"},
     ),
-    "rnn": CellFacts(layer="torch.nn:RNN", colour="#D55E00", marker="o", label={"en": "RNN", "zh": "RNN"}),
+    "rnn": CellFacts(layer="gradflow.cells.layers:RNN", colour="#D55E00", marker="o", label={"en": "RNN", "zh": "RNN"}),
     "rnn_relu": CellFacts(
-        layer="torch.nn:RNN",
+        layer="gradflow.cells.layers:RNN",
         options={"nonlinearity": "relu"},
         colour="#6E6E6E",
         marker="v",
@@ -83,7 +85,8 @@ CELLS: dict[str, CellFacts] = {
         label={"en": "sigmoid RNN", "zh": "sigmoid RNN"},
     ),
     "lstm": CellFacts(
-        layer="torch.nn:LSTM",
+        layer="gradflow.cells.layers:LSTM",
+        kernel="torch.nn:LSTM",
         states=("h", "c"),
         gates=("i", "f", "g", "o"),
         colour="#0072B2",
@@ -91,7 +94,13 @@ CELLS: dict[str, CellFacts] = {
         label={"en": "LSTM", "zh": "LSTM"},
     ),
     "gru": CellFacts(
-        layer="torch.nn:GRU", gates=("r", "z", "n"), colour="#009E73", marker="D", label={"en": "GRU", "zh": "GRU"}
+        layer="gradflow.cells.layers:GRU",
+        options={"reset": "after"},
+        kernel="torch.nn:GRU",
+        gates=("r", "z", "n"),
+        colour="#009E73",
+        marker="D",
+        label={"en": "GRU", "zh": "GRU"},
     ),
     "gru_before": CellFacts(
         layer="gradflow.cells.layers:GRU",

@@ -4,34 +4,66 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.cell import State, TorchCell, plus_product
 from gradflow.cells.forms import ResetRows, Rows
 from gradflow.cells.slopes import empty_rows, sigmoid_slope, tanh_slope
 
 
-class GRUCell(TorchCell):
-    """torch.nn.GRU: the reset gate acts after the product, n = tanh(W_in x + b_in + r (W_hn h + b_hn))."""
+def product(h: Tensor, transposed: Tensor, bias: Tensor | None = None) -> Tensor:
+    """W h + b, [..., H]."""
+    return h @ transposed if bias is None else plus_product(bias, h, transposed)
+
+
+class ResetCell(TorchCell):
+    """What both have in common: the gates r and z, and how z mixes what was with the candidate n."""
 
     gate_names = ("r", "z", "n")
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def recurrent(self) -> tuple[Tensor, ...]:
+        """W_hhᵀ of the two gates [H, 2H], and of the candidate [H, H]."""
+        return self.weight_hh.t().split((2 * self.hidden_size, self.hidden_size), -1)
+
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """Reset gate, update gate (which keeps) and candidate."""
-        x_r, x_z, x_n = projected.chunk(3, -1)
-        h_r, h_z, h_n = self.recur(h).chunk(3, -1)
-        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        return {"r": r, "z": z, "n": torch.tanh(x_n + r * h_n)}
+        of_gates, *of_candidate = recurrent
+        x_rz, x_n = projected.split((2 * self.hidden_size, self.hidden_size), -1)
+        r, z = torch.sigmoid(plus_product(x_rz, h, of_gates)).chunk(2, -1)
+        return {"r": r, "z": z, "n": self.candidate(x_n, r, h, *of_candidate)}
+
+    def candidate(self, x_n: Tensor, r: Tensor, h: Tensor, *recurrent: Tensor) -> Tensor:
+        """n, [..., H], from its parts of what :meth:`project` and :meth:`recurrent` gave."""
+        raise NotImplementedError
 
     def update(self, gates: State, state: State) -> State:
         """What z keeps of the old state, and 1 - z of the candidate."""
-        z = gates["z"]
-        return {"h": (1 - z) * gates["n"] + z * state["h"]}
+        n = gates["n"]
+        return {"h": n + gates["z"] * (state["h"] - n)}
+
+
+class GRUCell(ResetCell):
+    """torch.nn.GRU: the reset gate acts after the product, n = tanh(W_in x + b_in + r (W_hn h + b_hn))."""
+
+    @property
+    def added_bias(self) -> Tensor | None:
+        """b_ih + b_hh without b_hn, on which the reset gate acts."""
+        if self.bias_ih is None or self.bias_hh is None:
+            return None
+        return self.bias_ih + F.pad(self.bias_hh[: -self.hidden_size], (0, self.hidden_size))
+
+    def recurrent(self) -> tuple[Tensor, ...]:
+        """W_hhᵀ of the two gates and of the candidate, and b_hn [H], if there are biases."""
+        weights = super().recurrent()
+        return weights if self.bias_hh is None else (*weights, self.bias_hh[-self.hidden_size :])
+
+    def candidate(self, x_n: Tensor, r: Tensor, h: Tensor, *recurrent: Tensor) -> Tensor:
+        """The reset gate acts on W_hn h + b_hn."""
+        return torch.tanh(x_n + r * product(h, *recurrent))
 
     def coefficients(self, gates: State, state: State, previous: State) -> Rows:
         """W_hn h + b_hn is formed anew, one product for all steps."""
         r, z, n = (gates[name] for name in self.gate_names)
-        h, size = previous["h"], self.weight_hh.shape[1]
-        bias = None if self.bias_hh is None else self.bias_hh[2 * size :]
-        h_n = F.linear(h, self.weight_hh[2 * size :], bias)
+        h = previous["h"]
+        h_n = product(h, *self.recurrent()[1:])
         rows, renewed = empty_rows(r, 3), 1 - z
         of_r, of_z, of_n = rows.unbind(-2)
         tanh_slope(n, of_n).mul_(renewed)  # ∂h/∂a_n = (1 - n²) (1 - z), which meets W_hn h through r
@@ -47,24 +79,16 @@ class GRUCell(TorchCell):
         return {"h": of_input}
 
 
-class GRUBeforeCell(TorchCell):
+class GRUBeforeCell(ResetCell):
     """The original GRU (Cho et al. 2014): the reset gate acts before the product.
 
     n = tanh(W_in x + b_in + W_hn (r h) + b_hn). Its Jacobian holds a product of two weight matrices, so it has
     a form of its own, :class:`gradflow.jacobian.reset_before.ResetBeforeJacobian`.
     """
 
-    gate_names = ("r", "z", "n")
-
-    def activations(self, projected: Tensor, h: Tensor) -> State:
-        """Reset gate, update gate (which keeps) and candidate."""
-        size = self.weight_hh.shape[1]
-        x_rz, x_n = projected[..., : 2 * size], projected[..., 2 * size :]
-        b_rz, b_n = (None, None) if self.bias_hh is None else (self.bias_hh[: 2 * size], self.bias_hh[2 * size :])
-        r, z = torch.sigmoid(x_rz + F.linear(h, self.weight_hh[: 2 * size], b_rz)).chunk(2, -1)
-        return {"r": r, "z": z, "n": torch.tanh(x_n + F.linear(r * h, self.weight_hh[2 * size :], b_n))}
-
-    update = GRUCell.update
+    def candidate(self, x_n: Tensor, r: Tensor, h: Tensor, *recurrent: Tensor) -> Tensor:
+        """The reset gate acts on h."""
+        return torch.tanh(plus_product(x_n, r * h, *recurrent))
 
     def coefficients(self, gates: State, state: State, previous: State) -> ResetRows:
         """∂h/∂z and ∂h/∂n with their activations, and in the place of r the derivative of r h, h r (1 - r)."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.cell import State, TorchCell, plus_product
 from gradflow.cells.forms import ShownRows
 from gradflow.cells.slopes import empty_rows, sigmoid_slope, tanh_slope
 
@@ -17,9 +17,9 @@ class LSTMCell(TorchCell):
     gate_names = ("i", "f", "g", "o")
     writes: ClassVar[dict[str, slice]] = {"h": slice(3, 4), "c": slice(0, 3)}
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """Input, forget, candidate and output gate."""
-        i, f, g, o = self.recur(h).add_(projected).chunk(4, -1)
+        i, f, g, o = plus_product(projected, h, *recurrent).chunk(4, -1)
         return {"i": torch.sigmoid(i), "f": torch.sigmoid(f), "g": torch.tanh(g), "o": torch.sigmoid(o)}
 
     def update(self, gates: State, state: State) -> State:

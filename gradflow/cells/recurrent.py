@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import Cell, State
 from gradflow.cells.forms import Form, Rows
-from gradflow.cells.layers import SequenceLayer, check_states, scan
+from gradflow.cells.layers import SequenceLayer
+from gradflow.cells.scanning import check_states, scan
 
 
 class Recurrent(SequenceLayer):
@@ -70,26 +71,13 @@ class Recurrent(SequenceLayer):
                 fit its states.
         """
         x, lengths, batched = self._time_major(input)
-        states, finals = scan(self.cell, x, self._initial(x, hx, batched), lengths)
+        initial = {name: state[0] for name, state in self._initial(x, hx, batched).items()}
+        states, finals = scan(self.cell, x, initial, lengths)
         output = torch.cat([states[name] for name in self.cell.output_names], -1)
         # Views, never the last states themselves: what arrives at h_n must not hold what arrives at the output.
         h_n = [finals[name].unsqueeze(0) for name in self.cell.state_names]
         h_n = h_n if batched else [final.squeeze(1) for final in h_n]
         return self._own_layout(output, input, lengths, batched), h_n[0] if len(h_n) == 1 else tuple(h_n)
-
-    def _initial(self, x: Tensor, hx: Tensor | tuple[Tensor, ...] | None, batched: bool) -> State:
-        names, batch = self.cell.state_names, x.shape[1]
-        if hx is None:
-            like = next(self.parameters(), x)
-            return {name: like.new_zeros(batch, self.hidden_size) for name in names}
-        given = hx if isinstance(hx, tuple) else (hx,)
-        expected = (1, batch, self.hidden_size) if batched else (1, self.hidden_size)
-        if len(given) != len(names) or any(state.shape != expected for state in given):
-            raise ValueError(
-                f"hx: expected a tensor {expected} for each of the states {list(names)}, got "
-                f"{[tuple(state.shape) for state in given]}"
-            )
-        return {name: state[0] if batched else state for name, state in zip(names, given, strict=True)}
 
     def extra_repr(self) -> str:
         """The layout."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gradflow.cells.cell import State, TorchCell
+from gradflow.cells.cell import State, TorchCell, plus_product
 from gradflow.cells.forms import Rows
 
 
@@ -12,9 +12,9 @@ class LinearCell(TorchCell):
 
     gateless = True
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """The pre-activation: `h` itself."""
-        return {"h": projected + self.recur(h)}
+        return {"h": plus_product(projected, h, *recurrent)}
 
     def update(self, gates: State, state: State) -> State:
         """h_t is its only gate."""
@@ -33,9 +33,9 @@ class LinearCell(TorchCell):
 class TanhCell(LinearCell):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(1 - h²) W_hh."""
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """The activated state."""
-        return {"h": torch.tanh(projected + self.recur(h))}
+        return {"h": torch.tanh(plus_product(projected, h, *recurrent))}
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:
@@ -46,9 +46,9 @@ class TanhCell(LinearCell):
 class ReLUCell(LinearCell):
     """h_t = max(0, W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h > 0) W_hh."""
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """The activated state."""
-        return {"h": torch.relu(projected + self.recur(h))}
+        return {"h": torch.relu(plus_product(projected, h, *recurrent))}
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ class ReLUCell(LinearCell):
 class SigmoidCell(LinearCell):
     """h_t = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh). Jacobian diag(h (1 - h)) W_hh, at most a quarter of W_hh."""
 
-    def activations(self, projected: Tensor, h: Tensor) -> State:
+    def activations(self, projected: Tensor, h: Tensor, recurrent: tuple[Tensor, ...]) -> State:
         """The activated state."""
-        return {"h": torch.sigmoid(projected + self.recur(h))}
+        return {"h": torch.sigmoid(plus_product(projected, h, *recurrent))}
 
     @staticmethod
     def derivative(h: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
     """
     if not isinstance(layer, SUPPORTED):
         raise TypeError(
-            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent, got "
+            f"{name}: expected torch.nn.RNN, LSTM or GRU, gradflow.RNN, LinearRNN, LSTM, GRU or Recurrent, got "
             f"{type(layer).__name__}; pass one of these, or make a cell of your own with gradflow.Recurrent"
         )
     if getattr(layer, "proj_size", 0):

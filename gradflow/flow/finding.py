@@ -52,8 +52,8 @@ def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> 
     found: dict[str, nn.Module] = {plain_name(name): module for name, module in named if isinstance(module, SUPPORTED)}
     if not found:
         raise ValueError(
-            f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.LinearRNN, GRU, Recurrent) in "
-            f"{type(unwrapped(model)).__name__}, found none; there would be nothing to record"
+            f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.RNN, LinearRNN, LSTM, "
+            f"GRU, Recurrent) in {type(unwrapped(model)).__name__}, found none; there would be nothing to record"
         )
     if isinstance(modules, str):
         raise ValueError(f"modules: expected a list of names, got the text {modules!r}; write [{modules!r}]")

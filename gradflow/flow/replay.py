@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, State, TorchCell
-from gradflow.cells.layers import is_fused, scan
+from gradflow.cells.layers import is_fused
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
+from gradflow.cells.scanning import scan
 from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
 from gradflow.jacobian.dispatch import jacobian_of
@@ -155,7 +156,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     """Run one recurrent layer and keep what is needed to look inside.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU, or gradflow.Recurrent with a cell of your own.
+        layer: torch.nn.RNN, LSTM or GRU, one of gradflow's own, or gradflow.Recurrent with a cell of your own.
         x: its input in its own layout, or packed.
         hx: its initial state.
         lengths: [B], where `x` is a padded tensor of ragged examples.

@@ -20,7 +20,7 @@ def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
     """Singular values and eigenvalues of W_hh, gate by gate: of the stacked matrix they would mean nothing for J.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN or GRU.
+        layer: torch.nn.RNN, LSTM or GRU, gradflow.RNN, LinearRNN, LSTM or GRU.
 
     Returns:
         Columns layer, direction, gate (``h``; ``i f g o``; ``r z n``), index, singular_value (descending),

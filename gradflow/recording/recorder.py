@@ -58,7 +58,7 @@ def record(
     """Record the gradient flow of every recurrent layer of a model; use as a context manager.
 
     Args:
-        model: holds torch.nn.RNN, LSTM or GRU, gradflow.LinearRNN, GRU or Recurrent (cells of your own);
+        model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own);
             DistributedDataParallel and torch.compile are looked through, and their prefixes left out of the names. Of
             several processes, let one record.
         path: the run folder, made if missing.

@@ -59,7 +59,8 @@ def initialise_(
     Where torch has two biases, which add up, a gate's bias is all in ``bias_ih``, and 0 in ``bias_hh``.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, gradflow.RNN, LinearRNN or GRU, freshly made (what stands "torch's" is left).
+        layer: torch.nn.RNN, LSTM or GRU, gradflow.RNN, LinearRNN, LSTM or GRU, freshly made (what stands "torch's" is
+            left).
         name: see above.
         gain: factor of W_hh, or its spectral radius.
         forget_bias: b_f of an LSTM.

@@ -26,6 +26,11 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the inputs are vectors of numbers, not indices."""
+        return self.inputs.ndim == 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

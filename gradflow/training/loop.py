@@ -100,7 +100,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
     torch.manual_seed(config.seed)
     dataset = load(config.data, config.seed)
     task = dataset.task
-    model = build_model(config, task.input_size, task.output_size, task.everywhere)
+    model = build_model(config, task.input_size, task.output_size, task.everywhere, dataset.test.of_numbers)
     flossed = floss(model, next(batches(dataset, config)), config.flossing) if config.flossing.iterations else {}
     optimizer = _OPTIMIZERS[config.train.optimizer](model.parameters(), lr=config.train.lr)
     criterion = loss_of(task)

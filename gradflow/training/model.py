@@ -1,6 +1,7 @@
 """The model of every experiment: a recurrent layer, and a linear read-out of its final states or of all of them."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -86,12 +87,21 @@ def one_hot_vectors(indices: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(*indices.shape, size, dtype=dtype, device=indices.device).scatter_(-1, indices.unsqueeze(-1), 1)
 
 
-def _layer_class(cell: str) -> Callable[..., nn.Module]:
-    module, _, name = CELLS[cell].layer.partition(":")
+def _layer(cell: str, numbers: bool) -> Callable[..., nn.Module]:
+    facts = CELLS[cell]
+    if numbers and facts.kernel:
+        return _named(facts.kernel)
+    return partial(_named(facts.layer), **facts.options)
+
+
+def _named(place: str) -> Callable[..., nn.Module]:
+    module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
 
-def build_model(config: Config, input_size: int, outputs: int, everywhere: bool = False) -> SequenceModel:
+def build_model(
+    config: Config, input_size: int, outputs: int, everywhere: bool = False, numbers: bool = False
+) -> SequenceModel:
     """The model of a configuration, freshly initialised from torch's current random state.
 
     Args:
@@ -99,14 +109,12 @@ def build_model(config: Config, input_size: int, outputs: int, everywhere: bool 
         input_size: number of characters or other symbols, or of numbers at a step.
         outputs: number of classes, or of values.
         everywhere: answer at every position.
+        numbers: the inputs are vectors of numbers, for which some of torch's layers are faster; otherwise indices. The
+            parameters and their names are the same.
     """
     cell, init = config.cell, config.init
-    recurrent = _layer_class(cell.name)(
-        input_size,
-        cell.hidden_size,
-        num_layers=cell.num_layers,
-        bidirectional=cell.bidirectional,
-        **CELLS[cell.name].options,
+    recurrent = _layer(cell.name, numbers)(
+        input_size, cell.hidden_size, num_layers=cell.num_layers, bidirectional=cell.bidirectional
     )
     initialise_(
         recurrent,
