@@ -1,4 +1,4 @@
-"""The weights alone do not tell: the Jacobian of a step may shrink gradients though W_hh stretches."""
+"""The slide's criterion over training: σ_1 of each step's Jacobian, which decides, beside that of the weights."""
 
 from gradflow.figures.room import Room
 
