@@ -129,6 +129,8 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
         """
         squares = self._frobenius_squares().double()
         doubtful = ~((squares > 1e-24) & (squares < 1e24))
+        if self.valid is not None:
+            doubtful &= self.valid  # past an example's length all are zero
         if self.weight_hh.dtype != torch.float64 and bool(doubtful.any()):
             squares[doubtful] = self[doubtful].double()._frobenius_squares()
         return self._nan_past_length(squares.clamp_min(0).sqrt())
