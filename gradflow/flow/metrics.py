@@ -20,7 +20,7 @@ def log_norm(vectors: Tensor) -> Tensor:
     """
     low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
     norm = torch.linalg.vector_norm(vectors, dim=-1).double()
-    if within(norm, low, high):
+    if _within(norm, low, high):
         return norm.log()
     # Squares may have left the range, or a norm is 0 or not finite.
     if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
@@ -29,7 +29,7 @@ def log_norm(vectors: Tensor) -> Tensor:
     return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
 
 
-def within(values: Tensor, low: float, high: float) -> bool:
+def _within(values: Tensor, low: float, high: float) -> bool:
     """Whether every value lies between two limits, as NaN does not."""
     if not values.numel():
         return True
