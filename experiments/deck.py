@@ -141,6 +141,7 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
         exact("exploding", "error_surface_cliff"),
         logged("exploding", "clipping_effect", "clipping"),
         logged("exploding", "singular_values_over_training", "networks", **TANH),
+        logged("exploding", "jacobian_norm_over_training", "networks", **TANH),
         logged("learning", "gradient_heatmap", "networks", **SHOWN),
         animated("learning", "gradient_heatmap", "networks", **FOUR),
         exact("gates", "residual_analogy"),

@@ -11,6 +11,7 @@ from gradflow.runlog import RunWriter
 
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
 OF_ALL = ["log_weight_gradient", "weight_gradient_share", "log_direct_gradient"]
+OF_SPECTRA = ["log_jacobian_spectral"]
 OF_CELLS = ["log_joint_gradient", "log_cell_gradient", "log_cell_path"]
 GATES = {"lstm": "ifgo", "gru": "rzn", "gru_before": "rzn"}
 FACTORS = {
@@ -64,13 +65,14 @@ def config_of(
 def write_run(path: Path, config: Config, planted: Planted) -> Path:
     meta = {"chance": 0.5, "classes": ["女", "男"], "proof_tolerance": 1e-4}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
-    quantities = QUANTITIES + OF_ALL + OF_CELLS * (config.cell.name == "lstm")
+    quantities = QUANTITIES + OF_ALL + OF_SPECTRA + OF_CELLS * (config.cell.name == "lstm")
     writer = RunWriter(
         path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=labels(quantities)
     )
     random = np.random.default_rng(sum(map(ord, config.cell.name)))
     for iteration in range(planted.iterations):
         last = iteration == planted.iterations - 1
+        spectra = iteration % 20 == 0 or last
         writer.append("scalars", iteration, scalar_row(config, planted, iteration, random))
         for place in places(config):
             if planted.residual is not None and iteration % 20 == 0:
@@ -78,12 +80,13 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
                 writer.append("proof", iteration, {"module": "recurrent", "call": 0} | proof | place)
             if iteration % 10 == 0 or last:
                 rows = lag_rows(config, planted) | weight_rows(planted) | cell_rows(config, planted)
+                rows |= jacobian_rows(planted, iteration) if spectra else {}
                 rows = deeper(rows, config, planted, place["layer"]) | place
                 writer.append("lag", iteration, rows)
                 writer.append("time", iteration, in_time(rows))
                 for gate in GATES.get(config.cell.name, ""):
                     writer.append("gates", iteration, gate_rows(gate, config, planted, iteration) | place)
-            if iteration % 20 == 0 or last:
+            if spectra:
                 for gate in GATES.get(config.cell.name, "h"):
                     writer.append("spectrum", iteration, spectrum_rows(gate, planted, iteration) | place)
     writer.close(planted.state)
@@ -182,10 +185,21 @@ def in_time(rows: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in rows.items() if name != "lag"} | {"time": times}
 
 
+def largest_singular_value(iteration: int) -> float:
+    """Of the recurrent weights: 1.1 at first, growing by 1 % per iteration."""
+    return 1.1 * (1 + 0.01 * iteration)
+
+
+def jacobian_rows(planted: Planted, iteration: int) -> dict[str, object]:
+    """Largest singular values of the Jacobian: that of the weights at the last step, half of it at the first."""
+    norms = largest_singular_value(iteration) * np.linspace(1, 0.5, planted.steps)
+    return statistics("log_jacobian_spectral", np.log(norms), np.zeros(planted.steps, bool), planted)
+
+
 def spectrum_rows(gate: str, planted: Planted, iteration: int) -> dict[str, object]:
-    """Singular values from 1.1 down to 0.01 at first, the largest growing by 1 % per iteration."""
+    """Singular values from 1.1 down to 0.01, of which the largest grows."""
     values = np.linspace(1.1, 0.01, planted.hidden_size)
-    values[0] *= 1 + 0.01 * iteration
+    values[0] = largest_singular_value(iteration)
     rows = {"module": "recurrent", "layer": 0, "direction": 0, "gate": gate, "index": np.arange(planted.hidden_size)}
     return rows | {"singular_value": values, "eigenvalue_re": 0.6 * values, "eigenvalue_im": 0.0 * values}
 

@@ -327,6 +327,8 @@ def test_draw_all_takes_a_single_run_and_keeps_clippings_apart(sweep, tmp_path: 
         "clipping_effect-init=remember",
         "singular_values_over_training-init=default",
         "singular_values_over_training-init=remember",
+        "jacobian_norm_over_training-clip=none",
+        "jacobian_norm_over_training-clip=norm",
         "weight_spectrum-init=default",
         "weight_spectrum-init=remember",
         "temporal_contributions-init=default",

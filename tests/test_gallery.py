@@ -13,6 +13,7 @@ from synthetic_runs import Planted, config_of, write_run
 import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.gates import keep_bias, time_scale
+from gradflow.analysis.runs import DoesNotApply
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
@@ -102,6 +103,79 @@ def test_one_cell_shows_all_its_gates_and_several_their_candidates(run_of):
     both = analysis.weight_spectrum([lstm, gru, run_of("clipped", cell="gru", clip="norm")])
     assert set(both["clip"]) == {"none"}
     assert both.groupby("cell")["gate"].unique().map(list).to_dict() == {"lstm": ["g"], "gru": ["n"]}
+
+
+# --- jacobian_norm_over_training -------------------------------------------------------------------------------------
+
+
+def test_jacobians_beside_the_weights_of_their_iteration(run_of):
+    """Only where both were recorded: rows between have no singular value of a Jacobian."""
+    data = analysis.jacobian_norm_over_training(run_of())
+    assert data["iteration"].unique().tolist() == [0, 20, 40, 59]
+    assert set(data["gate"]) == {"h"}
+    expected = 1.1 * (1 + 0.01 * data["iteration"])
+    np.testing.assert_allclose(data["weights"], expected, rtol=1e-6)
+    np.testing.assert_allclose(data["median"], expected * (0.5 + 0.5 * data["time"] / 29), rtol=1e-6)
+    below = int((expected * (0.5 + 0.5 * data["time"] / 29) < 1).sum())
+    claims = analysis.jacobian_norm_over_training_claims(data)
+    assert verdicts(claims) == {"weights_do_not_tell": True}
+    assert (claims[0]["misled"], claims[0]["total"]) == (below, 120)
+    assert (claims[0]["value"], claims[0]["typical"]) == pytest.approx((1, 0.75))
+
+
+def test_claims_of_jacobians_fail_on_wrong_numbers(run_of):
+    data = analysis.jacobian_norm_over_training(run_of())
+    wide = broken(data, data["time"] == 29, high=lambda value: 1.001 * value)
+    assert verdicts(analysis.jacobian_norm_over_training_claims(wide)) == {"weights_do_not_tell": False}
+    assert analysis.jacobian_norm_over_training_claims(data.assign(median=np.nan)) == []
+
+
+def test_weights_tell_where_they_stretch_no_step_that_shrinks(run_of):
+    """A rotation, whose largest singular value is 1 but for rounding, does not stretch."""
+    data = analysis.jacobian_norm_over_training(run_of())
+    for weights, norm in ((1 + 1e-6, 0.8), (0.9, 0.8), (1.2, 1.1)):
+        same = data.assign(weights=weights, high=norm, median=norm)
+        assert verdicts(analysis.jacobian_norm_over_training_claims(same)) == {"weights_tell": True}
+
+
+def test_jacobians_of_gated_cells_stand_beside_their_candidates(run_of):
+    data = analysis.jacobian_norm_over_training([run_of("lstm", cell="lstm"), run_of("gru", cell="gru")])
+    assert data.groupby("cell")["gate"].unique().map(list).to_dict() == {"lstm": ["g"], "gru": ["n"]}
+    assert verdicts(analysis.jacobian_norm_over_training_claims(data)) == {"candidate_does_not_tell": True}
+    along = data.assign(median=data["weights"])
+    assert verdicts(analysis.jacobian_norm_over_training_claims(along)) == {"candidate_does_not_tell": False}
+    assert "weights of its candidate" in words(gf.figures.plot_jacobian_norm_over_training(data, context="paper"))
+
+
+def test_a_log_without_jacobians_or_without_weights_has_nothing_to_compare(tmp_path: Path):
+    rows = {"module": "recurrent", "call": 0, "layer": 0, "direction": 0, "time": np.arange(3), "valid": 4}
+    spectral = {f"log_jacobian_spectral_{statistic}": np.zeros(3) for statistic in ("mean", "q10", "q50", "q90")}
+    for name, quantities, more in (("other", [], {}), ("alone", ["log_jacobian_spectral"], spectral)):
+        writer = RunWriter(tmp_path / name, meta={}, quantities=labels(["log_state_gradient", *quantities]))
+        writer.append("time", 0, rows | more)
+        writer.close()
+        with pytest.raises(DoesNotApply, match=r"log_jacobian_spectral: expected it and .* got none in any"):
+            analysis.jacobian_norm_over_training(gf.open_run(tmp_path / name))
+
+
+def test_a_recorded_network_has_the_singular_values_of_its_own_jacobians(tmp_path: Path):
+    """Against dense matrices, diag(1 - h²) W_hh, and of one step below 1 though the weights are above."""
+    import torch
+
+    torch.manual_seed(0)
+    layer = torch.nn.RNN(3, 16, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight_ih_l0.mul_(20)
+    x = torch.randn(6, 1, 3, dtype=torch.float64)
+    with gf.record(layer, tmp_path, quantities=["log_state_gradient", "log_jacobian_spectral"]) as recorder:
+        h = layer(x)[0]
+        h[-1].sum().backward()
+        recorder.step()
+    data = analysis.jacobian_norm_over_training(gf.open_run(tmp_path))
+    weights, states = layer.weight_hh_l0.detach().numpy(), h.detach().numpy()[:, 0]
+    expected = [np.linalg.norm((1 - state**2)[:, None] * weights, 2) for state in states]
+    np.testing.assert_allclose(data["median"], expected, rtol=1e-4)
+    np.testing.assert_allclose(data["weights"], np.linalg.norm(weights, 2), rtol=1e-6)
 
 
 # --- temporal_contributions ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The columns of the log, from a replayed layer: against plain numpy, row by row."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import gradflow as gf
 from gradflow.flow.adjoint import descend
+from gradflow.flow.metrics import QUANTILES, summarise
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
 from gradflow.recording.quantities import QUANTITIES, Quantity, quantities_of
@@ -64,6 +66,43 @@ def test_gates_that_are_not_numbers_count_in_no_share():
     numbers = step.gates["i"][2].numpy().ravel()
     assert found["mean"][row] == pytest.approx(np.nanmean(numbers), rel=1e-5)
     assert found["saturated_high"][row] == (numbers > 0.95).sum() / numbers.size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (9, 5)], ids=str)
+def test_gate_columns_of_any_numbers(size, ragged, dtype):
+    """Against each row by itself: limits of the shares met exactly, NaN and inf, a few units only, and none."""
+    batch, hidden = size
+    rng = np.random.default_rng(batch)
+    values = rng.choice([0.0, 1e-30, 0.05, 0.3, 0.7, 0.95, 1.0, np.nan, np.inf], (4, T, batch, hidden))
+    values[:, ::2] = rng.random(values[:, ::2].shape)  # and positions where all is finite
+    valid = torch.from_numpy(rng.random((T, batch)) < 0.6)
+    valid[0], valid[1] = True, False
+    gates = dict(zip("ifgo", torch.tensor(values, dtype=dtype), strict=True))
+    layer = nn.LSTM(D, hidden, dtype=dtype)
+    step = gf.trace(layer, torch.zeros(T, batch, D, dtype=dtype))[0, 0]
+    found = gate_columns(replace(step, gates=gates, valid=valid if ragged else None))
+    for row, (t, gate) in enumerate(zip(found["time"], found["gate"], strict=True)):
+        own = gates[gate][int(t)]
+        numbers = (own[valid[int(t)]] if ragged else own).numpy().ravel()
+        finite, limits = np.sort(numbers[np.isfinite(numbers)].astype(float)), np.array([0.05, 0.95], numbers.dtype)
+        low, high = (finite < limits[0]).sum(), (finite > limits[1]).sum()
+        some, count = finite if finite.size else np.array([np.nan]), numbers.size or np.nan
+        expected = {"mean": some.mean(), "q10": np.quantile(some, 0.1), "q90": np.quantile(some, 0.9)}
+        expected |= {"saturated_low": low / count, "saturated_high": high / count}
+        assert {name: found[name][row] for name in expected} == pytest.approx(expected, rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 32])
+def test_summaries_of_rows_that_are_whole_and_of_rows_that_are_not(count):
+    """Whole rows go a shorter way: it gives the numbers that they have beside one that is not whole."""
+    rows = np.random.default_rng(0).standard_normal((5, count))
+    together = summarise(np.concatenate((rows, np.full((1, count), np.nan))))
+    for name, numbers in summarise(rows).items():
+        assert numbers.tolist() == together[name][:5].tolist()
+    for name, share in QUANTILES.items():
+        np.testing.assert_allclose(together[name][:5], np.quantile(rows, share, axis=1), rtol=1e-12)
 
 
 def test_positions_that_no_recorded_example_reaches():

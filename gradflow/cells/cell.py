@@ -100,9 +100,9 @@ class Cell(nn.Module):
 def row_gram(weights: Tensor) -> Tensor:
     """Γ [K, K, H]: inner products of row i of W_k and row i of W_m, twice off the diagonal, of weights [K, H, H]."""
     rows = weights.transpose(0, 1)
-    gram = (rows @ rows.mT).movedim(0, -1).mul(2)
+    gram = torch.bmm(rows, rows.mT).movedim(0, -1).mul(2)
     gram.diagonal().div_(2)
-    return gram
+    return gram.contiguous()
 
 
 def plus_product(added: Tensor, h: Tensor, transposed: Tensor) -> Tensor:

@@ -20,12 +20,21 @@ def log_norm(vectors: Tensor) -> Tensor:
     """
     low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
     norm = torch.linalg.vector_norm(vectors, dim=-1).double()
-    doubtful = ~((norm > low) & (norm < high))  # squares may have left the range, or it is 0 or not finite
-    if not bool(doubtful.any()):
+    if _within(norm, low, high):
         return norm.log()
+    # Squares may have left the range, or a norm is 0 or not finite.
     if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
         return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).log()
+    doubtful = ~((norm > low) & (norm < high))
     return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
+
+
+def _within(values: Tensor, low: float, high: float) -> bool:
+    """Whether every value lies between two limits, as NaN does not."""
+    if not values.numel():
+        return True
+    least, most = torch.aminmax(values)
+    return low < float(least) and float(most) < high
 
 
 _SAFE = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e140)}  # norms whose squares lose nothing
@@ -47,7 +56,7 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
 
     Args:
         values: [..., B] natural logs (-inf is an exact zero) or linear numbers.
-        valid: [..., B] bool, broadcastable: False where an example has no such position; it counts nowhere.
+        valid: [..., B] bool, broadcastable but for B: False where an example has no such position; it counts nowhere.
 
     Returns:
         ``mean, q10, q50, q90`` (NaN where nothing is finite) and the counts ``zeros`` (values of -inf) and
@@ -56,31 +65,42 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
     >>> {name: float(number) for name, number in summarise(np.array([0.0, 2.0, -np.inf, np.nan])).items()}
     {'mean': 1.0, 'q10': 0.2, 'q50': 1.0, 'q90': 1.8, 'zeros': 1.0, 'non_finite': 1.0}
     """
-    present = values.shape[-1] if valid is None else np.broadcast_to(valid, values.shape).sum(-1)
-    return summarise_sorted(np.sort(values if valid is None else np.where(valid, values, np.nan), -1), present)
+    if valid is None:
+        return summarise_sorted(np.sort(values, -1), values.shape[-1])
+    return summarise_sorted(np.sort(np.where(valid, values, np.nan), -1), valid.sum(-1))
 
 
 def summarise_sorted(ordered: np.ndarray, present: int | np.ndarray) -> dict[str, np.ndarray]:
     """The same of rows in ascending order, [..., B], -inf first and NaN last, of which `present` [...] count."""
-    whole = bool((ordered[..., 0] > -np.inf).all() and (ordered[..., -1] < np.inf).all())
-    zeros = np.zeros(ordered.shape[:-1], int) if whole else (ordered == -np.inf).sum(-1)
-    usable = np.full(ordered.shape[:-1], ordered.shape[-1]) if whole else (ordered < np.inf).sum(-1)
-    count = usable - zeros
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (ordered if whole else np.where(np.isfinite(ordered), ordered, 0)).sum(-1) / count
-    result = {"mean": np.where(count > 0, mean, np.nan)}
-    result |= dict(zip(QUANTILES, _quantiles(ordered, zeros, count), strict=True))
-    return result | {"zeros": zeros, "non_finite": present - usable}
+    zeros = np.zeros(ordered.shape[:-1], int)
+    if (ordered[..., 0] == -np.inf).any():
+        zeros = (ordered == -np.inf).sum(-1)
+    elif (ordered[..., -1] < np.inf).all():
+        return _of_finite(ordered) | {"zeros": zeros, "non_finite": zeros + present - ordered.shape[-1]}
+    usable = (ordered < np.inf).sum(-1)
+    return _of_some(ordered, zeros, usable - zeros) | {"zeros": zeros, "non_finite": present - usable}
 
 
-def _quantiles(ordered: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Linear interpolation (numpy's default) among `count` numbers of each sorted row, from place `first` on."""
+def _of_finite(ordered: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean and quantiles of whole sorted rows, by linear interpolation (numpy's default)."""
+    size = ordered.shape[-1]
+    places = [(size - 1) * quantile for quantile in QUANTILES.values()]
+    low = [int(place) for place in places]
+    below, above = ordered[..., low], ordered[..., [min(place + 1, size - 1) for place in low]]
+    quantiles = np.moveaxis(below + np.subtract(places, low) * (above - below), -1, 0)
+    return {"mean": ordered.sum(-1) / np.float64(size)} | dict(zip(QUANTILES, quantiles, strict=True))
+
+
+def _of_some(ordered: np.ndarray, first: np.ndarray, count: np.ndarray) -> dict[str, np.ndarray]:
+    """The same among the finite numbers: `count` [...] of each row, from place `first` on."""
     last = np.maximum(count - 1, 0)[..., None]
     place = last * np.array(list(QUANTILES.values()))
     low = np.floor(place).astype(int)
     places = np.concatenate((low, np.minimum(low + 1, last)), -1) + first[..., None]
-    found = np.take_along_axis(ordered, np.minimum(places, ordered.shape[-1] - 1), -1)
-    below, above = np.split(found, 2, -1)
-    with np.errstate(invalid="ignore"):
-        values = np.where(count[..., None] > 0, below + (place - low) * (above - below), np.nan)
-    return np.moveaxis(values, -1, 0)
+    around = np.take_along_axis(ordered, np.minimum(places, ordered.shape[-1] - 1), -1)
+    below, above = np.split(around, 2, -1)
+    total = np.where(np.isfinite(ordered), ordered, 0).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        quantiles = np.moveaxis(below + (place - low) * (above - below), -1, 0)
+        found = {"mean": total / count} | dict(zip(QUANTILES, quantiles, strict=True))
+    return {name: np.where(count > 0, number, np.nan) for name, number in found.items()}

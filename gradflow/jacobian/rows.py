@@ -129,13 +129,16 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
         """
         squares = self._frobenius_squares().double()
         doubtful = ~((squares > 1e-24) & (squares < 1e24))
+        if self.valid is not None:
+            doubtful &= self.valid  # past an example's length all are zero
         if self.weight_hh.dtype != torch.float64 and bool(doubtful.any()):
             squares[doubtful] = self[doubtful].double()._frobenius_squares()
         return self._nan_past_length(squares.clamp_min(0).sqrt())
 
     def _frobenius_squares(self) -> Tensor:
-        total = self.rows["h"].new_zeros(self.shape[:-2])
-        for rows in self.rows.values():
+        first, *rest = self.rows.values()
+        total = self._row_squares(first, first)
+        for rows in rest:
             total += self._row_squares(rows, rows)
         for (out, name), numbers in self.coefficients.diagonal.items():
             total += numbers.square().sum(-1)
@@ -147,8 +150,9 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
     def _row_squares(self, rows: Tensor, others: Tensor) -> Tensor:
         """Σ_i Σ_k Σ_{m≥k} κ_ki κ'_mi Γ_kmi over the gates k of `rows` and m of `others`, [...]."""
         total = rows.new_zeros(rows.shape[:-2])
-        for k in range(rows.shape[-2]):
-            total += (rows[..., k : k + 1, :] * others[..., k:, :]).flatten(-2) @ self.gram[k, k:].flatten()
+        flat, first, second = total.view(-1), *(part.reshape(-1, *part.shape[-2:]) for part in (rows, others))
+        for k in range(first.shape[1]):
+            flat.addmv_((first[:, k : k + 1] * second[:, k:]).flatten(1), self.gram[k, k:].flatten())
         return total
 
 

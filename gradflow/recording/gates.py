@@ -19,23 +19,24 @@ def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
     values = torch.stack([unrolled.gates[name] for name in names], 1).flatten(2).cpu()
     count: int | np.ndarray = values.shape[-1]
     if unrolled.valid is not None:
-        valid = unrolled.valid.repeat_interleave(unrolled.cell.hidden_size, 1).cpu()
-        values.masked_fill_(~valid.unsqueeze(1), torch.inf)
-        count = valid.sum(1, keepdim=True).numpy()
+        valid, size = unrolled.valid.cpu(), unrolled.cell.hidden_size
+        values.masked_fill_(~valid.repeat_interleave(size, 1).unsqueeze(1), torch.inf)
+        count = valid.sum(1, keepdim=True).numpy() * size
     ordered = values.numpy()
     ordered.sort(-1)  # NaN last
     if np.isnan(ordered[..., -1]).any():
         values.nan_to_num_(nan=torch.inf, posinf=torch.inf)
     summary = summarise_sorted(ordered, count)
     columns = {name: summary[name] for name in ("mean", "q10", "q90")}
-    limits = values.new_tensor([0.05, 0.95]).expand(*values.shape[:-1], 2).contiguous()
-    below, above = torch.searchsorted(values, limits).numpy()[..., 0], torch.searchsorted(values, limits, right=True)
-    keeps = np.isin(names, KEEPING_GATES)
+    low, high = np.array([0.05, 0.95], ordered.dtype)
+    limits = values.new_tensor([low, np.nextafter(high, 1)]).expand(*values.shape[:-1], 2).contiguous()
+    fewer = torch.searchsorted(values, limits).numpy()  # than the limits: below 0.05, and up to 0.95
+    keeps = [name in KEEPING_GATES for name in names]
     with np.errstate(divide="ignore", invalid="ignore"):  # no example may be as long
-        columns["saturated_low"] = below / count
-        columns["saturated_high"] = (count - summary["non_finite"] - above.numpy()[..., 1]) / count
+        columns["saturated_low"] = fewer[..., 0] / count
+        columns["saturated_high"] = (count - summary["non_finite"] - fewer[..., 1]) / count
         for quantile in ("q50", "q90"):
             columns[f"time_scale_{quantile}"] = np.where(keeps, -1 / np.log(summary[quantile]), np.nan)
     rows = {name: column.reshape(-1) for name, column in columns.items()}
     time = len(values)
-    return {"time": np.repeat(np.arange(time), len(names)), "gate": np.tile(names, time), **rows}
+    return {"time": np.repeat(np.arange(time), len(names)), "gate": np.array(names * time), **rows}

@@ -100,8 +100,7 @@ def _relative_to_last(unrolled: Unrolled, norms: Tensor) -> Tensor:
 
 def _cumulative_share(unrolled: Unrolled, log_shares: Tensor) -> Tensor:
     """Cumulative over lag: Σ_{lag ≤ k} of the norms of the per-step shares of dL/dW_hh over their whole sum."""
-    largest = log_shares.nan_to_num(nan=-torch.inf).amax(0)
-    parts = (log_shares - torch.where(largest.isfinite(), largest, 0)).exp()
+    parts = (log_shares - log_shares.nan_to_num(nan=-torch.inf).amax(0)).exp()
     present = parts if unrolled.valid is None else parts.masked_fill(~unrolled.valid, 0)
     run = present.cumsum(0) if unrolled.reverse else present.flip(0).cumsum(0).flip(0)
     return run / present.sum(0)
