@@ -86,8 +86,9 @@ def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any
     """
     if not (isinstance(output, tuple) and len(output) == 2 and not isinstance(output, PackedSequence)):
         raise _not_as_torch(called, "a pair (output, final states)", f"{type(output).__name__}")
-    given, finals = cast(Any, output[0]), output[1] if isinstance(output[1], tuple) else (output[1],)
-    if not isinstance(given, Tensor if isinstance(x, Tensor) else PackedSequence):
+    given: Any = output[0]
+    finals = output[1] if isinstance(output[1], tuple) else (output[1],)
+    if isinstance(given, Tensor) != isinstance(x, Tensor):
         raise _not_as_torch(called, f"an output of the kind of its input, {type(x).__name__}", type(given).__name__)
     if not weights_known(layer):
         return
