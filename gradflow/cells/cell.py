@@ -107,7 +107,7 @@ def row_gram(weights: Tensor) -> Tensor:
 
 def plus_product(added: Tensor, h: Tensor, transposed: Tensor) -> Tensor:
     """`added` + h Wᵀ, [..., K·H]; of one step, h [B, H], it is one operation."""
-    return torch.addmm(added, h, transposed) if h.dim() == 2 else (h @ transposed).add_(added)
+    return torch.addmm(added, h, transposed) if h.dim() == 2 else added + h @ transposed
 
 
 def has_closed_form(cell: type[Cell]) -> bool:
