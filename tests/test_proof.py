@@ -12,7 +12,7 @@ from gradflow.flow import proof, reading, replay
 from gradflow.flow.reading import read
 from gradflow.flow.recursion import Block
 
-LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU, gf.RNN]
+LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.GRU, gf.RNN, gf.LSTM]
 T, B, D, H = 6, 5, 3, 4
 
 

@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
 from gradflow.cells.layers import RecurrentLayer
-from gradflow.flow.calls import LayerCall, add
+from gradflow.cells.lstm import LSTMCell
+from gradflow.flow.calls import LayerCall, add, cell_class
 
 Place = tuple[int, int]
 """Layer and direction."""
@@ -143,7 +144,7 @@ def _steps_of(call: LayerCall, output: Tensor) -> dict[Place, dict[str, Sequence
                 return None
             found[index, side] = states
         if index:
-            node = _layer_below(found[index, 0]["h"])
+            node = _layer_below(next(iter(found[index, 0].values())))
             if node is None:
                 return None
     return found
@@ -191,7 +192,7 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     expected = _MAKES_H.get(getattr(call.layer, "mode", ""))
     if len(kinds) != 1 or None in nodes or (expected is not None and kinds != {expected}):
         return None
-    if kinds & {"AccumulateGrad", *_PRODUCTS}:
+    if kinds & {"AccumulateGrad"}:
         return None
     ran = [node._sequence_nr() for node in nodes]
     return nodes if ran == sorted(ran, reverse=reverse) and len(set(ran)) == count else None
@@ -199,8 +200,11 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
 
 def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[Any]] | None:
     """The nodes of h, and of the c of an LSTM: h_t = o_t tanh(c_t)."""
-    if getattr(call.layer, "mode", "") != "LSTM":
-        return {"h": nodes} if len(call.finals) == 1 else None
+    kind = cell_class(call.layer)
+    if len(kind.state_names) == 1:
+        return {kind.state_names[0]: nodes}
+    if not issubclass(kind, LSTMCell):
+        return None
     shown = [next((child for child in _children(node) if _is(child, "TanhBackward0")), None) for node in nodes]
     cells = [None if node is None else _children(node)[0] for node in shown]
     return {"h": nodes, "c": cells} if all(_is(node, "AddBackward0") for node in cells) else None
