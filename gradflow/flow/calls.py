@@ -159,7 +159,10 @@ class LayerCall:
             self.kernel_dtype = torch.get_autocast_dtype(device)
 
     def _weight_versions(self) -> list[int]:
-        return [0 if weight.is_inference() else weight._version for weight in self.weights.values()]
+        try:
+            return [weight._version for weight in self.weights.values()]
+        except RuntimeError:  # under torch.inference_mode nothing is counted, nor changed by training
+            return []
 
     def weights_have_changed(self) -> bool:
         """Whether a weight was changed in place since the forward pass, as by an optimiser's step."""
@@ -236,23 +239,19 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     """
     gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
 
-    def keep(name: str) -> Callable[[Tensor | None], None]:
-        def hook(gradient: Tensor | None) -> None:
-            if gradient is None:  # compiled code says so where an output was not used
-                return
-            add(gradients if into is None else into(), name, gradient.detach())
+    def hook(value: Tensor, name: str) -> Any:
+        place = value.output_nr
 
-        return hook
+        def keep(arrived: tuple[Tensor | None, ...]) -> None:
+            gradient = arrived[place]
+            if gradient is not None:  # compiled code says so where an output was not used
+                add(gradients if into is None else into(), name, gradient.detach())
+
+        return cast(Any, value.grad_fn).register_prehook(keep)  # it gets what hooks on the tensor made of the gradient
 
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
-    watched = zip(("output", *call.final_names), (output, *call.finals), strict=True)
-    return [_hook(value, keep(name)) for name, value in watched if value.requires_grad]
-
-
-def _hook(value: Tensor, hook: Callable[[Tensor | None], None]) -> Any:
-    """Have the gradient of a tensor told as its node gets it, after all hooks on the tensor that may change it."""
-    place = value.output_nr
-    return cast(Any, value.grad_fn).register_prehook(lambda gradients: hook(gradients[place]))
+    watched = zip((output, *call.finals), ("output", *call.final_names), strict=True)
+    return [hook(value, name) for value, name in watched if value.requires_grad]
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:

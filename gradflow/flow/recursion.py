@@ -6,9 +6,9 @@ that still leaves the range of its dtype is done again in float64 with a scale f
 Shapes: t positions of a block, T all time steps, B examples, H hidden size, K gates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -199,7 +199,7 @@ class _Recurred:
     epsilon: Tensor
     exponents: Tensor  # [t, B] float64, of 2
     log_norms: State  # [t, B] float64 each, scaled
-    onward: _Carried
+    onward: Callable[[], _Carried]
 
 
 def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
@@ -211,22 +211,18 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * max(1, len(unrolled.gates)))))
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
-    carried = _Carried({}, none.log(), none)
+    onward: Callable[[], _Carried] = partial(_Carried, {}, none.log(), none)
     read = None if direct.read is None else _adjoints(unrolled, direct)
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
-        part, arriving = unrolled.part(positions), direct.part(unrolled, positions)
-        if read is not None:
-            taken = _as_read(part, {name: total[positions] for name, total in read.items()}, carried)
-            if taken is not None:
-                yield _block(positions, part, arriving, taken)
-                carried = taken.onward
-                continue
+        part, arriving = unrolled if size >= time else unrolled.part(positions), direct.part(unrolled, positions)
+        recurred = None if read is None else _as_read(part, {n: total[positions] for n, total in read.items()}, onward)
+        if recurred is None:
             read = None
-        carried = carried.renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
-        recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
+            carried = onward().renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
+            recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
         yield _block(positions, part, arriving, recurred)
-        carried = recurred.onward
+        onward = recurred.onward
 
 
 def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
@@ -250,19 +246,22 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     return read | {"c": handed}
 
 
-def _as_read(unrolled: Unrolled, total: State, before: "_Carried") -> "_Recurred | None":
+def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried]) -> _Recurred | None:
     """All steps of a block as the backward pass had them; None if they leave the range of their dtype."""
     order, lowest = _order(unrolled, len(unrolled.like)), _LOWEST[unrolled.like.dtype]
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
     if not bool(((joint > lowest) & (joint < -lowest)).all()):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
-        lost = torch.cat((before.log_norm.unsqueeze(0), in_order))
-        if _lost_digits(lost, lowest):
+        if _lost_digits(torch.cat((before().log_norm.unsqueeze(0), in_order)), lowest):
             return None
-    last, zero = order[-1], torch.zeros_like(joint)
-    flat = unrolled.jacobian[last].rmatvec(_together({name: part[last] for name, part in total.items()}))
-    onward = _Carried(unrolled.jacobian.split(flat), log_norm(flat), zero[0])
+    zero = torch.zeros_like(joint)
+
+    def onward() -> _Carried:
+        last = order[-1]
+        flat = unrolled.jacobian[last].rmatvec(_together({name: part[last] for name, part in total.items()}))
+        return _Carried(unrolled.jacobian.split(flat), log_norm(flat), zero[0])
+
     return _Recurred(total, unrolled.jacobian.gate_gradients(total), zero, norms, onward)
 
 
@@ -304,7 +303,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     within = {name: norm[:length] for name, norm in norms.items()}
     steps = {name: part[:length] for name, part in total.items()}
-    return _Recurred(steps, epsilon, carried.exponent.expand(length, -1), within, onward)
+    return _Recurred(steps, epsilon, carried.exponent.expand(length, -1), within, lambda: onward)
 
 
 def _leaves_range(unrolled: Unrolled, in_order: Tensor, lowest: float) -> bool:
@@ -339,7 +338,7 @@ def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     split = jacobian.split(total)
     norms = {name: log_norm(part) for name, part in split.items()}
     onward = _Carried(jacobian.split(flat), log_norm(flat), exponent)
-    return _Recurred(split, jacobian.gate_gradients(split), exponents, norms, onward)
+    return _Recurred(split, jacobian.gate_gradients(split), exponents, norms, lambda: onward)
 
 
 def _joint(log_norms: State) -> Tensor:

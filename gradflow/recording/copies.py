@@ -18,14 +18,16 @@ class Copies:
 
     def __init__(self) -> None:
         self._sources: list[Tensor] = []
+        self._kinds: list[tuple[torch.dtype, torch.device]] = []
         self._copies: dict[str, Tensor] = {}
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Detached copies of the tensors; those of the call before are overwritten if the tensors are the same."""
-        sources, old = list(tensors.values()), self._copies.values()
-        fits = len(sources) == len(self._sources) and all(map(is_, sources, self._sources))
-        if not fits or any(a.dtype is not b.dtype or a.device != b.device for a, b in zip(sources, old, strict=True)):
-            self._sources = sources
+        sources = list(tensors.values())
+        kinds = [(tensor.dtype, tensor.device) for tensor in sources]
+        is_same = len(sources) == len(self._sources) and all(map(is_, sources, self._sources)) and kinds == self._kinds
+        if not is_same:
+            self._sources, self._kinds = sources, kinds
             self._copies = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
         with torch.no_grad():
             torch._foreach_copy_(list(self._copies.values()), sources)
