@@ -45,12 +45,12 @@ def test_the_table_comes_back_in_double_precision_and_with_its_labels(tmp_path):
     forward, backward = np.array([1e-300, np.nan, np.inf, 0.0]), np.array([0.1, 1e300, 5e-324, 1 / 3])
     run = recorded(tmp_path, (forward, backward))
     frame = run.frame("proof")
-    assert list(frame) == [*KEYS["proof"], "forward_residual", "backward_residual"]
+    assert list(frame) == [*KEYS["proof"], "forward_residual", "backward_residual", "steps_read"]
     np.testing.assert_array_equal(frame["forward_residual"], forward)
     np.testing.assert_array_equal(frame["backward_residual"], backward)
     assert frame[["layer", "direction"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     types = [str(field.type) for field in run.table("proof").schema]
-    assert types == ["int64", "dictionary<values=string, indices=int32, ordered=0>", *["int32"] * 3, *["double"] * 2]
+    assert types == ["int64", "dictionary<values=string, indices=int32, ordered=0>", *["int32"] * 3, *["double"] * 3]
     assert run.columns["proof"]["backward_residual"].unit == "1"
     assert run.dataset("proof")["forward_residual"].sel(iteration=0, layer=1, direction=1).item() == 0
     assert run.frame("proof", columns=["forward_residual"], long=True)["quantity"].unique() == ["forward_residual"]

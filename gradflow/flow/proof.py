@@ -47,6 +47,7 @@ class Residual:
         forward: max_b of max_t ‖step(x_t, s_{t-1}) - s_t‖ / max_t ‖s_t‖, of the worst state.
         backward: ‖Σ ε ⊗ h - ΔdL/dW_hh‖ over the larger of ‖ΔdL/dW_hh‖ and (Σ ‖ε ⊗ h‖²)^½.
         tolerance: the largest of a record that agrees.
+        read: the gradients were read from the backward pass; otherwise the recursion found them.
     """
 
     module: str
@@ -56,22 +57,50 @@ class Residual:
     forward: float
     backward: float
     tolerance: float
+    read: bool
 
     def row(self) -> dict[str, Any]:
         """As the table `proof` takes it."""
         place = {"module": self.module, "call": self.call, "layer": self.layer, "direction": self.direction}
-        return place | {"forward_residual": self.forward, "backward_residual": self.backward}
+        return place | {
+            "forward_residual": self.forward,
+            "backward_residual": self.backward,
+            "steps_read": float(self.read),
+        }
 
 
 @dataclass
 class _Claim:
-    """What the records of all layers that use a weight say of its gradient."""
+    """What the records of all layers that use a weight say of its gradient.
+
+    Attributes:
+        weight: W_hh.
+        passes: numbers of the backward passes that it is about.
+        total: Σ ε ⊗ h, float64 [K·H, H].
+        squares: Σ ‖ε ⊗ h‖².
+        places: of those layers in the list of residuals.
+    """
 
     weight: Tensor
     passes: list[int]
-    total: Tensor
+    total: Tensor = field(init=False)
     squares: float = 0.0
-    asked: list[int] = field(default_factory=list)  # places in the list of residuals
+    places: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.total = torch.zeros_like(self.weight, dtype=torch.float64, requires_grad=False)
+
+    def take(self, block: Block) -> None:
+        """Add what a block says."""
+        unrolled = block.unrolled
+        assert unrolled.torch_cell is not None
+        multiplied = unrolled.torch_cell.multiplied(unrolled.gates, unrolled.previous).double()
+        epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
+        if unrolled.valid is not None:
+            epsilon = epsilon.masked_fill(~unrolled.valid[..., None, None], 0)
+        by_gate = multiplied.expand_as(epsilon).flatten(0, 1).transpose(0, 1)  # [K, t·B, H]
+        self.total += (epsilon.flatten(0, 1).permute(1, 2, 0) @ by_gate).flatten(0, 1)
+        self.squares += float((epsilon.square().sum(-1) * multiplied.square().sum(-1)).sum())
 
 
 def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
@@ -84,31 +113,37 @@ def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
     found: list[Residual] = []
     claims: dict[int, _Claim] = {}
     for number, seen in calls:
-        call = seen.call
-        if call.kernel_dtype not in TOLERANCE:
-            found += [Residual(seen.name, number, *place, math.nan, math.nan, math.inf) for place in places(call.layer)]
-            continue
-        read = None if seen.reading is None else seen.reading.of(seen.counted, None)
-        trace = Trace(call, None, read)
-        with plain_arithmetic(call.finals[0].device):
-            for (layer, direction), blocks in descend(trace, call.gradients):
-                unrolled = trace[layer, direction]
-                weight = recurrent_weight(call, layer, direction) if unrolled.torch_cell is not None else None
-                claim = None
-                if weight is not None:
-                    zero = weight.new_zeros(weight.shape, dtype=torch.float64)
-                    claim = claims.setdefault(id(weight), _Claim(weight, seen.counted, zero))
-                    claim.asked.append(len(found))
-                for block in blocks:
-                    if claim is not None:
-                        _claim_share(claim, block)
-                forward = _forward_residual(unrolled, _finals(trace, layer, direction))
-                tolerance = TOLERANCE[call.kernel_dtype]
-                found.append(Residual(seen.name, number, layer, direction, forward, math.nan, tolerance))
+        with plain_arithmetic(seen.call.finals[0].device):
+            found += _asked(number, seen, claims, len(found))
     for claim in claims.values():
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes))
-        for place in claim.asked:
+        for place in claim.places:
             found[place] = replace(found[place], backward=backward)
+    return found
+
+
+def _asked(number: int, seen: Seen, claims: dict[int, _Claim], start: int) -> list[Residual]:
+    """The forward residuals of a call; what it says of the gradients of its weights is added to the claims."""
+    call = seen.call
+    found: list[Residual] = []
+    unknown = Residual(seen.name, number, 0, 0, math.nan, math.nan, math.inf, read=seen.reading is not None)
+    if call.kernel_dtype not in TOLERANCE:
+        return [replace(unknown, layer=layer, direction=direction) for layer, direction in places(call.layer)]
+    trace = Trace(call, None, None if seen.reading is None else seen.reading.of(seen.counted, None))
+    for (layer, direction), blocks in descend(trace, call.gradients):
+        unrolled = trace[layer, direction]
+        weight = recurrent_weight(call, layer, direction)
+        claim = None
+        if weight is not None and unrolled.torch_cell is not None:
+            claim = claims.setdefault(id(weight), _Claim(weight, seen.counted))
+        for block in blocks:
+            if claim is not None:
+                claim.take(block)
+        if claim is not None:
+            claim.places.append(start + len(found))
+        forward = _forward_residual(unrolled, _finals(trace, layer, direction))
+        tolerance = TOLERANCE[call.kernel_dtype]
+        found.append(replace(unknown, layer=layer, direction=direction, forward=forward, tolerance=tolerance))
     return found
 
 
@@ -121,20 +156,6 @@ def failed(residuals: Iterable[Residual]) -> dict[str, Residual]:
             if value > residual.tolerance and not (identity in worst and getattr(worst[identity], identity) >= value):
                 worst[identity] = residual
     return worst
-
-
-def _claim_share(claim: _Claim, block: Block) -> None:
-    """Add Σ ε ⊗ h of a block, and the sum of the squares of its parts."""
-    cell = block.unrolled.torch_cell
-    assert cell is not None
-    multiplied = cell.multiplied(block.unrolled.gates, block.unrolled.previous)
-    epsilon = times_power_of_two(block.epsilon.double(), block.exponent.unsqueeze(-1))
-    if block.unrolled.valid is not None:
-        epsilon = epsilon.masked_fill(~block.unrolled.valid[..., None, None], 0)
-    gates = multiplied.double().expand_as(epsilon).flatten(0, 1).transpose(0, 1)  # [K, t·B, H]
-    share = epsilon.flatten(0, 1).permute(1, 2, 0) @ gates
-    claim.total += share.flatten(0, 1)
-    claim.squares += float((epsilon.square().sum(-1) * multiplied.double().square().sum(-1)).sum())
 
 
 def _backward_residual(claim: _Claim, added: Tensor | None) -> float:

@@ -1,7 +1,7 @@
 """`record`: watch the gradient flow of an unmodified model while it trains.
 
-Forward hooks see the inputs and outputs of every recurrent layer, tensor hooks the gradients that autograd leaves on
-its outputs; nothing is patched, and nothing computed but for a few examples of the iterations that are recorded.
+Forward hooks see the inputs and outputs of every recurrent layer, hooks in the autograd graph the gradients that arrive
+there; nothing is patched, and nothing computed but for a few examples of the iterations that are recorded.
 """
 
 import logging
@@ -76,7 +76,8 @@ def record(
         quantities: names of what is recorded per position; None: all that the cells have, but for
             ``log_product_spectral``. Costly ones are taken of a few of the examples whatever `examples` says:
             ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_jacobian_frobenius`` of 4 where it
-            needs the dense matrix (the original GRU, cells without closed form).
+            needs the dense matrix (the original GRU, cells without closed form). ``log_jacobian_spectral`` is taken at
+            the first recording and whenever the spectrum was due.
         modules: dotted names of the layers; None: all recurrent layers.
         scalars: names of further numbers that :meth:`Recorder.step` will be given.
         config: settings, stored beside the log.
@@ -254,11 +255,12 @@ class Recorder:
     ) -> None:
         """Record one iteration: after ``backward`` (and clipping), before ``optimizer.step()``.
 
-        What is recorded of the states belongs to the last backward pass; the norms among the scalars are those of
-        ``.grad``. With gradients accumulated over k micro-batches, the states are those of the last one: say
-        ``loss_scale=1/k`` if each loss was divided by k. Calls of a module are numbered within a forward pass of the
-        model, and on over the forward passes that share a backward pass; without a call of the model itself, in the
-        order in which they ran.
+        What is recorded of the states belongs to the backward passes since the last forward pass that ended in
+        ``.grad`` (of a script that sets ``.grad`` itself, to the last pass); several on one graph are summed, as there.
+        The norms among the scalars are those of ``.grad``. With gradients accumulated over k micro-batches, the states
+        are those of the last one: say ``loss_scale=1/k`` if each loss was divided by k. Calls of a module are numbered
+        within a forward pass of the model, and on over the forward passes that share a backward pass; without a call of
+        the model itself, in the order in which they ran.
 
         Args:
             loss: its value, as it was reduced.

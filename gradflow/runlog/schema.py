@@ -95,6 +95,7 @@ _SPECTRUM = {
 _PROOF = {
     "forward_residual": Label("1", "relative distance of a step of the cell from the state that was seen"),
     "backward_residual": Label("1", "relative distance of the summed gradients from that of the recurrent weights"),
+    "steps_read": Label("1", "1: gradients were read from the backward pass; 0: found from those at the outputs"),
 }
 
 RESERVED = frozenset().union(_KEY_NAMES, _SCALARS, _GATES, _SPECTRUM, _PROOF, {"valid"})
