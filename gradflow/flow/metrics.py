@@ -23,6 +23,8 @@ def log_norm(vectors: Tensor) -> Tensor:
     if _within(norm, low, high):
         return norm.log()
     # Squares may have left the range, or a norm is 0 or not finite.
+    if not bool(norm.any()) and not bool(vectors.any()):
+        return norm.log()
     if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
         return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).log()
     doubtful = ~((norm > low) & (norm < high))

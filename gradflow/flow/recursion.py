@@ -231,7 +231,8 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     The adjoint of the c of an LSTM at t is f · (autograd's gradient of c) at the step after.
     """
     assert direct.read is not None
-    read = {name: torch.zeros_like(unrolled.like) for name in unrolled.cell.state_names} | direct.read
+    arrived, names = direct.read, unrolled.cell.state_names
+    read = {name: arrived[name] if name in arrived else torch.zeros_like(unrolled.like) for name in names}
     if "c" not in read:
         return read
     handed, later = torch.zeros_like(read["c"]), unrolled.gates["f"] * read["c"]
