@@ -213,20 +213,23 @@ def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[A
 def _layer_below(nodes: Sequence[Any]) -> Any:
     """The node that joins what the layer below gave, found from the step that ran last; None if it is not found.
 
-    All steps share one product of the inputs with W_ih, which is unbound into steps. Steps that ran before are not gone
-    through, so that no initial state is taken for an input.
+    All steps share one product of the inputs with W_ih, which is unbound into steps (of a packed sequence cut). Steps
+    that ran before are not gone through, so that no initial state is taken for an input.
     """
     last = max(nodes, key=lambda node: node._sequence_nr())
-    unbound = _search(last, lambda node: _is(node, "UnbindBackward0"), set(nodes) - {last})
-    product = unbound
-    while _is(product, "UnbindBackward0", "ViewBackward0", "UnsafeViewBackward0"):
+    product = _search(last, _is_share_of_inputs, set(nodes) - {last})
+    while _is(product, "UnbindBackward0", "SliceBackward0", "ViewBackward0", "UnsafeViewBackward0"):
         product = _children(product)[0]
-    if unbound is None or not _is(product, *_PRODUCTS):
+    if not _is(product, *_PRODUCTS):
         return None
     node = _children(product)[_PRODUCTS[type(product).__name__]]
     while _is(node, "ViewBackward0", "UnsafeViewBackward0", "MulBackward0", "NativeDropoutBackward0"):
         node = _children(node)[0]
     return node
+
+
+def _is_share_of_inputs(node: Any) -> bool:
+    return _is(node, "UnbindBackward0") or (_is(node, "SliceBackward0") and _is(_children(node)[0], *_PRODUCTS))
 
 
 def _search(start: Any, wanted: Callable[[Any], bool], closed: set[Any]) -> Any:
