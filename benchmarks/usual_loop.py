@@ -21,7 +21,7 @@ CELLS: dict[str, type[Cell]] = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": n
 
 def usual_cell(kind: str, layer: nn.Module) -> Cell:
     """The cell of torch (`kind` is rnn, lstm or gru) on the parameters of a torch.nn.RNN, LSTM or GRU."""
-    cell = CELLS[kind](layer.input_size, layer.hidden_size)
+    cell = CELLS[kind.removeprefix("gf.").lower()](layer.input_size, layer.hidden_size)
     for name, _ in list(cell.named_parameters()):
         setattr(cell, name, getattr(layer, f"{name}_l0"))
     return cell
