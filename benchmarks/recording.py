@@ -2,13 +2,13 @@
 
     python benchmarks/recording.py [rounds] [cell ...]      # prints, and writes outputs/benchmarks/recording.csv
 
-For each cell and shape (B, T, H) blocks of iterations alternate in one process: plain torch.nn; with a recorder to which
-nothing is due, so with its hooks alone; with the default recording; with everything but spectral norms, products and
-weight spectra at every iteration, of 32 examples and of all; and the usual way, a loop over torch's cells with
-``retain_grad`` on every state. Each ratio is that of neighbouring blocks; the median over the rounds is printed with its quartiles. Then, per Jacobian, the time of dense
-ones by ``torch.func.vmap(jacrev)`` over that of the exact Frobenius norm here, and of dense ones with their singular
-values over that of the spectral norm here. One torch thread, float32, Adam, clipping by norm throughout; processor
-time, so that other work on the machine disturbs less.
+For each cell and shape (B, T, H) blocks of iterations alternate in one process: plain torch.nn; with a recorder to
+which nothing is due, so with its hooks alone; with the default recording; with everything but spectral norms, products
+and weight spectra at every iteration, of 32 examples and of all; and the usual way, a loop over torch's cells with
+``retain_grad`` on every state. Each ratio is that of neighbouring blocks; the median over the rounds is printed with
+its quartiles. Then, per Jacobian, the time of dense ones by ``torch.func.vmap(jacrev)`` over that of the exact
+Frobenius norm here, and of dense ones with their singular values over that of the spectral norm here. One torch
+thread, float32, Adam, clipping by norm throughout; processor time, so that other work on the machine disturbs less.
 """
 
 import logging
