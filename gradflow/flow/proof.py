@@ -88,8 +88,7 @@ def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
         if call.kernel_dtype not in TOLERANCE:
             found += [Residual(seen.name, number, *place, math.nan, math.nan, math.inf) for place in places(call.layer)]
             continue
-        read = None if seen.reading is None else seen.reading.of(seen.counted, None)
-        trace = Trace(call, None, read)
+        trace = seen.trace(None)
         with plain_arithmetic(call.finals[0].device):
             for (layer, direction), blocks in descend(trace, call.gradients):
                 unrolled = trace[layer, direction]
