@@ -121,7 +121,8 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     if found is None:
         return None
     steps, products = found
-    kept, unsorted = saved(call, steps, products, _shape(call), examples), None
+    kept = saved(call, steps, products, (*_shape(call), output.shape[-1]), examples)
+    unsorted = None
     if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
         examples, unsorted = None, call.output.unsorted_indices
         unsorted = torch.arange(call.batch_size, device=output.device) if unsorted is None else unsorted

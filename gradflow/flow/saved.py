@@ -3,18 +3,18 @@
 A node saves what its derivative needs: a sigmoid or tanh its result, a product its factors. So where the steps of a
 layer are in the graph (:mod:`gradflow.flow.reading`), the gates are there as well, and the output of each lower layer
 is the left factor of the product with W_ih of the layer above. Only the recorded examples are copied, and the graph is
-not held. What is not found is computed anew, as :mod:`gradflow.flow.replay` does for every other layer.
+not held. What is not found is computed anew, as :mod:`gradflow.flow.replay` does for every other layer; so are packed
+sequences of torch's kernels, whose steps differ in size: to sort their rows was measured to cost what it saves.
 
 Shapes: T time steps, B examples, H hidden size.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import Cell, State
 from gradflow.cells.gru import GRUBeforeCell, GRUCell
@@ -63,7 +63,7 @@ class Saved:
     Attributes:
         examples: their positions in the batch; None: all.
         gates: layer and direction -> gate letter -> [T, B, H]; "hn" is W_hn h + b_hn of a GRU.
-        outputs: lower layer -> [T, B, directions·H], 0 past an example's end.
+        outputs: lower layer -> [T, B, directions·H].
     """
 
     examples: Sequence[int] | None = None
@@ -87,7 +87,7 @@ def saved(
     call: LayerCall,
     steps: Mapping[Place, Mapping[str, Sequence[Any]]],
     products: Mapping[int, Any],
-    shape: tuple[int, int],
+    shape: tuple[int, int, int],
     examples: Sequence[int] | None,
 ) -> Saved:
     """Copy what is saved of a call that has just run.
@@ -96,15 +96,17 @@ def saved(
         call: whose output is in the graph.
         steps: layer and direction -> state name -> the nodes of its steps, by position.
         products: lower layer -> the node of the product of its output, as it is, with W_ih of the layer above.
-        shape: T and B.
+        shape: T, B and directions·H.
         examples: positions in the batch of those that are copied; None: all.
     """
-    if _hooks_are_set():
+    fused = is_fused(call.layer)
+    if (fused and call.packed) or _hooks_are_set():
         return Saved(examples)
-    rows, paths = _Rows(call, shape, examples), _SAVED.get((cell_class(call.layer), is_fused(call.layer)), {})
+    paths = _SAVED.get((cell_class(call.layer), fused), {})
+    pick = None if examples is None else torch.as_tensor(examples, device=call.finals[0].device)
     with torch.no_grad():
-        gates = {place: _gates(states, paths, rows) for place, states in steps.items()}
-        outputs = {index: _left_factor(product, rows) for index, product in products.items()}
+        gates = {place: _gates(states, paths, pick) for place, states in steps.items()}
+        outputs = {index: _left_factor(product, shape, pick) for index, product in products.items()}
     return Saved(
         examples,
         {place: named for place, named in gates.items() if named},
@@ -118,41 +120,24 @@ def _hooks_are_set() -> bool:
     return top is None or top(False) is not None
 
 
-class _Rows:
-    """The rows of the recorded examples among those of each step; a packed sequence has fewer at every one."""
-
-    def __init__(self, call: LayerCall, shape: tuple[int, int], examples: Sequence[int] | None):
-        time, batch = shape
-        self._past: Tensor | None = None
-        self.sizes = [batch] * time
-        pick = None if examples is None else torch.as_tensor(examples, device=call.finals[0].device)
-        self._picks = None if pick is None else [pick] * time
-        if call.packed and is_fused(call.layer):
-            output = cast(PackedSequence, call.output)
-            self.sizes, order = output.batch_sizes.tolist(), output.unsorted_indices
-            order = torch.arange(batch, device=output.data.device) if order is None else order
-            order, last = order if pick is None else order[pick], output.batch_sizes.to(order.device).unsqueeze(1) - 1
-            self._picks = list(torch.minimum(order, last).unbind())
-            self._past = (order > last).unsqueeze(-1)
-
-    def of(self, parts: Sequence[Tensor]) -> Tensor:
-        """Copies, [T, B, ·], 0 past an example's end, of what each step has, [b_t, ·]."""
-        if self._picks is None:
-            return torch.stack(list(parts))
-        copies = parts[0].new_empty(len(parts), len(self._picks[0]), parts[0].shape[-1])
-        for part, pick, copy in zip(parts, self._picks, copies.unbind(), strict=True):
-            torch.index_select(part, 0, pick, out=copy)
-        return copies if self._past is None else copies.masked_fill_(self._past, 0)
+def _copied(parts: Sequence[Tensor], pick: Tensor | None) -> Tensor:
+    """Some rows of what each step has, [T, B, ·]; None: all."""
+    if pick is None:
+        return torch.stack(list(parts))
+    copies = parts[0].new_empty(len(parts), len(pick), parts[0].shape[-1])
+    for part, copy in zip(parts, copies.unbind(), strict=True):
+        torch.index_select(part, 0, pick, out=copy)
+    return copies
 
 
-def _gates(steps: Mapping[str, Sequence[Any]], paths: Mapping[str, tuple[str, str, str]], rows: _Rows) -> State:
+def _gates(steps: Mapping[str, Sequence[Any]], paths: Mapping[str, tuple[str, str, str]], pick: Tensor | None) -> State:
     """The gates of one layer and direction; none if one step is not as it is known to be."""
     gates: State = {}
     for name, (state, path, what) in paths.items():
         nodes = _along(steps[state], path)
         if nodes is None:
             return {}
-        gates[name] = rows.of([getattr(node, f"_saved_{what}") for node in nodes])
+        gates[name] = _copied([getattr(node, f"_saved_{what}") for node in nodes], pick)
     if "rz" in gates:
         gates["r"], gates["z"] = gates.pop("rz").chunk(2, -1)
     return gates
@@ -170,6 +155,8 @@ def _along(nodes: Sequence[Any], path: str) -> list[Any] | None:
     return reached
 
 
-def _left_factor(product: Any, rows: _Rows) -> Tensor | None:
-    factor = getattr(product, f"_saved_{LEFT_FACTORS[type(product).__name__][1]}")  # none if W_ih is frozen
-    return rows.of(factor.split(rows.sizes)) if factor is not None and len(factor) == sum(rows.sizes) else None
+def _left_factor(product: Any, shape: tuple[int, int, int], pick: Tensor | None) -> Tensor | None:
+    factor = getattr(product, f"_saved_{LEFT_FACTORS[type(product).__name__][1]}")
+    if factor is None or factor.shape != (shape[0] * shape[1], shape[2]):  # none is saved if W_ih is frozen
+        return None
+    return _copied(factor.view(shape).unbind(), pick)
