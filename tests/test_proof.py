@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import gradflow as gf
-from gradflow.flow import proof, reading, replay
+from gradflow.flow import proof, reading, replay, saved
 from gradflow.flow.reading import read
 from gradflow.flow.recursion import Block
 
@@ -136,6 +136,38 @@ def test_a_fault_in_reading_is_found(plant, kind, tmp_path, monkeypatch, caplog)
     with caplog.at_level(logging.WARNING):
         assert record(layer, tmp_path).proof == "failed"
     assert "failed its backward proof at iteration 0: layer 0, direction 0, call 0 has a residual of" in caplog.text
+
+
+def _enter_the_gates_late(monkeypatch):
+    gates = saved._gates
+    monkeypatch.setattr(saved, "_gates", lambda *args: {name: gate.roll(1, 0) for name, gate in gates(*args).items()})
+
+
+def _mix_the_gates(monkeypatch):
+    gates = saved._gates
+    monkeypatch.setattr(saved, "_gates", lambda *args: {name: gate.roll(1, 1) for name, gate in gates(*args).items()})
+
+
+def _mix_the_outputs_below(monkeypatch):
+    factor = saved._left_factor
+    monkeypatch.setattr(saved, "_left_factor", lambda *arguments: factor(*arguments).roll(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("plant", "kinds", "identity"),
+    [
+        (_enter_the_gates_late, [nn.LSTM, nn.GRU, gf.GRU, gf.LSTM], "backward"),
+        (_mix_the_gates, [nn.LSTM, nn.GRU, gf.GRU, gf.LSTM], "backward"),
+        (_mix_the_outputs_below, LAYERS, "forward"),
+    ],
+)
+def test_a_fault_in_what_was_saved_is_found(plant, kinds, identity, tmp_path, monkeypatch, caplog):
+    plant(monkeypatch)
+    for place, kind in enumerate(kinds):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert record(made(kind, num_layers=2), tmp_path / str(place)).proof == "failed", kind
+        assert f"failed its {identity} proof at iteration 0" in caplog.text, kind
 
 
 def _replay_only(monkeypatch):

@@ -60,10 +60,10 @@ class GRUCell(ResetCell):
         return torch.tanh(x_n + r * product(h, *recurrent))
 
     def coefficients(self, gates: State, state: State, previous: State) -> Rows:
-        """W_hn h + b_hn is formed anew, one product for all steps."""
+        """W_hn h + b_hn is formed anew, one product for all steps, unless it is given as the gate "hn"."""
         r, z, n = (gates[name] for name in self.gate_names)
         h = previous["h"]
-        h_n = product(h, *self.recurrent()[1:])
+        h_n = gates["hn"] if "hn" in gates else product(h, *self.recurrent()[1:])
         rows, renewed = empty_rows(r, 3), 1 - z
         of_r, of_z, of_n = rows.unbind(-2)
         tanh_slope(n, of_n).mul_(renewed)  # ∂h/∂a_n = (1 - n²) (1 - z), which meets W_hn h through r

@@ -129,7 +129,7 @@ def _asked(number: int, seen: Seen, claims: dict[int, _Claim], start: int) -> li
     unknown = Residual(seen.name, number, 0, 0, math.nan, math.nan, math.inf, read=seen.reading is not None)
     if call.kernel_dtype not in TOLERANCE:
         return [replace(unknown, layer=layer, direction=direction) for layer, direction in places(call.layer)]
-    trace = Trace(call, None, None if seen.reading is None else seen.reading.of(seen.counted, None))
+    trace = seen.trace(None)
     for (layer, direction), blocks in descend(trace, call.gradients):
         unrolled = trace[layer, direction]
         weight = recurrent_weight(call, layer, direction)

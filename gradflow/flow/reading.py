@@ -18,12 +18,10 @@ from gradflow.cells.cell import State
 from gradflow.cells.layers import RecurrentLayer
 from gradflow.cells.lstm import LSTMCell
 from gradflow.flow.calls import LayerCall, add, cell_class
-
-Place = tuple[int, int]
-"""Layer and direction."""
+from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 
 _MAKES_H = {"RNN_TANH": "TanhBackward0", "RNN_RELU": "ReluBackward0", "LSTM": "MulBackward0", "GRU": "AddBackward0"}
-_PRODUCTS = {"AddmmBackward0": 1, "MmBackward0": 0}  # which of their inputs is the left factor
+_VIEWS, _DROPOUT = ("ViewBackward0", "UnsafeViewBackward0"), ("MulBackward0", "NativeDropoutBackward0")
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -36,6 +34,7 @@ class Reading:
         examples: positions in the batch of those that are kept; None: all.
         unsorted: [B], the place of each example among those of a packed sequence; None: they are in order.
         like: a tensor of the dtype and the device, [..., H].
+        saved: what these nodes have saved.
     """
 
     def __init__(
@@ -45,8 +44,9 @@ class Reading:
         examples: Sequence[int] | None,
         unsorted: Tensor | None,
         like: Tensor,
+        saved: Saved,
     ):
-        self._examples, self._unsorted = examples, unsorted
+        self._examples, self._unsorted, self.saved = examples, unsorted, saved
         self.pick = None if examples is None else torch.as_tensor(examples, device=like.device)
         self._kept: dict[int, dict[Place, State]] = {}
         self._device = like.device
@@ -117,20 +117,23 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
     if output.grad_fn is None or call.kernel_dtype not in _DTYPES or output.dtype != call.kernel_dtype:
         return None
-    steps = _steps_of(call, output)
-    if steps is None:
+    found = _steps_of(call, output)
+    if found is None:
         return None
+    steps, products = found
+    kept = saved(call, steps, products, (*_shape(call), output.shape[-1]), examples)
     unsorted = None
     if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
         examples, unsorted = None, call.output.unsorted_indices
         unsorted = torch.arange(call.batch_size, device=output.device) if unsorted is None else unsorted
     length, batch = _shape(call)
     shape = length, batch if examples is None else len(examples)
-    return Reading(steps, shape, examples, unsorted, call.finals[0])
+    return Reading(steps, shape, examples, unsorted, call.finals[0], kept)
 
 
-def _steps_of(call: LayerCall, output: Tensor) -> dict[Place, dict[str, Sequence[Any]]] | None:
-    layer, found = call.layer, {}
+def _steps_of(call: LayerCall, output: Tensor) -> tuple[dict[Place, dict[str, Sequence[Any]]], dict[int, Any]] | None:
+    """The nodes of all steps, and those of the products of the outputs of lower layers with W_ih above."""
+    layer, found, products = call.layer, {}, {}
     sides, (count, _) = 2 if layer.bidirectional else 1, _shape(call)
     node = _behind_layout(call, output.grad_fn)
     for index in reversed(range(layer.num_layers)):
@@ -144,10 +147,14 @@ def _steps_of(call: LayerCall, output: Tensor) -> dict[Place, dict[str, Sequence
                 return None
             found[index, side] = states
         if index:
-            node = _layer_below(next(iter(found[index, 0].values())))
-            if node is None:
+            product = _product_of_inputs(next(iter(found[index, 0].values())))
+            if product is None:
                 return None
-    return found
+            factor = _behind(_left_factor(product), *_VIEWS)
+            node = _behind(factor, *_VIEWS, *_DROPOUT)
+            if node is factor:
+                products[index - 1] = product
+    return found, products
 
 
 def _shape(call: LayerCall) -> tuple[int, int]:
@@ -210,26 +217,31 @@ def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[A
     return {"h": nodes, "c": cells} if all(_is(node, "AddBackward0") for node in cells) else None
 
 
-def _layer_below(nodes: Sequence[Any]) -> Any:
-    """The node that joins what the layer below gave, found from the step that ran last; None if it is not found.
+def _product_of_inputs(nodes: Sequence[Any]) -> Any:
+    """The node of the product of the inputs with W_ih, found from the step that ran last; None if it is not found.
 
-    All steps share one product of the inputs with W_ih, which is unbound into steps (of a packed sequence cut). Steps
-    that ran before are not gone through, so that no initial state is taken for an input.
+    All steps share it, unbound into steps (of a packed sequence cut). Steps that ran before are not gone through, so
+    that no initial state is taken for an input.
     """
     last = max(nodes, key=lambda node: node._sequence_nr())
-    product = _search(last, _is_share_of_inputs, set(nodes) - {last})
-    while _is(product, "UnbindBackward0", "SliceBackward0", "ViewBackward0", "UnsafeViewBackward0"):
-        product = _children(product)[0]
-    if not _is(product, *_PRODUCTS):
-        return None
-    node = _children(product)[_PRODUCTS[type(product).__name__]]
-    while _is(node, "ViewBackward0", "UnsafeViewBackward0", "MulBackward0", "NativeDropoutBackward0"):
+    share = _search(last, _is_share_of_inputs, set(nodes) - {last})
+    product = _behind(share, "UnbindBackward0", "SliceBackward0", *_VIEWS)
+    return product if _is(product, *LEFT_FACTORS) else None
+
+
+def _left_factor(product: Any) -> Any:
+    return _children(product)[LEFT_FACTORS[type(product).__name__][0]]
+
+
+def _behind(node: Any, *names: str) -> Any:
+    """The first node that is none of these, from input to first input."""
+    while _is(node, *names):
         node = _children(node)[0]
     return node
 
 
 def _is_share_of_inputs(node: Any) -> bool:
-    return _is(node, "UnbindBackward0") or (_is(node, "SliceBackward0") and _is(_children(node)[0], *_PRODUCTS))
+    return _is(node, "UnbindBackward0") or (_is(node, "SliceBackward0") and _is(_children(node)[0], *LEFT_FACTORS))
 
 
 def _search(start: Any, wanted: Callable[[Any], bool], closed: set[Any]) -> Any:

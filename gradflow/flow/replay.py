@@ -22,6 +22,7 @@ from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
 from gradflow.cells.scanning import scan
 from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
+from gradflow.flow.saved import Place, Saved
 from gradflow.jacobian.dispatch import jacobian_of
 from gradflow.jacobian.operator import Jacobian
 
@@ -117,24 +118,26 @@ class Trace:
         examples: positions in the batch that are replayed; None: all.
         read: layer and direction -> state name -> [T, B, H], total gradients of these examples that were read from the
             backward pass (of c autograd's); None: none were.
+        saved: what the autograd graph had saved of these examples; None: nothing.
     """
 
     def __init__(
         self,
         call: LayerCall,
         examples: Sequence[int] | None = None,
-        read: Mapping[tuple[int, int], State] | None = None,
+        read: Mapping[Place, State] | None = None,
+        saved: Saved | None = None,
     ):
         self.call = call
         self.output, self.h_n = call.output, call.finals[0]
         self.c_n = call.finals[1] if len(call.finals) > 1 else None
         self.read = read or {}
-        self._examples = examples
+        self._examples, self._saved = examples, saved or Saved()
 
     @cached_property
-    def _steps(self) -> dict[tuple[int, int], Unrolled]:
+    def _steps(self) -> dict[Place, Unrolled]:
         with plain_arithmetic(self.output.data.device):
-            return _replay(self.call, self.pick)
+            return _replay(self.call, self.pick, self._saved)
 
     def pick(self, value: Tensor, dim: int = 1) -> Tensor:
         """The replayed examples of a tensor whose dimension `dim` is the batch."""
@@ -186,9 +189,9 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     return Trace(call)
 
 
-def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int], Unrolled]:
+def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved) -> dict[Place, Unrolled]:
     layer = call.layer
-    steps: dict[tuple[int, int], Unrolled] = {}
+    steps: dict[Place, Unrolled] = {}
     sides = 2 if layer.bidirectional else 1
     x, output = pick(call.time_major(call.x)), pick(call.time_major(call.output).detach())
     lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
@@ -204,10 +207,11 @@ def _replay(call: LayerCall, pick: Callable[..., Tensor]) -> dict[tuple[int, int
         entering = [
             _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
         ]
-        last = index == layer.num_layers - 1
-        hidden = output if last else _run_again(call, index, cells, x, entering, stops)
+        hidden = output if index == layer.num_layers - 1 else saved.outputs.get(index)
+        hidden = _run_again(call, index, cells, x, entering, stops) if hidden is None else hidden
         for side, h in enumerate(hidden.chunk(sides, -1)):
-            unrolled = _teacher_forced(cells[side], x, h, entering[side], lengths, stops, reverse=side == 1)
+            gates = saved.gates.get((index, side))
+            unrolled = _teacher_forced(cells[side], x, h, entering[side], gates, lengths, stops, reverse=side == 1)
             steps[index, side] = replace(unrolled, input_scale=scale)
         x = hidden
     return steps
@@ -263,12 +267,16 @@ def _teacher_forced(
     x: Tensor,
     shown: Tensor,
     entering: State,
+    gates: State | None,
     lengths: Tensor | None,
     stops: Tensor | None,
     *,
     reverse: bool,
 ) -> Unrolled:
-    """All steps at once; `lengths` say which positions count, `stops` are the same if the kernel knew of them."""
+    """All steps at once, and their gates unless they are given.
+
+    `lengths` say which positions count, `stops` are the same if the kernel knew of them.
+    """
     states = dict(zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True))
     previous = {name: _shifted(state, entering[name], stops, reverse) for name, state in states.items()}
     valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
@@ -278,7 +286,7 @@ def _teacher_forced(
             states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
         gates = cell.gates(x, previous)
     else:
-        gates = {"h": shown} if cell.gateless else cell.gates(x, previous)
+        gates = {"h": shown} if cell.gateless else gates or cell.gates(x, previous)
         if "c" in cell.state_names:
             states["c"] = _cell_states(gates, entering["c"], stops, reverse)
             previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)

@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import is_
@@ -22,6 +22,7 @@ from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weig
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.reading import Reading, read
+from gradflow.flow.replay import Trace
 
 Taken = TypeVar("Taken")
 
@@ -121,6 +122,16 @@ class Seen:
             for name, gradient in self.passes.get(number, {}).items():
                 add(self.call.gradients, name, gradient)
         return bool(self.call.gradients)
+
+    def trace(self, examples: Sequence[int] | None) -> Trace:
+        """The call replayed, with what was read of its counted passes.
+
+        Args:
+            examples: positions in the batch: those that were read, or any if all were; None: all.
+        """
+        if self.reading is None:
+            return Trace(self.call, examples)
+        return Trace(self.call, examples, self.reading.of(self.counted, examples), self.reading.saved.of(examples))
 
     def _label(self) -> str:
         called = self.policy.called(self.name, self.call.layer)

@@ -5,7 +5,6 @@ from typing import Any
 
 from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import chosen, plain_arithmetic
-from gradflow.flow.replay import Trace
 from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
@@ -26,8 +25,7 @@ def state_rows(
     rows: list[tuple[str, dict[str, Any]]] = []
     call = seen.call
     has = quantities_of(call.layer)
-    some = chosen(call.batch_size, examples)
-    trace = Trace(call, some, None if seen.reading is None else seen.reading.of(seen.counted, some))
+    trace = seen.trace(chosen(call.batch_size, examples))
     with plain_arithmetic(call.finals[0].device):
         for (layer, direction), blocks in descend(trace, call.gradients):
             unrolled = trace[layer, direction]
