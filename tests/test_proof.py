@@ -1,6 +1,8 @@
 """The proof of a record: its residuals against an own loop, and faults planted in each way of reading, found by it."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -48,7 +50,8 @@ def test_a_right_record_is_proved_in_every_layer_and_direction(kind, dtype, opti
     rows = run.frame("proof")
     assert run.proof == "proved"
     assert len(rows) == 2 * (4 if options else 1)
-    fused = kind is nn.LSTM and dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    node = made(kind, dtype, **options)(torch.randn(T, B, D, dtype=dtype))[0].grad_fn
+    fused = any("Mkldnn" in type(n).__name__ for n in (node, *(child for child, _ in node.next_functions)))
     assert (rows.steps_read == (0 if fused else 1)).all()
     assert rows[["forward_residual", "backward_residual"]].max().max() < run.meta["proof_tolerance"] / 50
     assert run.meta["proof_tolerance"] == (1e-4 if dtype == torch.float32 else 1e-9)
@@ -282,6 +285,80 @@ def test_proofs_come_with_the_spectra_at_the_next_recording(tmp_path):
             layer(x)[0].sum().backward()
             recorder.step()
     run = gf.open_run(tmp_path)
-    assert run.frame("proof").iteration.tolist() == [0, 8, 12]
+    assert run.frame("proof").iteration.tolist() == [0, 8, 12, 19]
+    assert run.frame("proof").backward_residual.notna().tolist() == [True, True, True, False]
     spectral = run.frame("time").dropna(subset=["log_jacobian_spectral_mean"])
     assert spectral.iteration.unique().tolist() == [0, 8, 12, 19]
+
+
+def test_a_gradient_below_the_range_of_its_dtype_is_found_by_the_recursion(tmp_path):
+    layer, scale = made(nn.RNN, torch.float32), 1e-38
+    x = torch.randn(T, B, D)
+    with gf.record(layer, tmp_path, reduction="sum") as recorder:
+        (layer(x)[0][-1].sum(-1) * torch.tensor([1.0, 1, 1, 1, scale])).sum().backward()
+        recorder.step()
+    plain = made(nn.RNN, torch.float64)
+    states, h = [], torch.zeros(B, H).double()
+    for t in range(T):
+        h = torch.tanh(
+            x[t].double() @ plain.weight_ih_l0.T + plain.bias_ih_l0 + h @ plain.weight_hh_l0.T + plain.bias_hh_l0
+        )
+        h.retain_grad()
+        states.append(h)
+    h[-1].sum().backward()
+    expected = [float(state.grad[-1].norm().log()) + float(torch.tensor(scale).double().log()) for state in states]
+    with gf.record(layer, tmp_path / "one", reduction="sum") as recorder:
+        (layer(x[:, -1:])[0][-1].sum() * scale).backward()
+        recorder.step()
+    found = gf.open_run(tmp_path / "one").frame("time").log_state_gradient_mean
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, gf.LSTM])
+def test_nothing_of_a_graph_is_kept(kind, tmp_path):
+    """A recorded call's graph goes with the script's last reference to it, without the garbage collector."""
+    layer, gone = made(kind), []
+
+    class Last(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark = type("Mark", (), {})()
+            gone.append(weakref.ref(ctx.mark))
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    gc.disable()
+    try:
+        with gf.record(layer, tmp_path, every=1) as recorder:
+            for _ in range(3):
+                layer(Last.apply(torch.randn(T, B, D, dtype=torch.float64, requires_grad=True)))[0].sum().backward()
+                recorder.step()
+        assert [mark() for mark in gone] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_a_gradient_whose_memory_was_clipped_is_refused(tmp_path):
+    layer, x = made(nn.GRU), torch.randn(T, B, D).double()
+    with gf.record(layer, tmp_path) as recorder:
+        output = layer(x)[0]
+        kept = []
+        output.register_hook(kept.append)
+        output.sum().backward(torch.ones([]).double())
+        seen = next(iter(recorder._watcher._since.reached.values()))
+        next(iter(seen.passes.values()))["output"].mul_(0.1)
+        with pytest.raises(RuntimeError, match="the gradient that arrived at the output of '' was changed in place"):
+            recorder.step()
+
+
+def test_a_script_that_sets_grad_itself_is_not_proved(tmp_path):
+    layer, x = made(nn.RNN), torch.randn(T, B, D).double()
+    with gf.record(layer, tmp_path) as recorder:
+        gradients = torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
+        for parameter, gradient in zip(layer.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        recorder.step()
+    assert gf.open_run(tmp_path).proof == "unproved"

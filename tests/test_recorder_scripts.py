@@ -9,6 +9,7 @@ import pickle
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -257,7 +258,8 @@ def test_a_checkpointed_layer(tmp_path):
     assert train(plain, None) == train(recorded, tmp_path / "run")
     assert same_parameters(plain, recorded)
     train(Model(), tmp_path / "plain")
-    assert gf.open_run(tmp_path / "run").frame("time").equals(gf.open_run(tmp_path / "plain").frame("time"))
+    checkpointed, whole = (gf.open_run(tmp_path / name).frame("time") for name in ("run", "plain"))
+    pd.testing.assert_frame_equal(checkpointed, whole, rtol=1e-5)  # of a checkpoint nothing is saved to be read
 
 
 def test_a_reentrant_checkpoint_is_refused_by_name(tmp_path):

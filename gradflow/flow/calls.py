@@ -244,7 +244,7 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
 
         def keep(arrived: tuple[Tensor | None, ...]) -> None:
             gradient = arrived[place]
-            if gradient is not None:  # compiled code says so where an output was not used
+            if gradient is not None and not is_of_many_passes(gradient):  # None: compiled code, of an output not used
                 add(gradients if into is None else into(), name, gradient.detach())
 
         return cast(Any, value.grad_fn).register_prehook(keep)  # it gets what hooks on the tensor made of the gradient
@@ -252,6 +252,11 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
     watched = zip((output, *call.finals), ("output", *call.final_names), strict=True)
     return [hook(value, name) for value, name in watched if value.requires_grad]
+
+
+def is_of_many_passes(gradient: Tensor) -> bool:
+    """Whether it is that of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), which never count."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(gradient)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:

@@ -76,6 +76,7 @@ class _Claim:
     Attributes:
         weight: W_hh.
         passes: numbers of the backward passes that it is about.
+        landed: they ended in ``.grad`` by themselves.
         total: Σ ε ⊗ h, float64 [K·H, H].
         squares: Σ ‖ε ⊗ h‖².
         places: of those layers in the list of residuals.
@@ -83,6 +84,7 @@ class _Claim:
 
     weight: Tensor
     passes: list[int]
+    landed: bool
     total: Tensor = field(init=False)
     squares: float = 0.0
     places: list[int] = field(default_factory=list)
@@ -116,7 +118,7 @@ def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
         with plain_arithmetic(seen.call.finals[0].device):
             found += _asked(number, seen, claims, len(found))
     for claim in claims.values():
-        backward = _backward_residual(claim, added.by(claim.weight, claim.passes))
+        backward = _backward_residual(claim, added.by(claim.weight, claim.passes) if claim.landed else None)
         for place in claim.places:
             found[place] = replace(found[place], backward=backward)
     return found
@@ -135,7 +137,7 @@ def _asked(number: int, seen: Seen, claims: dict[int, _Claim], start: int) -> li
         weight = recurrent_weight(call, layer, direction)
         claim = None
         if weight is not None and unrolled.torch_cell is not None:
-            claim = claims.setdefault(id(weight), _Claim(weight, seen.counted))
+            claim = claims.setdefault(id(weight), _Claim(weight, seen.counted, seen.landed))
         for block in blocks:
             if claim is not None:
                 claim.take(block)
@@ -159,11 +161,13 @@ def failed(residuals: Iterable[Residual]) -> dict[str, Residual]:
 
 
 def _backward_residual(claim: _Claim, added: Tensor | None) -> float:
+    """NaN where nobody knows what was added, and where there is nothing to tell: no gradient, or one without digits."""
     if added is None or not bool(added.isfinite().all() & claim.total.isfinite().all()):
         return math.nan
     scale = max(float(added.norm()), math.sqrt(claim.squares))
     difference = float((claim.total - added).norm())
-    return difference / scale if scale else 0.0
+    kind = claim.weight.dtype
+    return difference / scale if scale > torch.finfo(kind).tiny / TOLERANCE.get(kind, 1.0) else math.nan
 
 
 def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from gradflow.cells.cell import State
 from gradflow.cells.layers import RecurrentLayer
 from gradflow.cells.lstm import LSTMCell
-from gradflow.flow.calls import LayerCall, add, cell_class
+from gradflow.flow.calls import LayerCall, add, cell_class, is_of_many_passes
 from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 
 _MAKES_H = {"RNN_TANH": "TanhBackward0", "RNN_RELU": "ReluBackward0", "LSTM": "MulBackward0", "GRU": "AddBackward0"}
@@ -50,7 +50,7 @@ class Reading:
         self.pick = None if examples is None else torch.as_tensor(examples, device=like.device)
         self._kept: dict[int, dict[Place, State]] = {}
         self._device = like.device
-        self._new = partial(like.new_zeros, (*shape, like.shape[-1]))
+        self._new = partial(like.detach().new_zeros, (*shape, like.shape[-1]))  # attached, it would hold the graph
         self.places = list(steps)
         for place, states in steps.items():
             for name, nodes in states.items():
@@ -96,7 +96,7 @@ class _Into:
     def copy(self, time: int, gradients: tuple[Tensor | None, ...]) -> None:
         """The hook on the node of one step."""
         number, gradient = torch._C._current_graph_task_id(), gradients[0]
-        if gradient is None:
+        if gradient is None or is_of_many_passes(gradient):
             return
         if number != self._number:
             self._number, self._rows = number, list(self._reading.room(self._place, self._name).unbind())
@@ -135,6 +135,8 @@ def _steps_of(call: LayerCall, output: Tensor) -> tuple[dict[Place, dict[str, Se
     """The nodes of all steps, and those of the products of the outputs of lower layers with W_ih above."""
     layer, found, products = call.layer, {}, {}
     sides, (count, _) = 2 if layer.bidirectional else 1, _shape(call)
+    if count == 1 and layer.num_layers > 1:  # no step tells inputs from initial states
+        return None
     node = _behind_layout(call, output.grad_fn)
     for index in reversed(range(layer.num_layers)):
         stacks = _children(node) if _is(node, "CatBackward0") and _joins_directions(node, sides) else [node]
@@ -194,7 +196,12 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     """The nodes that made h_t, by position, if they are what the layer's kernel is known to leave."""
     if not _is(stack, "StackBackward0", "CatBackward0") or len(stack.next_functions) != count:
         return None
-    nodes = [_children(node)[0] if _is(node, "MaskedFillBackward0") else node for node in _children(stack)]
+    edges = [
+        node.next_functions[0] if _is(node, "MaskedFillBackward0") else (node, n) for node, n in stack.next_functions
+    ]
+    if any(n for _, n in edges):  # h is one of several outputs of its node
+        return None
+    nodes = [node for node, _ in edges]
     kinds = {type(node).__name__ for node in nodes}
     expected = _MAKES_H.get(getattr(call.layer, "mode", ""))
     if len(kinds) != 1 or None in nodes or (expected is not None and kinds != {expected}):

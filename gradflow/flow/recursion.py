@@ -254,7 +254,9 @@ def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried]) -
     joint = _joint(norms)
     if not bool(((joint > lowest) & (joint < -lowest)).all()):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
-        if _lost_digits(torch.cat((before().log_norm.unsqueeze(0), in_order)), lowest):
+        in_order = torch.cat((before().log_norm.unsqueeze(0), in_order))
+        too_small = (in_order[1:] < lowest) & (in_order[1:] > -torch.inf)
+        if bool(too_small.any()) or _lost_digits(in_order, lowest):
             return None
     zero = torch.zeros_like(joint)
 

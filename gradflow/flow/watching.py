@@ -31,7 +31,8 @@ class Policy(ABC, Generic[Taken]):
     """What differs between those who watch: which calls count, how they are handed out, and the words of errors.
 
     Attributes:
-        only_last: of several backward passes between two takes those since the last forward pass count; otherwise all.
+        only_last: of several backward passes between two takes the last one counts, and those on its graph or without a
+            forward pass between; otherwise all.
         by_name: errors name a layer by its dotted name; otherwise by its class.
         method: what the script calls; the beginning of each error.
         parameters: what errors call the parameters of a layer.
@@ -74,6 +75,22 @@ class Pass:
         self.calls: dict[str, int] = {}
 
 
+class Arrived(dict[str, Tensor]):
+    """Gradients by name, and whether they are still what they were: autograd may have given their memory to others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._versions: dict[str, int] = {}
+
+    def __setitem__(self, name: str, gradient: Tensor) -> None:
+        super().__setitem__(name, gradient)
+        self._versions[name] = gradient._version
+
+    def have_changed(self) -> bool:
+        """Whether one was changed in place since."""
+        return any(gradient._version != self._versions[name] for name, gradient in self.items())
+
+
 @dataclass(eq=False, slots=True)
 class Seen:
     """A call of a module, with what tells its number and whether its tensors are still what they were."""
@@ -84,12 +101,13 @@ class Seen:
     within: Pass
     place: int  # among the calls of this module in its pass
     order: int
-    passes: dict[int, dict[str, Tensor]]  # number of a backward pass -> what it left at the outputs
+    passes: dict[int, Arrived]  # number of a backward pass -> what it left at the outputs
     reading: Reading | None
     versions: list[int]
     parameters: list[Tensor]
     parameter_versions: list[int]
     counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
+    landed: bool = False  # these ended in .grad by themselves
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -102,7 +120,13 @@ class Seen:
             )
 
     def check_tensors(self) -> None:
-        """Raise if what the layer took in or gave out was changed in place."""
+        """Raise if what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
+        if any(self.passes[number].have_changed() for number in self.counted if number in self.passes):
+            raise RuntimeError(
+                f"{self.policy.method}: the gradient that arrived at the output of {self._label()} was changed in "
+                f"place since (its memory is that of some .grad, which was clipped or scaled); do that after the call, "
+                f"or hand on a copy of the output: output * 1"
+            )
         if self.is_stale():
             raise RuntimeError(
                 f"{self.policy.method}: the input, initial state or output of {self._label()} was changed in place "
@@ -112,11 +136,13 @@ class Seen:
 
     def is_stale(self) -> bool:
         """Whether what the layer took in or gave out was changed in place."""
+        if any(arrived.have_changed() for arrived in self.passes.values()):
+            return True
         return _versions_of(self.call.tensors()) != self.versions
 
-    def count(self, passes: Iterable[int]) -> bool:
+    def count(self, passes: Iterable[int], *, landed: bool) -> bool:
         """Let the call's gradients be the sum of those of some backward passes; False if none of them came by."""
-        self.call.gradients = {}
+        self.call.gradients, self.landed = {}, landed
         self.counted = list(passes)
         for number in self.counted:
             for name, gradient in self.passes.get(number, {}).items():
@@ -144,7 +170,8 @@ class Since:
 
     Attributes:
         reached: by their order, the calls that gradients have reached.
-        passes: number of each backward pass that reached one -> how many calls had run by then.
+        passes: number of each backward pass that reached some -> their orders.
+        ran_before: number of each of these passes -> how many calls had run by then.
         landed: numbers of those that left gradients in ``.grad``, in order.
         ran: layers ran with gradients, and no gradient has arrived at any since.
         without: names of those that ran without gradients: frozen.
@@ -152,7 +179,8 @@ class Since:
     """
 
     reached: dict[int, Seen] = field(default_factory=dict)
-    passes: dict[int, int] = field(default_factory=dict)
+    passes: dict[int, set[int]] = field(default_factory=dict)
+    ran_before: dict[int, int] = field(default_factory=dict)
     landed: dict[int, None] = field(default_factory=dict)
     ran: bool = False
     without: set[str] = field(default_factory=set)
@@ -165,12 +193,23 @@ class Since:
         ``.grad`` itself, and the last one counts.
 
         Args:
-            only_last: leave out backward passes before the last forward pass (accumulated gradients).
+            only_last: only the last one, and those that belong to it (no accumulated gradients).
         """
-        counted = [number for number in self.landed if number in self.passes] or list(self.passes)[-1:]
+        landed = [number for number in self.landed if number in self.passes]
+        counted = landed or list(self.passes)[-1:]
         if only_last:
-            counted = [number for number in counted if self.passes[number] == self.passes[counted[-1]]]
-        return [seen for _, seen in sorted(self.reached.items()) if seen.count(counted)]
+            counted = [number for number in counted if self.belong_together(number, counted[-1])]
+        return [seen for _, seen in sorted(self.reached.items()) if seen.count(counted, landed=bool(landed))]
+
+    def belong_together(self, one: int, other: int) -> bool:
+        """Whether no forward pass lies between two backward passes, or they went through the same graph."""
+        return self.ran_before[one] == self.ran_before[other] or bool(self.passes[one] & self.passes[other])
+
+    def leave_only(self, number: int) -> None:
+        """Let go of all backward passes, and of the calls that they reached, that do not belong to one."""
+        kept = [other for other in self.passes if number in self.passes and self.belong_together(other, number)]
+        self.passes = {other: self.passes[other] for other in kept}
+        self.reached = {order: seen for order, seen in self.reached.items() if not seen.passes.keys().isdisjoint(kept)}
 
 
 def _parameters(layer: nn.Module) -> list[Tensor]:
@@ -349,10 +388,16 @@ class Watcher(Generic[Taken]):
         since.ran = False
         since.reached[seen.order] = seen
         if number not in since.passes:
-            since.passes[number] = self._order
+            if self._policy.only_last and len(since.passes) == _KEPT_PASSES and since.landed:
+                since.leave_only(list(since.landed)[-1])
+            since.passes[number], since.ran_before[number] = set(), self._order
             if since.landed and _nothing_in(seen.parameters):  # zero_grad since the passes before
                 since.landed.clear()
-        return seen.passes.setdefault(number, {})
+        since.passes[number].add(seen.order)
+        return seen.passes.setdefault(number, Arrived())
+
+
+_KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
 
 
 def _nothing_in(parameters: Iterable[Tensor]) -> bool:

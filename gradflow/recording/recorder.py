@@ -255,8 +255,8 @@ class Recorder:
     ) -> None:
         """Record one iteration: after ``backward`` (and clipping), before ``optimizer.step()``.
 
-        What is recorded of the states belongs to the backward passes since the last forward pass that ended in
-        ``.grad`` (of a script that sets ``.grad`` itself, to the last pass); several on one graph are summed, as there.
+        What is recorded of the states belongs to the last backward pass that ended in ``.grad`` (of a script that sets
+        ``.grad`` itself, to the last pass); several on one graph are summed, as there.
         The norms among the scalars are those of ``.grad``. With gradients accumulated over k micro-batches, the states
         are those of the last one: say ``loss_scale=1/k`` if each loss was divided by k. Calls of a module are numbered
         within a forward pass of the model, and on over the forward passes that share a backward pass; without a call of
@@ -361,9 +361,9 @@ class Recorder:
 
     def _record(self, iteration: int, *, kept: bool = False) -> None:
         calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
-        added = None if kept else self._watcher.added
+        added = Added() if kept else self._watcher.added  # of what was kept only the forward identity can be asked
         if self._probe is not None:
-            added = Added() if self._owed and not kept else None
+            added = Added() if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
         for number, seen in calls if quantities else ():
