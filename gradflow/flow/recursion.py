@@ -208,7 +208,7 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     Those that were read are taken as they are, up to the first block where they leave the range of their dtype.
     """
     time, batch, hidden = unrolled.like.shape
-    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // (batch * hidden * max(1, len(unrolled.gates)))))
+    size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // max(1, batch * hidden * max(1, len(unrolled.gates)))))
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
     onward: Callable[[], _Carried] = partial(_Carried, {}, none.log(), none)
