@@ -332,10 +332,10 @@ class Recorder:
                 self._callbacks.remove(callback)
 
     def _log_factor(self, call: LayerCall, log_targets: float | None) -> float:
-        if self._reduction == "sum":
-            return 0.0
         if call.batch_size == 0:
             raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
+        if self._reduction == "sum":
+            return 0.0
         return math.log(call.batch_size) if log_targets is None else log_targets
 
     def _note_divergence(self, row: Mapping[str, float]) -> None:
