@@ -20,11 +20,13 @@ def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
     :func:`gradflow.record` may watch the same layers, before or after.
 
     In each iteration, ``take()`` then gives the traces of the calls since the last time that gradients have reached, in
-    the order in which they ran. Several backward passes (accumulated gradients, chunks of truncated backpropagation)
-    give all of their calls; where several went through one call, it holds the sum of their gradients. Calls that no
-    gradient has reached (an evaluation, a frozen layer) are left out. To be used in every iteration, since what was not
-    taken is still there at the next, and before ``optimizer.step()``: the replay needs the weights of the forward pass.
-    It raises a RuntimeError if the weights, or what a layer took in or gave out, changed in place since then.
+    the order in which they ran. Only passes that end in ``.grad`` count: what ``torch.autograd.grad`` asks on the side
+    leaves no trace, unless nothing else came, as in a script that sets ``.grad`` itself. Several backward passes
+    (accumulated gradients, chunks of truncated backpropagation) give all of their calls; where several went through one
+    call, it holds the sum of their gradients. Calls that no gradient has reached (an evaluation, a frozen layer) are
+    left out. To be used in every iteration, since what was not taken is still there at the next, and before
+    ``optimizer.step()``: the replay needs the weights of the forward pass. It raises a RuntimeError if the weights, or
+    what a layer took in or gave out, changed in place since then.
 
     Args:
         model: a recurrent layer, or a model that contains some.

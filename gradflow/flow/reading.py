@@ -51,7 +51,6 @@ class Reading:
         self._kept: dict[int, dict[Place, State]] = {}
         self._device = like.device
         self._new = partial(like.detach().new_zeros, (*shape, like.shape[-1]))  # attached, it would hold the graph
-        self.places = list(steps)
         for place, states in steps.items():
             for name, nodes in states.items():
                 into = _Into(self, place, name)
@@ -121,12 +120,12 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     if found is None:
         return None
     steps, products = found
-    kept = saved(call, steps, products, (*_shape(call), output.shape[-1]), examples)
+    length, batch = _shape(call)
+    kept = saved(call, steps, products, (length, batch, output.shape[-1]), examples)
     unsorted = None
     if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
         examples, unsorted = None, call.output.unsorted_indices
-        unsorted = torch.arange(call.batch_size, device=output.device) if unsorted is None else unsorted
-    length, batch = _shape(call)
+        unsorted = torch.arange(batch, device=output.device) if unsorted is None else unsorted
     shape = length, batch if examples is None else len(examples)
     return Reading(steps, shape, examples, unsorted, call.finals[0], kept)
 
@@ -204,9 +203,7 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     nodes = [node for node, _ in edges]
     kinds = {type(node).__name__ for node in nodes}
     expected = _MAKES_H.get(getattr(call.layer, "mode", ""))
-    if len(kinds) != 1 or None in nodes or (expected is not None and kinds != {expected}):
-        return None
-    if kinds & {"AccumulateGrad"}:
+    if len(kinds) != 1 or kinds & {"NoneType", "AccumulateGrad"} or (expected is not None and kinds != {expected}):
         return None
     ran = [node._sequence_nr() for node in nodes]
     return nodes if ran == sorted(ran, reverse=reverse) and len(set(ran)) == count else None

@@ -121,7 +121,7 @@ class Seen:
 
     def check_tensors(self) -> None:
         """Raise if what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
-        if any(self.passes[number].have_changed() for number in self.counted if number in self.passes):
+        if self._gradients_have_changed():
             raise RuntimeError(
                 f"{self.policy.method}: the gradient that arrived at the output of {self._label()} was changed in "
                 f"place since (its memory is that of some .grad, which was clipped or scaled); do that after the call, "
@@ -135,10 +135,11 @@ class Seen:
             )
 
     def is_stale(self) -> bool:
-        """Whether what the layer took in or gave out was changed in place."""
-        if any(arrived.have_changed() for arrived in self.passes.values()):
-            return True
-        return _versions_of(self.call.tensors()) != self.versions
+        """Whether what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
+        return self._gradients_have_changed() or _versions_of(self.call.tensors()) != self.versions
+
+    def _gradients_have_changed(self) -> bool:
+        return any(self.passes[number].have_changed() for number in self.counted if number in self.passes)
 
     def count(self, passes: Iterable[int], *, landed: bool) -> bool:
         """Let the call's gradients be the sum of those of some backward passes; False if none of them came by."""
