@@ -56,6 +56,10 @@ class Cell(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__}.step: expected to be written: step(x_t, state) -> state")
 
+    def forward(self, x_t: Tensor, state: State) -> State:
+        """One :meth:`step`, for a script that steps in a loop of its own: called so, a cell is seen by the recorder."""
+        return self.step(x_t, state)
+
     def steps(self, x: Tensor) -> Callable[[int, State], State]:
         """One step as a function of position and state; a cell may do here what can be done for all positions at once.
 

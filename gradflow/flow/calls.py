@@ -22,17 +22,53 @@ SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
 
 
-def cell_class(layer: nn.Module) -> type[Cell]:
-    """The cell of a supported layer."""
-    return layer.cell_class if isinstance(layer, SequenceLayer) else _CELLS[cast(str, layer.mode)]
+def cell_class(layer: Any) -> type[Cell]:
+    """The cell of a supported layer, or of a cell called step by step."""
+    return layer.cell_class if isinstance(layer, SequenceLayer | SteppedCell) else _CELLS[cast(str, layer.mode)]
 
 
-def weights_known(layer: nn.Module) -> bool:
+def weights_known(layer: Any) -> bool:
     """Whether a supported layer's weights have torch's names and layout; of the user's own cells nothing is known."""
-    return not isinstance(layer, Recurrent)
+    return not isinstance(layer, Recurrent) and not (isinstance(layer, SteppedCell) and layer.is_own)
 
 
-def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
+class SteppedCell:
+    """A cell that a script calls step by step, seen as a layer of one.
+
+    Args:
+        cell: torch.nn.RNNCell, LSTMCell or GRUCell, or a gradflow.Cell.
+    """
+
+    num_layers, bidirectional, batch_first, dropout = 1, False, False, 0.0
+
+    def __init__(self, cell: Any):
+        self.cell, self.is_own = cell, isinstance(cell, Cell)
+        self.hidden_size: int = cell.hidden_size
+        self.cell_class: type[Cell] = type(cell) if self.is_own else _cell_class_of(cell)
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """As a layer of one has them: torch's names with the tail _l0; of a cell of the user's own its own."""
+        if self.is_own:
+            return self.cell.named_parameters()
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # a parametrized one is no parameter, but an attribute
+        found = ((name + suffix(0, 0), getattr(self.cell, name)) for name in names)
+        return ((name, value) for name, value in found if value is not None)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """All parameters of the cell, those behind a parametrization too."""
+        return self.cell.parameters()
+
+    def __repr__(self) -> str:
+        return repr(self.cell)
+
+
+def _cell_class_of(cell: nn.Module) -> type[TorchCell]:
+    if isinstance(cell, nn.RNNCell):
+        return TanhCell if cell.nonlinearity == "tanh" else ReLUCell
+    return LSTMCell if isinstance(cell, nn.LSTMCell) else GRUCell
+
+
+def torch_cell_class(layer: Any, name: str = "layer") -> type[TorchCell]:
     """The cell of a layer whose weights have torch's names and layout.
 
     Raises:
@@ -47,7 +83,7 @@ def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
     return cast(type[TorchCell], kind)
 
 
-def torch_cell(layer: nn.Module, weight: Callable[[str], Tensor | None], index: int, side: int) -> TorchCell:
+def torch_cell(layer: Any, weight: Callable[[str], Tensor | None], index: int, side: int) -> TorchCell:
     """The cell of one layer and direction of a layer whose weights are known, on weights by their names."""
     tail = suffix(index, side)
     weight_ih, weight_hh = weight("weight_ih" + tail), weight("weight_hh" + tail)
@@ -152,11 +188,7 @@ class LayerCall:
         if not self.weights:
             self.weights = dict(self.layer.named_parameters())
         self._versions = self._weight_versions()
-        h_n = self.finals[0]
-        self.kernel_dtype = h_n.dtype
-        device = h_n.device.type
-        if h_n.dtype != torch.float64 and torch.is_autocast_enabled(device):
-            self.kernel_dtype = torch.get_autocast_dtype(device)
+        self.kernel_dtype = kernel_dtype_of(self.finals[0])
 
     def _weight_versions(self) -> list[int]:
         try:
@@ -225,9 +257,21 @@ class LayerCall:
         return None if bool((lengths == steps).all()) else lengths
 
     @property
+    def device(self) -> torch.device:
+        """Of the states."""
+        return self.finals[0].device
+
+    @property
     def batch_size(self) -> int:
         """B."""
         return self.state_major(self.finals[0]).shape[1]
+
+
+def kernel_dtype_of(state: Tensor) -> torch.dtype:
+    """To which autocast now rounds the weights that make a state; without it the dtype of the state."""
+    if state.dtype != torch.float64 and torch.is_autocast_enabled(state.device.type):
+        return torch.get_autocast_dtype(state.device.type)
+    return state.dtype
 
 
 def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) -> list[Any]:

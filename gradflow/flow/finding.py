@@ -1,13 +1,15 @@
 """The recurrent layers of a model, by name; wrappers around and inside the model are looked through."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
+from gradflow.cells.cell import Cell
 from gradflow.cells.layers import RecurrentLayer
-from gradflow.flow.calls import SUPPORTED, check_supported
+from gradflow.flow.calls import SUPPORTED, SteppedCell, check_supported
 
 _WRAPPINGS = {"_orig_mod", "_checkpoint_wrapped_module"}  # of torch.compile and checkpoint_wrapper, inside a model
 
@@ -37,20 +39,26 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPINGS)
 
 
-def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> dict[str, nn.Module]:
+def recurrent_layers(
+    model: nn.Module, modules: Sequence[str] | None = None, *, cells: bool = False, or_none: bool = False
+) -> dict[str, Any]:
     """The recurrent layers of a model by their dotted names.
 
     Args:
         model: what the user calls; wrappers are looked through.
         modules: names to keep; None: all.
+        cells: also those cells that a script calls step by step, each seen as a layer of one.
+        or_none: a model without any will do.
 
     Raises:
         ValueError: if there is none, or none of that name.
         NotImplementedError: for layers that cannot be replayed, by name.
     """
-    named = unwrapped(model).named_modules()
-    found: dict[str, nn.Module] = {plain_name(name): module for name, module in named if isinstance(module, SUPPORTED)}
-    if not found:
+    named = dict(unwrapped(model).named_modules())
+    found: dict[str, Any] = {plain_name(name): module for name, module in named.items() if isinstance(module, SUPPORTED)}
+    if cells:
+        found |= {plain_name(name): SteppedCell(module) for name, module in _cells(named).items()}
+    if not found and not or_none:
         raise ValueError(
             f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.RNN, LinearRNN, LSTM, "
             f"GRU, Recurrent) in {type(unwrapped(model)).__name__}, found none; there would be nothing to record"
@@ -64,6 +72,13 @@ def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> 
             raise ValueError(f"modules: expected some of {', '.join(found)}, got {name!r}")
     chosen = found if modules is None else {name: found[name] for name in modules}
     for name, layer in chosen.items():
+        if isinstance(layer, SteppedCell):
+            if is_parametrized(layer.cell):
+                raise NotImplementedError(
+                    f"{name}: parametrizations (weight_norm, spectral_norm, pruning) of cells are not supported; use "
+                    f"torch.nn.RNN, LSTM or GRU, whose parametrizations are"
+                )
+            continue
         check_supported(layer, name or type(layer).__name__)
         if isinstance(layer, RecurrentLayer) and (is_parametrized(layer) or "weight_hh_l0" not in layer._parameters):
             raise NotImplementedError(
@@ -71,3 +86,14 @@ def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> 
                 f"not supported; use torch.nn.RNN, LSTM or GRU, whose parametrizations are"
             )
     return chosen
+
+
+def _cells(named: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Cells that nothing else runs: those inside of layers and of other cells are part of their step."""
+    outer = [name for name, module in named.items() if isinstance(module, (*SUPPORTED, Cell))]
+
+    def is_inside(name: str) -> bool:
+        return any(name != other and (not other or name.startswith(f"{other}.")) for other in outer)
+
+    cells = {name: module for name, module in named.items() if isinstance(module, (nn.RNNCellBase, Cell))}
+    return {name: module for name, module in cells.items() if not is_inside(name)}

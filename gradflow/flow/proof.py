@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from gradflow.flow.added import Added, places, recurrent_weight
-from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.recursion import Block
-from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.joining import Chain
+from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
+from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Seen
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -105,7 +106,7 @@ class _Claim:
         self.squares += float((epsilon.square().sum(-1) * multiplied.square().sum(-1)).sum())
 
 
-def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
+def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Residual]:
     """Ask both identities of every layer and direction of some calls; all examples are gone through once.
 
     Args:
@@ -115,7 +116,7 @@ def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
     found: list[Residual] = []
     claims: dict[int, _Claim] = {}
     for number, seen in calls:
-        with plain_arithmetic(seen.call.finals[0].device):
+        with plain_arithmetic(seen.call.device):
             found += _asked(number, seen, claims, len(found))
     for claim in claims.values():
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes) if claim.landed else None)
@@ -124,16 +125,14 @@ def prove(calls: Iterable[tuple[int, Seen]], added: Added) -> list[Residual]:
     return found
 
 
-def _asked(number: int, seen: Seen, claims: dict[int, _Claim], start: int) -> list[Residual]:
+def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: int) -> list[Residual]:
     """The forward residuals of a call; what it says of the gradients of its weights is added to the claims."""
-    call = seen.call
+    call: Any = seen.call
     found: list[Residual] = []
     unknown = Residual(seen.name, number, 0, 0, math.nan, math.nan, math.inf, read=seen.reading is not None)
     if call.kernel_dtype not in TOLERANCE:
         return [replace(unknown, layer=layer, direction=direction) for layer, direction in places(call.layer)]
-    trace = seen.trace(None)
-    for (layer, direction), blocks in descend(trace, call.gradients):
-        unrolled = trace[layer, direction]
+    for (layer, direction), unrolled, blocks, finals in seen.descend(None):
         weight = recurrent_weight(call, layer, direction)
         claim = None
         if weight is not None and unrolled.torch_cell is not None:
@@ -143,7 +142,8 @@ def _asked(number: int, seen: Seen, claims: dict[int, _Claim], start: int) -> li
                 claim.take(block)
         if claim is not None:
             claim.places.append(start + len(found))
-        forward = _forward_residual(unrolled, _finals(trace, layer, direction))
+        marked = isinstance(call.layer, Marked)
+        forward = seen.again if marked else _forward_residual(unrolled, finals)  # type: ignore[union-attr]
         tolerance = TOLERANCE[call.kernel_dtype]
         found.append(replace(unknown, layer=layer, direction=direction, forward=forward, tolerance=tolerance))
     return found
@@ -168,18 +168,6 @@ def _backward_residual(claim: _Claim, added: Tensor | None) -> float:
     difference = float((claim.total - added).norm())
     kind = claim.weight.dtype
     return difference / scale if scale > torch.finfo(kind).tiny / TOLERANCE.get(kind, 1.0) else math.nan
-
-
-def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
-    """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
-    call = trace.call
-    if not call.packed and call.example_lengths is not None:
-        return {}
-    row = layer * (2 if call.layer.bidirectional else 1) + direction
-    return {
-        name.removesuffix("_n"): call.state_major(final)[row]
-        for name, final in zip(call.final_names, call.finals, strict=True)
-    }
 
 
 def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor]) -> float:

@@ -33,12 +33,16 @@ class Direct:
         exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
         finals: state name -> [B, H], what arrives at the last state of this direction.
         read: state name -> [T, B, H], the total gradients as the backward pass had them; None: they were not read.
+        adjoints: the same of a sequence that a script stepped through, as gradients of the state, see :mod:`.chains`.
+        carried: the recursion holds from step to step, and may take over from what was read; if not, that stays.
     """
 
     at_output: Tensor | None
     exponent: Tensor | None = None
     finals: State = field(default_factory=dict)
     read: State | None = None
+    adjoints: State | None = None
+    carried: bool = True
 
     def part(self, unrolled: Unrolled, positions: slice) -> "Arriving":
         """What arrives at some positions."""
@@ -212,11 +216,14 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
     onward: Callable[[], _Carried] = partial(_Carried, {}, none.log(), none)
-    read = None if direct.read is None else _adjoints(unrolled, direct)
+    read = direct.adjoints or (None if direct.read is None else _adjoints(unrolled, direct))
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = unrolled if size >= time else unrolled.part(positions), direct.part(unrolled, positions)
-        recurred = None if read is None else _as_read(part, {n: total[positions] for n, total in read.items()}, onward)
+        recurred = None
+        if read is not None:
+            total = {name: whole[positions] for name, whole in read.items()}
+            recurred = _as_read(part, total, onward, stays=not direct.carried)
         if recurred is None:
             read = None
             carried = onward().renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
@@ -247,12 +254,12 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     return read | {"c": handed}
 
 
-def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried]) -> _Recurred | None:
-    """All steps of a block as the backward pass had them; None if they leave the range of their dtype."""
+def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *, stays: bool) -> _Recurred | None:
+    """All steps of a block as the backward pass had them; None if they leave the range of their dtype and may not."""
     order, lowest = _order(unrolled, len(unrolled.like)), _LOWEST[unrolled.like.dtype]
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
-    if not bool(((joint > lowest) & (joint < -lowest)).all()):
+    if not stays and not bool(((joint > lowest) & (joint < -lowest)).all()):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
         in_order = torch.cat((before().log_norm.unsqueeze(0), in_order))
         too_small = (in_order[1:] < lowest) & (in_order[1:] > -torch.inf)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells.layers import suffix
-from gradflow.flow.calls import check_supported, torch_cell_class
+from gradflow.flow.calls import SteppedCell, check_supported, torch_cell_class
 
 
 def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
@@ -34,7 +34,8 @@ def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
 
 def spectrum_columns(layer: Any, weights: Mapping[str, Tensor] | None = None) -> dict[str, np.ndarray]:
     """The columns of :func:`recurrent_spectrum`, as the log takes them; of kept `weights` instead of today's."""
-    check_supported(layer)
+    if not isinstance(layer, SteppedCell):
+        check_supported(layer)
     names = torch_cell_class(layer).gate_names
     parts: list[dict[str, Any]] = []
     for index in range(layer.num_layers):

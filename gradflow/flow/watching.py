@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import is_
@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weights_known
+from gradflow.flow.adjoint import descend
+from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, chosen, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
+from gradflow.flow.joining import Chain, Joiner
 from gradflow.flow.reading import Reading, read
-from gradflow.flow.replay import Trace
+from gradflow.flow.recursion import Block
+from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.stepping import Arrived, Marked, one_step
 
 Taken = TypeVar("Taken")
 
@@ -33,6 +37,7 @@ class Policy(ABC, Generic[Taken]):
     Attributes:
         only_last: of several backward passes between two takes the last one counts, and those on its graph or without a
             forward pass between; otherwise all.
+        joins: single steps are joined to the sequences that they make.
         by_name: errors name a layer by its dotted name; otherwise by its class.
         method: what the script calls; the beginning of each error.
         parameters: what errors call the parameters of a layer.
@@ -40,6 +45,7 @@ class Policy(ABC, Generic[Taken]):
     """
 
     only_last: ClassVar[bool]
+    joins: ClassVar[bool] = False
     by_name: ClassVar[bool]
     method: ClassVar[str]
     parameters: ClassVar[str]
@@ -73,22 +79,6 @@ class Pass:
     def __init__(self, whole: bool):
         self.whole = whole
         self.calls: dict[str, int] = {}
-
-
-class Arrived(dict[str, Tensor]):
-    """Gradients by name, and whether they are still what they were: autograd may have given their memory to others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._versions: dict[str, int] = {}
-
-    def __setitem__(self, name: str, gradient: Tensor) -> None:
-        super().__setitem__(name, gradient)
-        self._versions[name] = gradient._version
-
-    def have_changed(self) -> bool:
-        """Whether one was changed in place since."""
-        return any(gradient._version != self._versions[name] for name, gradient in self.items())
 
 
 @dataclass(eq=False, slots=True)
@@ -160,6 +150,20 @@ class Seen:
             return Trace(self.call, examples)
         return Trace(self.call, examples, self.reading.of(self.counted, examples), self.reading.saved.of(examples))
 
+    def descend(
+        self, examples: Sequence[int] | None
+    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+        """(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
+
+        From the top layer down; the blocks of each must be run through.
+
+        Args:
+            examples: positions in the batch: those that were read, or any if all were; None: all.
+        """
+        trace = self.trace(examples)
+        for (layer, direction), blocks in descend(trace, self.call.gradients):
+            yield (layer, direction), trace[layer, direction], blocks, _finals(trace, layer, direction)
+
     def _label(self) -> str:
         called = self.policy.called(self.name, self.call.layer)
         return repr(called) if self.policy.by_name else f"the {called}"
@@ -177,17 +181,21 @@ class Since:
         ran: layers ran with gradients, and no gradient has arrived at any since.
         without: names of those that ran without gradients: frozen.
         again: names of those that ran during backward, with gradients: in reentrant checkpoints.
+        bare: by name, those that ran a step at a time while nothing was to be recorded.
+        marked: names of the states that a script marked.
     """
 
-    reached: dict[int, Seen] = field(default_factory=dict)
+    reached: dict[int, "Seen | Chain"] = field(default_factory=dict)
     passes: dict[int, set[int]] = field(default_factory=dict)
     ran_before: dict[int, int] = field(default_factory=dict)
     landed: dict[int, None] = field(default_factory=dict)
     ran: bool = False
     without: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
+    bare: dict[str, Chain] = field(default_factory=dict)
+    marked: set[str] = field(default_factory=set)
 
-    def calls(self, *, only_last: bool) -> list[Seen]:
+    def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
         """Those that gradients have reached, in the order in which they ran, each with the gradients that count.
 
         Backward passes on one graph that all end in ``.grad`` are summed, as there. Where none does, the script sets
@@ -211,6 +219,18 @@ class Since:
         kept = [other for other in self.passes if number in self.passes and self.belong_together(other, number)]
         self.passes = {other: self.passes[other] for other in kept}
         self.reached = {order: seen for order, seen in self.reached.items() if not seen.passes.keys().isdisjoint(kept)}
+
+
+def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
+    """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
+    call = trace.call
+    if not call.packed and call.example_lengths is not None:
+        return {}
+    row = layer * (2 if call.layer.bidirectional else 1) + direction
+    return {
+        name.removesuffix("_n"): trace.pick(call.state_major(final))[row]
+        for name, final in zip(call.final_names, call.finals, strict=True)
+    }
 
 
 def _parameters(layer: nn.Module) -> list[Tensor]:
@@ -266,10 +286,11 @@ class Watcher(Generic[Taken]):
     Forward passes that no gradient reaches (an evaluation without ``torch.no_grad``) leave no trace.
 
     Args:
-        layers: name -> layer, of those that can be replayed.
+        layers: name -> layer, of those that can be replayed, or a cell that a script calls step by step.
         policy: what counts, and what :meth:`take` gives.
         model: what the script calls; each of its forward passes begins the numbers of calls anew. None: nobody asks.
         leaves: the parameters to whose ``.grad`` a backward pass must lead to count; those of the layers are added.
+        marks: names of the states that :func:`mark` tells of.
 
     Attributes:
         open: whether calls are seen; compiled code may go on calling hooks that were removed.
@@ -280,12 +301,15 @@ class Watcher(Generic[Taken]):
 
     def __init__(
         self,
-        layers: Mapping[str, nn.Module],
+        layers: Mapping[str, Any],
         policy: Policy[Taken],
         model: nn.Module | None = None,
         leaves: Iterable[Tensor] = (),
+        marks: Iterable[str] = (),
     ):
         self._layers, self._policy, self._model, self._leaves = layers, policy, model, leaves
+        self._marks = {name: Marked(name) for name in marks}
+        self._joiner = Joiner(policy, self._brings)
         self._handles: list[Any] = []
         self._followed: dict[int, Tensor] = {}  # leaves with a hook, by id; held, so that an id stays theirs
         self.open = False
@@ -297,10 +321,15 @@ class Watcher(Generic[Taken]):
 
     def _forget(self) -> None:
         self._since = Since()
+        self._joiner.forget()
         self._pass = Pass(whole=False)
 
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
+            if isinstance(layer, SteppedCell):
+                stepped = Hook(partial(self._stepped, name, layer))
+                self._handles.append(layer.cell.register_forward_hook(stepped, with_kwargs=True))
+                continue
             if cast(int, layer.num_layers) > 1:
                 before = Hook(partial(self._about_to_run, name))
                 self._handles.append(layer.register_forward_pre_hook(before))
@@ -309,10 +338,14 @@ class Watcher(Generic[Taken]):
             self._handles.append(self._model.register_forward_pre_hook(Hook(self._begins)))
         self._follow(self._leaves)
         self.open = True
+        if self._marks:
+            _OPEN.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.open = False
+        if self in _OPEN:
+            _OPEN.remove(self)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -323,7 +356,7 @@ class Watcher(Generic[Taken]):
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since
         self._forget()
-        return self._policy.hand_out(since, self._layers if self.open else ())
+        return self._policy.hand_out(since, {**self._layers, **self._marks} if self.open else ())
 
     def _begins(self, model: nn.Module, args: tuple) -> None:
         self._pass = Pass(whole=True)
@@ -335,6 +368,9 @@ class Watcher(Generic[Taken]):
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
+        if self._policy.joins and one_step(layer, args[0] if args else kwargs["input"]):
+            self._stepped(name, layer, layer, args, kwargs, output)
+            return
         called = self._policy.called(name, layer)
         call = _call_of(called, layer, args, kwargs, output, self._dropout.get(name))
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
@@ -344,16 +380,67 @@ class Watcher(Generic[Taken]):
         self._follow(seen.parameters)
         if self.added is not None:
             self.added.follow(call)
-        self._since.ran = True
-        if not watch(call, partial(self._arrives, seen)):
-            self._since.without.add(name)
+        self._ran(name, trained=bool(watch(call, partial(self._arrives, seen))))
         call.detach()
 
-    def _seen(self, name: str, call: LayerCall) -> Seen:
+    def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        """One step of a cell, or of a layer with T = 1; nothing is kept of it unless it is to be recorded."""
+        if not self.open or not torch.is_grad_enabled():
+            return
+        since = self._since
+        if self.examples is None:
+            if name not in since.bare:
+                since.bare[name] = self._joiner.bare(name, layer, self._pass)
+            return
+        if torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
+            since.again.add(name)
+            return
+        weights = dict(layer.named_parameters()) if isinstance(layer, SteppedCell) else _weights(layer)
+        begin = partial(self._begin, name)
+        chain, trained = self._joiner.step(
+            name, layer, args, kwargs, output, self._dropout.get(name), weights, begin
+        )
+        if chain.length == 1:
+            self._follow(chain.parameters)
+            if self.added is not None:
+                self.added.follow(chain.call)
+        self._ran(name, trained=trained)
+
+    def mark(
+        self,
+        name: str,
+        states: tuple[Tensor, ...],
+        step: Callable[..., Any] | None,
+        previous: tuple[Tensor, ...],
+    ) -> None:
+        """See :func:`mark`."""
+        self._since.marked.add(name)
+        layer = self._marks.get(name)
+        if layer is None or not self.open or not torch.is_grad_enabled():
+            return
+        layer.takes(len(states), knows_step=step is not None)
+        if self.examples is None:
+            self._since.bare.setdefault(name, self._joiner.bare(name, layer, self._pass))
+            return
+        if torch._C._current_graph_task_id() < 0:
+            _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+            self._ran(name, trained=trained)
+
+    def _ran(self, name: str, *, trained: bool) -> None:
+        self._since.ran = True
+        if not trained:
+            self._since.without.add(name)
+
+    def _begin(self, name: str) -> tuple[Pass, int, int]:
+        """The pass, the place and the order of a call that begins."""
         within = self._pass
         place = within.calls.get(name, 0)
         within.calls[name] = place + 1
         self._order += 1
+        return within, place, self._order
+
+    def _seen(self, name: str, call: LayerCall) -> Seen:
+        within, place, order = self._begin(name)
         parameters, versions = _parameters(call.layer), _versions_of(call.tensors())
         reading = None if self.examples is None else read(call, chosen(call.batch_size, self.examples))
         return Seen(
@@ -362,7 +449,7 @@ class Watcher(Generic[Taken]):
             self._policy,
             within,
             place,
-            self._order,
+            order,
             {},
             reading,
             versions,
@@ -385,7 +472,13 @@ class Watcher(Generic[Taken]):
 
     def _arrives(self, seen: Seen) -> dict[str, Tensor]:
         """Where the backward pass that runs leaves what it brings to a call."""
-        since, number = self._since, torch._C._current_graph_task_id()
+        number = torch._C._current_graph_task_id()
+        self._brings(seen, number)
+        return seen.passes.setdefault(number, Arrived())
+
+    def _brings(self, seen: Seen | Chain, number: int) -> None:
+        """A backward pass brings gradients to a call."""
+        since = self._since
         since.ran = False
         since.reached[seen.order] = seen
         if number not in since.passes:
@@ -395,7 +488,56 @@ class Watcher(Generic[Taken]):
             if since.landed and _nothing_in(seen.parameters):  # zero_grad since the passes before
                 since.landed.clear()
         since.passes[number].add(seen.order)
-        return seen.passes.setdefault(number, Arrived())
+
+
+_OPEN: list[Watcher[Any]] = []  # those that may be told of marked states
+
+
+def mark(
+    name: str, *states: Tensor, step: Callable[..., Any] | None = None, previous: Tensor | Sequence[Tensor] | None = None
+) -> Any:
+    """Mark the state of a step of your own, in its loop: ``h = gf.mark("h", h)``; the recorder then sees its gradients.
+
+    Where no recorder was asked for a state of that name (``gf.record(..., states=["h"])``), nothing happens, so the
+    line may stay. A state that descends from the one marked before goes on with its sequence; another one begins the
+    next. Recorded is the total gradient, exactly; with `step` also norms of the Jacobian, of 4 examples.
+
+    Args:
+        name: as it was told to :func:`gradflow.record`.
+        *states: [B, H] each, or [H]: as they leave the step and enter the next one.
+        step: makes `states` of `previous`, whole batches: its Jacobian is found by automatic differentiation at
+            recorded iterations, where each example is taken by itself. It must have no effect beside.
+        previous: the states that entered, together with `step`.
+
+    Returns:
+        The state, or the tuple of states, as it was given.
+
+    Raises:
+        TypeError: for states that are no tensors.
+        ValueError: for other shapes, one of `step` and `previous` without the other, or a step that gives something
+            else.
+
+    >>> h = torch.zeros(4, 3)
+    >>> for x_t in torch.ones(5, 4, 3):
+    ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
+    """
+    if not states or not all(isinstance(state, Tensor) for state in states):
+        raise TypeError(f"mark: expected one or more tensors after the name, got {[type(s).__name__ for s in states]}")
+    if any(state.dim() not in (1, 2) or state.shape != states[0].shape for state in states):
+        raise ValueError(
+            f"mark: expected states of one shape, [B, H] or [H], got {[tuple(state.shape) for state in states]}"
+        )
+    if (step is None) != (previous is None):
+        raise ValueError("mark: expected step and previous together (step makes the states of the previous ones)")
+    before = () if previous is None else (previous,) if isinstance(previous, Tensor) else tuple(previous)
+    if step is not None and [part.shape for part in before] != [state.shape for state in states]:
+        raise ValueError(
+            f"mark: expected previous to be {len(states)} of shape {tuple(states[0].shape)}, as the states, got "
+            f"{[tuple(part.shape) for part in before]}"
+        )
+    for watcher in list(_OPEN):
+        watcher.mark(name, states, step, before)
+    return states[0] if len(states) == 1 else states
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory

@@ -2,21 +2,24 @@
 
 from collections.abc import Collection
 
+from gradflow.flow.joining import Chain
 from gradflow.flow.watching import Policy, Seen, Since
 
 
-class LastBackward(Policy[list[tuple[int, Seen]]]):
+class LastBackward(Policy[list[tuple[int, Seen | Chain]]]):
     """For the log: of several backward passes the last one counts, and its calls are handed out with their numbers.
 
     With accumulated gradients that is the last micro-batch.
     """
 
-    only_last, by_name = True, True
+    only_last, joins, by_name = True, True, True
     method, parameters = "step", "parameters"
     advice = "call recorder.step(...) before optimizer.step()"
 
-    def hand_out(self, since: Since, watched: Collection[str]) -> list[tuple[int, Seen]]:
+    def hand_out(self, since: Since, watched: Collection[str]) -> list[tuple[int, Seen | Chain]]:
         """The calls that the last backward pass reached, in the order in which they ran, each with its number.
+
+        Of an iteration that is not recorded, modules that run a step at a time are there without their steps.
 
         Raises:
             RuntimeError: if there is none, saying why.
@@ -27,9 +30,9 @@ class LastBackward(Policy[list[tuple[int, Seen]]]):
                 f"hides its forward pass; pass use_reentrant=False"
             )
         calls = since.calls(only_last=self.only_last)
-        if not calls:
+        if not calls and not since.bare:
             raise RuntimeError(_why_nothing(since, watched))
-        return _numbered(calls)
+        return [*_numbered(calls), *((0, bare) for bare in since.bare.values())]
 
 
 def _why_nothing(since: Since, watched: Collection[str]) -> str:
@@ -49,9 +52,9 @@ def _why_nothing(since: Since, watched: Collection[str]) -> str:
     )
 
 
-def _numbered(calls: list[Seen]) -> list[tuple[int, Seen]]:
+def _numbered(calls: list[Seen | Chain]) -> list[tuple[int, Seen | Chain]]:
     """Places count on over the forward passes of one backward pass, such as those of a Siamese network."""
-    numbered: list[tuple[int, Seen]] = []
+    numbered: list[tuple[int, Seen | Chain]] = []
     after: dict[str, int] = {}
     first, within = after, None
     for seen in calls:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.rnn import LinearCell
@@ -19,6 +19,7 @@ from gradflow.flow.calls import cell_class, weights_known
 from gradflow.flow.horizons import product_norms
 from gradflow.flow.recursion import Block, ends_within
 from gradflow.flow.replay import Unrolled
+from gradflow.flow.stepping import Marked
 from gradflow.jacobian.operator import Jacobian
 from gradflow.runlog.schema import Label
 
@@ -48,7 +49,7 @@ class Quantity:
     of_block: Callable[[Block, Any], tuple[Tensor, Any]] | None = None
     of_whole: Callable[[Unrolled, Tensor], Tensor] | None = None
     of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
-    has: Callable[[nn.Module], bool] = lambda layer: True
+    has: Callable[[Any], bool] = lambda layer: True
     opt_in: bool = False
     with_spectra: bool = False
 
@@ -73,15 +74,15 @@ def _derivative(block: Block) -> Tensor:
     return block.unrolled.jacobian.rows["h"].squeeze(-2)
 
 
-def _several_states(layer: nn.Module) -> bool:
+def _several_states(layer: Any) -> bool:
     return len(cell_class(layer).state_names) > 1
 
 
-def _is_lstm(layer: nn.Module) -> bool:
+def _is_lstm(layer: Any) -> bool:
     return weights_known(layer) and issubclass(cell_class(layer), LSTMCell)
 
 
-def _without_gates(layer: nn.Module) -> bool:
+def _without_gates(layer: Any) -> bool:
     return weights_known(layer) and issubclass(cell_class(layer), LinearCell)
 
 
@@ -243,8 +244,15 @@ QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _ALL}
 assert len(QUANTITIES) == len(_ALL), "two quantities have one name"
 
 
-def quantities_of(layer: nn.Module) -> list[str]:
+_OF_MARKED = ("log_state_gradient", "log_joint_gradient", "log_relative_gradient")
+_OF_MARKED_STEPS = ("log_jacobian_frobenius", "log_jacobian_spectral")
+
+
+def quantities_of(layer: Any) -> list[str]:
     """Names of the quantities that a layer has; those that need torch's weights are not for cells of the user's own."""
+    if isinstance(layer, Marked):
+        of_step = () if layer.knows_step is False else _OF_MARKED_STEPS
+        return [name for name in QUANTITIES if name in (*_OF_MARKED, *of_step)]
     return [name for name, quantity in QUANTITIES.items() if quantity.has(layer)]
 
 

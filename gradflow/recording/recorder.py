@@ -21,8 +21,11 @@ from gradflow.checks import whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.finding import recurrent_layers, unwrapped
+from gradflow.flow.chains import ChainCall
+from gradflow.flow.joining import Chain
 from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns
+from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
 from gradflow.recording.last_backward import LastBackward
@@ -49,6 +52,7 @@ def record(
     criterion: Callable[[Any, Any], Tensor] | None = None,
     quantities: Collection[str] | None = None,
     modules: Sequence[str] | None = None,
+    states: Sequence[str] = (),
     scalars: Sequence[str] = (),
     config: dict | None = None,
     seed: int | None = None,
@@ -58,7 +62,8 @@ def record(
     """Record the gradient flow of every recurrent layer of a model; use as a context manager.
 
     Args:
-        model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own);
+        model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own), or cells that
+            are called in a loop (torch.nn.RNNCell, LSTMCell, GRUCell, gradflow.Cell), or marks its states;
             DistributedDataParallel and torch.compile are looked through, and their prefixes left out of the names. Of
             several processes, let one record.
         path: the run folder, made if missing.
@@ -78,7 +83,8 @@ def record(
             ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_jacobian_frobenius`` of 4 where it
             needs the dense matrix (the original GRU, cells without closed form). ``log_jacobian_spectral`` is taken at
             the first recording and whenever the spectrum was due.
-        modules: dotted names of the layers; None: all recurrent layers.
+        modules: dotted names of the layers and cells; None: all of them.
+        states: names of the states that a step of your own marks in its loop, see :func:`gradflow.mark`.
         scalars: names of further numbers that :meth:`Recorder.step` will be given.
         config: settings, stored beside the log.
         seed: stored beside the log.
@@ -107,9 +113,15 @@ def record(
         examples = whole_number("examples", examples, 1, or_else=' or "all"')
     if reduction not in ("mean", "sum"):
         raise ValueError(f'reduction: expected "mean" or "sum", got {reduction!r}')
-    layers = recurrent_layers(model, modules)
+    marks = _listed("states", states)
+    layers = recurrent_layers(model, modules, cells=True, or_none=bool(marks))
+    taken = [name for name in marks if name in layers]
+    if taken:
+        raise ValueError(f"states: expected names that no module of the model has, got {taken[0]!r}; mark another name")
+    layers_and_marks = {**layers, **{name: Marked(name) for name in marks}}
     runner = probe_runner(model, layers, probe, criterion)
-    known = list(dict.fromkeys(name for layer in layers.values() for name in quantities_of(layer)))
+    had = {name for layer in layers_and_marks.values() for name in quantities_of(layer)}
+    known = [name for name in QUANTITIES if name in had]
     default = [name for name in known if not QUANTITIES[name].opt_in]
     chosen = default if quantities is None else _listed("quantities", quantities, known)
     if not chosen:
@@ -127,10 +139,10 @@ def record(
         "dtype": str(parameter.dtype).removeprefix("torch."),
         "device": str(parameter.device),
         "threads": torch.get_num_threads(),
-        "modules": {name: repr(layer) for name, layer in layers.items()},
+        "modules": {name: repr(layer) for name, layer in layers_and_marks.items()},
         "jacobian": {
             name: "closed form" if has_closed_form(cell_class(layer)) else "automatic differentiation"
-            for name, layer in layers.items()
+            for name, layer in layers_and_marks.items()
         },
     }
     writer = RunWriter(
@@ -143,7 +155,7 @@ def record(
         quantities=labels(chosen),
         resume=resume,
     )
-    watcher = Watcher(layers, LastBackward(), model, list(model.parameters()))
+    watcher = Watcher(layers, LastBackward(), model, list(model.parameters()), marks)
     return Recorder(watcher, writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
 
 
@@ -167,7 +179,7 @@ class Recorder:
 
     def __init__(
         self,
-        watcher: Watcher[list[tuple[int, Seen]]],
+        watcher: Watcher[list[tuple[int, Seen | Chain]]],
         writer: RunWriter,
         rows: ScalarRows,
         quantities: list[str],
@@ -182,7 +194,7 @@ class Recorder:
         self._watcher, self._writer, self._rows, self._probe = watcher, writer, rows, probe
         self._quantities, self._examples, self._reduction = quantities, examples, reduction
         self._when, self._when_spectrum = when, when_spectrum
-        self._latest: list[tuple[int, Seen]] = []  # kept in case it is the last iteration
+        self._latest: list[tuple[int, Seen | Chain]] = []  # kept in case it is the last iteration
         self._log_targets: float | None = None
         self._log_scale = 0.0
         self._copies: dict[str, Copies] = defaultdict(Copies)  # of the weights of each module
@@ -248,7 +260,7 @@ class Recorder:
         loss: float | Tensor | None = None,
         clipping: Clipping | None = None,
         *,
-        lengths: Tensor | Sequence[int] | None = None,
+        lengths: Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]] | None = None,
         targets: int | None = None,
         loss_scale: float = 1.0,
         scalars: Mapping[str, float] | None = None,
@@ -265,7 +277,8 @@ class Recorder:
         Args:
             loss: its value, as it was reduced.
             clipping: what gradflow's clipping returned.
-            lengths: [B], where the layers took a padded tensor of ragged examples (packed ones say it themselves).
+            lengths: [B], where the layers took a padded tensor of ragged examples (packed ones say it themselves), or
+                module -> [B] where they differ; of a module that a script steps through, how many steps count.
             targets: number of terms in a mean-reduced loss; the batch size if not given.
             loss_scale: factor on the loss during backward (a GradScaler's scale), divided out of state gradients.
             scalars: the further numbers declared in :func:`record`, and `lr`; those left out are NaN.
@@ -280,7 +293,7 @@ class Recorder:
         """
         log_scale = _log_of_positive("loss_scale", loss_scale)
         log_targets = None if targets is None else _log_of_positive("targets", targets)
-        given_lengths = None if lengths is None else torch.as_tensor(lengths)
+        lengths_of = _lengths_by_name(lengths)
         row = self._rows.row(loss, clipping, scalars)
         calls = self._watcher.take()
         iteration = self.iteration
@@ -289,7 +302,7 @@ class Recorder:
             seen.check_parameters()
             if due:
                 seen.check_tensors()
-            seen.call.lengths = given_lengths
+            seen.call.lengths = lengths_of(seen.name)
         self._writer.append("scalars", iteration, row)
         self._note_divergence(row)
         self._latest, self._log_targets, self._log_scale = calls, log_targets, log_scale
@@ -331,7 +344,7 @@ class Recorder:
                 log.exception("subscribe: %r failed at iteration %d and is not called again", callback, iteration)
                 self._callbacks.remove(callback)
 
-    def _log_factor(self, call: LayerCall, log_targets: float | None) -> float:
+    def _log_factor(self, call: LayerCall | ChainCall, log_targets: float | None) -> float:
         if call.batch_size == 0:
             raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
         if self._reduction == "sum":
@@ -374,7 +387,7 @@ class Recorder:
             self._prove(iteration, calls, added)
         self._owed = False
 
-    def _prove(self, iteration: int, calls: list[tuple[int, Seen]], added: Added) -> None:
+    def _prove(self, iteration: int, calls: list[tuple[int, Seen | Chain]], added: Added) -> None:
         """Ask whether what was recorded is what happened; say at once where it is not."""
         residuals = prove(calls, added)
         added.forget()
@@ -391,7 +404,7 @@ class Recorder:
                     getattr(worst, identity), worst.tolerance, CAUSES[identity],
                 )  # fmt: skip
 
-    def _probe_calls(self, runner: ProbeRunner, kept: bool, added: Added | None) -> list[tuple[int, Seen]]:
+    def _probe_calls(self, runner: ProbeRunner, kept: bool, added: Added | None) -> list[tuple[int, Seen | Chain]]:
         watching, self._watcher.open = self._watcher.open, False
         try:
             return runner.calls(kept=kept, examples="all" if added else self._examples, added=added)
@@ -404,6 +417,14 @@ class Recorder:
                 continue
             columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
             self._writer.append("spectrum", iteration, columns)
+
+
+def _lengths_by_name(lengths: Any) -> Callable[[str], Tensor | None]:
+    if isinstance(lengths, Mapping):
+        known = {name: torch.as_tensor(value) for name, value in lengths.items()}
+        return known.get
+    given = None if lengths is None else torch.as_tensor(lengths)
+    return lambda name: given
 
 
 def _log_of_positive(name: str, value: float) -> float:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import chosen, plain_arithmetic
+from gradflow.flow.joining import Chain
 from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
@@ -12,7 +12,7 @@ from gradflow.recording.quantities import quantities_of
 
 
 def state_rows(
-    seen: Seen, examples: int | str, quantities: Sequence[str], log_factor: float
+    seen: Seen | Chain, examples: int | str, quantities: Sequence[str], log_factor: float
 ) -> list[tuple[str, dict[str, Any]]]:
     """Replay a call and summarise it: pairs of a table (time, lag, gates) and its columns.
 
@@ -25,10 +25,8 @@ def state_rows(
     rows: list[tuple[str, dict[str, Any]]] = []
     call = seen.call
     has = quantities_of(call.layer)
-    trace = seen.trace(chosen(call.batch_size, examples))
-    with plain_arithmetic(call.finals[0].device):
-        for (layer, direction), blocks in descend(trace, call.gradients):
-            unrolled = trace[layer, direction]
+    with plain_arithmetic(call.device):
+        for (layer, direction), unrolled, blocks, _ in seen.descend(chosen(call.batch_size, examples)):
             groups = measure(unrolled, blocks, [name for name in quantities if name in has], log_factor)
             where = {"layer": layer, "direction": direction}
             in_time = by_time(groups)

@@ -1,0 +1,340 @@
+"""A sequence of steps that a script made one by one: all of them at once, as the replay of a layer gives its own.
+
+Nothing has to be run again: what entered each step and what left it was seen, and the total gradients are those that
+autograd brought. What arrives directly, not through the next step, is the total less J_{t+1}ᵀ δ_{t+1}, where the state
+entered as it left, or masked; otherwise nobody knows it, and it is NaN.
+
+Shapes: T steps, B examples, L layers, H hidden size.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gradflow.cells.cell import Cell, State, TorchCell
+from gradflow.cells.recurrent import ReplayedCell, replayed
+from gradflow.flow.adjoint import in_time
+from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
+from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.replay import Unrolled
+from gradflow.flow.scaled import times_power_of_two
+from gradflow.flow.stepping import Marked, Step
+from gradflow.jacobian.known import DenseJacobian, UnknownJacobian
+
+_ROUNDING = 256  # units of a dtype, relative to two numbers, below which their difference is taken for zero
+
+
+@dataclass(eq=False)
+class ChainCall:
+    """What the log and the proof ask of a call, of a whole sequence of steps.
+
+    Attributes:
+        layer: the module, or the cell seen as a layer of one.
+        weights: name -> parameter, as they were at the first step.
+        device: of the states.
+        kernel_dtype: to which autocast rounded the weights; without it that of the states.
+        batch_size: B.
+        separate: what it gave out are views of the states, or came out of one node; otherwise autograd's gradient of a
+            state holds as well what reaches it through the other states of the same step.
+        lengths: [B], how many steps of each example count; None: all.
+    """
+
+    layer: Any
+    weights: Mapping[str, Tensor]
+    device: torch.device
+    kernel_dtype: torch.dtype
+    batch_size: int
+    separate: bool
+    lengths: Tensor | None = None
+    gradients: dict[str, Tensor] = field(default_factory=dict)  # in the steps
+
+
+@dataclass(frozen=True)
+class Stepped(Unrolled):
+    """All steps of one layer of a sequence that a script stepped through itself.
+
+    Attributes:
+        known: the Jacobians [T, n, S, S] of marked states whose step is told, of those examples that :meth:`of` is then
+            asked for; None: they follow from the cell.
+        carried: every state entered as it left; if not, the Jacobian is that of the cell alone.
+    """
+
+    known: Tensor | None = None
+    carried: bool = True
+
+    @cached_property
+    def jacobian(self) -> Any:
+        """∂s_t/∂s_{t-1} of the cell alone."""
+        if not isinstance(self.cell, MarkedCell):
+            return super().jacobian
+        names = self.cell.state_names
+        if self.known is None:
+            return UnknownJacobian(names, self.valid, self.like)
+        return DenseJacobian(names, self.valid, self.known)
+
+
+class MarkedCell(Cell):
+    """Of a state marked by hand only the names of its parts are known."""
+
+    def __init__(self, names: tuple[str, ...], hidden_size: int):
+        super().__init__()
+        self.state_names, self.output_names = names, names[:1]  # type: ignore[misc]
+        self.hidden_size = hidden_size
+
+
+def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[int] | None) -> list[Stepped]:
+    """Every layer of a sequence of steps.
+
+    Args:
+        call: whose steps they are.
+        steps: in the order in which they ran.
+        examples: positions in the batch; None: all.
+    """
+    layer = call.layer
+    names, count = cell_class(layer).state_names, layer.num_layers
+    lengths = _lengths(call, len(steps), examples)
+    leaving = {name: _stacked([s.leaving[place] for s in steps], count, examples) for place, name in enumerate(names)}
+    entering = {name: _entering(steps, place, leaving[name], examples) for place, name in enumerate(names)}
+    x = _inputs(call, steps, leaving[names[0]], examples)
+    weights = {name: widened(weight.detach().to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    scales = _scales(steps, count, examples)
+    valid = None if lengths is None else (torch.arange(len(steps)).unsqueeze(1) < lengths).to(call.device)
+    ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1) if lengths is None else lengths - 1
+    found = []
+    for index in range(count):
+        states = {name: part[:, index] for name, part in leaving.items()}
+        previous = {name: part[:, index] for name, part in entering.items()}
+        cell = _cell(layer, weights, index, states)
+        x = x if scales[index] is None else x * scales[index]
+        gates = {} if isinstance(cell, MarkedCell) else {"h": states["h"]} if _gateless(cell) else cell.gates(x, previous)
+        told = all(step.jacobian is not None for step in steps)
+        known = torch.stack([cast(Tensor, step.jacobian) for step in steps]) if told else None
+        found.append(
+            Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scales[index], known)  # type: ignore[arg-type]
+        )
+        x = states[names[0]]
+    return found
+
+
+def descend_steps(
+    call: ChainCall, steps: Sequence[Step], passes: Sequence[int], examples: Sequence[int] | None
+) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block]]]:
+    """(layer, direction), its steps and their blocks against the direction of time, from the top layer down.
+
+    Args:
+        call: whose steps they are.
+        steps: in the order in which they ran.
+        passes: numbers of the backward passes whose gradients are summed.
+        examples: positions in the batch; None: all.
+    """
+    layers = unrolled_steps(call, steps, examples)
+    count = len(layers)
+    arrived = {
+        name: _gradients(steps, passes, name, layers[0].like, 1 if name == "output" else count, examples)
+        for name in ("output", *cell_class(call.layer).state_names)
+    }
+    above = arrived["output"][:, 0] if arrived["output"] is not None else None
+    for index in reversed(range(count)):
+        unrolled = layers[index]
+        at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
+        adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
+        factors = _handed_on(unrolled)
+        direct, carried = _direct(unrolled, adjoints, factors, above)
+        unrolled = replace(unrolled, carried=carried)
+        blocks: list[Block] = []
+
+        def run(unrolled: Stepped = unrolled, direct: Tensor | None = direct, adjoints: State = adjoints) -> Any:
+            given = Direct(direct, adjoints=adjoints, carried=unrolled.carried)
+            for block in recur(unrolled, given):
+                blocks.append(block)
+                yield block
+
+        yield (index, 0), unrolled, run()
+        if index:
+            parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
+            values, exponent = (in_time(part, unrolled) for part in parts)
+            above = times_power_of_two(values.double(), exponent).to(values.dtype)
+
+
+def _gateless(cell: TorchCell | ReplayedCell) -> bool:
+    return isinstance(cell, TorchCell) and cell.gateless
+
+
+def _cell(layer: Any, weights: Mapping[str, Tensor], index: int, states: State) -> Any:
+    if isinstance(layer, Marked):
+        return MarkedCell(tuple(states), next(iter(states.values())).shape[-1])
+    return torch_cell(layer, weights.get, index, 0) if weights_known(layer) else replayed(layer, weights)
+
+
+def _lengths(call: ChainCall, count: int, examples: Sequence[int] | None) -> Tensor | None:
+    if call.lengths is None:
+        return None
+    lengths = torch.as_tensor(call.lengths).cpu()
+    if lengths.is_floating_point() or lengths.shape != (call.batch_size,) or bool((lengths < 1).any()):
+        raise ValueError(
+            f"lengths: expected {call.batch_size} whole numbers from 1 to {count}, got {lengths.dtype} of shape "
+            f"{tuple(lengths.shape)}"
+        )
+    lengths = lengths.clamp(max=count)
+    lengths = lengths if examples is None else lengths[list(examples)]
+    return None if bool((lengths == count).all()) else lengths
+
+
+def _stacked(parts: Sequence[Tensor], count: int, examples: Sequence[int] | None) -> Tensor:
+    """States as the calls gave them ([L, B, H], [B, H], without B) as [T, L, B, H], at least float32."""
+    whole = widened(torch.stack(list(parts)))
+    whole = whole.reshape(len(parts), count, -1, whole.shape[-1])
+    return whole if examples is None else whole.index_select(2, torch.as_tensor(examples, device=whole.device))
+
+
+def _entering(steps: Sequence[Step], place: int, leaving: Tensor, examples: Sequence[int] | None) -> Tensor:
+    zeros = torch.zeros_like(leaving[:1])
+    given = [step.entering[place] for step in steps]
+    first = zeros if given[0] is None else _stacked(given[:1], leaving.shape[1], examples)
+    if all(step.as_left and step.index == i + 1 + steps[0].index for i, step in enumerate(steps[1:])):
+        return torch.cat((first.to(leaving.dtype), leaving[:-1]))
+    parts = [zeros if part is None else _stacked([part], leaving.shape[1], examples) for part in given]
+    return torch.cat([part.to(leaving.dtype) for part in parts])
+
+
+def _inputs(call: ChainCall, steps: Sequence[Step], like: Tensor, examples: Sequence[int] | None) -> Tensor:
+    """[T, B, D], or indices [T, B]."""
+    parts = [step.x for step in steps]
+    if any(part is None for part in parts):
+        return like.new_zeros(*like.shape[:1], like.shape[2], 0)
+    x = torch.stack(cast(list[Tensor], parts))
+    trailing = x.shape[-1:] if x.is_floating_point() else ()
+    x = widened(x.reshape(len(steps), call.batch_size, *trailing))
+    return x if examples is None else x.index_select(1, torch.as_tensor(examples, device=x.device))
+
+
+def _scales(steps: Sequence[Step], count: int, examples: Sequence[int] | None) -> list[Tensor | None]:
+    """What dropout multiplied the input of each layer by, [T, B, H]; None: it did not."""
+    if steps[0].dropout is None:
+        return [None] * count
+    h = steps[0].leaving[0]
+    shape = (1, *h.shape[1:])
+    by_step = [cast(Any, step.dropout).scales(shape, h.dtype, count - 1) for step in steps]
+    return [None, *(_stacked(scales, 1, examples)[:, 0] for scales in zip(*by_step, strict=True))]
+
+
+def _gradients(
+    steps: Sequence[Step], passes: Sequence[int], name: str, like: Tensor, count: int, examples: Sequence[int] | None
+) -> Tensor | None:
+    """What arrived under one name at each step, [T, count, B, ·], 0 where nothing did; None: nowhere."""
+    found = [[s.arrived[n][name] for n in passes if n in s.arrived and name in s.arrived[n]] for s in steps]
+    some = next((parts[0] for parts in found if parts), None)
+    if some is None:
+        return None
+    zero = torch.zeros_like(some)
+    whole = [sum(parts[1:], parts[0]) if parts else zero for parts in found]
+    return _stacked(whole, count, examples).to(like.dtype)
+
+
+def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, *, separate: bool) -> State:
+    """The gradients of all states of one layer as functions of the step's outputs alone.
+
+    Args:
+        unrolled: the steps.
+        at_states: state name -> [T, B, H], what autograd brought to the state as it was given out.
+        above: [T, B, H], what arrives at the layer's output beside that.
+        separate: see :class:`ChainCall`.
+    """
+    zeros = torch.zeros_like(unrolled.like)
+    total = {name: at_states.get(name, zeros) for name in unrolled.cell.state_names}
+    shown = unrolled.cell.output_names[0]
+    if above is not None:
+        total[shown] = total[shown] + above
+    if separate or len(total) == 1 or isinstance(unrolled.cell, MarkedCell):
+        return total
+    if unrolled.is_lstm:
+        through = cast(Tensor, unrolled.jacobian.shown) * total["h"]
+        direct = _told_apart(total["c"], through)
+        later = torch.cat((unrolled.gates["f"][1:] * total["c"][1:], zeros[:1]))
+        later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
+        handed = _factor(unrolled, "c")
+        if handed is not None:  # f ∘ (autograd's gradient of c) of the step after has more digits than a difference
+            expected = torch.cat((handed * later[:-1], zeros[:1]))
+            same = (direct - expected).abs() <= _tolerance(unrolled.like) * (total["c"].abs() + through.abs())
+            direct = torch.where(same.all(-1, keepdim=True), expected, direct)
+        return total | {"c": direct}
+    return total | _apart_by_autodiff(unrolled, total)
+
+
+def _apart_by_autodiff(unrolled: Stepped, total: State) -> State:
+    """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
+    with torch.enable_grad():
+        entered = {name: part.detach().requires_grad_() for name, part in unrolled.previous.items()}
+        left = unrolled.cell.step(unrolled.inputs, entered)
+        uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
+        found: State = {}
+        while len(found) < len(left):
+            name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
+            found[name] = total[name]
+            for other in uses[name]:
+                (through,) = torch.autograd.grad(left[other], left[name], found[other], retain_graph=True)
+                found[name] = _told_apart(found[name], through)
+    return found
+
+
+def _depends(state: Tensor, on: Tensor) -> bool:
+    """Whether a state of a step was computed from another one of the same step."""
+    return torch.autograd.grad(state, on, torch.ones_like(state), retain_graph=True, allow_unused=True)[0] is not None
+
+
+def _tolerance(like: Tensor) -> float:
+    return _ROUNDING * torch.finfo(like.dtype).eps
+
+
+def _told_apart(whole: Tensor, part: Tensor) -> Tensor:
+    """Whole less part, [T, B, H]; zero for an example where that is rounding."""
+    rest = whole - part
+    size = torch.maximum(whole.abs().amax(-1, keepdim=True), part.abs().amax(-1, keepdim=True))
+    return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= _tolerance(whole) * size, 0)
+
+
+def _factor(unrolled: Stepped, name: str) -> Tensor | None:
+    """By what a state was multiplied between two steps, [T-1, B, H]; None: more was done to it."""
+    left, entered = unrolled.states[name][:-1], unrolled.previous[name][1:]
+    zero = entered == 0
+    same = entered == left
+    if bool((same | zero).all()):
+        return same.to(left.dtype)
+    largest = left.abs().flatten(1).argmax(-1, keepdim=True)
+    scale = entered.flatten(1).gather(1, largest) / left.flatten(1).gather(1, largest)  # of dropout: 1 / (1 - p)
+    kept = torch.isclose(entered, left * scale.unsqueeze(-1), rtol=1e-5, atol=0.0)
+    return kept * scale.unsqueeze(-1) if bool((kept | zero).all()) else None
+
+
+def _handed_on(unrolled: Stepped) -> State | None:
+    """State name -> the factor between two steps, [T-1, B, H]; None: more was done to one of them."""
+    factors = {name: _factor(unrolled, name) for name in unrolled.states}
+    return None if any(f is None for f in factors.values()) else cast(State, factors)
+
+
+def _direct(
+    unrolled: Stepped, adjoints: State, factors: State | None, above: Tensor | None
+) -> tuple[Tensor | None, bool]:
+    """What arrives at the states shown not through the next step, [T, B, ·], and whether each entered as it left."""
+    names = unrolled.cell.output_names
+    total = torch.cat([adjoints[name] for name in names], -1)
+    if isinstance(unrolled.cell, MarkedCell) or (factors is None and len(total) > 1):
+        return torch.full_like(total, torch.nan), False
+    carried, later = True, {name: torch.zeros_like(part) for name, part in adjoints.items()}
+    if len(total) > 1:
+        assert factors is not None
+        carried = all(bool((factor == 1).all()) for factor in factors.values())
+        flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
+        back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
+        for name, part in later.items():
+            part[:-1] = factors[name] * back[name][1:]
+    direct = _told_apart(total, torch.cat([later[name] for name in names], -1))
+    if above is not None and len(names) == 1:
+        alone = _told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
+        direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
+    others = [_told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
+    return direct, carried and not any(bool(part.any()) for part in others)

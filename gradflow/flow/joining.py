@@ -1,0 +1,227 @@
+"""Calls that are single steps, joined to the sequences that they make; and states that a script marks by hand."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradflow.flow.calls import chosen, kernel_dtype_of
+from gradflow.flow.chains import ChainCall, descend_steps
+from gradflow.flow.dropout import Dropout
+from gradflow.flow.recursion import Block
+from gradflow.flow.replay import Unrolled
+from gradflow.flow.stepping import (
+    Head,
+    Heads,
+    Marked,
+    Step,
+    input_of,
+    jacobians,
+    keep_gradients,
+    states_entering,
+    states_given,
+)
+
+OF_FEW = 4
+"""Of how many examples the Jacobians of marked states are found."""
+
+
+class Chain:
+    """Steps of one module, each from what the one before gave out: what a call is of a layer that runs them all.
+
+    Attributes:
+        name: of the module, or that of a marked state.
+        call: what the log and the proof ask.
+        within: the forward pass of the model in which it began.
+        place: among the calls of this module that began there.
+        order: among all calls.
+        passes: number of a backward pass -> the steps that it reached.
+        counted: numbers of the passes whose gradients count.
+        landed: these ended in ``.grad`` by themselves.
+        parameters: of the module.
+    """
+
+    reading = True  # the gradients of its steps are those of the backward pass
+
+    def __init__(self, name: str, call: ChainCall, policy: Any, within: Any, place: int, order: int):
+        self.name, self.call, self.policy, self.within, self.place, self.order = name, call, policy, within, place, order
+        self.passes: dict[int, list[Step]] = {}
+        self.counted: list[int] = []
+        self.landed = False
+        self.length = 0
+        self.last: Any = None  # step
+        self.parameters = list(call.layer.parameters())
+        self._versions = [parameter._version for parameter in self.parameters]
+
+    @property
+    def steps(self) -> list[Step]:
+        """Those that the passes that count have reached, in order."""
+        found = {step.index: step for number in self.counted for step in self.passes.get(number, ())}
+        return [found[index] for index in sorted(found)]
+
+    def count(self, passes: Iterable[int], *, landed: bool) -> bool:
+        """Let the gradients be the sum of those of some backward passes; False if none of them came by."""
+        self.counted, self.landed = list(passes), landed
+        return any(number in self.passes for number in self.counted)
+
+    def check_parameters(self) -> None:
+        """Raise if the module's parameters were changed or replaced since the first step."""
+        now = list(self.call.layer.parameters())
+        same = len(now) == len(self.parameters) and all(a is b for a, b in zip(now, self.parameters, strict=True))
+        if not same or [parameter._version for parameter in now] != self._versions:
+            raise RuntimeError(
+                f"{self.policy.method}: the {self.policy.parameters} of {self.name!r} changed since its forward pass; "
+                f"{self.policy.advice}"
+            )
+
+    def check_tensors(self) -> None:
+        """Raise if what a step took in or gave out, or a gradient that arrived there, was changed in place."""
+        if self.is_stale():
+            raise RuntimeError(
+                f"{self.policy.method}: an input, a state or a gradient of {self.name!r} was changed in place since "
+                f"its forward pass, so its steps are lost; use the out-of-place operation (no inplace=True), or give "
+                f"it a copy"
+            )
+
+    def is_stale(self) -> bool:
+        """Whether what a step took in or gave out, or a gradient that arrived there, was changed in place."""
+        return any(step.is_stale(self.counted) for step in self.steps)
+
+    def descend(
+        self, examples: Sequence[int] | None
+    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+        """See :meth:`gradflow.flow.watching.Seen.descend`."""
+        steps = self.steps
+        if steps:
+            for place, unrolled, blocks in descend_steps(self.call, steps, self.counted, examples):
+                yield place, unrolled, blocks, {}
+
+    @property
+    def again(self) -> float | None:
+        """How far marked steps that were done again are from what was marked, relative; None: nobody can ask."""
+        found = [step.again for step in self.steps if step.again is not None]
+        return float(torch.stack(found).max()) if found else None
+
+
+class Joiner:
+    """Sees single steps and joins them to chains.
+
+    Args:
+        policy: of the watcher.
+        arrives: told which chain a backward pass has reached, and the number of the pass.
+    """
+
+    def __init__(self, policy: Any, arrives: Callable[[Chain, int], None]):
+        self._policy, self._arrives = policy, arrives
+        self._heads: dict[str, Heads] = {}
+
+    def forget(self) -> None:
+        """Nothing goes on any more."""
+        self._heads.clear()
+
+    def bare(self, name: str, layer: Any, within: Any) -> Chain:
+        """A chain without steps, of an iteration that is not recorded: it knows the module's weights."""
+        first = next(iter(layer.parameters()), torch.empty(0))
+        call = ChainCall(layer, dict(layer.named_parameters()), first.device, first.dtype, 1, separate=True)
+        return Chain(name, call, self._policy, within, 0, 0)
+
+    def step(
+        self,
+        name: str,
+        layer: Any,
+        args: tuple,
+        kwargs: dict,
+        output: Any,
+        dropout: Dropout | None,
+        weights: dict[str, Tensor],
+        begin: Callable[[], tuple[Any, int, int]],
+    ) -> tuple[Chain, bool]:
+        """One call of a cell, or of a layer with T = 1.
+
+        Args:
+            name: of the module.
+            layer: it, or the cell seen as a layer of one.
+            args: what it was given.
+            kwargs: the same.
+            output: what it gave.
+            dropout: between its layers.
+            weights: name -> parameter.
+            begin: gives the pass, the place and the order of a chain that begins.
+
+        Returns:
+            The chain, and whether the step is in the graph.
+        """
+        given, states = states_given(name, layer, output)
+        return self._joined(
+            name, layer, input_of(layer, args, kwargs), states_entering(layer, args, kwargs), given, states, dropout,
+            weights, begin,
+        )  # fmt: skip
+
+    def mark(
+        self,
+        layer: Marked,
+        states: tuple[Tensor, ...],
+        step: Callable[..., Any] | None,
+        previous: tuple[Tensor, ...],
+        examples: int | str,
+        begin: Callable[[], tuple[Any, int, int]],
+    ) -> tuple[Chain, bool]:
+        """States that a script marks.
+
+        Args:
+            layer: the states, seen as a layer of one.
+            states: as they left the step, [B, H] each.
+            step: makes them of the ones before; None: nobody knows.
+            previous: the ones before, if the step is known.
+            examples: how many of the batch are recorded.
+            begin: see :meth:`step`.
+        """
+        given = dict(zip(layer.cell_class.state_names, states, strict=True))
+        chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
+        if step is not None:
+            last = chain.last
+            picked = chosen(chain.call.batch_size, examples) or list(range(chain.call.batch_size))
+            few = [picked[i * len(picked) // OF_FEW] for i in range(OF_FEW)] if len(picked) > OF_FEW else picked
+            last.jacobian, last.again = jacobians(layer.name, step, previous, states, few)
+        return chain, trained
+
+    def _joined(
+        self, name: str, layer: Any, x: Tensor | None, entering: tuple, given: dict[str, Tensor],
+        states: tuple[Tensor, ...], dropout: Dropout | None, weights: dict[str, Tensor],
+        begin: Callable[[], tuple[Any, int, int]],
+    ) -> tuple[Chain, bool]:  # fmt: skip
+        heads = self._heads.setdefault(name, Heads())
+        marked = isinstance(layer, Marked)
+        head, same = heads.before(states if marked and not entering else entering)
+        batch = states[0].numel() // (layer.num_layers * states[0].shape[-1])
+        if head is not None and head.chain.call.batch_size == batch:
+            chain = head.chain
+        else:
+            head, same = None, False
+            within, place, order = begin()
+            nodes = {id(state.grad_fn) for state in states}
+            separate = "output" in given or len(nodes) == 1
+            kind = kernel_dtype_of(states[0])
+            call = ChainCall(layer, weights, states[0].device, kind, batch, separate)
+            chain = Chain(name, call, self._policy, within, place, order)
+        if marked and not entering:
+            entering = chain.last.leaving if head is not None else (None,) * len(states)
+        elif same:
+            entering = chain.last.leaving
+        else:
+            entering = tuple(None if state is None else state.detach() for state in entering)
+        step = Step(chain.length, None if x is None else x.detach(), entering, tuple(s.detach() for s in states), same)
+        step.dropout = dropout
+        chain.length += 1
+        chain.last = step
+
+        def reached(number: int) -> None:
+            chain.passes.setdefault(number, []).append(step)
+            self._arrives(chain, number)
+
+        trained = keep_gradients(step, given, reached)
+        nodes = [value.grad_fn for value in given.values() if value.grad_fn is not None]
+        if nodes:
+            heads.add(Head(chain, step, states, nodes))
+        return chain, trained

@@ -1,0 +1,297 @@
+"""Sequences that a script steps through itself: cells in a loop, layers called with T = 1, states of a step by hand.
+
+Each call gives out states, and autograd brings to their nodes the sum of all that depends on them: the total gradient.
+A call whose states descend from those that an earlier one of the same module gave out (as they are, masked, dropped
+out, mixed with something else) goes on with its :class:`Chain`: one sequence in time. One that starts anew, or from
+detached states, begins the next.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.cells.cell import Cell, State
+from gradflow.flow.calls import SteppedCell, add, cell_class, is_of_many_passes, weights_known
+from gradflow.flow.dropout import Dropout
+
+_HEADS = 8  # sequences of one module that may go on side by side
+_SEARCHED = 1000  # nodes between two steps
+
+
+class Arrived(dict[str, Tensor]):
+    """Gradients by name, and whether they are still what they were: autograd may have given their memory to others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._versions: dict[str, int] = {}
+
+    def __setitem__(self, name: str, gradient: Tensor) -> None:
+        super().__setitem__(name, gradient)
+        self._versions[name] = gradient._version
+
+    def have_changed(self) -> bool:
+        """Whether one was changed in place since."""
+        return any(gradient._version != self._versions[name] for name, gradient in self.items())
+
+
+class Marked:
+    """A state that a script marks in a step of its own, seen as a layer of one.
+
+    Args:
+        name: that the script gave it.
+    """
+
+    num_layers, bidirectional, batch_first, dropout = 1, False, False, 0.0
+
+    def __init__(self, name: str):
+        self.name = name
+        self.cell_class: type[Cell] = Cell
+        self.knows_step: bool | None = None  # not yet marked
+
+    def takes(self, count: int, *, knows_step: bool) -> None:
+        """What the script marks: how many states, and whether it says how they are made."""
+        if count != len(self.cell_class.state_names):
+            names = ("h", *(f"h{i}" for i in range(1, count)))
+            self.cell_class = type("MarkedStates", (Cell,), {"state_names": names, "output_names": names[:1]})
+        self.knows_step = knows_step
+
+    def parameters(self) -> list[Tensor]:
+        """None is known."""
+        return []
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """None is known."""
+        return []
+
+    def __repr__(self) -> str:
+        return f"states marked {self.name!r}"
+
+
+class Step:
+    """What one call took in and gave out, without the graph.
+
+    Attributes:
+        index: its place in the sequence.
+        x: the input; None: of a marked state nobody knows it.
+        entering: the states that entered, each None for zeros.
+        leaving: the states that left, in the order of the cell.
+        as_left: the states that entered are those that left the step before.
+        dropout: between the layers of a stack; None: nothing was dropped.
+        jacobian: [n, S, S] of some examples, of a marked step that says how it is made; else None.
+        again: how far a marked step that is done again is from what was marked, [B] relative; None: it was not.
+        arrived: number of a backward pass -> what it left at the outputs.
+    """
+
+    __slots__ = (
+        "__weakref__", "again", "arrived", "as_left", "dropout", "entering", "index", "jacobian", "leaving",
+        "versions", "x",
+    )  # fmt: skip
+
+    def __init__(self, index: int, x: Tensor | None, entering: tuple, leaving: tuple[Tensor, ...], as_left: bool):
+        self.index, self.x, self.entering, self.leaving, self.as_left = index, x, entering, leaving, as_left
+        self.dropout: Dropout | None = None
+        self.jacobian: Tensor | None = None
+        self.again: Tensor | None = None
+        self.arrived: dict[int, Arrived] = {}
+        self.versions = [tensor._version for tensor in self.tensors()]
+
+    def tensors(self) -> list[Tensor]:
+        """All that must stay as it was."""
+        return [part for part in (self.x, *self.entering, *self.leaving) if part is not None]
+
+    def is_stale(self, passes: Sequence[int]) -> bool:
+        """Whether one of them, or a gradient of some passes, was changed in place."""
+        if any(self.arrived[number].have_changed() for number in passes if number in self.arrived):
+            return True
+        return [tensor._version for tensor in self.tensors()] != self.versions
+
+
+class Head:
+    """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states."""
+
+    def __init__(self, chain: Any, step: Step, given: Sequence[Tensor], nodes: Sequence[Any]):
+        self.chain = chain
+        self._step = weakref.ref(step)
+        self._given = [weakref.ref(state) for state in given]
+        self._ran = {node._sequence_nr() for node in nodes}
+
+    def goes_on_with(self, states: Sequence[Tensor | None]) -> tuple[bool, bool]:
+        """Whether the states that enter a step descend from those given out here, and whether they are the same."""
+        if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
+            return True, True
+        return self._step() is not None and self._leads_to([s for s in states if s is not None]), False
+
+    def _leads_to(self, states: Sequence[Tensor]) -> bool:
+        lowest = min(self._ran)
+        waiting, seen = [state.grad_fn for state in states], set()
+        while waiting and len(seen) < _SEARCHED:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            ran = node._sequence_nr()
+            if ran in self._ran:
+                return True
+            if ran > lowest:
+                waiting += [child for child, _ in node.next_functions]
+        return False
+
+
+class Heads:
+    """The sequences of one module that may go on."""
+
+    def __init__(self) -> None:
+        self._heads: list[Head] = []
+
+    def before(self, states: Sequence[Tensor | None]) -> tuple[Head | None, bool]:
+        """The one that a step goes on with, which is taken out, and whether its states enter as they left."""
+        for place, head in enumerate(self._heads):
+            goes_on, same = head.goes_on_with(states)
+            if goes_on:
+                return self._heads.pop(place), same
+        return None, False
+
+    def add(self, head: Head) -> None:
+        """Another one that may go on."""
+        self._heads = [*self._heads[1 - _HEADS :], head]
+
+
+def one_step(layer: Any, x: Any) -> bool:
+    """Whether a call of a layer is one step in one direction, of a tensor."""
+    if layer.bidirectional or not isinstance(x, Tensor) or not weights_known(layer):
+        return False
+    batched = x.dim() - (1 if x.is_floating_point() else 0) == 2
+    return x.shape[1 if batched and layer.batch_first else 0] == 1
+
+
+def cell_of(module: nn.Module) -> SteppedCell:
+    """A module that steps, seen as a layer of one."""
+    return SteppedCell(module)
+
+
+def states_given(called: str, layer: Any, output: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """What one step gave out: name -> tensor of all outputs that have a gradient of their own, and the states.
+
+    Args:
+        called: name of the module, for the error.
+        layer: the layer, or a :class:`SteppedCell`.
+        output: what its forward pass gave.
+
+    Raises:
+        ValueError: if that is not what such a cell gives.
+    """
+    names = cell_class(layer).state_names
+    if isinstance(layer, SteppedCell):
+        if layer.is_own and isinstance(output, dict):
+            states = tuple(output.get(name) for name in names)
+        else:
+            states = tuple(output) if isinstance(output, tuple) else (output,)
+    else:
+        states = output[1] if isinstance(output[1], tuple) else (output[1],)
+    if len(states) != len(names) or not all(isinstance(state, Tensor) for state in states):
+        raise ValueError(
+            f"{called}: expected the states {', '.join(names)} from a step of {type(layer.cell).__name__}, got "
+            f"{type(output).__name__}; its own forward (a subclass) or a hook does more: put that into a module around "
+            f"the cell, which then can be recorded"
+        )
+    shown = {} if isinstance(layer, SteppedCell) else {"output": output[0]}
+    return shown | dict(zip(names, states, strict=True)), states
+
+
+def states_entering(layer: Any, args: tuple, kwargs: dict) -> tuple[Tensor | None, ...]:
+    """The states that entered a step, each None for zeros."""
+    names = cell_class(layer).state_names
+    own = isinstance(layer, SteppedCell) and layer.is_own
+    given = args[1] if len(args) > 1 else kwargs.get("state" if own else "hx")
+    if given is None:
+        return (None,) * len(names)
+    if isinstance(given, dict):
+        return tuple(given[name] for name in names)
+    return tuple(given) if isinstance(given, tuple | list) else (given,)
+
+
+def input_of(layer: Any, args: tuple, kwargs: dict) -> Tensor:
+    """The input of a step."""
+    own = isinstance(layer, SteppedCell) and layer.is_own
+    return args[0] if args else kwargs["x_t" if own else "input"]
+
+
+def keep_gradients(step: Step, outputs: State, reached: Callable[[int], None]) -> bool:
+    """Have autograd leave in a step what arrives at its outputs; False if they are not in the graph.
+
+    Args:
+        step: it must not hold the graph.
+        outputs: name -> tensor.
+        reached: told the number of each backward pass at the first gradient that it brings.
+    """
+    arrived = step.arrived
+
+    def hook(name: str, node: Any, place: int) -> None:
+        def keep(gradients: tuple[Tensor | None, ...]) -> None:
+            gradient = gradients[place]
+            if gradient is None or is_of_many_passes(gradient):
+                return
+            number = torch._C._current_graph_task_id()
+            if number not in arrived:
+                arrived[number] = Arrived()
+                reached(number)
+            add(arrived[number], name, gradient.detach())
+
+        node.register_prehook(keep)
+
+    trained = {name: value for name, value in outputs.items() if value.requires_grad and value.grad_fn is not None}
+    for name, value in trained.items():
+        hook(name, value.grad_fn, value.output_nr)
+    return bool(trained)
+
+
+_NUMBERS = 2**22  # of the vectors that are sent through a marked step at once: 16 MB in float32
+
+
+def jacobians(
+    name: str, step: Callable[..., Any], previous: tuple[Tensor, ...], states: tuple[Tensor, ...], examples: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """∂states/∂previous of a step of the script's own, by automatic differentiation; each example is taken by itself.
+
+    Args:
+        name: of the marked states, for the error.
+        step: from the states before to the states.
+        previous: the states before, [B, H] each, or [H].
+        states: what was marked.
+        examples: positions in the batch.
+
+    Returns:
+        [n, S, S] of these examples, S all states side by side; and how far the step done again is from what was marked,
+        [B] relative. Random numbers are put back.
+
+    Raises:
+        ValueError: if the step does not give states of the shape of those that were marked.
+    """
+    devices = [states[0].device] if states[0].is_cuda else []
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        entered = tuple(state.detach().requires_grad_() for state in previous)
+        left = step(*entered)
+        left = left if isinstance(left, tuple) else (left,)
+        if [getattr(part, "shape", None) for part in left] != [state.shape for state in states]:
+            raise ValueError(
+                f"mark: expected step(*previous) to give what is marked as {name!r}, of shape "
+                f"{', '.join(str(tuple(state.shape)) for state in states)}, got "
+                f"{', '.join(str(tuple(getattr(part, 'shape', ()))) for part in left)}"
+            )
+        whole = torch.cat([part.reshape(-1, part.shape[-1]) for part in left], -1)
+        seen = torch.cat([state.detach().reshape(-1, state.shape[-1]) for state in states], -1)
+        size, rows = whole.shape[-1], []
+        at_once = max(1, _NUMBERS // max(1, whole.numel()))
+        for start in range(0, size, at_once):
+            unit = torch.eye(size, dtype=whole.dtype, device=whole.device)[start : start + at_once]
+            vectors = unit.unsqueeze(1).expand(-1, len(whole), -1)
+            found = torch.autograd.grad(
+                whole, entered, vectors, retain_graph=True, is_grads_batched=True, materialize_grads=True
+            )
+            parts = [part.reshape(len(unit), len(whole), -1)[:, examples] for part in found]
+            rows.append(torch.cat(parts, -1))
+    apart = (whole.detach() - seen).double().norm(dim=-1)
+    return torch.cat(rows).movedim(0, 1).detach(), apart / seen.double().norm(dim=-1).clamp(min=1e-300)
