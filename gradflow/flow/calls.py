@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
 from gradflow.cells.gru import GRUCell
-from gradflow.cells.layers import RecurrentLayer, SequenceLayer, suffix
+from gradflow.cells.layers import RecurrentLayer, suffix
 from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.recurrent import Recurrent
 from gradflow.cells.rnn import ReLUCell, TanhCell
@@ -23,13 +23,13 @@ _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell
 
 
 def cell_class(layer: Any) -> type[Cell]:
-    """The cell of a supported layer, or of a cell called step by step."""
-    return layer.cell_class if isinstance(layer, SequenceLayer | SteppedCell) else _CELLS[cast(str, layer.mode)]
+    """The cell of a supported layer, of a cell called step by step, or of a marked state."""
+    return _CELLS[cast(str, layer.mode)] if isinstance(layer, nn.RNNBase) else layer.cell_class
 
 
 def weights_known(layer: Any) -> bool:
     """Whether a supported layer's weights have torch's names and layout; of the user's own cells nothing is known."""
-    return not isinstance(layer, Recurrent) and not (isinstance(layer, SteppedCell) and layer.is_own)
+    return not isinstance(layer, Recurrent) and not getattr(layer, "is_own", False)
 
 
 class SteppedCell:

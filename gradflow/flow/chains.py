@@ -110,7 +110,9 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         previous = {name: part[:, index] for name, part in entering.items()}
         cell = _cell(layer, weights, index, states)
         x = x if scales[index] is None else x * scales[index]
-        gates = {} if isinstance(cell, MarkedCell) else {"h": states["h"]} if _gateless(cell) else cell.gates(x, previous)
+        gates = (
+            {} if isinstance(cell, MarkedCell) else {"h": states["h"]} if _gateless(cell) else cell.gates(x, previous)
+        )
         told = all(step.jacobian is not None for step in steps)
         known = torch.stack([cast(Tensor, step.jacobian) for step in steps]) if told else None
         found.append(
@@ -142,8 +144,7 @@ def descend_steps(
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
         adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
-        factors = _handed_on(unrolled)
-        direct, carried = _direct(unrolled, adjoints, factors, above)
+        direct, carried = _direct(unrolled, adjoints, above)
         unrolled = replace(unrolled, carried=carried)
         blocks: list[Block] = []
 
@@ -254,30 +255,31 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, *, sepa
     if unrolled.is_lstm:
         through = cast(Tensor, unrolled.jacobian.shown) * total["h"]
         direct = _told_apart(total["c"], through)
-        later = torch.cat((unrolled.gates["f"][1:] * total["c"][1:], zeros[:1]))
+        later = unrolled.gates["f"] * total["c"]
         later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
-        handed = _factor(unrolled, "c")
-        if handed is not None:  # f ∘ (autograd's gradient of c) of the step after has more digits than a difference
-            expected = torch.cat((handed * later[:-1], zeros[:1]))
-            same = (direct - expected).abs() <= _tolerance(unrolled.like) * (total["c"].abs() + through.abs())
-            direct = torch.where(same.all(-1, keepdim=True), expected, direct)
+        factor, _ = _factor(unrolled, "c")
+        expected = torch.cat((factor * later[1:], zeros[:1]))  # has more digits than a difference
+        same = (direct - expected).abs() <= _tolerance(unrolled.like) * (total["c"].abs() + through.abs())
+        direct = torch.where(same.all(-1, keepdim=True), expected, direct)
         return total | {"c": direct}
     return total | _apart_by_autodiff(unrolled, total)
 
 
 def _apart_by_autodiff(unrolled: Stepped, total: State) -> State:
     """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
+    cell = cast(ReplayedCell, unrolled.cell).cell  # what its own step gives, before any view of that
     with torch.enable_grad():
-        entered = {name: part.detach().requires_grad_() for name, part in unrolled.previous.items()}
-        left = unrolled.cell.step(unrolled.inputs, entered)
+        entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
+        left = cell.step(unrolled.inputs.flatten(0, 1), entered)
         uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
         found: State = {}
         while len(found) < len(left):
             name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
             found[name] = total[name]
             for other in uses[name]:
-                (through,) = torch.autograd.grad(left[other], left[name], found[other], retain_graph=True)
-                found[name] = _told_apart(found[name], through)
+                arriving = found[other].flatten(0, 1)
+                (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
+                found[name] = _told_apart(found[name], through.view_as(total[name]))
     return found
 
 
@@ -297,44 +299,41 @@ def _told_apart(whole: Tensor, part: Tensor) -> Tensor:
     return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= _tolerance(whole) * size, 0)
 
 
-def _factor(unrolled: Stepped, name: str) -> Tensor | None:
-    """By what a state was multiplied between two steps, [T-1, B, H]; None: more was done to it."""
+def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
+    """By what a state was multiplied between two steps, [T-1, B, H]; and whether no more was done to it, [T-1]."""
     left, entered = unrolled.states[name][:-1], unrolled.previous[name][1:]
-    zero = entered == 0
-    same = entered == left
-    if bool((same | zero).all()):
-        return same.to(left.dtype)
-    largest = left.abs().flatten(1).argmax(-1, keepdim=True)
-    scale = entered.flatten(1).gather(1, largest) / left.flatten(1).gather(1, largest)  # of dropout: 1 / (1 - p)
-    kept = torch.isclose(entered, left * scale.unsqueeze(-1), rtol=1e-5, atol=0.0)
-    return kept * scale.unsqueeze(-1) if bool((kept | zero).all()) else None
+    zero, same = entered == 0, entered == left
+    known = (same | zero).flatten(1).all(1)
+    if bool(known.all()):
+        return same.to(left.dtype), known
+    flat = left.flatten(1)
+    largest = flat.abs().masked_fill(zero.flatten(1), -1).argmax(-1, keepdim=True)
+    scale = entered.flatten(1).gather(1, largest) / flat.gather(1, largest)  # of dropout: 1 / (1 - p)
+    scaled = torch.isclose(entered, left * scale.unsqueeze(-1), rtol=1e-5, atol=0.0)
+    factor = torch.where(known[:, None, None], same.to(left.dtype), (scaled & ~zero) * scale.unsqueeze(-1))
+    return factor, known | (scaled | zero).flatten(1).all(1)
 
 
-def _handed_on(unrolled: Stepped) -> State | None:
-    """State name -> the factor between two steps, [T-1, B, H]; None: more was done to one of them."""
-    factors = {name: _factor(unrolled, name) for name in unrolled.states}
-    return None if any(f is None for f in factors.values()) else cast(State, factors)
-
-
-def _direct(
-    unrolled: Stepped, adjoints: State, factors: State | None, above: Tensor | None
-) -> tuple[Tensor | None, bool]:
+def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool]:
     """What arrives at the states shown not through the next step, [T, B, ·], and whether each entered as it left."""
     names = unrolled.cell.output_names
     total = torch.cat([adjoints[name] for name in names], -1)
-    if isinstance(unrolled.cell, MarkedCell) or (factors is None and len(total) > 1):
+    if isinstance(unrolled.cell, MarkedCell):
         return torch.full_like(total, torch.nan), False
-    carried, later = True, {name: torch.zeros_like(part) for name, part in adjoints.items()}
+    later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
+    carried, known = True, torch.ones(len(total), dtype=torch.bool, device=total.device)
     if len(total) > 1:
-        assert factors is not None
-        carried = all(bool((factor == 1).all()) for factor in factors.values())
         flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
         back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
         for name, part in later.items():
-            part[:-1] = factors[name] * back[name][1:]
+            factor, told = _factor(unrolled, name)
+            part[:-1] = factor * back[name][1:]
+            known[:-1] &= told
+            carried = carried and bool((factor == 1).all())
     direct = _told_apart(total, torch.cat([later[name] for name in names], -1))
     if above is not None and len(names) == 1:
         alone = _told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
     others = [_told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
-    return direct, carried and not any(bool(part.any()) for part in others)
+    carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
+    return direct.masked_fill(~known[:, None, None], torch.nan), carried

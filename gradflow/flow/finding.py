@@ -55,7 +55,9 @@ def recurrent_layers(
         NotImplementedError: for layers that cannot be replayed, by name.
     """
     named = dict(unwrapped(model).named_modules())
-    found: dict[str, Any] = {plain_name(name): module for name, module in named.items() if isinstance(module, SUPPORTED)}
+    found: dict[str, Any] = {
+        plain_name(name): module for name, module in named.items() if isinstance(module, SUPPORTED)
+    }
     if cells:
         found |= {plain_name(name): SteppedCell(module) for name, module in _cells(named).items()}
     if not found and not or_none:

@@ -1,5 +1,6 @@
 """Calls that are single steps, joined to the sequences that they make; and states that a script marks by hand."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -45,7 +46,14 @@ class Chain:
     reading = True  # the gradients of its steps are those of the backward pass
 
     def __init__(self, name: str, call: ChainCall, policy: Any, within: Any, place: int, order: int):
-        self.name, self.call, self.policy, self.within, self.place, self.order = name, call, policy, within, place, order
+        self.name, self.call, self.policy, self.within, self.place, self.order = (
+            name,
+            call,
+            policy,
+            within,
+            place,
+            order,
+        )
         self.passes: dict[int, list[Step]] = {}
         self.counted: list[int] = []
         self.landed = False
@@ -98,10 +106,10 @@ class Chain:
                 yield place, unrolled, blocks, {}
 
     @property
-    def again(self) -> float | None:
-        """How far marked steps that were done again are from what was marked, relative; None: nobody can ask."""
+    def again(self) -> float:
+        """How far marked steps that were done again are from what was marked, relative; NaN: nobody can ask."""
         found = [step.again for step in self.steps if step.again is not None]
-        return float(torch.stack(found).max()) if found else None
+        return float(torch.stack(found).max()) if found else math.nan
 
 
 class Joiner:

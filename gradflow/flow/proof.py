@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gradflow.flow.added import Added, places, recurrent_weight
 from gradflow.flow.calls import plain_arithmetic
-from gradflow.flow.recursion import Block
 from gradflow.flow.joining import Chain
+from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
 from gradflow.flow.stepping import Marked
@@ -143,7 +143,7 @@ def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: in
         if claim is not None:
             claim.places.append(start + len(found))
         marked = isinstance(call.layer, Marked)
-        forward = seen.again if marked else _forward_residual(unrolled, finals)  # type: ignore[union-attr]
+        forward = seen.again if isinstance(seen, Chain) and marked else _forward_residual(unrolled, finals)
         tolerance = TOLERANCE[call.kernel_dtype]
         found.append(replace(unknown, layer=layer, direction=direction, forward=forward, tolerance=tolerance))
     return found

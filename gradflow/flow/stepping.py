@@ -44,7 +44,7 @@ class Marked:
         name: that the script gave it.
     """
 
-    num_layers, bidirectional, batch_first, dropout = 1, False, False, 0.0
+    num_layers, bidirectional, batch_first, dropout, is_own = 1, False, False, 0.0, True
 
     def __init__(self, name: str):
         self.name = name
@@ -252,7 +252,11 @@ _NUMBERS = 2**22  # of the vectors that are sent through a marked step at once: 
 
 
 def jacobians(
-    name: str, step: Callable[..., Any], previous: tuple[Tensor, ...], states: tuple[Tensor, ...], examples: Sequence[int]
+    name: str,
+    step: Callable[..., Any],
+    previous: tuple[Tensor, ...],
+    states: tuple[Tensor, ...],
+    examples: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """∂states/∂previous of a step of the script's own, by automatic differentiation; each example is taken by itself.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, chosen, watch, weights_known
+from gradflow.flow.calls import LayerCall, SteppedCell, add, check_given, chosen, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain, Joiner
@@ -309,6 +309,7 @@ class Watcher(Generic[Taken]):
     ):
         self._layers, self._policy, self._model, self._leaves = layers, policy, model, leaves
         self._marks = {name: Marked(name) for name in marks}
+        self._expected = set(self._marks)  # until the first take
         self._joiner = Joiner(policy, self._brings)
         self._handles: list[Any] = []
         self._followed: dict[int, Tensor] = {}  # leaves with a hook, by id; held, so that an id stays theirs
@@ -356,6 +357,13 @@ class Watcher(Generic[Taken]):
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since
         self._forget()
+        missing, self._expected = self._expected - since.marked, set()
+        if missing:
+            raise RuntimeError(
+                f"{self._policy.method}: nothing was marked as {min(missing)!r}, which states= names; marked were: "
+                f"{', '.join(map(repr, sorted(since.marked))) or 'none'}; mark it in the loop of the step: "
+                f"h = gf.mark({min(missing)!r}, h)"
+            )
         return self._policy.hand_out(since, {**self._layers, **self._marks} if self.open else ())
 
     def _begins(self, model: nn.Module, args: tuple) -> None:
@@ -397,9 +405,7 @@ class Watcher(Generic[Taken]):
             return
         weights = dict(layer.named_parameters()) if isinstance(layer, SteppedCell) else _weights(layer)
         begin = partial(self._begin, name)
-        chain, trained = self._joiner.step(
-            name, layer, args, kwargs, output, self._dropout.get(name), weights, begin
-        )
+        chain, trained = self._joiner.step(name, layer, args, kwargs, output, self._dropout.get(name), weights, begin)
         if chain.length == 1:
             self._follow(chain.parameters)
             if self.added is not None:
@@ -414,7 +420,8 @@ class Watcher(Generic[Taken]):
         previous: tuple[Tensor, ...],
     ) -> None:
         """See :func:`mark`."""
-        self._since.marked.add(name)
+        if self.open:
+            self._since.marked.add(name)
         layer = self._marks.get(name)
         if layer is None or not self.open or not torch.is_grad_enabled():
             return
@@ -494,7 +501,10 @@ _OPEN: list[Watcher[Any]] = []  # those that may be told of marked states
 
 
 def mark(
-    name: str, *states: Tensor, step: Callable[..., Any] | None = None, previous: Tensor | Sequence[Tensor] | None = None
+    name: str,
+    *states: Tensor,
+    step: Callable[..., Any] | None = None,
+    previous: Tensor | Sequence[Tensor] | None = None,
 ) -> Any:
     """Mark the state of a step of your own, in its loop: ``h = gf.mark("h", h)``; the recorder then sees its gradients.
 

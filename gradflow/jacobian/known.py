@@ -61,7 +61,9 @@ class DenseJacobian(Jacobian):
         """The H×H block ∂out/∂name; see :meth:`gradflow.jacobian.operator.Jacobian.block`."""
         self._check_states(out, name)
         size = self.shape[-1] // len(self.state_names)
-        rows, columns = (slice(size * self.state_names.index(n), size * (self.state_names.index(n) + 1)) for n in (out, name))
+        rows, columns = (
+            slice(size * self.state_names.index(n), size * (self.state_names.index(n) + 1)) for n in (out, name)
+        )
         return self._nan_past_length(self.matrices[..., rows, columns])
 
     def frobenius_norm(self) -> Tensor:

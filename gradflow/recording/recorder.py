@@ -20,8 +20,8 @@ from gradflow.cells.cell import has_closed_form
 from gradflow.checks import whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, cell_class, weights_known
-from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.chains import ChainCall
+from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.joining import Chain
 from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns

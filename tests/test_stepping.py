@@ -1,0 +1,365 @@
+"""Sequences that a script steps through itself: the same numbers as those of the layer that runs all steps at once."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import gradflow as gf
+
+T, B, D, H = 7, 5, 3, 4
+
+
+class Coupled(gf.Cell):
+    """Two states of which one is made of the other's new value, as in a coupled oscillator."""
+
+    state_names = ("y", "z")
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.inner = H, nn.Linear(D + 2 * H, H)
+
+    def step(self, x_t, state):
+        z = state["z"] + 0.3 * (torch.tanh(self.inner(torch.cat((x_t, state["y"], state["z"]), -1))) - state["y"])
+        return {"y": state["y"] + 0.3 * z, "z": z}
+
+
+class Own(gf.Cell):
+    """One state."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.inner = H, nn.Linear(D + H, H)
+
+    def step(self, x_t, state):
+        return {"h": torch.tanh(self.inner(torch.cat((x_t, state["h"]), -1)))}
+
+
+class Whole(nn.Module):
+    """A layer over the whole sequence and a read-out of every position."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(H, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0])
+
+
+class OneByOne(nn.Module):
+    """The same, a step at a time."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(H, 2)
+
+    def forward(self, x):
+        state, outputs = None, []
+        for x_t in x:
+            h, state = self.step(x_t, state)
+            outputs.append(self.head(h))
+        return torch.stack(outputs)
+
+    def step(self, x_t, state):
+        if isinstance(self.layer, gf.Cell):
+            names = self.layer.state_names
+            state = {name: x_t.new_zeros(len(x_t), H) for name in names} if state is None else state
+            state = self.layer(x_t, state)
+            return state[names[0]], state
+        if isinstance(self.layer, nn.RNNCellBase):
+            state = self.layer(x_t, state)
+            return (state[0] if isinstance(state, tuple) else state), state
+        dim = 1 if self.layer.batch_first else 0
+        output, state = self.layer(x_t.unsqueeze(dim), state)
+        return output.squeeze(dim), state
+
+
+def pair(kind):
+    """A layer, and what steps with the same weights."""
+    if isinstance(kind, type):
+        cell = kind()
+        return gf.Recurrent(copy.deepcopy(cell)), cell
+    if kind.endswith("Cell") or kind == "RNNCell relu":
+        name, _, nonlinearity = kind.partition(" ")
+        options = {"nonlinearity": nonlinearity} if nonlinearity else {}
+        layer, cell = getattr(nn, name.removesuffix("Cell"))(D, H, **options), getattr(nn, name)(D, H, **options)
+        cell.load_state_dict({key.removesuffix("_l0"): value for key, value in layer.state_dict().items()})
+        return layer, cell
+    name, _, rest = kind.partition(" ")
+    home, options = (gf, {}) if name.startswith("gf.") else (nn, {})
+    options |= {"num_layers": 2} if "stack" in rest else {}
+    layer = getattr(home, name.removeprefix("gf."))(D, H, **options)
+    stepped = getattr(home, name.removeprefix("gf."))(D, H, batch_first="first" in rest, **options)
+    stepped.load_state_dict(layer.state_dict())
+    return layer, stepped
+
+
+KINDS = [
+    "RNNCell", "RNNCell relu", "LSTMCell", "GRUCell", Own, Coupled, "RNN", "LSTM", "GRU", "LSTM stack", "GRU stack first",
+    "RNN stack", "gf.LSTM stack", "gf.GRU", "gf.LinearRNN first",
+]  # fmt: skip
+LOSSES = {
+    "every step": lambda y: y.square().mean(),
+    "the end": lambda y: y[-1].square().mean(),
+    "the middle": lambda y: y[3].square().mean() * 1e-3,
+}
+
+
+def recorded(model, x, loss_of, path, **options):
+    """The log of three updates."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    options = {"every": 1, "spectrum_every": 1, "quantities": None} | options
+    with gf.record(model, path, **options) as recorder:
+        for _ in range(3):
+            loss = loss_of(model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.step(loss)
+            optimizer.step()
+    return gf.open_run(path)
+
+
+def assert_same(run, other, *, tables=("time", "lag", "gates", "spectrum"), tolerance=2e-6):
+    for table in tables:
+        found, expected = run.table(table).to_pandas(), other.table(table).to_pandas()
+        assert list(found.columns) == list(expected.columns)
+        assert len(found) == len(expected)
+        for name in found.columns:
+            if pd.api.types.is_numeric_dtype(found[name]):
+                np.testing.assert_allclose(found[name], expected[name], tolerance, tolerance, err_msg=f"{table} {name}")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("examples", ["all", 3])
+def test_steps_are_one_sequence(kind, loss, examples, tmp_path):
+    torch.manual_seed(0)
+    layer, stepped = pair(kind)
+    whole, by_steps = Whole(layer).double(), OneByOne(stepped).double()
+    by_steps.head.load_state_dict(whole.head.state_dict())
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    expected = recorded(whole, x, LOSSES[loss], tmp_path / "whole", examples=examples)
+    run = recorded(by_steps, x, LOSSES[loss], tmp_path / "steps", examples=examples)
+    assert_same(run, expected)
+    assert run.proof == expected.proof == ("proved" if isinstance(kind, str) else "unproved")
+
+
+class Loop(nn.Module):
+    """A cell in a loop where `between` is done to the state from step to step; keeps states and what is read out."""
+
+    def __init__(self, kind, between=lambda model, t, h: h):
+        super().__init__()
+        self.cell, self.head, self.between = getattr(nn, kind)(D, H), nn.Linear(H, 2), between
+        self.query = nn.Linear(H, H)
+        self.memory = torch.randn(6, H, dtype=torch.float64)
+
+    def forward(self, x):
+        state, outputs = None, []
+        self.kept, self.read = [], []
+        for t, x_t in enumerate(x):
+            if state is not None:
+                parts = state if isinstance(state, tuple) else (state,)
+                parts = tuple(self.between(self, t, part) for part in parts)
+                state = parts if isinstance(state, tuple) else parts[0]
+            state = self.cell(x_t, state)
+            h = state[0] if isinstance(state, tuple) else state
+            h.retain_grad()
+            read = torch.zeros_like(h, requires_grad=True)  # dL/d read is what arrives at h_t directly
+            self.kept.append(h)
+            self.read.append(read)
+            outputs.append(self.head(h + read))
+        return torch.stack(outputs)
+
+
+def episodes(model, t, h):
+    """Some examples start anew."""
+    over = (torch.arange(B) + t) % 3 == 0
+    return h * (~over).double().unsqueeze(1)
+
+
+def anew(model, t, h):
+    """The same by `where`, from zeros."""
+    return torch.where(((torch.arange(B) + t) % 3 == 0).unsqueeze(1), torch.zeros_like(h), h)
+
+
+def dropped(model, t, h):
+    """Dropout between steps."""
+    return nn.functional.dropout(h, 0.4)
+
+
+def attending(model, t, h):
+    """The state takes in what it attends to in a memory."""
+    return h + torch.softmax(model.query(h) @ model.memory.T, -1) @ model.memory
+
+
+KNOWN = {"as it is": lambda model, t, h: h, "episodes": episodes, "anew": anew, "dropout": dropped}
+
+
+@pytest.mark.parametrize("between", [*KNOWN, "attention"])
+@pytest.mark.parametrize("kind", ["GRUCell", "LSTMCell"])
+def test_what_happens_between_steps(kind, between, tmp_path):
+    torch.manual_seed(1)
+    model = Loop(kind, KNOWN.get(between, attending)).double()
+    seen = []
+
+    def loss_of(y):
+        seen.append((model.kept, model.read))
+        return y.square().mean() + 3 * y[3].square().mean()
+
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    run = recorded(model, x, loss_of, tmp_path / "run", examples="all", reduction="sum")
+    for iteration, (kept, read) in enumerate(seen):
+        rows = run.table("time").to_pandas().query(f"iteration == {iteration}")
+        for name, tensors in (("log_state_gradient", kept), ("log_direct_gradient", read)):
+            norms = torch.stack([tensor.grad.norm(dim=-1).log() for tensor in tensors])
+            if name == "log_direct_gradient" and between == "attention":  # nobody knows but at the last step
+                assert rows[f"{name}_non_finite"].tolist() == [B] * (T - 1) + [0]
+                rows, norms = rows[-1:], norms[-1:]
+            np.testing.assert_allclose(rows[f"{name}_mean"], norms.mean(1), 1e-5, 1e-5, err_msg=name)
+            assert rows[f"{name}_non_finite"].eq(0).all()
+    assert run.proof == "proved"
+
+
+def test_bit_for_bit(tmp_path):
+    results = []
+    for recording in (False, True):
+        torch.manual_seed(0)
+        model = Loop("LSTMCell", dropped).double()
+        x = torch.randn(T, B, D, dtype=torch.float64)
+        if recording:
+            recorded(model, x, lambda y: y.square().mean(), tmp_path / "run", every=2)
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(x).square().mean().backward()
+                optimizer.step()
+        results.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(map(torch.equal, *results))
+
+
+class Sequences(nn.Module):
+    """One cell runs several sequences: two side by side, then one more, then one whose state is detached half way."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(D, H)
+
+    def forward(self, x):
+        a = b = c = d = torch.zeros(B, H, dtype=torch.float64)
+        self.kept = [[], [], [], [], []]
+        for t, x_t in enumerate(x):
+            a, b = self.keep(0, self.cell(x_t, a)), self.keep(1, self.cell(-x_t, b))
+        for x_t in x[:3]:
+            c = self.keep(2, self.cell(2 * x_t, c))
+        for t, x_t in enumerate(x):
+            d = self.keep(3 if t < 4 else 4, self.cell(x_t, d.detach() if t == 4 else d))
+            lost = d.square().sum() if t == 3 else 0.0
+            self.kept_loss = lost if t == 3 else self.kept_loss if t > 3 else None
+        return torch.stack((a, b, c, d)).square().sum() + self.kept_loss
+
+    def keep(self, which, h):
+        h.retain_grad()
+        self.kept[which].append(h)
+        return h
+
+
+def test_several_sequences_of_one_cell(tmp_path):
+    torch.manual_seed(0)
+    model = Sequences().double()
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    run = recorded(model, x, lambda y: y, tmp_path / "run", examples="all", reduction="sum")
+    rows = run.table("time").to_pandas().query("iteration == 2")
+    assert sorted(rows["call"].unique()) == [0, 1, 2, 3, 4]
+    for call, kept in enumerate(model.kept):
+        norms = torch.stack([h.grad.norm(dim=-1).log() for h in kept]).mean(1)
+        np.testing.assert_allclose(rows.query(f"call == {call}")["log_state_gradient_mean"], norms, 1e-5)
+    assert run.proof == "proved"
+
+
+def test_a_model_called_at_every_step(tmp_path):
+    """A policy: the script calls the model once a step and carries the state; truncated every 4 steps."""
+    torch.manual_seed(0)
+    model = OneByOne(nn.GRU(D, H)).double()
+    model.forward = model.step
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    state = None
+    with gf.record(model, tmp_path / "run", every=2, examples="all", reduction="sum") as recorder:
+        for _ in range(5):
+            kept, total = [], 0.0
+            for x_t in torch.randn(4, B, D, dtype=torch.float64):
+                h, state = model(x_t, state)
+                state.retain_grad()
+                kept.append((h, state))
+                h.retain_grad()
+                total = total + model.head(h).square().sum()
+            optimizer.zero_grad()
+            total.backward()
+            recorder.step(total)
+            optimizer.step()
+            state = state.detach()
+    rows = gf.open_run(tmp_path / "run").table("time").to_pandas()
+    assert rows["time"].tolist() == [0, 1, 2, 3] * 3  # the last iteration, 4, was due
+    zero = torch.zeros(1, dtype=torch.float64)
+    totals = torch.stack([h.grad + (zero if s.grad is None else s.grad[0]) for h, s in kept])
+    np.testing.assert_allclose(
+        rows.query("iteration == 4")["log_state_gradient_mean"], totals.norm(dim=-1).log().mean(1), 1e-5
+    )
+    assert gf.open_run(tmp_path / "run").proof == "proved"
+
+
+class ByHand(nn.Module):
+    """A hand-written step."""
+
+    def __init__(self, tells):
+        super().__init__()
+        self.i2h, self.h2h, self.tells = nn.Linear(D, H), nn.Linear(H, H), tells
+
+    def forward(self, x):
+        h, self.kept, self.weight = torch.zeros(B, H, dtype=torch.float64), [], self.h2h.weight.detach().clone()
+        for x_t in x:
+
+            def step(h, x_t=x_t):
+                return torch.tanh(self.i2h(x_t) + self.h2h(h))
+
+            h = gf.mark("h", step(h), step=step, previous=h) if self.tells else gf.mark("h", step(h))
+            h.retain_grad()
+            self.kept.append(h)
+        return h
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_marked_states(tells, tmp_path):
+    torch.manual_seed(0)
+    model = ByHand(tells).double()
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    options = {"states": ["h"], "examples": "all", "reduction": "sum"}
+    run = recorded(model, x, lambda h: h.square().sum(), tmp_path / "run", **options)
+    rows = run.table("time").to_pandas().query("iteration == 2")
+    norms = torch.stack([h.grad.norm(dim=-1).log() for h in model.kept]).mean(1)
+    np.testing.assert_allclose(rows["log_state_gradient_mean"], norms, 1e-5)
+    if tells:
+        slopes = 1 - torch.stack(model.kept).detach()[:, :4].square()  # examples 0 to 3 of 5
+        jacobians = slopes.unsqueeze(-1) * model.weight
+        for name, of in (
+            ("frobenius", torch.linalg.matrix_norm),
+            ("spectral", lambda J: torch.linalg.matrix_norm(J, 2)),
+        ):
+            expected = of(jacobians).log().mean(1)
+            np.testing.assert_allclose(rows[f"log_jacobian_{name}_mean"], expected, 1e-5, 1e-5)
+    assert run.proof == "unproved"  # the weights of a hand-written step are not known
+    other = ByHand(tells).double()
+    assert other(x).shape == (B, H)  # without a recorder the marks do nothing
+
+
+def test_marks_that_never_come(tmp_path):
+    model = ByHand(False).double()
+    with (
+        pytest.raises(RuntimeError, match=r"step: .*'hidden'.*marked.*'h'"),
+        gf.record(model, tmp_path / "run", states=["hidden"]) as recorder,
+    ):
+        model(torch.randn(T, B, D, dtype=torch.float64)).sum().backward()
+        recorder.step()
