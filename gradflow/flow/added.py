@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.layers import suffix
-from gradflow.flow.calls import LayerCall
 
 
 class Added:
@@ -18,7 +17,7 @@ class Added:
         self._by_pass: dict[tuple[int, int], Tensor] = {}
         self._handles: list[Any] = []
 
-    def follow(self, call: LayerCall) -> None:
+    def follow(self, call: Any) -> None:
         """Hook into the recurrent weights of a call that has just run."""
         for layer, direction in places(call.layer):
             weight = recurrent_weight(call, layer, direction)
@@ -52,6 +51,6 @@ def places(layer: Any) -> list[tuple[int, int]]:
     return [(index, side) for index in range(layer.num_layers) for side in range(2 if layer.bidirectional else 1)]
 
 
-def recurrent_weight(call: LayerCall, layer: int, direction: int) -> Tensor | None:
+def recurrent_weight(call: Any, layer: int, direction: int) -> Tensor | None:
     """W_hh as the pass used it."""
     return call.weights.get("weight_hh" + suffix(layer, direction))

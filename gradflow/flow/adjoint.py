@@ -125,7 +125,7 @@ def descend(
             }
             blocks: list[Block] = []
             given = replace(direct[side], finals=finals, read=trace.read.get((index, side)))
-            yield (index, side), _kept(run(unrolled, given), blocks, keep=index > 0)
+            yield (index, side), kept(run(unrolled, given), blocks, keep=index > 0)
             if index:
                 parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
                 below.append(tuple(in_time(part, unrolled) for part in parts))
@@ -134,7 +134,8 @@ def descend(
             direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
 
 
-def _kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
+def kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
+    """The same blocks, which are left behind as well if asked for."""
     for block in blocks:
         if keep:
             into.append(block)

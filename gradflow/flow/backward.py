@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradflow.flow.finding import recurrent_layers
 from gradflow.flow.replay import Trace
-from gradflow.flow.watching import Policy, Since, Watcher
+from gradflow.flow.watching import Policy, Seen, Since, Watcher
 
 
 def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
@@ -60,7 +60,7 @@ class EveryBackward(Policy[list[Trace]]):
         for seen in calls:
             seen.check_parameters()
             seen.check_tensors()
-        return [Trace(seen.call) for seen in calls]
+        return [Trace(seen.call) for seen in calls if isinstance(seen, Seen)]  # nothing is joined for remedies
 
 
 def check_traces(traces: Sequence[Trace]) -> None:

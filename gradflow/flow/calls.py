@@ -24,7 +24,7 @@ _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell
 
 def cell_class(layer: Any) -> type[Cell]:
     """The cell of a supported layer, of a cell called step by step, or of a marked state."""
-    return _CELLS[cast(str, layer.mode)] if isinstance(layer, nn.RNNBase) else layer.cell_class
+    return _CELLS[layer.mode] if isinstance(layer, nn.RNNBase) else layer.cell_class
 
 
 def weights_known(layer: Any) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import ReplayedCell, replayed
-from gradflow.flow.adjoint import in_time
+from gradflow.flow.adjoint import in_time, kept
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
 from gradflow.flow.recursion import Block, Direct, recur
 from gradflow.flow.replay import Unrolled
@@ -105,19 +105,15 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
     valid = None if lengths is None else (torch.arange(len(steps)).unsqueeze(1) < lengths).to(call.device)
     ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1) if lengths is None else lengths - 1
     found = []
-    for index in range(count):
+    told = all(step.jacobian is not None for step in steps)
+    known = torch.stack([cast(Tensor, step.jacobian) for step in steps]) if told else None
+    for index, scale in enumerate(scales):
         states = {name: part[:, index] for name, part in leaving.items()}
         previous = {name: part[:, index] for name, part in entering.items()}
         cell = _cell(layer, weights, index, states)
-        x = x if scales[index] is None else x * scales[index]
-        gates = (
-            {} if isinstance(cell, MarkedCell) else {"h": states["h"]} if _gateless(cell) else cell.gates(x, previous)
-        )
-        told = all(step.jacobian is not None for step in steps)
-        known = torch.stack([cast(Tensor, step.jacobian) for step in steps]) if told else None
-        found.append(
-            Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scales[index], known)  # type: ignore[arg-type]
-        )
+        x = x if scale is None else x * scale
+        gates = _gates(cell, x, previous, states)
+        found.append(Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, known))
         x = states[names[0]]
     return found
 
@@ -147,22 +143,18 @@ def descend_steps(
         direct, carried = _direct(unrolled, adjoints, above)
         unrolled = replace(unrolled, carried=carried)
         blocks: list[Block] = []
-
-        def run(unrolled: Stepped = unrolled, direct: Tensor | None = direct, adjoints: State = adjoints) -> Any:
-            given = Direct(direct, adjoints=adjoints, carried=unrolled.carried)
-            for block in recur(unrolled, given):
-                blocks.append(block)
-                yield block
-
-        yield (index, 0), unrolled, run()
+        given = Direct(direct, adjoints=adjoints, carried=carried)
+        yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
         if index:
             parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
             values, exponent = (in_time(part, unrolled) for part in parts)
             above = times_power_of_two(values.double(), exponent).to(values.dtype)
 
 
-def _gateless(cell: TorchCell | ReplayedCell) -> bool:
-    return isinstance(cell, TorchCell) and cell.gateless
+def _gates(cell: Any, x: Tensor, previous: State, states: State) -> State:
+    if isinstance(cell, MarkedCell):
+        return {}
+    return {"h": states["h"]} if isinstance(cell, TorchCell) and cell.gateless else cell.gates(x, previous)
 
 
 def _cell(layer: Any, weights: Mapping[str, Tensor], index: int, states: State) -> Any:

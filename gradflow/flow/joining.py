@@ -229,7 +229,7 @@ class Joiner:
             self._arrives(chain, number)
 
         trained = keep_gradients(step, given, reached)
-        nodes = [value.grad_fn for value in given.values() if value.grad_fn is not None]
-        if nodes:
-            heads.add(Head(chain, step, states, nodes))
+        made = [value.grad_fn for value in given.values() if value.grad_fn is not None]
+        if made:
+            heads.add(Head(chain, step, states, made))
         return chain, trained

@@ -126,7 +126,8 @@ class Head:
 
     def _leads_to(self, states: Sequence[Tensor]) -> bool:
         lowest = min(self._ran)
-        waiting, seen = [state.grad_fn for state in states], set()
+        waiting: list[Any] = [state.grad_fn for state in states]
+        seen: set[Any] = set()
         while waiting and len(seen) < _SEARCHED:
             node = waiting.pop()
             if node is None or node in seen:
@@ -184,6 +185,7 @@ def states_given(called: str, layer: Any, output: Any) -> tuple[dict[str, Tensor
         ValueError: if that is not what such a cell gives.
     """
     names = cell_class(layer).state_names
+    states: tuple[Any, ...]
     if isinstance(layer, SteppedCell):
         if layer.is_own and isinstance(output, dict):
             states = tuple(output.get(name) for name in names)

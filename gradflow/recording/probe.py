@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from gradflow.checks import whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.finding import unwrapped
+from gradflow.flow.joining import Chain
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
 from gradflow.recording.last_backward import LastBackward
@@ -69,7 +70,7 @@ class ProbeRunner:
         self._kept = self._copies.of(_state(self._model))
         self._modes = [module.training for module in self._model.modules()]
 
-    def calls(self, *, kept: bool, examples: int | str, added: Added | None) -> list[tuple[int, Seen]]:
+    def calls(self, *, kept: bool, examples: int | str, added: Added | None) -> list[tuple[int, Seen | Chain]]:
         """The calls of one forward and backward pass over the probe, numbered.
 
         Args:
