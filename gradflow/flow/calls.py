@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
@@ -30,6 +31,13 @@ def cell_class(layer: nn.Module) -> type[Cell]:
 def weights_known(layer: nn.Module) -> bool:
     """Whether a supported layer's weights have torch's names and layout; of the user's own cells nothing is known."""
     return not isinstance(layer, Recurrent)
+
+
+def weights_of(layer: Any) -> dict[str, Tensor]:
+    """What the layer's forward pass has just computed with, by name: of torch's layers also what is no parameter."""
+    if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
+        return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
+    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
 
 
 def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
@@ -61,7 +69,7 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
 
     Raises:
         TypeError: if it is no recurrent layer known here.
-        NotImplementedError: for ``proj_size``, by name.
+        NotImplementedError: for ``proj_size`` and for parametrized layers of gradflow's own, by name.
     """
     if not isinstance(layer, SUPPORTED):
         raise TypeError(
@@ -70,6 +78,11 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
         )
     if getattr(layer, "proj_size", 0):
         raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
+    if isinstance(layer, RecurrentLayer) and (is_parametrized(layer) or "weight_hh_l0" not in layer._parameters):
+        raise NotImplementedError(
+            f"{name}: weight_norm, spectral_norm, pruning and other parametrizations of gradflow's own layers are not "
+            f"supported; use torch.nn.RNN, LSTM or GRU, whose parametrizations are"
+        )
 
 
 def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any) -> None:
@@ -123,7 +136,7 @@ class LayerCall:
     Attributes:
         layer: the module.
         x: its input, tensor or PackedSequence.
-        hx: its initial state as given: None, a tensor, or a tuple of one for each state.
+        hx: its initial state as given: None, a tensor, or a tuple (a list becomes one) of one for each state.
         output: its output, tensor or PackedSequence.
         finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
         lengths: [B], where `x` is a padded tensor of ragged examples.
@@ -147,10 +160,11 @@ class LayerCall:
     trained_below: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx
         x, _, *hx = self.tensors()
         self.trained_below = any(part.requires_grad for part in (x, *hx))
         if not self.weights:
-            self.weights = dict(self.layer.named_parameters())
+            self.weights = weights_of(self.layer)
         self._versions = self._weight_versions()
         h_n = self.finals[0]
         self.kernel_dtype = h_n.dtype

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.utils.parametrize import is_parametrized
 
-from gradflow.cells.layers import RecurrentLayer
 from gradflow.flow.calls import SUPPORTED, check_supported
 
 _WRAPPINGS = {"_orig_mod", "_checkpoint_wrapped_module"}  # of torch.compile and checkpoint_wrapper, inside a model
@@ -65,9 +63,4 @@ def recurrent_layers(model: nn.Module, modules: Sequence[str] | None = None) -> 
     chosen = found if modules is None else {name: found[name] for name in modules}
     for name, layer in chosen.items():
         check_supported(layer, name or type(layer).__name__)
-        if isinstance(layer, RecurrentLayer) and (is_parametrized(layer) or "weight_hh_l0" not in layer._parameters):
-            raise NotImplementedError(
-                f"{name}: weight_norm, spectral_norm, pruning and other parametrizations of gradflow's own layers are "
-                f"not supported; use torch.nn.RNN, LSTM or GRU, whose parametrizations are"
-            )
     return chosen

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weights_known
+from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
+from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.replay import Trace
 
@@ -225,21 +226,13 @@ def _versions_of(tensors: Iterable[Tensor]) -> list[int]:
     return [tensor._version for tensor in tensors]
 
 
-def _weights(layer: Any) -> dict[str, Tensor]:
-    """What the layer's forward pass has just computed with (of torch's layers also where that is no parameter)."""
-    if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
-        return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
-
-
 def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dropout: Dropout | None) -> LayerCall:
     """What a forward hook of a recurrent layer was told, as a call."""
     x = args[0] if args else kwargs["input"]
     check_given(called, layer, x, output)
     finals = output[1] if isinstance(output[1], tuple) else (output[1],)
     hx = args[1] if len(args) > 1 else kwargs.get("hx")
-    hx = tuple(hx) if isinstance(hx, list) else hx
-    return LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
+    return LayerCall(layer, x, hx, output[0], finals, dropout=dropout)
 
 
 class Hook:
@@ -254,6 +247,11 @@ class Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hook, (_nothing,)
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    """Whether a hook of the script may replace what a layer of torch gives."""
+    return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
@@ -301,6 +299,9 @@ class Watcher(Generic[Taken]):
 
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
+            if has_own_forward(layer) or _is_hooked(layer):
+                self._look_inside(name, cast(nn.RNNBase, layer))
+                continue
             if cast(int, layer.num_layers) > 1:
                 before = Hook(partial(self._about_to_run, name))
                 self._handles.append(layer.register_forward_pre_hook(before))
@@ -325,6 +326,14 @@ class Watcher(Generic[Taken]):
         self._forget()
         return self._policy.hand_out(since, self._layers if self.open else ())
 
+    def _look_inside(self, name: str, layer: nn.RNNBase) -> None:
+        inside = Inside(layer, self._policy.called(name, layer), partial(self._note, name))
+        self._handles += [
+            layer.register_forward_pre_hook(Hook(inside.enter)),
+            layer.register_forward_hook(Hook(inside.leave), always_call=True),
+            inside,
+        ]
+
     def _begins(self, model: nn.Module, args: tuple) -> None:
         self._pass = Pass(whole=True)
 
@@ -336,7 +345,12 @@ class Watcher(Generic[Taken]):
         if not self.open or not torch.is_grad_enabled():
             return
         called = self._policy.called(name, layer)
-        call = _call_of(called, layer, args, kwargs, output, self._dropout.get(name))
+        self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
+
+    def _note(self, name: str, call: LayerCall) -> None:
+        """See a call that has just run."""
+        if not self.open or not torch.is_grad_enabled():
+            return
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             watch(call, partial(self._runs_again, name))
             return
