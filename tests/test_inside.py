@@ -3,10 +3,12 @@
 import re
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from silent_scripts import KINDS, B, Case, H, Net, T, h_n, loop, norms_of, plain, sequences, subclass
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -223,6 +225,163 @@ def test_a_trace_of_several_runs_is_refused():
     expected = "expected the forward of this Changed to run torch's kernel once, it ran 2 times"
     with pytest.raises(NotImplementedError, match=expected):
         gf.trace(layer, sequences().float())
+
+
+# --- Wrappers, and weights that are lent ------------------------------------------------------------------------------
+
+
+class WeightDrop(nn.Module):
+    """Merity et al. 2018: a part of W_hh is dropped in every forward pass, each time another.
+
+    Args:
+        layer: whose W_hh is kept as `weight_hh_l0_raw`.
+        hooks: the layer is called as a module; as published, by its forward.
+    """
+
+    def __init__(self, layer, hooks=True):
+        super().__init__()
+        self.layer, self.hooks = layer, hooks
+        self.weight_hh_l0_raw = nn.Parameter(layer.weight_hh_l0.detach())
+        del layer._parameters["weight_hh_l0"]
+        self.bidirectional = False
+
+    def forward(self, *args):
+        self.layer.weight_hh_l0 = nn.functional.dropout(self.weight_hh_l0_raw, 0.5, self.training)
+        return self.layer(*args) if self.hooks else self.layer.forward(*args)
+
+
+class Dropped(nn.Module):
+    """Two calls with masks of their own; with `two`, another layer beside."""
+
+    def __init__(self, kind, hooks=True, two=False):
+        super().__init__()
+        self.encoder = WeightDrop(kind(H, H), hooks)
+        self.decoder = nn.RNN(H, H) if two else None
+
+    def forward(self, x):
+        torch.manual_seed(1)
+        y = self.encoder(self.encoder(x)[0])[0]
+        return y if self.decoder is None else self.decoder(y)[0]
+
+
+def test_weights_dropped_by_a_wrapper(case):
+    case.prove(build=Dropped)
+
+
+def test_a_layer_called_by_its_forward_is_refused(tmp_path):
+    net = Dropped(nn.LSTM, hooks=False)
+    with gf.record(net, tmp_path) as recorder:
+        net(sequences().float()).sum().backward()
+        expected = (
+            r"step: .*'encoder\.layer': gradients came to its parameters, .*called by \.forward.*call the module itself"
+        )
+        with pytest.raises(RuntimeError, match=expected):
+            recorder.step()
+
+
+def test_of_a_layer_called_by_its_forward_beside_others_a_warning_tells_once(tmp_path, caplog):
+    net = Dropped(nn.GRU, hooks=False, two=True)
+    with gf.record(net, tmp_path) as recorder:
+        for _ in range(3):
+            net(sequences().float()).sum().backward()
+            recorder.step()
+    (said,) = [record.getMessage() for record in caplog.records if "is not recorded" in record.getMessage()]
+    assert said.startswith("'encoder.layer' is not recorded: gradients came to its parameters")
+
+
+def test_layers_that_do_not_take_part_are_not_warned_of(tmp_path, caplog):
+    net = nn.ModuleDict({"used": nn.GRU(H, H), "idle": nn.GRU(H, H)})
+    net["tied"] = nn.GRU(H, H)
+    net["tied"]._parameters.update(net["used"]._parameters)
+    with gf.record(net, tmp_path) as recorder:
+        net["used"](sequences().float())[0].sum().backward()
+        recorder.step()
+    assert not caplog.records
+
+
+class LearnedStart(Net):
+    """h_0 is a parameter that all examples share."""
+
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.h_0 = nn.Parameter(torch.full((1, 1, H), 0.5))
+
+    def forward(self, x):
+        h = self.h_0.expand(-1, x.shape[1], -1)
+        return super().forward(x, (h, h) if isinstance(self.encoder, nn.LSTM) else h)
+
+
+class Adapted(Net):
+    """Two calls, the second with weights after a step of gradient descent, which are leaves of their own."""
+
+    def forward(self, x):
+        names, weights = zip(*self.encoder.named_parameters(), strict=True)
+        y = self.encoder(x)[0]
+        gradients = torch.autograd.grad(y.square().sum(), weights, retain_graph=True)
+        updated = {
+            name: (w - 0.1 * g).detach().requires_grad_() for name, w, g in zip(names, weights, gradients, strict=True)
+        }
+        return functional_call(self.encoder, updated, (x,))[0] + y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("build", [LearnedStart, Dropped, Adapted])
+def test_the_last_iteration_is_recorded_whether_it_was_due_or_not(kind, build, tmp_path, caplog):
+    """What the optimiser changes after it is kept: initial states, and the weights of each call."""
+    frames = []
+    for every in (1, 10):
+        torch.manual_seed(0)
+        net = build(kind).double()
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        with gf.record(net, tmp_path / str(every), every=every) as recorder:
+            for _ in range(2):
+                optimizer.zero_grad()
+                net(sequences()).square().sum().backward()
+                recorder.step()
+                optimizer.step()
+        frame = gf.open_run(tmp_path / str(every)).frame("time")
+        frames.append(frame[frame.iteration == 1].dropna(axis=1, how="all").reset_index(drop=True))
+    assert not caplog.records
+    assert set(frames[0]) <= set(frames[1])
+    pd.testing.assert_frame_equal(frames[0], frames[1][frames[0].columns])
+
+
+def test_a_learned_start_is_proved(case):
+    case.prove(build=LearnedStart)
+
+
+def test_inside_of_torch_func_is_refused(tmp_path):
+    """Its tensors exist only there."""
+    net = Net(nn.GRU)
+    weights = {name: weight.detach() for name, weight in net.named_parameters()}
+    with gf.record(net, tmp_path) as recorder:
+        torch.func.grad(lambda w: functional_call(net, w, (sequences().float(),)).square().sum())(weights)
+        expected = r"step: .*'encoder': it ran inside of torch\.func.*use torch\.autograd\.grad or loss\.backward\(\)"
+        with pytest.raises(RuntimeError, match=expected):
+            recorder.step()
+
+
+def test_inside_of_torch_func_beside_others_a_warning_tells(tmp_path, caplog):
+    """An inner step by torch.func.grad, an outer one by backward: the outer call is recorded."""
+    net = Net(nn.GRU)
+    x = sequences().float()
+    with gf.record(net, tmp_path, every=1) as recorder:
+        weights = dict(net.named_parameters())
+        gradients = torch.func.grad(lambda w: functional_call(net, w, (x,)).square().sum())(weights)
+        functional_call(net, {n: w - 0.1 * gradients[n] for n, w in weights.items()}, (x,)).square().sum().backward()
+        recorder.step()
+    assert [record.getMessage()[:50] for record in caplog.records] == [
+        "'encoder' is not recorded: it ran inside of torch."
+    ]
+    assert gf.open_run(tmp_path).proof == "proved"
+
+
+def test_a_backward_pass_that_reaches_no_layer_is_told_so(tmp_path):
+    net = Net(nn.GRU, read=lambda answer: answer[0].detach())
+    with gf.record(net, tmp_path) as recorder:
+        net(sequences().float()).sum().backward()
+        with pytest.raises(RuntimeError, match=r"step: a backward pass ended in \.grad, but none of it came"):
+            recorder.step()
 
 
 # --- gf.trace ---------------------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ class LayerCall:
         return self._weight_versions() != self._versions
 
     def detach(self) -> None:
-        """Let go of the graph; the tensors stay the same memory."""
+        """Let go of the graph; the tensors stay the same memory, but for parameters, which training changes."""
         self.x, self.hx, self.output = _detached(self.x), _detached(self.hx), _detached(self.output)
         self.finals = _detached(self.finals)
 
@@ -268,9 +268,9 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     return [hook(value, name) for value, name in watched if value.requires_grad]
 
 
-def is_of_many_passes(gradient: Tensor) -> bool:
-    """Whether it is that of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), which never count."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(gradient)
+def is_of_many_passes(value: Tensor) -> bool:
+    """Whether it is of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), or within torch.func."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:
@@ -287,10 +287,13 @@ def chosen(batch: int, examples: int | str) -> list[int] | None:
 def _detached(value: Any) -> Any:
     """A tensor, a PackedSequence, None, or a tuple of tensors without the graph."""
     if isinstance(value, PackedSequence):
-        return value._replace(data=value.data.detach())
+        return value._replace(data=_detached(value.data))
     if isinstance(value, tuple):
-        return tuple(part.detach() for part in value)
-    return value.detach() if value is not None and value.requires_grad else value
+        return tuple(map(_detached, value))
+    if value is None or not value.requires_grad:
+        return value
+    root = value if value._base is None else value._base
+    return value.detach().clone() if root.is_leaf else value.detach()  # as of a learned h_0, expanded to the batch
 
 
 def widened(value: Tensor) -> Tensor:

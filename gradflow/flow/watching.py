@@ -7,6 +7,7 @@ remedies. torch's fused kernels stay as they are, and nothing is held that would
 hooks of its own outputs, so that a forward pass without backward goes when the script lets go of it.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,26 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch
+from gradflow.flow.calls import LayerCall, add, check_given, chosen, is_of_many_passes, watch
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.replay import Trace
 
+log = logging.getLogger(__name__)
+
 Taken = TypeVar("Taken")
+
+UNSEEN = (
+    "gradients came to its parameters, but none of its calls was seen; it is called by .forward, which runs no hooks "
+    "(some wrappers do): call the module itself, self.module(x) in the place of self.module.forward(x)"
+)
+TRANSFORMED = (
+    "it ran inside of torch.func (grad, vmap, jacrev ...), whose tensors and gradients exist only there; use "
+    "torch.autograd.grad or loss.backward() with torch.func.functional_call"
+)
+"""Why a layer may not be recorded, and what to change."""
 
 
 class Policy(ABC, Generic[Taken]):
@@ -109,12 +122,12 @@ class Seen:
     parameter_versions: list[int]
     counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
     landed: bool = False  # these ended in .grad by themselves
+    own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
-        now = _parameters(self.call.layer)
-        is_same = len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        if not is_same or _versions_of(now) != self.parameter_versions:
+        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, _parameters(self.call.layer))
+        if is_replaced or _versions_of(self.parameters) != self.parameter_versions:
             raise RuntimeError(
                 f"{self.policy.method}: the {self.policy.parameters} of {self._label()} changed since its forward "
                 f"pass; {self.policy.advice}"
@@ -178,6 +191,10 @@ class Since:
         ran: layers ran with gradients, and no gradient has arrived at any since.
         without: names of those that ran without gradients: frozen.
         again: names of those that ran during backward, with gradients: in reentrant checkpoints.
+        transformed: names of those that ran inside of torch.func.
+        ran_at_all: names of those of which a call was seen.
+        leaves: ids of the parameters whose ``.grad`` a backward pass led to.
+        unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
     reached: dict[int, Seen] = field(default_factory=dict)
@@ -187,6 +204,10 @@ class Since:
     ran: bool = False
     without: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
+    transformed: set[str] = field(default_factory=set)
+    ran_at_all: set[str] = field(default_factory=set)
+    leaves: set[int] = field(default_factory=set)
+    unseen: list[str] = field(default_factory=list)
 
     def calls(self, *, only_last: bool) -> list[Seen]:
         """Those that gradients have reached, in the order in which they ran, each with the gradients that count.
@@ -219,6 +240,10 @@ def _parameters(layer: nn.Module) -> list[Tensor]:
     if layer._modules:  # "parametrizations", or a cell of the user's own
         return list(layer.parameters())
     return cast(list[Tensor], list(layer._parameters.values()))
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _versions_of(tensors: Iterable[Tensor]) -> list[int]:
@@ -291,6 +316,8 @@ class Watcher(Generic[Taken]):
         self.added: Added | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
+        self._own = {name: _parameters(layer) for name, layer in layers.items()}
+        self._warned: set[str] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -324,7 +351,23 @@ class Watcher(Generic[Taken]):
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since
         self._forget()
+        self._warn_of_unseen(since)
         return self._policy.hand_out(since, self._layers if self.open else ())
+
+    def _warn_of_unseen(self, since: Since) -> None:
+        """Say once of which layers the gradients came and the calls were not seen, unless nothing else is there."""
+        seen = since.ran_at_all | {call.name for call in since.reached.values()}
+        if len(seen) < len(self._layers):
+            shared = {id(parameter) for name in seen for parameter in self._layers[name].parameters()}
+            for name in self._layers.keys() - seen:
+                own = {id(p) for p in self._layers[name].parameters() if p.requires_grad} - shared
+                if own and own <= since.leaves:
+                    since.unseen.append(name)
+        reasons = dict.fromkeys(since.unseen, UNSEEN) | dict.fromkeys(since.transformed, TRANSFORMED)
+        for name, why in reasons.items():
+            if seen and name not in self._warned:
+                self._warned.add(name)
+                log.warning("%r is not recorded: %s", self._policy.called(name, self._layers[name]), why)
 
     def _look_inside(self, name: str, layer: nn.RNNBase) -> None:
         inside = Inside(layer, self._policy.called(name, layer), partial(self._note, name))
@@ -351,10 +394,15 @@ class Watcher(Generic[Taken]):
         """See a call that has just run."""
         if not self.open or not torch.is_grad_enabled():
             return
+        if is_of_many_passes(call.finals[0]):
+            self._since.transformed.add(name)
+            return
+        self._since.ran_at_all.add(name)
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             watch(call, partial(self._runs_again, name))
             return
         seen = self._seen(name, call)
+        seen.own = self._own[name]
         self._follow(seen.parameters)
         if self.added is not None:
             self.added.follow(call)
@@ -362,13 +410,14 @@ class Watcher(Generic[Taken]):
         if not watch(call, partial(self._arrives, seen)):
             self._since.without.add(name)
         call.detach()
+        seen.versions = _versions_of(call.tensors())
 
     def _seen(self, name: str, call: LayerCall) -> Seen:
         within = self._pass
         place = within.calls.get(name, 0)
         within.calls[name] = place + 1
         self._order += 1
-        parameters, versions = _parameters(call.layer), _versions_of(call.tensors())
+        parameters = _parameters(call.layer)
         reading = None if self.examples is None else read(call, chosen(call.batch_size, self.examples))
         return Seen(
             name,
@@ -379,7 +428,7 @@ class Watcher(Generic[Taken]):
             self._order,
             {},
             reading,
-            versions,
+            [],  # once the call is detached
             parameters,
             _versions_of(parameters),
         )
@@ -392,6 +441,7 @@ class Watcher(Generic[Taken]):
 
     def _lands(self, leaf: Tensor) -> None:
         self._since.landed[torch._C._current_graph_task_id()] = None
+        self._since.leaves.add(id(leaf))
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
