@@ -46,7 +46,8 @@ def test_a_forward_hook_that_replaces_the_output(case, hook, when):
             net.encoder.register_forward_hook(hook)
         return net
 
-    case.judge(script, losses, build=build)
+    judged = case.judge(script, losses, build=build)
+    assert judged == "right" or when == "first"  # what comes in between is not seen
 
 
 @pytest.mark.parametrize("hook", [lambda module, args: 2 * args[0], lambda module, args: (args[0][1:],)])

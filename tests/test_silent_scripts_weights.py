@@ -147,12 +147,10 @@ class DroppedWeights(Net):
 
 
 def test_dropped_weights(case):
-    case.judge(build=DroppedWeights, unproved=COMPUTED)
+    case.prove(build=DroppedWeights)
 
 
 # --- functional_call ------------------------------------------------------------------------------------------------
-
-ELSEWHERE = "the layer ran with weights that are not its own"
 
 
 @pytest.mark.parametrize("leaf", [True, False])
@@ -165,7 +163,7 @@ def test_a_functional_call_with_other_weights(case, leaf):
             others = {name: p.detach().requires_grad_() for name, p in others.items()}
         return functional_call(net, others, (x,)).square().sum()
 
-    case.judge(*script_of(loss), unproved=ELSEWHERE)
+    case.prove(*script_of(loss))
 
 
 def test_a_functional_call_with_its_own_weights(case):
@@ -174,7 +172,7 @@ def test_a_functional_call_with_its_own_weights(case):
     def loss(net, x):
         return functional_call(net, dict(net.named_parameters()), (x,)).square().sum()
 
-    case.judge(*script_of(loss), unproved=ELSEWHERE)
+    case.prove(*script_of(loss))
 
 
 def test_meta_learning_of_first_order(case):
@@ -186,7 +184,7 @@ def test_meta_learning_of_first_order(case):
         updated = {name: p - 0.1 * g for name, p, g in zip(names, parameters, gradients, strict=True)}
         return functional_call(net, updated, (x[:, 2:],)).square().sum()
 
-    case.judge(*script_of(loss), unproved=ELSEWHERE)
+    case.prove(*script_of(loss))
 
 
 # --- Weights that are shared, frozen, or have gradients from elsewhere ------------------------------------------------

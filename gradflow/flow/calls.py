@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
@@ -68,6 +69,13 @@ def _cell_class_of(cell: nn.Module) -> type[TorchCell]:
     return LSTMCell if isinstance(cell, nn.LSTMCell) else GRUCell
 
 
+def weights_of(layer: Any) -> dict[str, Tensor]:
+    """What the layer's forward pass has just computed with, by name: of torch's layers also what is no parameter."""
+    if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
+        return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
+    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
+
+
 def torch_cell_class(layer: Any, name: str = "layer") -> type[TorchCell]:
     """The cell of a layer whose weights have torch's names and layout.
 
@@ -97,7 +105,7 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
 
     Raises:
         TypeError: if it is no recurrent layer known here.
-        NotImplementedError: for ``proj_size``, by name.
+        NotImplementedError: for ``proj_size`` and for parametrized layers of gradflow's own, by name.
     """
     if not isinstance(layer, SUPPORTED):
         raise TypeError(
@@ -106,6 +114,11 @@ def check_supported(layer: nn.Module, name: str = "layer") -> None:
         )
     if getattr(layer, "proj_size", 0):
         raise NotImplementedError(f"{name}: proj_size={layer.proj_size} is not supported; use proj_size=0")
+    if isinstance(layer, RecurrentLayer) and (is_parametrized(layer) or "weight_hh_l0" not in layer._parameters):
+        raise NotImplementedError(
+            f"{name}: weight_norm, spectral_norm, pruning and other parametrizations of gradflow's own layers are not "
+            f"supported; use torch.nn.RNN, LSTM or GRU, whose parametrizations are"
+        )
 
 
 def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any) -> None:
@@ -159,7 +172,7 @@ class LayerCall:
     Attributes:
         layer: the module.
         x: its input, tensor or PackedSequence.
-        hx: its initial state as given: None, a tensor, or a tuple of one for each state.
+        hx: its initial state as given: None, a tensor, or a tuple (a list becomes one) of one for each state.
         output: its output, tensor or PackedSequence.
         finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
         lengths: [B], where `x` is a padded tensor of ragged examples.
@@ -183,10 +196,11 @@ class LayerCall:
     trained_below: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx
         x, _, *hx = self.tensors()
         self.trained_below = any(part.requires_grad for part in (x, *hx))
         if not self.weights:
-            self.weights = dict(self.layer.named_parameters())
+            self.weights = weights_of(self.layer)
         self._versions = self._weight_versions()
         self.kernel_dtype = kernel_dtype_of(self.finals[0])
 
@@ -201,7 +215,7 @@ class LayerCall:
         return self._weight_versions() != self._versions
 
     def detach(self) -> None:
-        """Let go of the graph; the tensors stay the same memory."""
+        """Let go of the graph; the tensors stay the same memory, but for parameters, which training changes."""
         self.x, self.hx, self.output = _detached(self.x), _detached(self.hx), _detached(self.output)
         self.finals = _detached(self.finals)
 
@@ -298,9 +312,9 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     return [hook(value, name) for value, name in watched if value.requires_grad]
 
 
-def is_of_many_passes(gradient: Tensor) -> bool:
-    """Whether it is that of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), which never count."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(gradient)
+def is_of_many_passes(value: Tensor) -> bool:
+    """Whether it is of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), or within torch.func."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:
@@ -317,10 +331,13 @@ def chosen(batch: int, examples: int | str) -> list[int] | None:
 def _detached(value: Any) -> Any:
     """A tensor, a PackedSequence, None, or a tuple of tensors without the graph."""
     if isinstance(value, PackedSequence):
-        return value._replace(data=value.data.detach())
+        return value._replace(data=_detached(value.data))
     if isinstance(value, tuple):
-        return tuple(part.detach() for part in value)
-    return value.detach() if value is not None and value.requires_grad else value
+        return tuple(map(_detached, value))
+    if value is None or not value.requires_grad:
+        return value
+    root = value if value._base is None else value._base
+    return value.detach().clone() if root.is_leaf else value.detach()  # as of a learned h_0, expanded to the batch
 
 
 def widened(value: Tensor) -> Tensor:

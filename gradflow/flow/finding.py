@@ -8,7 +8,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
 from gradflow.cells.cell import Cell
-from gradflow.cells.layers import RecurrentLayer
 from gradflow.flow.calls import SUPPORTED, SteppedCell, check_supported
 
 _WRAPPINGS = {"_orig_mod", "_checkpoint_wrapped_module"}  # of torch.compile and checkpoint_wrapper, inside a model
@@ -82,11 +81,6 @@ def recurrent_layers(
                 )
             continue
         check_supported(layer, name or type(layer).__name__)
-        if isinstance(layer, RecurrentLayer) and (is_parametrized(layer) or "weight_hh_l0" not in layer._parameters):
-            raise NotImplementedError(
-                f"{name}: weight_norm, spectral_norm, pruning and other parametrizations of gradflow's own layers are "
-                f"not supported; use torch.nn.RNN, LSTM or GRU, whose parametrizations are"
-            )
     return chosen
 
 

@@ -1,13 +1,13 @@
 """Calls that are single steps, joined to the sequences that they make; and states that a script marks by hand."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradflow.flow.calls import chosen, kernel_dtype_of
+from gradflow.flow.calls import cell_class, chosen, kernel_dtype_of
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.recursion import Block
@@ -17,11 +17,8 @@ from gradflow.flow.stepping import (
     Heads,
     Marked,
     Step,
-    input_of,
     jacobians,
     keep_gradients,
-    states_entering,
-    states_given,
 )
 
 OF_FEW = 4
@@ -138,11 +135,11 @@ class Joiner:
         self,
         name: str,
         layer: Any,
-        args: tuple,
-        kwargs: dict,
-        output: Any,
+        x: Tensor,
+        entering: Any,
+        outputs: dict[str, Tensor],
         dropout: Dropout | None,
-        weights: dict[str, Tensor],
+        weights: Mapping[str, Tensor],
         begin: Callable[[], tuple[Any, int, int]],
     ) -> tuple[Chain, bool]:
         """One call of a cell, or of a layer with T = 1.
@@ -150,9 +147,9 @@ class Joiner:
         Args:
             name: of the module.
             layer: it, or the cell seen as a layer of one.
-            args: what it was given.
-            kwargs: the same.
-            output: what it gave.
+            x: its input.
+            entering: the states that entered, one or several; None: zeros.
+            outputs: name -> what it gave: of each state, and "output" of a layer.
             dropout: between its layers.
             weights: name -> parameter.
             begin: gives the pass, the place and the order of a chain that begins.
@@ -160,11 +157,11 @@ class Joiner:
         Returns:
             The chain, and whether the step is in the graph.
         """
-        given, states = states_given(name, layer, output)
-        return self._joined(
-            name, layer, input_of(layer, args, kwargs), states_entering(layer, args, kwargs), given, states, dropout,
-            weights, begin,
-        )  # fmt: skip
+        names = cell_class(layer).state_names
+        given = entering if isinstance(entering, tuple | list) else (entering,)
+        states = tuple(outputs[state] for state in names)
+        before = (None,) * len(names) if entering is None else tuple(given)
+        return self._joined(name, layer, x, before, outputs, states, dropout, weights, begin)
 
     def mark(
         self,
@@ -196,7 +193,7 @@ class Joiner:
 
     def _joined(
         self, name: str, layer: Any, x: Tensor | None, entering: tuple, given: dict[str, Tensor],
-        states: tuple[Tensor, ...], dropout: Dropout | None, weights: dict[str, Tensor],
+        states: tuple[Tensor, ...], dropout: Dropout | None, weights: Mapping[str, Tensor],
         begin: Callable[[], tuple[Any, int, int]],
     ) -> tuple[Chain, bool]:  # fmt: skip
         heads = self._heads.setdefault(name, Heads())

@@ -31,7 +31,7 @@ CAUSES = {
     "forward": "a subclass whose forward does more than torch's, a hook that replaces its input or output, weights "
     "changed through .data between the passes",
     "backward": "hooks that change gradients, W_hh used beside the recorded layers (a penalty, a layer that shares "
-    "it), a gradient penalty through the layer, weights changed through .data",
+    "it), a second derivative through the layer (a gradient penalty, MAML), weights changed through .data",
 }
 """What usually makes an identity fail."""
 

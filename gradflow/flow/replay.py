@@ -20,8 +20,9 @@ from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.layers import is_fused
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
 from gradflow.cells.scanning import scan
-from gradflow.flow.calls import LayerCall, check_supported, plain_arithmetic, torch_cell, watch, widened
+from gradflow.flow.calls import LayerCall, check_given, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
+from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.saved import Place, Saved
 from gradflow.jacobian.dispatch import jacobian_of
 from gradflow.jacobian.operator import Jacobian
@@ -159,9 +160,11 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     """Run one recurrent layer and keep what is needed to look inside.
 
     Args:
-        layer: torch.nn.RNN, LSTM or GRU, one of gradflow's own, or gradflow.Recurrent with a cell of your own.
+        layer: torch.nn.RNN, LSTM or GRU, one of gradflow's own, or gradflow.Recurrent with a cell of your own. Of a
+            subclass with a forward of its own the trace is of what torch's kernel took and gave inside of that, in the
+            kernel's layout (of a packed sequence the longest example first).
         x: its input in its own layout, or packed.
-        hx: its initial state.
+        hx: its initial state, or states as a tuple or list.
         lengths: [B], where `x` is a padded tensor of ragged examples.
 
     Returns:
@@ -172,21 +175,41 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
 
     Raises:
         TypeError: if the layer is none of these.
-        ValueError: for lengths that are not B whole numbers from 1 to T.
-        NotImplementedError: for ``proj_size``, and for dropout between the layers of torch's kernels but on a CPU.
+        ValueError: for lengths that are not B whole numbers from 1 to T, and if a hook has the layer give something
+            else.
+        NotImplementedError: for ``proj_size``, for dropout between the layers of torch's kernels but on a CPU, and for
+            a subclass whose forward does not run its kernel exactly once.
 
     >>> step = trace(nn.RNN(3, 2), torch.zeros(5, 4, 3))[0, 0]
     >>> step.states["h"].shape, step.jacobian.frobenius_norm().shape
     (torch.Size([5, 4, 2]), torch.Size([5, 4]))
     """
     check_supported(layer)
-    dropout = active_dropout(layer)
-    output, finals = layer(x, hx)
-    finals = finals if isinstance(finals, tuple) else (finals,)
-    call = LayerCall(layer, x, hx, output, finals, lengths, dropout)
+    call = _only_run(layer, x, hx) if has_own_forward(layer) else _only_call(layer, x, hx)
+    call.lengths = lengths
     _ = call.example_lengths  # wrong ones are refused here
     watch(call)
     return Trace(call)
+
+
+def _only_call(layer: nn.Module, x: Tensor | PackedSequence, hx: Any) -> LayerCall:
+    dropout = active_dropout(layer)
+    given = layer(x, hx)
+    check_given("layer", layer, x, given)
+    return LayerCall(layer, x, hx, given[0], given[1] if isinstance(given[1], tuple) else (given[1],), dropout=dropout)
+
+
+def _only_run(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> LayerCall:
+    """What the kernel did inside of a forward that is not torch's own."""
+    runs: list[LayerCall] = []
+    with Inside(layer, "layer", runs.append):
+        layer(x, hx)
+    if len(runs) != 1:
+        raise NotImplementedError(
+            f"layer: expected the forward of this {type(layer).__name__} to run torch's kernel once, it ran "
+            f"{len(runs)} times; trace a torch.nn layer with the same weights on what each run takes"
+        )
+    return runs[0]
 
 
 def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved) -> dict[Place, Unrolled]:

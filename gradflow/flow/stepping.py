@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
-from gradflow.flow.calls import SteppedCell, add, cell_class, is_of_many_passes, weights_known
+from gradflow.flow.calls import SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
 
 _HEADS = 8  # sequences of one module that may go on side by side
@@ -168,57 +168,38 @@ def one_step(layer: Any, x: Any) -> bool:
     return x.shape[1 if batched and layer.batch_first else 0] == 1
 
 
-def cell_of(module: nn.Module) -> SteppedCell:
-    """A module that steps, seen as a layer of one."""
-    return SteppedCell(module)
-
-
-def states_given(called: str, layer: Any, output: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-    """What one step gave out: name -> tensor of all outputs that have a gradient of their own, and the states.
+def cell_given(
+    called: str, layer: SteppedCell, args: tuple, kwargs: dict, output: Any
+) -> tuple[Tensor, Any, dict[str, Tensor]]:
+    """What one call of a cell took and gave: input, the states that entered, and name -> state that left.
 
     Args:
-        called: name of the module, for the error.
-        layer: the layer, or a :class:`SteppedCell`.
-        output: what its forward pass gave.
+        called: name of the cell, for the error.
+        layer: the cell, seen as a layer of one.
+        args: what its forward took.
+        kwargs: the same.
+        output: what its forward gave.
 
     Raises:
         ValueError: if that is not what such a cell gives.
     """
-    names = cell_class(layer).state_names
-    states: tuple[Any, ...]
-    if isinstance(layer, SteppedCell):
-        if layer.is_own and isinstance(output, dict):
-            states = tuple(output.get(name) for name in names)
-        else:
-            states = tuple(output) if isinstance(output, tuple) else (output,)
+    names = layer.cell_class.state_names
+    x = args[0] if args else kwargs["x_t" if layer.is_own else "input"]
+    entering = args[1] if len(args) > 1 else kwargs.get("state" if layer.is_own else "hx")
+    if isinstance(entering, dict):
+        entering = tuple(entering[name] for name in names)
+    left: tuple[Any, ...]
+    if layer.is_own and isinstance(output, dict):
+        left = tuple(output.get(name) for name in names)
     else:
-        states = output[1] if isinstance(output[1], tuple) else (output[1],)
-    if len(states) != len(names) or not all(isinstance(state, Tensor) for state in states):
+        left = tuple(output) if isinstance(output, tuple) else (output,)
+    if len(left) != len(names) or not all(isinstance(state, Tensor) for state in left):
         raise ValueError(
             f"{called}: expected the states {', '.join(names)} from a step of {type(layer.cell).__name__}, got "
             f"{type(output).__name__}; its own forward (a subclass) or a hook does more: put that into a module around "
             f"the cell, which then can be recorded"
         )
-    shown = {} if isinstance(layer, SteppedCell) else {"output": output[0]}
-    return shown | dict(zip(names, states, strict=True)), states
-
-
-def states_entering(layer: Any, args: tuple, kwargs: dict) -> tuple[Tensor | None, ...]:
-    """The states that entered a step, each None for zeros."""
-    names = cell_class(layer).state_names
-    own = isinstance(layer, SteppedCell) and layer.is_own
-    given = args[1] if len(args) > 1 else kwargs.get("state" if own else "hx")
-    if given is None:
-        return (None,) * len(names)
-    if isinstance(given, dict):
-        return tuple(given[name] for name in names)
-    return tuple(given) if isinstance(given, tuple | list) else (given,)
-
-
-def input_of(layer: Any, args: tuple, kwargs: dict) -> Tensor:
-    """The input of a step."""
-    own = isinstance(layer, SteppedCell) and layer.is_own
-    return args[0] if args else kwargs["x_t" if own else "input"]
+    return x, entering, dict(zip(names, left, strict=True))
 
 
 def keep_gradients(step: Step, outputs: State, reached: Callable[[int], None]) -> bool:

@@ -7,6 +7,7 @@ remedies. torch's fused kernels stay as they are, and nothing is held that would
 hooks of its own outputs, so that a forward pass without backward goes when the script lets go of it.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +20,29 @@ from torch import Tensor, nn
 
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import LayerCall, SteppedCell, add, check_given, chosen, watch, weights_known
+from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, chosen, is_of_many_passes, watch
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain, Joiner
+from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Trace, Unrolled
-from gradflow.flow.stepping import Arrived, Marked, one_step
+from gradflow.flow.stepping import Arrived, Marked, cell_given, one_step
+
+log = logging.getLogger(__name__)
 
 Taken = TypeVar("Taken")
+
+UNSEEN = (
+    "gradients came to its parameters, but none of its calls was seen; it is called by .forward, which runs no hooks "
+    "(some wrappers do): call the module itself, self.module(x) in the place of self.module.forward(x)"
+)
+TRANSFORMED = (
+    "it ran inside of torch.func (grad, vmap, jacrev ...), whose tensors and gradients exist only there; use "
+    "torch.autograd.grad or loss.backward() with torch.func.functional_call"
+)
+"""Why a layer may not be recorded, and what to change."""
 
 
 class Policy(ABC, Generic[Taken]):
@@ -98,12 +112,12 @@ class Seen:
     parameter_versions: list[int]
     counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
     landed: bool = False  # these ended in .grad by themselves
+    own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
-        now = _parameters(self.call.layer)
-        is_same = len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        if not is_same or _versions_of(now) != self.parameter_versions:
+        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, _parameters(self.call.layer))
+        if is_replaced or _versions_of(self.parameters) != self.parameter_versions:
             raise RuntimeError(
                 f"{self.policy.method}: the {self.policy.parameters} of {self._label()} changed since its forward "
                 f"pass; {self.policy.advice}"
@@ -183,6 +197,10 @@ class Since:
         again: names of those that ran during backward, with gradients: in reentrant checkpoints.
         bare: by name, those that ran a step at a time while nothing was to be recorded.
         marked: names of the states that a script marked.
+        transformed: names of those that ran inside of torch.func.
+        ran_at_all: names of those of which a call was seen.
+        leaves: ids of the parameters whose ``.grad`` a backward pass led to.
+        unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
     reached: dict[int, "Seen | Chain"] = field(default_factory=dict)
@@ -194,6 +212,10 @@ class Since:
     again: set[str] = field(default_factory=set)
     bare: dict[str, Chain] = field(default_factory=dict)
     marked: set[str] = field(default_factory=set)
+    transformed: set[str] = field(default_factory=set)
+    ran_at_all: set[str] = field(default_factory=set)
+    leaves: set[int] = field(default_factory=set)
+    unseen: list[str] = field(default_factory=list)
 
     def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
         """Those that gradients have reached, in the order in which they ran, each with the gradients that count.
@@ -233,23 +255,20 @@ def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
     }
 
 
-def _parameters(layer: nn.Module) -> list[Tensor]:
+def _parameters(layer: Any) -> list[Tensor]:
     """All parameters of a layer, those behind a parametrization too."""
-    if layer._modules:  # "parametrizations", or a cell of the user's own
+    if isinstance(layer, SteppedCell) or layer._modules:  # "parametrizations", or a cell of the user's own
         return list(layer.parameters())
     return cast(list[Tensor], list(layer._parameters.values()))
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _versions_of(tensors: Iterable[Tensor]) -> list[int]:
     """How often each tensor was changed in place."""
     return [tensor._version for tensor in tensors]
-
-
-def _weights(layer: Any) -> dict[str, Tensor]:
-    """What the layer's forward pass has just computed with (of torch's layers also where that is no parameter)."""
-    if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
-        return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
 
 
 def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dropout: Dropout | None) -> LayerCall:
@@ -258,8 +277,7 @@ def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dr
     check_given(called, layer, x, output)
     finals = output[1] if isinstance(output[1], tuple) else (output[1],)
     hx = args[1] if len(args) > 1 else kwargs.get("hx")
-    hx = tuple(hx) if isinstance(hx, list) else hx
-    return LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
+    return LayerCall(layer, x, hx, output[0], finals, dropout=dropout)
 
 
 class Hook:
@@ -274,6 +292,11 @@ class Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hook, (_nothing,)
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    """Whether a hook of the script may replace what a layer of torch gives."""
+    return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
@@ -318,6 +341,8 @@ class Watcher(Generic[Taken]):
         self.added: Added | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
+        self._own = {name: _parameters(layer) for name, layer in layers.items()}
+        self._warned: set[str] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -330,6 +355,9 @@ class Watcher(Generic[Taken]):
             if isinstance(layer, SteppedCell):
                 stepped = Hook(partial(self._stepped, name, layer))
                 self._handles.append(layer.cell.register_forward_hook(stepped, with_kwargs=True))
+                continue
+            if has_own_forward(layer) or _is_hooked(layer):
+                self._look_inside(name, cast(nn.RNNBase, layer))
                 continue
             if cast(int, layer.num_layers) > 1:
                 before = Hook(partial(self._about_to_run, name))
@@ -357,6 +385,7 @@ class Watcher(Generic[Taken]):
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since
         self._forget()
+        self._warn_of_unseen(since)
         missing, self._expected = self._expected - since.marked, set()
         if missing:
             raise RuntimeError(
@@ -365,6 +394,29 @@ class Watcher(Generic[Taken]):
                 f"h = gf.mark({min(missing)!r}, h)"
             )
         return self._policy.hand_out(since, {**self._layers, **self._marks} if self.open else ())
+
+    def _warn_of_unseen(self, since: Since) -> None:
+        """Say once of which layers the gradients came and the calls were not seen, unless nothing else is there."""
+        seen = since.ran_at_all | {call.name for call in since.reached.values()}
+        if len(seen) < len(self._layers):
+            shared = {id(p) for name in seen & self._layers.keys() for p in self._layers[name].parameters()}
+            for name in self._layers.keys() - seen:
+                own = {id(p) for p in self._layers[name].parameters() if p.requires_grad} - shared
+                if own and own <= since.leaves:
+                    since.unseen.append(name)
+        reasons = dict.fromkeys(since.unseen, UNSEEN) | dict.fromkeys(since.transformed, TRANSFORMED)
+        for name, why in reasons.items():
+            if seen and name not in self._warned:
+                self._warned.add(name)
+                log.warning("%r is not recorded: %s", self._policy.called(name, self._layers[name]), why)
+
+    def _look_inside(self, name: str, layer: nn.RNNBase) -> None:
+        inside = Inside(layer, self._policy.called(name, layer), partial(self._note, name))
+        self._handles += [
+            layer.register_forward_pre_hook(Hook(inside.enter)),
+            layer.register_forward_hook(Hook(inside.leave), always_call=True),
+            inside,
+        ]
 
     def _begins(self, model: nn.Module, args: tuple) -> None:
         self._pass = Pass(whole=True)
@@ -376,36 +428,74 @@ class Watcher(Generic[Taken]):
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
-        if self._policy.joins and one_step(layer, args[0] if args else kwargs["input"]):
-            self._stepped(name, layer, layer, args, kwargs, output)
+        if self._policy.joins and self.examples is None and one_step(layer, args[0] if args else kwargs["input"]):
+            self._passes_by(name, layer)
             return
         called = self._policy.called(name, layer)
-        call = _call_of(called, layer, args, kwargs, output, self._dropout.get(name))
+        self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
+
+    def _note(self, name: str, call: LayerCall) -> None:
+        """See a call that has just run."""
+        if not self.open or not torch.is_grad_enabled():
+            return
+        if is_of_many_passes(call.finals[0]):
+            self._since.transformed.add(name)
+            return
+        self._since.ran_at_all.add(name)
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             watch(call, partial(self._runs_again, name))
             return
+        if self._policy.joins and one_step(call.layer, call.x):
+            if self.examples is None:
+                self._passes_by(name, call.layer)
+            else:
+                outputs = dict(
+                    zip(("output", *cell_class(call.layer).state_names), (call.output, *call.finals), strict=True)
+                )
+                self._joins(name, call.layer, call.x, call.hx, outputs, call.dropout, call.weights)
+            return
         seen = self._seen(name, call)
+        seen.own = self._own[name]
         self._follow(seen.parameters)
         if self.added is not None:
             self.added.follow(call)
         self._ran(name, trained=bool(watch(call, partial(self._arrives, seen))))
         call.detach()
+        seen.versions = _versions_of(call.tensors())
 
     def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """One step of a cell, or of a layer with T = 1; nothing is kept of it unless it is to be recorded."""
         if not self.open or not torch.is_grad_enabled():
             return
-        since = self._since
         if self.examples is None:
-            if name not in since.bare:
-                since.bare[name] = self._joiner.bare(name, layer, self._pass)
-            return
-        if torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            since.again.add(name)
-            return
-        weights = dict(layer.named_parameters()) if isinstance(layer, SteppedCell) else _weights(layer)
+            self._passes_by(name, layer)
+        elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
+            self._since.again.add(name)
+        else:
+            x, state, outputs = cell_given(self._policy.called(name, module), layer, args, kwargs, output)
+            self._joins(name, layer, x, state, outputs, None, dict(layer.named_parameters()))
+
+    def _passes_by(self, name: str, layer: Any) -> None:
+        """A step that is not to be recorded; only the weights of the module are known."""
+        since = self._since
+        if name not in since.bare:
+            since.ran_at_all.add(name)
+            since.bare[name] = self._joiner.bare(name, layer, self._pass)
+
+    def _joins(
+        self,
+        name: str,
+        layer: Any,
+        x: Any,
+        entering: Any,
+        outputs: dict[str, Tensor],
+        dropout: Dropout | None,
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        """A step that is to be recorded."""
+        self._since.ran_at_all.add(name)
         begin = partial(self._begin, name)
-        chain, trained = self._joiner.step(name, layer, args, kwargs, output, self._dropout.get(name), weights, begin)
+        chain, trained = self._joiner.step(name, layer, x, entering, outputs, dropout, weights, begin)
         if chain.length == 1:
             self._follow(chain.parameters)
             if self.added is not None:
@@ -427,9 +517,8 @@ class Watcher(Generic[Taken]):
             return
         layer.takes(len(states), knows_step=step is not None)
         if self.examples is None:
-            self._since.bare.setdefault(name, self._joiner.bare(name, layer, self._pass))
-            return
-        if torch._C._current_graph_task_id() < 0:
+            self._passes_by(name, layer)
+        elif torch._C._current_graph_task_id() < 0:
             _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
             self._ran(name, trained=trained)
 
@@ -448,7 +537,7 @@ class Watcher(Generic[Taken]):
 
     def _seen(self, name: str, call: LayerCall) -> Seen:
         within, place, order = self._begin(name)
-        parameters, versions = _parameters(call.layer), _versions_of(call.tensors())
+        parameters = _parameters(call.layer)
         reading = None if self.examples is None else read(call, chosen(call.batch_size, self.examples))
         return Seen(
             name,
@@ -459,7 +548,7 @@ class Watcher(Generic[Taken]):
             order,
             {},
             reading,
-            versions,
+            [],  # once the call is detached
             parameters,
             _versions_of(parameters),
         )
@@ -472,6 +561,7 @@ class Watcher(Generic[Taken]):
 
     def _lands(self, leaf: Tensor) -> None:
         self._since.landed[torch._C._current_graph_task_id()] = None
+        self._since.leaves.add(id(leaf))
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from gradflow.flow.joining import Chain
-from gradflow.flow.watching import Policy, Seen, Since
+from gradflow.flow.watching import TRANSFORMED, UNSEEN, Policy, Seen, Since
 
 
 class LastBackward(Policy[list[tuple[int, Seen | Chain]]]):
@@ -42,6 +42,14 @@ def _why_nothing(since: Since, watched: Collection[str]) -> str:
         return (
             f"step: no gradient flows through {', '.join(map(repr, sorted(since.without)))}: every parameter is frozen "
             f"(requires_grad=False) and so is the input; leave something before or in the layer to be trained"
+        )
+    for names, why in ((since.unseen, UNSEEN), (since.transformed, TRANSFORMED)):
+        if names:
+            return f"step: there is nothing to record of {', '.join(map(repr, sorted(names)))}: {why}"
+    if since.ran and since.leaves:
+        return (
+            "step: a backward pass ended in .grad, but none of it came through a recurrent layer; have the loss depend "
+            "on what the layers give out (a detach, argmax or torch.no_grad lies between), or leave this step out"
         )
     if since.ran:
         return "step: no gradient has arrived at any recurrent layer; call loss.backward() before recorder.step(...)"

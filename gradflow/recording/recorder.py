@@ -197,7 +197,7 @@ class Recorder:
         self._latest: list[tuple[int, Seen | Chain]] = []  # kept in case it is the last iteration
         self._log_targets: float | None = None
         self._log_scale = 0.0
-        self._copies: dict[str, Copies] = defaultdict(Copies)  # of the weights of each module
+        self._copies: dict[tuple[str, int], Copies] = defaultdict(Copies)  # of the weights of the calls of each module
         self._callbacks: list[Callable[[int, dict[str, float]], None]] = []
         self._diverged_at: int | None = None
         self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
@@ -364,11 +364,12 @@ class Recorder:
         if self._when.due(iteration) and self._when_spectrum.due(iteration):
             self._latest = []
             return
-        copies: dict[str, dict[str, Tensor]] = {}
-        for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
-            copies[name] = self._copies[name].of(call.weights)
+        copies: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for _, seen in self._latest:
-            seen.call.weights = copies[seen.name]
+            which = tuple(map(id, seen.call.weights.values()))  # calls of one module may have had different ones
+            if which not in copies:
+                copies[which] = self._copies[seen.name, len(copies)].of(seen.call.weights)
+            seen.call.weights = copies[which]
         if self._probe is not None:
             self._probe.keep()
 
