@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weights_known
+from gradflow.flow.calls import LayerCall, add, check_given, watch, weights_known
 from gradflow.flow.dropout import Dropout, active_dropout
+from gradflow.flow.examples import chosen
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.replay import Trace

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import chosen, plain_arithmetic
+from gradflow.flow.calls import plain_arithmetic
+from gradflow.flow.examples import chosen
 from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
