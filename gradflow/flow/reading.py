@@ -108,7 +108,7 @@ class _Into:
 
 
 class _Hook:
-    """On the node of one step; as small as can be, since every object more is one for the garbage collector to visit."""
+    """On the node of one step; small, since the garbage collector visits every object."""
 
     __slots__ = ("_into", "_time")
 
