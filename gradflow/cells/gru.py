@@ -66,16 +66,16 @@ class GRUCell(ResetCell):
         h_n = gates["hn"] if "hn" in gates else product(h, *self.recurrent()[1:])
         rows, renewed = empty_rows(r, 3), 1 - z
         of_r, of_z, of_n = rows.unbind(-2)
-        tanh_slope(n, of_n).mul_(renewed)  # ∂h/∂a_n = (1 - n²) (1 - z), which meets W_hn h through r
-        sigmoid_slope(r, of_r).mul_(h_n).mul_(of_n)  # ∂h/∂a_r = r (1 - r) (W_hn h + b_hn) ∂h/∂a_n
-        torch.sub(h, n, out=of_z).mul_(z).mul_(renewed)  # ∂h/∂a_z = (h - n) z (1 - z)
+        tanh_slope(n, renewed, out=of_n)  # ∂h/∂a_n = (1 - n²) (1 - z), which meets W_hn h through r
+        sigmoid_slope(r, torch.mul(h_n, of_n, out=of_r), out=of_r)  # ∂h/∂a_r = r (1 - r) (W_hn h + b_hn) ∂h/∂a_n
+        sigmoid_slope(z, torch.sub(h, n, out=of_z), out=of_z)  # ∂h/∂a_z = (h - n) z (1 - z)
         of_n.mul_(r)
         return Rows({"h": rows}, {("h", "h"): z})
 
     def input_rows(self, gates: State, rows: State) -> State:
         """Of the candidate without r, which acts on W_hn h + b_hn alone."""
         of_input = rows["h"].clone()
-        tanh_slope(gates["n"], of_input[..., 2, :]).mul_(1 - gates["z"])
+        tanh_slope(gates["n"], 1 - gates["z"], out=of_input[..., 2, :])
         return {"h": of_input}
 
 

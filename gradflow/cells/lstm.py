@@ -33,9 +33,9 @@ class LSTMCell(TorchCell):
         tanh_c = torch.tanh(state["c"])
         of_c, of_h = empty_rows(i, 3), empty_rows(o, 1)
         of_i, of_f, of_g = of_c.unbind(-2)
-        sigmoid_slope(i, of_i).mul_(g)  # ∂c/∂a_i = i (1 - i) g
-        sigmoid_slope(f, of_f).mul_(previous["c"])  # ∂c/∂a_f = f (1 - f) c_{t-1}
-        tanh_slope(g, of_g).mul_(i)  # ∂c/∂a_g = (1 - g²) i
-        sigmoid_slope(o, of_h.squeeze(-2)).mul_(tanh_c)  # ∂h/∂a_o = o (1 - o) tanh c
-        shown = tanh_slope(tanh_c, torch.empty_like(o)).mul_(o)  # ∂h/∂c = (1 - tanh² c) o
+        sigmoid_slope(i, g, out=of_i)  # ∂c/∂a_i = i (1 - i) g
+        sigmoid_slope(f, previous["c"], out=of_f)  # ∂c/∂a_f = f (1 - f) c_{t-1}
+        tanh_slope(g, i, out=of_g)  # ∂c/∂a_g = (1 - g²) i
+        sigmoid_slope(o, tanh_c, out=of_h.squeeze(-2))  # ∂h/∂a_o = o (1 - o) tanh c
+        shown = tanh_slope(tanh_c, o, out=torch.empty_like(o))  # ∂h/∂c = (1 - tanh² c) o
         return ShownRows({"h": of_h, "c": of_c}, {("c", "c"): f}, shown=shown)

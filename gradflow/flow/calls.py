@@ -322,12 +322,6 @@ def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:
     gradients[name] = gradients[name] + gradient if name in gradients else gradient
 
 
-def chosen(batch: int, examples: int | str) -> list[int] | None:
-    """Positions ⌊iB/n⌋ of n examples of a batch of B; None: all of them."""
-    count = batch if examples == "all" else min(int(examples), batch)
-    return None if count == batch else [i * batch // count for i in range(count)]
-
-
 def _detached(value: Any) -> Any:
     """A tensor, a PackedSequence, None, or a tuple of tensors without the graph."""
     if isinstance(value, PackedSequence):

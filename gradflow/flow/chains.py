@@ -19,6 +19,7 @@ from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import ReplayedCell, replayed
 from gradflow.flow.adjoint import in_time, kept
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
+from gradflow.flow.examples import picked
 from gradflow.flow.recursion import Block, Direct, recur
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -173,7 +174,7 @@ def _lengths(call: ChainCall, count: int, examples: Sequence[int] | None) -> Ten
             f"{tuple(lengths.shape)}"
         )
     lengths = lengths.clamp(max=count)
-    lengths = lengths if examples is None else lengths[list(examples)]
+    lengths = picked(lengths, examples, 0)
     return None if bool((lengths == count).all()) else lengths
 
 
@@ -181,7 +182,7 @@ def _stacked(parts: Sequence[Tensor], count: int, examples: Sequence[int] | None
     """States as the calls gave them ([L, B, H], [B, H], without B) as [T, L, B, H], at least float32."""
     whole = widened(torch.stack(list(parts)))
     whole = whole.reshape(len(parts), count, -1, whole.shape[-1])
-    return whole if examples is None else whole.index_select(2, torch.as_tensor(examples, device=whole.device))
+    return picked(whole, examples, 2)
 
 
 def _entering(steps: Sequence[Step], place: int, leaving: Tensor, examples: Sequence[int] | None) -> Tensor:
@@ -202,7 +203,7 @@ def _inputs(call: ChainCall, steps: Sequence[Step], like: Tensor, examples: Sequ
     x = torch.stack(cast(list[Tensor], parts))
     trailing = x.shape[-1:] if x.is_floating_point() else ()
     x = widened(x.reshape(len(steps), call.batch_size, *trailing))
-    return x if examples is None else x.index_select(1, torch.as_tensor(examples, device=x.device))
+    return picked(x, examples)
 
 
 def _scales(steps: Sequence[Step], count: int, examples: Sequence[int] | None) -> list[Tensor | None]:

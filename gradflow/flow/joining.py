@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.flow.calls import cell_class, chosen, kernel_dtype_of
+from gradflow.flow.calls import cell_class, kernel_dtype_of
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
+from gradflow.flow.examples import chosen
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.stepping import (
@@ -186,8 +187,8 @@ class Joiner:
         chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
         if step is not None:
             last = chain.last
-            picked = chosen(chain.call.batch_size, examples) or list(range(chain.call.batch_size))
-            few = [picked[i * len(picked) // OF_FEW] for i in range(OF_FEW)] if len(picked) > OF_FEW else picked
+            recorded = list(chosen(chain.call.batch_size, examples) or range(chain.call.batch_size))
+            few = [recorded[i * len(recorded) // OF_FEW] for i in range(min(OF_FEW, len(recorded)))]
             last.jacobian, last.again = jacobians(layer.name, step, previous, states, few)
         return chain, trained
 

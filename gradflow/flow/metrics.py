@@ -74,13 +74,23 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None) -> dict[str, 
 
 def summarise_sorted(ordered: np.ndarray, present: int | np.ndarray) -> dict[str, np.ndarray]:
     """The same of rows in ascending order, [..., B], -inf first and NaN last, of which `present` [...] count."""
-    zeros = np.zeros(ordered.shape[:-1], int)
-    if (ordered[..., 0] == -np.inf).any():
-        zeros = (ordered == -np.inf).sum(-1)
-    elif (ordered[..., -1] < np.inf).all():
-        return _of_finite(ordered) | {"zeros": zeros, "non_finite": zeros + present - ordered.shape[-1]}
-    usable = (ordered < np.inf).sum(-1)
-    return _of_some(ordered, zeros, usable - zeros) | {"zeros": zeros, "non_finite": present - usable}
+    size = ordered.shape[-1]
+    least, most = ordered[..., 0], ordered[..., -1]
+    whole = (least > -np.inf) & (most < np.inf)
+    zeros, usable = np.where(most == -np.inf, size, 0), np.full(whole.shape, size)
+    if whole.all():
+        return _of_finite(ordered) | {"zeros": zeros, "non_finite": zeros + present - size}
+    with np.errstate(invalid="ignore"):
+        summary = {name: np.asarray(numbers) for name, numbers in _of_finite(ordered).items()}
+    mixed = ~whole & (most > -np.inf) | np.isnan(most)
+    if mixed.any():
+        rows = ordered[mixed]
+        zeros[mixed], usable[mixed] = (rows == -np.inf).sum(-1), (rows < np.inf).sum(-1)
+        for name, numbers in _of_some(rows, zeros[mixed], (usable - zeros)[mixed]).items():
+            summary[name][mixed] = numbers
+    for numbers in summary.values():
+        numbers[zeros == size] = np.nan
+    return summary | {"zeros": zeros, "non_finite": present - usable}
 
 
 def _of_finite(ordered: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from gradflow.cells.cell import State
 from gradflow.cells.layers import RecurrentLayer
 from gradflow.cells.lstm import LSTMCell
 from gradflow.flow.calls import LayerCall, add, cell_class, is_of_many_passes
+from gradflow.flow.examples import index_of
 from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 
 _MAKES_H = {"RNN_TANH": "TanhBackward0", "RNN_RELU": "ReluBackward0", "LSTM": "MulBackward0", "GRU": "AddBackward0"}
@@ -47,7 +48,7 @@ class Reading:
         saved: Saved,
     ):
         self._examples, self._unsorted, self.saved = examples, unsorted, saved
-        self.pick = None if examples is None else torch.as_tensor(examples, device=like.device)
+        self.pick = None if examples is None else index_of(examples, like.device)
         self._kept: dict[int, dict[Place, State]] = {}
         self._device = like.device
         self._new = partial(like.detach().new_zeros, (*shape, like.shape[-1]))  # attached, it would hold the graph
@@ -55,7 +56,7 @@ class Reading:
             for name, nodes in states.items():
                 into = _Into(self, place, name)
                 for time, node in enumerate(nodes):
-                    node.register_prehook(partial(into.copy, time))
+                    node.register_prehook(_Hook(into, time))
 
     def room(self, place: Place, name: str) -> Tensor:
         """Where the backward pass that runs leaves the gradients of one state, [T, B, H]."""
@@ -76,7 +77,7 @@ class Reading:
             for place, states in kept.items():
                 for name, part in states.items():
                     add(found.setdefault(place, {}), name, part)
-        order = None if examples == self._examples else torch.as_tensor(examples, device=self._device)
+        order = None if examples is None or examples == self._examples else index_of(examples, self._device)
         if self._unsorted is not None:
             order = self._unsorted if order is None else self._unsorted[order]
         if order is None:
@@ -93,7 +94,7 @@ class _Into:
         self._rows: list[Tensor] = []
 
     def copy(self, time: int, gradients: tuple[Tensor | None, ...]) -> None:
-        """The hook on the node of one step."""
+        """What comes to the node of one step."""
         number, gradient = torch._C._current_graph_task_id(), gradients[0]
         if gradient is None or is_of_many_passes(gradient):
             return
@@ -104,6 +105,18 @@ class _Into:
             row[: len(gradient)].copy_(gradient.detach())
         else:
             torch.index_select(gradient.detach(), 0, pick, out=row)
+
+
+class _Hook:
+    """On the node of one step; small, since the garbage collector visits every object."""
+
+    __slots__ = ("_into", "_time")
+
+    def __init__(self, into: _Into, time: int):
+        self._into, self._time = into, time
+
+    def __call__(self, gradients: tuple[Tensor | None, ...]) -> None:
+        self._into.copy(self._time, gradients)
 
 
 def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:

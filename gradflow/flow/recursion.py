@@ -50,8 +50,8 @@ class Direct:
         if self.at_output is not None:
             values = dict(zip(names, self.at_output[positions].chunk(len(names), -1), strict=True))
         exponent = None if self.exponent is None else self.exponent[positions]
-        local, examples = ends_within(unrolled, positions)
-        if not self.finals or not len(examples):
+        local, examples = ends_within(unrolled, positions) if self.finals else ((), ())
+        if not len(examples):
             return Arriving(values, exponent, names)
         values = {name: part.clone() for name, part in values.items()}
         for name, gradient in self.finals.items():

@@ -22,6 +22,7 @@ from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
 from gradflow.cells.scanning import scan
 from gradflow.flow.calls import LayerCall, check_given, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
+from gradflow.flow.examples import picked
 from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.saved import Place, Saved
 from gradflow.jacobian.dispatch import jacobian_of
@@ -142,9 +143,7 @@ class Trace:
 
     def pick(self, value: Tensor, dim: int = 1) -> Tensor:
         """The replayed examples of a tensor whose dimension `dim` is the batch."""
-        if self._examples is None:
-            return value
-        return value.index_select(dim, torch.as_tensor(self._examples, device=value.device))
+        return picked(value, self._examples, dim)
 
     def __getitem__(self, key: tuple[int, int]) -> Unrolled:
         if key not in self._steps:

@@ -21,6 +21,7 @@ from gradflow.cells.gru import GRUBeforeCell, GRUCell
 from gradflow.cells.layers import is_fused
 from gradflow.cells.lstm import LSTMCell
 from gradflow.flow.calls import LayerCall, cell_class
+from gradflow.flow.examples import index_of, picked
 
 Place = tuple[int, int]
 """Layer and direction."""
@@ -74,13 +75,12 @@ class Saved:
         """The same of those examples that are here, or of any if all are; None: all."""
         if examples == self.examples:
             return self
-        pick = torch.as_tensor(examples)
 
-        def picked(part: Tensor) -> Tensor:
-            return part.index_select(1, pick.to(part.device))
+        def some(part: Tensor) -> Tensor:
+            return picked(part, examples)
 
-        gates = {place: {name: picked(part) for name, part in named.items()} for place, named in self.gates.items()}
-        return Saved(examples, gates, {index: picked(part) for index, part in self.outputs.items()})
+        gates = {place: {name: some(part) for name, part in named.items()} for place, named in self.gates.items()}
+        return Saved(examples, gates, {index: some(part) for index, part in self.outputs.items()})
 
 
 def saved(
@@ -103,7 +103,7 @@ def saved(
     if (fused and call.packed) or _hooks_are_set():
         return Saved(examples)
     paths = _SAVED.get((cell_class(call.layer), fused), {})
-    pick = None if examples is None else torch.as_tensor(examples, device=call.finals[0].device)
+    pick = None if examples is None else index_of(examples, call.finals[0].device)
     with torch.no_grad():
         gates = {place: _gates(states, paths, pick) for place, states in steps.items()}
         outputs = {index: _left_factor(product, shape, pick) for index, product in products.items()}

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
-from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, chosen, is_of_many_passes, watch
+from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
 from gradflow.flow.dropout import Dropout, active_dropout
+from gradflow.flow.examples import chosen
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain, Joiner
 from gradflow.flow.kernels import Inside, has_own_forward
@@ -449,7 +450,7 @@ class Watcher(Generic[Taken]):
             if self.examples is None:
                 self._passes_by(name, call.layer)
             else:
-                outputs = dict(
+                outputs: dict[str, Any] = dict(
                     zip(("output", *cell_class(call.layer).state_names), (call.output, *call.finals), strict=True)
                 )
                 self._joins(name, call.layer, call.x, call.hx, outputs, call.dropout, call.weights)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gradflow.flow.calls import chosen, plain_arithmetic
+from gradflow.flow.calls import plain_arithmetic
+from gradflow.flow.examples import chosen
 from gradflow.flow.joining import Chain
 from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns

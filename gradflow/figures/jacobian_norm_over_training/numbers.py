@@ -58,7 +58,8 @@ def _weights(run: Run, layer: int | None, direction: int) -> pd.DataFrame:
 def jacobian_norm_over_training_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """That the Jacobian never stretches more than the weights, and in how many steps it shrinks though they stretch.
 
-    That is so where |φ'| <= 1, in cells without gates. Of others: in how many steps the two lie on other sides of 1.
+    That is so where |φ'| <= 1, in cells without gates. Of others: in how many steps the two lie on other sides of 1,
+    which is told whatever it is.
     """
     data = data.replace(np.inf, np.nan).dropna(subset=["median", "high", "weights"])
     plain = data["cell"].isin(WITHOUT_GATES)
@@ -78,4 +79,5 @@ def _of_gated(data: pd.DataFrame) -> list[dict[str, Any]]:
     if data.empty:
         return []
     apart = int(((data["median"] > 1) != (data["weights"] > ONE)).sum())
-    return [claim("candidate_does_not_tell", apart, "> 0", apart > 0, total=len(data))]
+    name = "candidate_does_not_tell" if apart else "candidate_tells"
+    return [claim(name, apart, "> 0" if apart else "0", True, total=len(data))]
