@@ -147,6 +147,34 @@ def test_steps_are_one_sequence(kind, loss, examples, tmp_path):
     assert run.proof == expected.proof == ("proved" if isinstance(kind, str) else "unproved")
 
 
+class InParts(Whole):
+    """The same in calls of 3, 1 and 3 steps, the state carried on."""
+
+    def forward(self, x):
+        state, outputs = None, []
+        for part in x.split([3, 1, 3]):
+            output, state = self.layer(part, state)
+            outputs.append(self.head(output))
+        return torch.cat(outputs)
+
+
+@pytest.mark.parametrize(
+    "kind", ["RNN", "LSTM", "GRU", "LSTM stack", "GRU stack", "gf.LSTM", "gf.RNN stack", Own, Coupled]
+)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_calls_of_several_steps_are_one_sequence(kind, loss, tmp_path):
+    torch.manual_seed(0)
+    whole = Whole(pair(kind)[0]).double()
+    parts = InParts(copy.deepcopy(whole.layer)).double()
+    parts.load_state_dict(whole.state_dict())
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    expected = recorded(whole, x, LOSSES[loss], tmp_path / "whole", examples="all")
+    run = recorded(parts, x, LOSSES[loss], tmp_path / "parts", examples="all")
+    assert_same(run, expected)
+    assert run.proof == expected.proof
+    assert len(run.table("proof")) == len(expected.table("proof"))
+
+
 class Loop(nn.Module):
     """A cell in a loop where `between` is done to the state from step to step; keeps states and what is read out."""
 

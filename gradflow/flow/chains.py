@@ -61,11 +61,9 @@ class Stepped(Unrolled):
     Attributes:
         known: the Jacobians [T, n, S, S] of marked states whose step is told, of those examples that :meth:`of` is then
             asked for; None: they follow from the cell.
-        carried: every state entered as it left; if not, the Jacobian is that of the cell alone.
     """
 
     known: Tensor | None = None
-    carried: bool = True
 
     @cached_property
     def jacobian(self) -> Any:
@@ -114,7 +112,7 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         cell = _cell(layer, weights, index, states)
         x = x if scale is None else x * scale
         gates = _gates(cell, x, previous, states)
-        found.append(Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, known))
+        found.append(Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, known=known))
         x = states[names[0]]
     return found
 
@@ -247,7 +245,7 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, *, sepa
         return total
     if unrolled.is_lstm:
         through = cast(Tensor, unrolled.jacobian.shown) * total["h"]
-        direct = _told_apart(total["c"], through)
+        direct = told_apart(total["c"], through)
         later = unrolled.gates["f"] * total["c"]
         later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
         factor, _ = _factor(unrolled, "c")
@@ -272,7 +270,7 @@ def _apart_by_autodiff(unrolled: Stepped, total: State) -> State:
             for other in uses[name]:
                 arriving = found[other].flatten(0, 1)
                 (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
-                found[name] = _told_apart(found[name], through.view_as(total[name]))
+                found[name] = told_apart(found[name], through.view_as(total[name]))
     return found
 
 
@@ -285,16 +283,23 @@ def _tolerance(like: Tensor) -> float:
     return _ROUNDING * torch.finfo(like.dtype).eps
 
 
-def _told_apart(whole: Tensor, part: Tensor) -> Tensor:
+def told_apart(whole: Tensor, part: Tensor) -> Tensor:
     """Whole less part, [T, B, H]; zero for an example where that is rounding."""
     rest = whole - part
     size = torch.maximum(whole.abs().amax(-1, keepdim=True), part.abs().amax(-1, keepdim=True))
     return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= _tolerance(whole) * size, 0)
 
 
-def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
-    """By what a state was multiplied between two steps, [T-1, B, H]; and whether no more was done to it, [T-1]."""
-    left, entered = unrolled.states[name][:-1], unrolled.previous[name][1:]
+def factor_between(left: Tensor, entered: Tensor) -> tuple[Tensor, Tensor]:
+    """By what states were multiplied between two steps, and whether no more was done to them.
+
+    Args:
+        left: [T, B, H], as they left the steps.
+        entered: [T, B, H], as they entered the next ones.
+
+    Returns:
+        The factors [T, B, H]: 1, 0, or one number of each step, as of a mask or of dropout; and [T] bool.
+    """
     zero, same = entered == 0, entered == left
     known = (same | zero).flatten(1).all(1)
     if bool(known.all()):
@@ -305,6 +310,10 @@ def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
     scaled = torch.isclose(entered, left * scale.unsqueeze(-1), rtol=1e-5, atol=0.0)
     factor = torch.where(known[:, None, None], same.to(left.dtype), (scaled & ~zero) * scale.unsqueeze(-1))
     return factor, known | (scaled | zero).flatten(1).all(1)
+
+
+def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
+    return factor_between(unrolled.states[name][:-1], unrolled.previous[name][1:])
 
 
 def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool]:
@@ -323,10 +332,10 @@ def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[T
             part[:-1] = factor * back[name][1:]
             known[:-1] &= told
             carried = carried and bool((factor == 1).all())
-    direct = _told_apart(total, torch.cat([later[name] for name in names], -1))
+    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
     if above is not None and len(names) == 1:
-        alone = _told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
+        alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
-    others = [_told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
+    others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
     carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
     return direct.masked_fill(~known[:, None, None], torch.nan), carried

@@ -57,6 +57,7 @@ class Chain:
         self.landed = False
         self.length = 0
         self.last: Any = None  # step
+        self.follows: Any = None  # the call whose states enter the first step
         self.parameters = list(call.layer.parameters())
         self._versions = [parameter._version for parameter in self.parameters]
 
@@ -164,6 +165,21 @@ class Joiner:
         before = (None,) * len(names) if entering is None else tuple(given)
         return self._joined(name, layer, x, before, outputs, states, dropout, weights, begin)
 
+    def whole(self, seen: Any) -> Any:
+        """A call of several steps, which goes on with another one, or which others go on with; the one before.
+
+        Args:
+            seen: the call, still in the graph, see :class:`gradflow.flow.watching.Seen`.
+        """
+        call = seen.call
+        heads = self._heads.setdefault(seen.name, Heads())
+        given = call.hx if isinstance(call.hx, tuple) else () if call.hx is None else (call.hx,)
+        head, _ = heads.before(given) if given else (None, False)
+        made = [part.grad_fn for part in (call.output, *call.finals) if part.grad_fn is not None]
+        if made:
+            heads.add(Head(seen, seen, call.finals, made))
+        return None if head is None else _before(head, call)
+
     def mark(
         self,
         layer: Marked,
@@ -201,16 +217,18 @@ class Joiner:
         marked = isinstance(layer, Marked)
         head, same = heads.before(states if marked and not entering else entering)
         batch = states[0].numel() // (layer.num_layers * states[0].shape[-1])
-        if head is not None and head.chain.call.batch_size == batch:
+        whole = head is not None and isinstance(head.chain, Chain)
+        if whole and head is not None and head.chain.call.batch_size == batch:
             chain = head.chain
         else:
-            head, same = None, False
             within, place, order = begin()
             nodes = {id(state.grad_fn) for state in states}
             separate = "output" in given or len(nodes) == 1
             kind = kernel_dtype_of(states[0])
             call = ChainCall(layer, weights, states[0].device, kind, batch, separate)
             chain = Chain(name, call, self._policy, within, place, order)
+            chain.follows = None if head is None or whole else _before(head, call)
+            head, same = None, False
         if marked and not entering:
             entering = chain.last.leaving if head is not None else (None,) * len(states)
         elif same:
@@ -231,3 +249,10 @@ class Joiner:
         if made:
             heads.add(Head(chain, step, states, made))
         return chain, trained
+
+
+def _before(head: Head, call: Any) -> Any:
+    """The call that a head is the end of, if another one goes on with it: of as many examples, on the same weights."""
+    before = head.chain
+    same = before.call.batch_size == call.batch_size and before.call.weights.keys() == call.weights.keys()
+    return before if same and all(before.call.weights[n] is w for n, w in call.weights.items()) else None

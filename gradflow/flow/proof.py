@@ -122,7 +122,25 @@ def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Resid
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes) if claim.landed else None)
         for place in claim.places:
             found[place] = replace(found[place], backward=backward)
-    return found
+    return _worst_of_parts(found)
+
+
+def _worst_of_parts(residuals: list[Residual]) -> list[Residual]:
+    """One residual of each sequence that ran in several calls."""
+    worst: dict[tuple[str, int, int, int], Residual] = {}
+    for one in residuals:
+        key = one.module, one.call, one.layer, one.direction
+        other = worst.get(key, one)
+        forward = _worse(other.forward, one.forward, one.tolerance)
+        backward = _worse(other.backward, one.backward, one.tolerance)
+        worst[key] = replace(one, forward=forward, backward=backward, read=one.read and other.read)
+    return list(worst.values())
+
+
+def _worse(one: float, other: float, tolerance: float) -> float:
+    """A failure is worse than what could not be asked, and that is worse than what agrees."""
+    largest = max((value for value in (one, other) if not math.isnan(value)), default=math.nan)
+    return largest if largest > tolerance or not (math.isnan(one) or math.isnan(other)) else math.nan
 
 
 def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: int) -> list[Residual]:

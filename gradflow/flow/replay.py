@@ -43,6 +43,7 @@ class Unrolled:
     Attributes:
         cell: the cell, on the weights of that forward pass.
         inputs: [T, B, D], or indices [T, B].
+        carried: every state entered as it left the step before; if not, the Jacobians are those of the cell alone.
         input_scale: [T, B, D], by which dropout multiplied the output of the layer below to make them; None: by 1.
         states: "h" (and "c", or a cell's own) -> [T, B, H], the states produced at each position.
         previous: the same for the states that entered.
@@ -63,6 +64,7 @@ class Unrolled:
     valid: Tensor | None
     reverse: bool
     input_scale: Tensor | None = None
+    carried: bool = True
 
     def part(self, positions: slice) -> "Unrolled":
         """The same at some positions only; `lengths` and `ends` stay those of the whole."""

@@ -112,17 +112,24 @@ class Step:
 class Head:
     """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states."""
 
-    def __init__(self, chain: Any, step: Step, given: Sequence[Tensor], nodes: Sequence[Any]):
-        self.chain = chain
+    def __init__(self, chain: Any, step: Any, given: Sequence[Tensor], nodes: Sequence[Any]):
+        self._chain: Any = weakref.ref(chain)  # which the hooks in the graph hold
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
         self._ran = {node._sequence_nr() for node in nodes}
 
+    @property
+    def chain(self) -> Any:
+        """The sequence, as long as its graph is there."""
+        return self._chain()
+
     def goes_on_with(self, states: Sequence[Tensor | None]) -> tuple[bool, bool]:
         """Whether the states that enter a step descend from those given out here, and whether they are the same."""
+        if self._step() is None:
+            return False, False
         if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
             return True, True
-        return self._step() is not None and self._leads_to([s for s in states if s is not None]), False
+        return self._leads_to([s for s in states if s is not None]), False
 
     def _leads_to(self, states: Sequence[Tensor]) -> bool:
         lowest = min(self._ran)

@@ -96,7 +96,7 @@ class Pass:
         self.calls: dict[str, int] = {}
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Seen:
     """A call of a module, with what tells its number and whether its tensors are still what they were."""
 
@@ -114,6 +114,7 @@ class Seen:
     counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
     landed: bool = False  # these ended in .grad by themselves
     own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
+    follows: "Seen | Chain | None" = None  # the call whose states enter this one
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -461,6 +462,8 @@ class Watcher(Generic[Taken]):
         if self.added is not None:
             self.added.follow(call)
         self._ran(name, trained=bool(watch(call, partial(self._arrives, seen))))
+        if self._policy.joins and not call.layer.bidirectional and not call.packed:
+            seen.follows = self._joiner.whole(seen)
         call.detach()
         seen.versions = _versions_of(call.tensors())
 

@@ -65,10 +65,16 @@ def _numbered(calls: list[Seen | Chain]) -> list[tuple[int, Seen | Chain]]:
     numbered: list[tuple[int, Seen | Chain]] = []
     after: dict[str, int] = {}
     first, within = after, None
+    parts: dict[int, int] = {}  # of a sequence in several calls -> its number
     for seen in calls:
+        if seen.follows is not None and id(seen.follows) in parts:
+            parts[id(seen)] = parts[id(seen.follows)]
+            numbered.append((parts[id(seen)], seen))
+            continue
         if seen.within is not within:
             first, within = dict(after), seen.within
         number = first.get(seen.name, 0) + seen.place if seen.within.whole else after.get(seen.name, 0)
         after[seen.name] = number + 1
+        parts[id(seen)] = number
         numbered.append((number, seen))
     return numbered

@@ -81,6 +81,8 @@ def _of_few(quantity: Quantity, unrolled: Unrolled, log_factor: float) -> Measur
     batch = unrolled.like.shape[1]
     some = unrolled if count >= batch else unrolled.of([i * batch // count for i in range(count)])
     values = take(some.jacobian)
+    if quantity.needs_carried and not some.carried:  # more was done between the steps than the Jacobians know
+        values = torch.full_like(values, torch.nan)
     return _measured([quantity.name], (values + log_factor if quantity.scales else values).unsqueeze(0), some)
 
 

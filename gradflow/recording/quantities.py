@@ -39,6 +39,7 @@ class Quantity:
         of_few: of how many examples at most it is taken, and how from their Jacobian, [T, B]; None: never.
         has: whether a layer has it.
         opt_in: recorded only where it is asked for.
+        needs_carried: it is a product over steps, which nobody knows where something is done to the state between them.
         with_spectra: recorded on the schedule of the weights' spectra, at the first recording from then on.
     """
 
@@ -51,6 +52,7 @@ class Quantity:
     of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
     has: Callable[[Any], bool] = lambda layer: True
     opt_in: bool = False
+    needs_carried: bool = False
     with_spectra: bool = False
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ def _cell_path(block: Block, path: Any) -> tuple[Tensor, Tensor]:
 
     Args:
         block: the next block of the backward recursion.
-        path: ln(·)² of it, [B, H], as the block before handed it on.
+        path: ln(·)² of it, [B, H], as the block before handed it on; NaN where more happens between steps.
 
     Returns:
         The norms, and the `path` to hand on.
@@ -121,7 +123,8 @@ def _cell_path(block: Block, path: Any) -> tuple[Tensor, Tensor]:
     twice_log_f = unrolled.gates["f"].log().mul_(2)
     if unrolled.valid is not None:
         twice_log_f = twice_log_f.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
-    start = torch.full_like(twice_log_f[0], -torch.inf, dtype=torch.float64) if path is None else path
+    unknown = -torch.inf if unrolled.carried else torch.nan
+    start = torch.full_like(twice_log_f[0], unknown, dtype=torch.float64) if path is None else path
     ends, examples = ends_within(unrolled, block.positions)
     if len(ends):
         total = block.cell_total((ends, examples)).double().abs().log() + block.log_scale[ends, examples].unsqueeze(-1)
@@ -236,6 +239,7 @@ _ALL = (
         scales=False,
         of_few=(2, product_norms),
         opt_in=True,
+        needs_carried=True,
     ),
 )
 

@@ -23,6 +23,7 @@ from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.chains import ChainCall
 from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.joining import Chain
+from gradflow.flow.parts import grouped
 from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
@@ -380,7 +381,7 @@ class Recorder:
             added = Added() if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
-        for number, seen in calls if quantities else ():
+        for number, seen in grouped(calls) if quantities else ():
             log_factor = self._log_factor(seen.call, log_targets) - log_scale
             for table, columns in state_rows(seen, self._examples, quantities, log_factor):
                 self._writer.append(table, iteration, {"module": seen.name, "call": number, **columns})

@@ -6,6 +6,7 @@ from typing import Any
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.examples import chosen
 from gradflow.flow.joining import Chain
+from gradflow.flow.parts import Parts
 from gradflow.flow.watching import Seen
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
@@ -13,7 +14,7 @@ from gradflow.recording.quantities import quantities_of
 
 
 def state_rows(
-    seen: Seen | Chain, examples: int | str, quantities: Sequence[str], log_factor: float
+    seen: Seen | Chain | Parts, examples: int | str, quantities: Sequence[str], log_factor: float
 ) -> list[tuple[str, dict[str, Any]]]:
     """Replay a call and summarise it: pairs of a table (time, lag, gates) and its columns.
 
