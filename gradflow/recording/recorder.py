@@ -29,7 +29,7 @@ from gradflow.recording.last_backward import LastBackward
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
-from gradflow.recording.scalars import ScalarRows
+from gradflow.recording.scalars import ScalarRows, Scaling
 from gradflow.recording.schedule import Schedule
 from gradflow.remedies.clipping import Clipping
 from gradflow.runlog import RunWriter
@@ -193,6 +193,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         self._watcher.__enter__()
+        self._rows.start()
         self._look_ahead()
         return self
 
@@ -200,6 +201,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watcher.__exit__()
+        self._rows.arrivals.stop()
         try:
             self._close(error)
         except Exception as failure:
@@ -281,7 +283,7 @@ class Recorder:
         log_scale = _log_of_positive("loss_scale", loss_scale)
         log_targets = None if targets is None else _log_of_positive("targets", targets)
         given_lengths = None if lengths is None else torch.as_tensor(lengths)
-        row = self._rows.row(loss, clipping, scalars)
+        row = self._rows.row(loss, clipping, scalars, scaling=Scaling(loss_scale))
         calls = self._watcher.take()
         iteration = self.iteration
         due = self._when.due(iteration)
@@ -298,6 +300,7 @@ class Recorder:
         if due:
             self._record(iteration)
         self._keep(iteration)
+        self._rows.arrivals.forget()
         self.iteration += 1
         self._look_ahead()
         if self._callbacks:

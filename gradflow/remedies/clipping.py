@@ -1,11 +1,12 @@
 """Gradient clipping that says what it did.
 
-As in torch, with its arguments, but the norm is taken in float64 (torch's float32 norm of finite gradients of 1e25 is inf, and the
-gradients silently become 0), sparse gradients are clipped as what they add up to, non-finite ones are left alone and
-flagged, and every function returns a :class:`Clipping`. Order in a training step: backward → clip → record → optimiser step.
+As in torch, with its arguments, but the norm is taken in float64 (torch's float32 norm of finite gradients of 1e25 is
+inf, and the gradients silently become 0), sparse gradients are clipped as what they add up to, non-finite ones are left
+alone and flagged, and every function returns a :class:`Clipping`. Order in a training step: backward → clip → record →
+optimiser step.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan
 
@@ -58,6 +59,12 @@ def gradient_norms(parameters: Iterable[Tensor], norm_type: float = 2.0) -> tupl
         return ()
     norms = torch.stack([_norm(g, norm_type).to(entries[0].device) for g in entries]).tolist()
     return tuple(_rescaled_norm(g, norm_type) if n in (0, inf) else n for g, n in zip(entries, norms, strict=True))
+
+
+def norm_in_double(entries: Tensor) -> float:
+    """Euclidean norm of one tensor in float64, safe over the whole range of the dtype."""
+    norm = float(_norm(entries))
+    return _rescaled_norm(entries, 2.0) if norm in (0, inf) else norm
 
 
 def entries_of(gradient: Tensor) -> Tensor:
@@ -190,6 +197,29 @@ def measure_grad_norm(parameters: Iterable[Tensor] | Tensor, threshold: float = 
     return clip_grad_norm_(parameters, inf)
 
 
+def compared(before: Sequence[float], after: Sequence[float], tolerance: float) -> tuple[float, float]:
+    """What happened to gradients in between, told by their norms alone.
+
+    Args:
+        before: norm of each gradient, as backward left it.
+        after: norm of each, as the optimiser gets it.
+        tolerance: relative rounding of a norm.
+
+    Returns:
+        coefficient: the factor, if it is the same for all; 1 where nothing changed; else NaN.
+        clipped: 0 where nothing changed, 1 where gradients became smaller, NaN where one grew or is no longer finite:
+            that is not clipping.
+    """
+    pairs = list(zip(before, after, strict=True))
+    if all(a == b or (a != a and b != b) for b, a in pairs):
+        return 1.0, 0.0
+    if not all(isfinite(b) and isfinite(a) and a <= b * (1 + tolerance) for b, a in pairs):
+        return nan, nan
+    factors = [a / b for b, a in pairs if b > 0]
+    is_uniform = max(factors) - min(factors) <= tolerance * max(factors)
+    return (_total(after) / _total(before) if is_uniform else nan), 1.0
+
+
 CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
     "none": measure_grad_norm,
     "norm": clip_grad_norm_,
@@ -237,7 +267,7 @@ def _no_tensors(got: str, advice: str) -> TypeError:
     return TypeError(f"parameters: expected a tensor or an iterable of tensors, got {got}; {advice}")
 
 
-def _total(norms: tuple[float, ...], norm_type: float = 2.0) -> float:
+def _total(norms: Sequence[float], norm_type: float = 2.0) -> float:
     """The norm of the norms, scaled so that it neither over- nor underflows."""
     largest = max(norms, default=0.0)
     if any(n != n for n in norms):
