@@ -319,6 +319,11 @@ class Watcher(Generic[Taken]):
         self._followed.clear()
         self._forget()
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is something to take: a gradient has arrived since the last time, or a checkpoint hides it."""
+        return bool(self._since.reached or self._since.again)
+
     def take(self) -> Taken:
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since

@@ -97,7 +97,7 @@ class ScalarRows:
             TypeError: if `clipping` is not gradflow's.
             ValueError: for a scalar that was not declared, or a loss or scalar that is not one number.
         """
-        row = self._checked(scalars) if scalars else {}
+        row = self.checked(scalars) if scalars else {}
         if loss is not None:
             row["loss"] = _number("loss", loss)
         if not isinstance(clipping, Clipping | None):
@@ -108,7 +108,12 @@ class ScalarRows:
         self._norms(row, clipping, scaling, only_new)
         return row
 
-    def _checked(self, scalars: Mapping[str, Any]) -> dict[str, float]:
+    def checked(self, scalars: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars as numbers.
+
+        Raises:
+            ValueError: for one that was not declared, or is not one number.
+        """
         unknown = sorted(scalars.keys() - self._declared)
         if unknown:
             raise ValueError(
