@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import is_
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, add, check_given, chosen, watch, weights_known
+from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.reading import Reading, read
@@ -242,24 +243,6 @@ def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dr
     return LayerCall(layer, x, hx, output[0], finals, dropout=dropout, weights=_weights(layer))
 
 
-class Hook:
-    """A hook on a module; in a copy of the module, pickled or deep, it does nothing."""
-
-    def __init__(self, call: Callable[..., None]):
-        self._call = torch.compiler.disable(call)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Do what is hooked in."""
-        self._call(*args, **kwargs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Hook, (_nothing,)
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Do nothing."""
-
-
 class Watcher(Generic[Taken]):
     """Sees the calls of recurrent layers, and the gradients that reach them, while it is entered.
 
@@ -300,6 +283,7 @@ class Watcher(Generic[Taken]):
         self._pass = Pass(whole=False)
 
     def __enter__(self) -> Self:
+        leave_hooks_behind(self._hooked())
         for name, layer in self._layers.items():
             if cast(int, layer.num_layers) > 1:
                 before = Hook(partial(self._about_to_run, name))
@@ -315,9 +299,14 @@ class Watcher(Generic[Taken]):
         self.open = False
         for handle in self._handles:
             handle.remove()
+        if self._handles:
+            copy_as_ever(self._hooked())
         self._handles.clear()
         self._followed.clear()
         self._forget()
+
+    def _hooked(self) -> list[nn.Module]:
+        return [*self._layers.values(), *([] if self._model is None else [self._model])]
 
     @property
     def has_seen(self) -> bool:
