@@ -1,8 +1,9 @@
-"""Adapters: Lightning's log is that of a hand-written loop, TensorBoard's numbers are those of the log."""
+"""Adapters: Lightning's and skorch's logs are those of a hand-written loop, TensorBoard's numbers those of the log."""
 
 import contextlib
 import importlib
 import math
+import pickle
 import signal
 import sys
 
@@ -19,7 +20,7 @@ T, B, D, H = 5, 4, 3, 6
 BATCHES = 6
 
 
-@pytest.mark.parametrize("extra", ["lightning", "tensorboard"])
+@pytest.mark.parametrize("extra", ["lightning", "skorch", "tensorboard"])
 def test_without_its_extra_an_adapter_says_how_to_get_it(extra, monkeypatch):
     for name in (f"gradflow.adapters.{extra}", "torch.utils.tensorboard"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -286,6 +287,104 @@ def test_optimisation_by_hand_is_refused_by_name(lightning, tmp_path):
     with pytest.raises(NotImplementedError, match=r"got automatic_optimization=False; use gradflow.record in the modu"):
         fit(lightning, model, flow(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def skorch():
+    """The package, or a skip."""
+    return pytest.importorskip("skorch", reason="needs pip install 'gradflow-rnn[skorch]'")
+
+
+class Answers(Model):
+    """`Model` as skorch wants it, batch first."""
+
+    def forward(self, x):
+        return self.read_out(self.recurrent(x.transpose(0, 1))[0][-1])
+
+
+def net_of(skorch, path, *more, surprise=None, **options):
+    from gradflow.adapters.skorch import GradientFlow
+
+    def split(dataset, y=None, **kwargs):
+        return dataset, dataset
+
+    class Net(skorch.NeuralNet):
+        def get_loss(self, *args, training=False, **kwargs):
+            if surprise and training and self.history[-1]["epoch"] == 2:
+                raise surprise
+            return super().get_loss(*args, training=training, **kwargs)
+
+    flow = GradientFlow(path, every=1, examples=B, **options)
+    return Net(
+        Answers,
+        nn.CrossEntropyLoss,
+        max_epochs=2,
+        lr=0.1,
+        batch_size=B,
+        iterator_train__shuffle=False,
+        train_split=split,
+        verbose=0,
+        callbacks=[*more, flow],
+    )
+
+
+def targets_of(batch):
+    return {"targets": len(batch[1])}
+
+
+def given():
+    """All batches, batch first, as numpy arrays."""
+    x, y = (torch.stack(part) for part in zip(*batches(), strict=True))
+    return x.transpose(1, 2).reshape(-1, T, D).numpy(), y.reshape(-1).numpy()
+
+
+def test_skorchs_log_is_that_of_a_hand_written_loop(skorch, tmp_path):
+    """Two epochs, clipped by skorch's own callback; validation is not seen; a copy of the net has no recorder."""
+    clip = skorch.callbacks.GradientNormClipping(0.3)
+    net = net_of(skorch, tmp_path / "skorch", clip, step_arguments=targets_of).fit(*given())
+    model = Answers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gf.record(model, tmp_path / "hand", every=1, examples=B) as recorder:
+        for x, y in [*batches(), *batches()]:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x.transpose(0, 1)), y)
+            loss.backward()
+            recorder.step(loss, gf.clip_grad_norm_(model.parameters(), 0.3))
+            optimizer.step()
+    one, other = (gf.open_run(tmp_path / name) for name in ("skorch", "hand"))
+    assert one.status == "finished"
+    assert one.scalars.clipping_reported.tolist() == [0] * 2 * BATCHES
+    but = ["lr", "wall_time", "clipping_reported"]
+    tables = [(run.scalars.drop(columns=but), run.frame("lag").drop(columns="module")) for run in (one, other)]
+    for mine, theirs in zip(*tables, strict=True):
+        np.testing.assert_allclose(mine.to_numpy(float), theirs.to_numpy(float), rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(net.module_.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert pickle.loads(pickle.dumps(net.callbacks[-1])).every == 1
+
+
+def test_skorch_again(skorch, tmp_path):
+    """A second fit needs a folder of its own, or goes on."""
+    net = net_of(skorch, tmp_path / "a", resume=False).fit(*given())
+    with pytest.raises(FileExistsError, match=r"holds one; record into another folder"):
+        net.fit(*given())
+    net.set_params(callbacks__GradientFlow__path=tmp_path / "b").fit(*given())
+    net.set_params(callbacks__GradientFlow__resume=True).fit(*given())
+    assert [len(gf.open_run(tmp_path / name).scalars) for name in "ab"] == [2 * BATCHES, 4 * BATCHES]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError("by zero"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_status_tells_how_fitting_ended(skorch, error, status, tmp_path):
+    """skorch takes Ctrl-C for an end; after other exceptions the next fit closes the log, or the program's end."""
+    net = net_of(skorch, tmp_path, surprise=error)
+    with contextlib.suppress(ZeroDivisionError):
+        net.fit(*given())
+    with contextlib.suppress(FileExistsError):
+        net.partial_fit(*given())
+    run = gf.open_run(tmp_path)
+    assert (run.status, len(run.scalars)) == (status, BATCHES)
 
 
 @pytest.fixture

@@ -103,3 +103,102 @@ def test_thresholds_must_be_positive(threshold):
         gf.clip_grad_norm_(parameters([1.0]), threshold)
     with pytest.raises(ValueError, match=r"clip_value: expected a positive number, got"):
         gf.clip_grad_value_(parameters([1.0]), threshold)
+
+
+GIVEN = {
+    "a model": (lambda model: model, r"got a module, Linear; pass model.parameters\(\)"),
+    "a module list": (lambda model: nn.ModuleList([model]), r"got a module, ModuleList; pass model.parameters\(\)"),
+    "named parameters": (lambda model: model.named_parameters(), r"got pairs of a name and a tensor; pass model.para"),
+    "a list of named parameters": (
+        lambda model: list(model.named_parameters()),
+        r"got pairs .* instead of model.named_",
+    ),
+    "a dictionary": (lambda model: dict(model.named_parameters()), r"got names, such as 'weight'; pass the values"),
+    "parameter groups": (
+        lambda model: torch.optim.SGD(model.parameters()).param_groups,
+        r"got parameter groups of an optimiser; pass \[p for group in groups for p in group\['params'\]\]",
+    ),
+    "lists of parameters": (lambda model: [list(model.parameters())], r"got a list; pass model.parameters\(\), or a"),
+}
+
+
+@pytest.mark.parametrize("clip", CLIPPINGS.values(), ids=CLIPPINGS)
+@pytest.mark.parametrize(("given", "message"), GIVEN.values(), ids=GIVEN)
+def test_what_is_no_tensor_is_refused_by_name(given, message, clip):
+    with pytest.raises(TypeError, match=r"parameters: expected a tensor or an iterable of tensors, " + message):
+        clip(given(nn.Linear(2, 2)), 1.0)
+
+
+@pytest.mark.parametrize("foreach", [None, True, False])
+@pytest.mark.parametrize("norm_type", [0.5, 1, 2, 3.5, "inf", math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, torch.tensor(2.0), 1e3])
+def test_arguments_of_torch(max_norm, norm_type, foreach):
+    """Gradients are those that torch leaves; the norms that are returned stay Euclidean."""
+    ours, theirs = (parameters([3.0, 0.0, -1.0], [0.5, -4.0], dtype=torch.float64) for _ in range(2))
+    total = nn.utils.clip_grad_norm_(theirs, max_norm, norm_type, foreach=foreach)
+    result = gf.clip_grad_norm_(ours, max_norm, norm_type, foreach=foreach)
+    torch.testing.assert_close(flat(ours), flat(theirs))
+    assert result.norm_before == pytest.approx(math.sqrt(26.25))
+    assert result.norm_after == pytest.approx(float(flat(theirs).norm()))
+    assert result.coefficient == pytest.approx(min(1.0, float(max_norm) / (float(total) + 1e-6)))
+
+
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_arguments_of_torch_by_value(foreach):
+    ours, theirs = (parameters([3.0, 0.0, -1.0], [0.5, -4.0]) for _ in range(2))
+    nn.utils.clip_grad_value_(theirs, 0.7, foreach=foreach)
+    gf.clip_grad_value_(ours, 0.7, foreach=foreach)
+    assert torch.equal(flat(ours), flat(theirs))
+
+
+@pytest.mark.parametrize("norm_type", [1, 3, math.inf])
+def test_other_norms_over_the_whole_range(norm_type):
+    huge = parameters([1e200, -1e200], dtype=torch.float64)
+    gf.clip_grad_norm_(huge, 1.0, norm_type)
+    expected = 2 ** -(1 / norm_type)
+    assert flat(huge).tolist() == pytest.approx([expected, -expected])
+
+
+@pytest.mark.parametrize("norm_type", [0, -1, math.nan, -math.inf])
+def test_orders_must_be_positive(norm_type):
+    with pytest.raises(ValueError, match=r"norm_type: expected a positive number or math.inf, got"):
+        gf.clip_grad_norm_(parameters([1.0]), 1.0, norm_type)
+
+
+@pytest.mark.parametrize("norm_type", [2, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_error_if_gradients_are_not_finite(bad, norm_type):
+    made = parameters([1.0, bad])
+    with pytest.raises(
+        RuntimeError, match=r"expected finite gradients, got a total norm of order \w+ that is (nan|inf)"
+    ):
+        gf.clip_grad_norm_(made, 0.5, norm_type, error_if_nonfinite=True)
+    assert flat(made)[0] == 1.0
+    assert not gf.clip_grad_norm_(parameters([1.0]), 0.5, norm_type, error_if_nonfinite=True).non_finite
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+@pytest.mark.parametrize("clip", CLIPPINGS.values(), ids=CLIPPINGS)
+def test_sparse_gradients_are_clipped_as_dense_ones(clip, foreach):
+    """A word that comes twice in the batch has two entries in the gradient of its row, which add up."""
+    tables = [nn.Embedding(5, 3, sparse=sparse) for sparse in (True, False)]
+    others = [parameters([2.0, -0.5])[0] for _ in tables]
+    results = []
+    for table, other in zip(tables, others, strict=True):
+        table(torch.tensor([1, 1, 2])).mul(torch.tensor([1.0, -0.6, 2.0])).sum().backward()
+        options = {} if foreach is None or clip not in (gf.clip_grad_norm_, gf.clip_grad_value_) else {"foreach": False}
+        results.append(clip([table.weight, other], 0.7, **options))
+    sparse, dense = (table.weight.grad for table in tables)
+    assert sparse.is_sparse
+    torch.testing.assert_close(sparse.to_dense(), dense)
+    torch.testing.assert_close(*(other.grad for other in others))
+    assert results[0].norm_before == pytest.approx(results[1].norm_before)
+    assert results[0].parameter_norms_after == pytest.approx(results[1].parameter_norms_after)
+    assert results[0].clipped == results[1].clipped
+
+
+def test_complex_gradients_have_a_norm():
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    weight.grad = torch.tensor([3.0 + 0j, 4j])
+    assert gf.clip_grad_norm_(weight, 1.0).norm_before == pytest.approx(5)
+    assert float(weight.grad.abs().norm()) == pytest.approx(1, rel=1e-5)

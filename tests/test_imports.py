@@ -40,6 +40,7 @@ PACKAGES = {
     "pyarrow": {"runlog", "data"},
     "yaml": {"figures", "runlog"},
     "lightning": {"adapters"},
+    "skorch": {"adapters"},
     "tensorboard": {"adapters"},
     "hydra": set(),
     "omegaconf": set(),

@@ -1,6 +1,7 @@
 """The recorder in scripts of all kinds: which calls are recorded, under which number; training never changes."""
 
 import copy
+import copyreg
 import io
 import logging
 import math
@@ -555,20 +556,54 @@ def test_data_parallel_on_several_devices_is_refused(tmp_path):
         gf.record(model, tmp_path)
 
 
+class Sentence(nn.Module):
+    """A model whose whole may be saved; it has hooks of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.seen = nn.LSTM(3, 4, num_layers=2), 0
+        self.register_forward_hook(counted)
+        self.rnn.register_forward_hook(counted_with, with_kwargs=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+def counted(module, args, output):
+    """A hook of the script."""
+
+
+def counted_with(module, args, kwargs, output):
+    """Another."""
+
+
 def test_copies_of_the_model_are_not_watched(tmp_path):
-    """Pickled, saved or copied while it is recorded: the copy runs, and leaves no trace in the log."""
-    model = nn.ModuleDict({"rnn": nn.LSTM(3, 4, num_layers=2)})
-    x = torch.randn(5, 2, 3)
+    """Pickled, saved or copied while it is recorded: the copy runs, leaves no trace, and knows nothing of gradflow."""
+    model, x = Sentence(), torch.randn(5, 2, 3)
+    plain = pickle.dumps(model)
     with gf.record(model, tmp_path) as recorder:
         file = io.BytesIO()
         torch.save(model, file)
-        file.seek(0)
-        for other in (torch.load(file, weights_only=False), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-            other["rnn"](x)[0].sum().backward()
+        assert pickle.dumps(model) == plain
+        assert b"gradflow" not in file.getvalue()
+        known = [Sentence, nn.LSTM, counted, counted_with, set]
+        with torch.serialization.safe_globals(known):
+            file.seek(0)
+            loaded = torch.load(file, weights_only=True)
+        for other in (loaded, pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
+            assert list(other._forward_hooks.values()) == [counted]
+            assert list(other.rnn._forward_hooks.values())[:1] == [counted_with]
+            if other.rnn is not model.rnn:
+                assert len(other.rnn._forward_hooks) == len(other.rnn._forward_hooks_with_kwargs) == 1
+                other(x).sum().backward()
         with pytest.raises(RuntimeError, match=r"no recurrent layer of the model ran"):
             recorder.step()
-        model["rnn"](x)[0].sum().backward()
+        model(x).sum().backward()
         recorder.step()
+        with gf.watch_backward(model):
+            assert pickle.dumps(copy.deepcopy(model).requires_grad_(False))
+        assert b"gradflow" not in pickle.dumps(model)
+    assert not {Sentence, nn.LSTM} & copyreg.dispatch_table.keys()
     assert len(gf.open_run(tmp_path).scalars) == 1
 
 
@@ -585,7 +620,7 @@ def test_nothing_to_record_is_refused(options, message, tmp_path):
 
 
 def test_other_mistakes_are_named(tmp_path):
-    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got str"):
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, or a dictionary of them, got str"):
         gf.record("path", nn.RNN(3, 4))
     model = nn.ModuleDict({"rnn": nn.RNN(3, 4)})
     with gf.record(model, tmp_path) as recorder:

@@ -6,7 +6,6 @@ Where it looks, in Lightning's order of one update: training step and backward (
 method of the module while training lasts: the only place after clipping and before the parameters change.
 """
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradflow.recording.recorder import Recorder, record
-from gradflow.remedies.clipping import Clipping, measure_grad_norm
+from gradflow.remedies.clipping import Clipping, compared, measure_grad_norm
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -148,17 +147,13 @@ def _loss_factor(trainer: Trainer) -> float:
 
 
 def _between(before: Clipping, after: Clipping, tolerance: float) -> Clipping:
-    """What was done between two measurements; the coefficient is NaN unless all norms changed by the same factor."""
-    pairs = list(zip(before.parameter_norms_before, after.parameter_norms_after, strict=True))
-    clipped = any(a != b and not (math.isnan(a) and math.isnan(b)) for b, a in pairs)
-    factors = [a / b for b, a in pairs if b > 0] or [math.nan]
-    uniform = max(factors) - min(factors) <= tolerance * max(factors)
-    coefficient = after.norm_after / before.norm_before if uniform else math.nan
+    """What was done between two measurements, told by the norms."""
+    coefficient, clipped = compared(before.parameter_norms_before, after.parameter_norms_after, tolerance)
     return replace(
         after,
         norm_before=before.norm_before,
-        coefficient=coefficient if clipped else 1.0,
-        clipped=clipped,
+        coefficient=coefficient,
+        clipped=bool(clipped),
         non_finite=before.non_finite or after.non_finite,
         parameter_norms_before=before.parameter_norms_before,
     )

@@ -1,6 +1,7 @@
 """Calls that are single steps, joined to the sequences that they make; and states that a script marks by hand."""
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -116,11 +117,12 @@ class Joiner:
 
     Args:
         policy: of the watcher.
-        arrives: told which chain a backward pass has reached, and the number of the pass.
+        arrives: a method that is told which chain a backward pass has reached, and the number of the pass.
     """
 
     def __init__(self, policy: Any, arrives: Callable[[Chain, int], None]):
-        self._policy, self._arrives = policy, arrives
+        self._policy = policy
+        self._arrives = weakref.WeakMethod(arrives)  # of who holds the joiner
         self._heads: dict[str, Heads] = {}
 
     def forget(self) -> None:
@@ -242,7 +244,9 @@ class Joiner:
 
         def reached(number: int) -> None:
             chain.passes.setdefault(number, []).append(step)
-            self._arrives(chain, number)
+            arrives = self._arrives()
+            if arrives is not None:
+                arrives(chain, number)
 
         trained = keep_gradients(step, given, reached)
         made = [value.grad_fn for value in given.values() if value.grad_fn is not None]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
+from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.examples import chosen
 from gradflow.flow.finding import unwrapped
@@ -282,27 +283,9 @@ def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dr
     return LayerCall(layer, x, hx, output[0], finals, dropout=dropout)
 
 
-class Hook:
-    """A hook on a module; in a copy of the module, pickled or deep, it does nothing."""
-
-    def __init__(self, call: Callable[..., None]):
-        self._call = torch.compiler.disable(call)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Do what is hooked in."""
-        self._call(*args, **kwargs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Hook, (_nothing,)
-
-
 def _is_hooked(layer: nn.Module) -> bool:
     """Whether a hook of the script may replace what a layer of torch gives."""
     return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Do nothing."""
 
 
 class Watcher(Generic[Taken]):
@@ -353,6 +336,7 @@ class Watcher(Generic[Taken]):
         self._pass = Pass(whole=False)
 
     def __enter__(self) -> Self:
+        leave_hooks_behind(self._hooked())
         for name, layer in self._layers.items():
             if isinstance(layer, SteppedCell):
                 stepped = Hook(partial(self._stepped, name, layer))
@@ -379,9 +363,21 @@ class Watcher(Generic[Taken]):
             _OPEN.remove(self)
         for handle in self._handles:
             handle.remove()
+        if self._handles:
+            copy_as_ever(self._hooked())
         self._handles.clear()
         self._followed.clear()
         self._forget()
+
+    def _hooked(self) -> list[nn.Module]:
+        layers = [layer.cell if isinstance(layer, SteppedCell) else layer for layer in self._layers.values()]
+        return [*layers, *([] if self._model is None else [self._model])]
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is something to take: a gradient has arrived since the last time, or a checkpoint hides it."""
+        since = self._since
+        return bool(since.reached or since.again or (since.bare and since.landed))
 
     def take(self) -> Taken:
         """What the policy hands out of what was seen since the last time; it is forgotten here."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradflow.cells.cell import has_closed_form
 from gradflow.checks import whole_number
@@ -29,22 +30,28 @@ from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
+from gradflow.recording.ending import closes_at_exit, has_ended, is_own_process, recorder_of, uncaught_error
 from gradflow.recording.last_backward import LastBackward
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
-from gradflow.recording.scalars import ScalarRows
+from gradflow.recording.scalars import ScalarRows, Scaling
 from gradflow.recording.schedule import Schedule
+from gradflow.recording.updates import Updates, named_optimizers
 from gradflow.remedies.clipping import Clipping
 from gradflow.runlog import RunWriter
 
 log = logging.getLogger(__name__)
 
+Lengths = Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]] | None
+"""[B], or module -> [B]."""
+
 
 def record(
-    model: nn.Module,
+    model: nn.Module | Mapping[str, nn.Module],
     path: str | os.PathLike[str],
     *,
+    optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer] | None = None,
     every: int | Sequence[int] = 10,
     examples: int | str = 32,
     spectrum_every: int | Sequence[int] = 100,
@@ -60,14 +67,26 @@ def record(
     about: dict | None = None,
     resume: int | bool = False,
 ) -> "Recorder":
-    """Record the gradient flow of every recurrent layer of a model; use as a context manager.
+    """Record the gradient flow of every recurrent layer of a model.
+
+    With `optimizer` one line is enough: every ``optimizer.step()`` records an iteration, and the log ends with the
+    program, as `finished`, or `failed` or `interrupted` by the exception that ended it; with
+    :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
+    manager and call its :meth:`~Recorder.step`.
 
     Args:
         model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own), or cells that
-            are called in a loop (torch.nn.RNNCell, LSTMCell, GRUCell, gradflow.Cell), or marks its states;
-            DistributedDataParallel and torch.compile are looked through, and their prefixes left out of the names. Of
-            several processes, let one record.
+            are called in a loop (torch.nn.RNNCell, LSTMCell, GRUCell, gradflow.Cell), or marks its states; several
+            models as a dictionary, whose keys begin the names of their layers. DistributedDataParallel and
+            torch.compile are looked through, and their prefixes left out of the names. Of several processes, let one
+            record.
         path: the run folder, made if missing.
+        optimizer: of torch, or several in a list or by name. The row of an update holds what the last backward pass
+            before it brought; with a closure, its first evaluation and the loss that it returned. Of several, a step
+            without a backward pass since the last row makes no row; the scalar `optimizer` says whose step made it (the
+            place in ``run.meta["optimizers"]``), and norms are of the gradients that arrived since the last row. A step
+            that a GradScaler skips is no update. The loss and what else :meth:`Recorder.step` takes:
+            :meth:`Recorder.log`.
         every: iterations between recordings of state gradients and Jacobians, or rising iterations, such as those of
             :func:`gradflow.log_spaced`; the first and the last are always there.
         examples: examples of the batch that are recorded, at positions ⌊iB/n⌋, or ``"all"``.
@@ -92,23 +111,25 @@ def record(
         about: further facts to store in the log's metadata.
         resume: continue the run in `path`: the number of updates that the loaded checkpoint has behind it (the log
             drops what it holds from there on), or True to go on after the last iteration in the log. Recording options
-            must be the same. With 0 or True a folder without a run starts a new one, so that a script can be run again
-            as it is.
+            must be the same; a recorder with `optimizer` that is still at work there is closed. With 0 or True a folder
+            without a run starts a new one, so that a script can be run again as it is.
 
     Returns:
-        The recorder; call its :meth:`~Recorder.step` after ``backward`` and before ``optimizer.step()``.
+        The recorder; without `optimizer`, call its :meth:`~Recorder.step` after ``backward`` and before
+        ``optimizer.step()``.
 
     Raises:
+        TypeError: if `model` or `optimizer` is none of torch's.
         ValueError: for a model without recurrent layers, an unknown module or quantity, a bad schedule, a probe without
             criterion, or a resumed run that was recorded with other options.
         NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
             torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
             kernels but on a CPU.
-        FileExistsError: if the folder already holds a recorded run.
+        FileExistsError: if the folder already holds a recorded run, or one is being recorded there.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; record(model, path, ...)")
+    model = _one_module(model)
+    optimizers = {} if optimizer is None else named_optimizers(optimizer)
     when, when_spectrum = Schedule("every", every), Schedule("spectrum_every", spectrum_every)
     if examples != "all":
         examples = whole_number("examples", examples, 1, or_else=' or "all"')
@@ -127,7 +148,8 @@ def record(
     chosen = default if quantities is None else _listed("quantities", quantities, known)
     if not chosen:
         raise ValueError(f"quantities: expected at least one of {', '.join(known)}, got none; leave it out for all")
-    rows = ScalarRows(unwrapped(model), _listed("scalars", scalars))
+    scalars = [*_listed("scalars", scalars), *["optimizer"] * (len(optimizers) > 1)]
+    rows = ScalarRows(unwrapped(model), scalars)
     parameter = next(model.parameters())
     meta = {
         **(about or {}),
@@ -146,6 +168,16 @@ def record(
             for name, layer in layers_and_marks.items()
         },
     }
+    if optimizers:
+        meta["optimizers"] = {name: type(one).__name__ for name, one in optimizers.items()}
+    before = recorder_of(path)
+    if before is not None and resume is False:
+        raise FileExistsError(
+            f"path: {path} is being recorded into by this program; close that recorder, go on with its run "
+            f"(resume=True), or record into another folder"
+        )
+    if before is not None:
+        before.close()
     writer = RunWriter(
         path,
         meta=meta,
@@ -157,7 +189,20 @@ def record(
         resume=resume,
     )
     watcher = Watcher(layers, LastBackward(), model, list(model.parameters()), marks)
-    return Recorder(watcher, writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
+    recorder = Recorder(watcher, writer, rows, chosen, when, examples, when_spectrum, reduction, runner)
+    return recorder.follow(optimizers) if optimizers else recorder
+
+
+def _one_module(model: Any) -> nn.Module:
+    """The model, or several by name as one."""
+    parts = model if isinstance(model, Mapping) else {"model": model}
+    for part in parts.values():
+        if not isinstance(part, nn.Module):
+            raise TypeError(
+                f"model: expected a torch.nn.Module, or a dictionary of them, got {type(part).__name__}; "
+                f"record(model, path, ...)"
+            )
+    return nn.ModuleDict({name: unwrapped(part) for name, part in parts.items()}) if parts is model else model
 
 
 def _listed(argument: str, names: Collection[str], known: Collection[str] | None = None) -> list[str]:
@@ -203,16 +248,53 @@ class Recorder:
         self._diverged_at: int | None = None
         self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
         self._warned: set[tuple[str, str]] = set()  # layers and identities
+        self._updates: Updates | None = None
+        self._began = self._ended = False
 
     def __enter__(self) -> Self:
-        self._watcher.__enter__()
-        self._look_ahead()
+        if not self._began:
+            self._began = True
+            self._watcher.__enter__()
+            self._rows.start()
+            self._look_ahead()
         return self
+
+    def follow(self, optimizers: Mapping[str, Optimizer]) -> Self:
+        """Begin, and let optimisers drive the recording; for :func:`record`."""
+        self.__enter__()
+        self._updates = Updates(optimizers, self._watcher, self._rows.arrivals, self._step)
+        closes_at_exit(self)
+        return self
+
+    def close(self) -> None:
+        """End the log now, as finished or diverged; nothing is watched any longer."""
+        self.__exit__(None, None, None)
+
+    def end(self) -> None:
+        """End the log as the program ended: by the last exception that nobody caught, if no update came after it."""
+        error = uncaught_error()
+        if self._updates is not None and error is self._updates.old_error:
+            error = None
+        try:
+            self.__exit__(type(error) if error else None, error, None)
+        except Exception:
+            log.exception("%s: closing the log failed", self.path)
+
+    def __del__(self) -> None:
+        if getattr(self, "_updates", None) is not None and not self._ended and is_own_process():
+            self.end()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        has_ended(self)
+        if self._updates is not None:
+            self._updates.stop()
         self._watcher.__exit__()
+        self._rows.arrivals.stop()
         try:
             self._close(error)
         except Exception as failure:
@@ -226,7 +308,12 @@ class Recorder:
             if self._writer.iteration == last:  # not so if the next step was interrupted half way
                 self._record_last(last)
             elif last < self._writer.start:
-                log.warning("%s: nothing was recorded, because recorder.step was never called", self.path)
+                never = (
+                    "no optimizer.step() came after a backward pass"
+                    if self._updates
+                    else "recorder.step was never called"
+                )
+                log.warning("%s: nothing was recorded, because %s", self.path, never)
         except BaseException as failure:
             error = error or failure
             raise
@@ -261,7 +348,7 @@ class Recorder:
         loss: float | Tensor | None = None,
         clipping: Clipping | None = None,
         *,
-        lengths: Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]] | None = None,
+        lengths: Lengths = None,
         targets: int | None = None,
         loss_scale: float = 1.0,
         scalars: Mapping[str, float] | None = None,
@@ -288,14 +375,73 @@ class Recorder:
             TypeError: if `clipping` is not gradflow's.
             ValueError: for a scalar that was not declared, an argument out of range, or a gradient that came through
                 padding, such as that of h_n where `lengths` are given.
-            RuntimeError: if no recurrent layer ran since the last call, if it ran but no gradient has come back
-                (``step`` before ``backward``), if its parameters have changed since (``step`` after
-                ``optimizer.step``), or, at a recorded iteration, if its input or output was changed in place.
+            RuntimeError: if optimisers drive the recording, if no recurrent layer ran since the last call, if it ran
+                but no gradient has come back (``step`` before ``backward``), if its parameters have changed since
+                (``step`` after ``optimizer.step``), or, at a recorded iteration, if its input or output was changed in
+                place.
         """
-        log_scale = _log_of_positive("loss_scale", loss_scale)
-        log_targets = None if targets is None else _log_of_positive("targets", targets)
+        if self._updates is not None:
+            raise RuntimeError(
+                "step: each optimizer.step() records its iteration already; use recorder.log(loss=...) before it, or "
+                "leave optimizer out of gradflow.record"
+            )
+        scaling = Scaling(_positive("loss_scale", loss_scale))
+        self._step(loss, clipping, lengths, targets, loss_scale, scalars, scaling)
+
+    def log(
+        self,
+        loss: float | Tensor | None = None,
+        clipping: Clipping | None = None,
+        *,
+        lengths: Lengths = None,
+        targets: int | None = None,
+        loss_scale: float | None = None,
+        scalars: Mapping[str, float] | None = None,
+    ) -> None:
+        """Say something of the next ``optimizer.step()``, where optimisers drive the recording; what is said adds up.
+
+        Args:
+            loss: as in :meth:`step`; otherwise that of a closure, or none.
+            clipping: as in :meth:`step`; clipping by anybody is seen without it.
+            lengths: as in :meth:`step`.
+            targets: as in :meth:`step`.
+            loss_scale: as in :meth:`step`, such as 1/k; but for the scale of a GradScaler, which is known.
+            scalars: as in :meth:`step`; `lr` is known if all parameter groups have the same.
+
+        Raises:
+            ValueError: for a scalar that was not declared, or an argument out of range.
+            RuntimeError: if no optimiser drives the recording.
+        """
+        if self._updates is None:
+            raise RuntimeError(
+                "log: no optimizer.step() will record this; give it to recorder.step(...), or use "
+                "gradflow.record(model, path, optimizer=optimizer)"
+            )
+        told = {
+            "loss": loss.detach() if isinstance(loss, Tensor) else loss,
+            "clipping": clipping,
+            "lengths": lengths,
+            "targets": None if targets is None else _positive("targets", targets),
+            "loss_scale": None if loss_scale is None else _positive("loss_scale", loss_scale),
+            "scalars": None if scalars is None else self._rows.checked(scalars),
+        }
+        self._updates.tell({name: value for name, value in told.items() if value is not None})
+
+    def _step(
+        self,
+        loss: float | Tensor | None,
+        clipping: Clipping | None,
+        lengths: Lengths,
+        targets: float | None,
+        loss_scale: float,
+        scalars: Mapping[str, float] | None,
+        scaling: Scaling,
+        only_new: bool = False,
+    ) -> None:
+        log_scale = math.log(_positive("loss_scale", loss_scale))
+        log_targets = None if targets is None else math.log(_positive("targets", targets))
         lengths_of = _lengths_by_name(lengths)
-        row = self._rows.row(loss, clipping, scalars)
+        row = self._rows.row(loss, clipping, scalars, scaling=scaling, only_new=only_new)
         calls = self._watcher.take()
         iteration = self.iteration
         due = self._when.due(iteration)
@@ -312,6 +458,7 @@ class Recorder:
         if due:
             self._record(iteration)
         self._keep(iteration)
+        self._rows.arrivals.forget()
         self.iteration += 1
         self._look_ahead()
         if self._callbacks:
@@ -421,7 +568,7 @@ class Recorder:
             self._writer.append("spectrum", iteration, columns)
 
 
-def _lengths_by_name(lengths: Any) -> Callable[[str], Tensor | None]:
+def _lengths_by_name(lengths: Lengths) -> Callable[[str], Tensor | None]:
     if isinstance(lengths, Mapping):
         known = {name: torch.as_tensor(value) for name, value in lengths.items()}
         return known.get
@@ -429,8 +576,8 @@ def _lengths_by_name(lengths: Any) -> Callable[[str], Tensor | None]:
     return lambda name: given
 
 
-def _log_of_positive(name: str, value: float) -> float:
+def _positive(name: str, value: float) -> float:
     number = float(value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name}: expected a positive number, got {value}")
-    return math.log(number)
+    return number

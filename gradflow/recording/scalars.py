@@ -1,13 +1,49 @@
 """The row of scalars of one iteration: made at every step, so made cheaply."""
 
+import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradflow.flow.finding import plain_name
-from gradflow.remedies.clipping import Clipping, gradient_norms
+from gradflow.recording.arrivals import Arrivals
+from gradflow.remedies.clipping import Clipping, compared, gradient_norms
+
+log = logging.getLogger(__name__)
+
+_ROUNDING = {torch.float64: 1e-12, torch.complex128: 1e-12, torch.float32: 1e-5, torch.complex64: 1e-5}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a GradScaler did to the gradients of one iteration.
+
+    Attributes:
+        factor: on the loss during backward.
+        divided: whether it was divided out of the gradients before the step; None: look whether it was.
+        left: what is still on the gradients, for an optimiser that divides it out itself.
+    """
+
+    factor: float = 1.0
+    divided: bool | None = None
+    left: float = 1.0
+
+    def divided_out(self, arrived: Sequence[float | None], now: Sequence[float]) -> float:
+        """By what the gradients were divided between backward and the step.
+
+        Args:
+            arrived: their norms when they arrived, None where unknown.
+            now: their norms now. No clipping is known to have gone as low as a scaler's factor in all of them.
+        """
+        if self.divided is not None:
+            return self.factor if self.divided else 1.0
+        known = [(was, is_) for was, is_ in zip(arrived, now, strict=True) if was is not None]
+        is_divided = self.factor > 1 and known and all(is_ * self.factor <= was * 1.01 for was, is_ in known)
+        return self.factor if is_divided else 1.0
 
 
 class ScalarRows:
@@ -19,6 +55,7 @@ class ScalarRows:
 
     Attributes:
         parameters: names of all parameters; the columns of frozen ones are NaN as long as they are.
+        arrivals: their gradients as backward left them.
     """
 
     def __init__(self, model: nn.Module, declared: Collection[str]):
@@ -31,36 +68,52 @@ class ScalarRows:
             holder = model.get_submodule(owner)._parameters
             self._places.append((holder, key, f"log_grad_before.{plain}", f"log_grad_after.{plain}"))
         self._declared = {"lr", *declared}
+        self.arrivals = Arrivals()
+        self._warned = False
+
+    def start(self) -> None:
+        """Look at gradients as they arrive, until ``arrivals.stop()``."""
+        self._present(only_new=False)
 
     def row(
-        self, loss: float | Tensor | None, clipping: Clipping | None, scalars: Mapping[str, Any] | None
+        self,
+        loss: float | Tensor | None,
+        clipping: Clipping | None,
+        scalars: Mapping[str, Any] | None,
+        *,
+        scaling: Scaling = Scaling(),
+        only_new: bool = False,
     ) -> dict[str, float]:
         """The row of this iteration; what is not known is left out.
 
         Args:
             loss: one number.
-            clipping: what gradflow's clipping returned; without it the gradients are measured here.
+            clipping: what gradflow's clipping returned; gradients that it does not speak of are measured here.
             scalars: further numbers, by declared names.
+            scaling: what a GradScaler did to the gradients.
+            only_new: leave out gradients that no backward pass has brought since the last row.
 
         Raises:
             TypeError: if `clipping` is not gradflow's.
             ValueError: for a scalar that was not declared, or a loss or scalar that is not one number.
         """
-        row = self._checked(scalars) if scalars else {}
+        row = self.checked(scalars) if scalars else {}
         if loss is not None:
             row["loss"] = _number("loss", loss)
-        if clipping is None:
-            self._measure(row)
-        elif isinstance(clipping, Clipping):
-            self._take(clipping, row)
-        else:
+        if not isinstance(clipping, Clipping | None):
             raise TypeError(
                 f"clipping: expected what gradflow.clip_grad_norm_ (or another gradflow.clip_*) returned, got "
-                f"{type(clipping).__name__}; clip with gradflow, or leave clipping out"
+                f"{type(clipping).__name__}; clip with gradflow, or leave clipping out: the norms tell what others did"
             )
+        self._norms(row, clipping, scaling, only_new)
         return row
 
-    def _checked(self, scalars: Mapping[str, Any]) -> dict[str, float]:
+    def checked(self, scalars: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars as numbers.
+
+        Raises:
+            ValueError: for one that was not declared, or is not one number.
+        """
         unknown = sorted(scalars.keys() - self._declared)
         if unknown:
             raise ValueError(
@@ -69,33 +122,78 @@ class ScalarRows:
             )
         return {name: _number(f"scalars[{name!r}]", value) for name, value in scalars.items()}
 
-    def _measure(self, row: dict[str, float]) -> None:
-        found = [(after, holder.get(key)) for holder, key, _, after in self._places]
-        present = [(after, parameter) for after, parameter in found if parameter is not None]
-        norms = gradient_norms(parameter for _, parameter in present)
-        names = (after for after, parameter in present if parameter.grad is not None)
-        row.update(zip(names, map(_log, norms), strict=True))
-        total = _log(math.hypot(*norms))
-        row["log_grad_norm_after"] = total
-        row["non_finite"] = float(not math.isfinite(total) and any(norms))
+    def _norms(self, row: dict[str, float], clipping: Clipping | None, scaling: Scaling, only_new: bool) -> None:
+        """Fill in the norms before and after clipping, and what clipping did."""
+        present = self._present(only_new)
+        told = {} if clipping is None else _told(clipping)
+        rest = [parameter for parameter, _, _ in present if id(parameter) not in told]
+        seen = self._seen(rest, scaling)
+        pairs = [told.get(id(parameter)) or seen[id(parameter)] for parameter, _, _ in present]
+        before, after = [pair[0] for pair in pairs if pair[0] is not None], [pair[1] for pair in pairs]
+        for (_, name_before, name_after), pair in zip(present, pairs, strict=True):
+            row[name_after] = _log(pair[1])
+            if pair[0] is not None:
+                row[name_before] = _log(pair[0])
+        row["log_grad_norm_after"] = total = _log(math.hypot(*after))
+        row["non_finite"] = float(not math.isfinite(total) and any(after))
+        if pairs and len(before) == len(pairs):
+            row["log_grad_norm_before"] = _log(math.hypot(*before))
+            row["coefficient"], row["clipped"] = self._judged(before, after, present)
+        row["clipping_reported"] = float(clipping is not None)
+        if clipping is not None:
+            if not rest:
+                row["coefficient"], row["clipped"] = clipping.coefficient, float(clipping.clipped)
+                row["non_finite"] = float(clipping.non_finite)
+            elif clipping.clipped:
+                row["clipped"] = 1.0
+        self.arrivals.open = clipping is None or bool(rest)
 
-    def _take(self, clipping: Clipping, row: dict[str, float]) -> None:
-        norms = zip(clipping.parameter_norms_before, clipping.parameter_norms_after, strict=True)
-        by_id = dict(zip(clipping.parameter_ids, norms, strict=False))
-        beside = []  # not clipped here: what they were before some other clipping, none knows
-        for holder, key, before, after in self._places:
-            parameter = holder.get(key)
-            found = by_id.get(id(parameter))
-            if found is not None:
-                row[before], row[after] = _log(found[0]), _log(found[1])
-            elif parameter is not None and parameter.grad is not None:
-                beside.append(parameter)
-        if not beside:
-            row["log_grad_norm_before"] = _log(clipping.norm_before)
-        row["log_grad_norm_after"] = _log(math.hypot(clipping.norm_after, *gradient_norms(beside)))
-        row["coefficient"] = clipping.coefficient
-        row["clipped"] = float(clipping.clipped)
-        row["non_finite"] = float(clipping.non_finite)
+    def _present(self, only_new: bool) -> list[tuple[Tensor, str, str]]:
+        """Every parameter with a gradient, and the columns of its norms."""
+        found = [(holder.get(key), before, after) for holder, key, before, after in self._places]
+        self.arrivals.follow(parameter for parameter, _, _ in found if parameter is not None)
+        present = [place for place in found if place[0] is not None and place[0].grad is not None]
+        new = [place for place in present if place[0] in self.arrivals]
+        return new if only_new and new else present
+
+    def _seen(self, parameters: list[Tensor], scaling: Scaling) -> dict[int, tuple[float | None, float]]:
+        """Id -> norm of a gradient that nobody spoke of, when it arrived (None: unknown) and now."""
+        exact = gradient_norms(parameters)
+        arrived, now = self.arrivals.compare(parameters)
+        divided = scaling.divided_out(arrived, now)
+        pairs: dict[int, tuple[float | None, float]] = {}
+        for parameter, norm, was, is_ in zip(parameters, exact, arrived, now, strict=True):
+            if was is not None:
+                was /= divided
+                is_same = was == is_ or (divided != 1 and abs(was - is_) <= _rounding([parameter]) * is_)
+                was = norm if is_same or was != was else was * norm / is_ if 0 < is_ < math.inf else was
+            pairs[id(parameter)] = None if was is None else was / scaling.left, norm / scaling.left
+        return pairs
+
+    def _judged(self, before: list[float], after: list[float], present: list[tuple[Tensor, str, str]]) -> Any:
+        """The coefficient and whether gradients were clipped, NaN where the norms do not tell."""
+        coefficient, clipped = compared(before, after, _rounding(parameter for parameter, _, _ in present))
+        if coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "all gradients were multiplied by %g between backward and the step; a power of 2 is no clipping "
+                    "but a GradScaler's scale or an average, so the log calls clipping unknown there: with a scaler, "
+                    "recorder.step(..., loss_scale=scaler.get_scale())", coefficient,
+                )  # fmt: skip
+            return math.nan, math.nan
+        return coefficient, clipped
+
+
+def _told(clipping: Clipping) -> dict[int, tuple[float | None, float]]:
+    """Id of each parameter that was clipped -> the norms of its gradient before and after."""
+    norms = zip(clipping.parameter_norms_before, clipping.parameter_norms_after, strict=True)
+    return dict(zip(clipping.parameter_ids, norms, strict=False))
+
+
+def _rounding(parameters: Iterable[Tensor]) -> float:
+    """How far a norm may be off, relatively, for being taken in the precision of the gradients."""
+    return max((_ROUNDING.get(parameter.dtype, 0.05) for parameter in parameters), default=0.0)
 
 
 def _number(name: str, value: Any) -> float:

@@ -70,8 +70,9 @@ _SCALARS = {
     "lr": Label("1", "learning rate"),
     "log_grad_norm_before": Label("nats", "ln of the norm of all gradients before clipping"),
     "log_grad_norm_after": Label("nats", "ln of the norm of all gradients after clipping"),
-    "coefficient": Label("1", "factor applied by clipping"),
-    "clipped": Label("1", "1 where clipping changed the gradients, else 0"),
+    "coefficient": Label("1", "factor applied by clipping, 1 without; NaN where it is not one for all"),
+    "clipped": Label("1", "1 where clipping changed the gradients, 0 where nothing did, NaN where nobody knows"),
+    "clipping_reported": Label("1", "1 where the script said what was clipped; else it is told from the norms alone"),
     "non_finite": Label("1", "1 where a gradient was NaN or infinite, else 0"),
     "wall_time": Label("s", "time since recording started"),
 }

@@ -1,0 +1,44 @@
+"""How a log ends that no `with` block ends: with the program, or with the objects that it belongs to."""
+
+import atexit
+import os
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+_OPEN: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_PROCESS = os.getpid()
+
+
+def closes_at_exit(recorder: Any) -> None:
+    """Have the program's end call `recorder.end()`; the recorder is not held."""
+    _OPEN.add(recorder)
+
+
+def is_own_process() -> bool:
+    """Whether this is the process that began, not a fork of it, which must leave its logs alone."""
+    return os.getpid() == _PROCESS
+
+
+def recorder_of(path: str | os.PathLike[str]) -> Any | None:
+    """Who records into a folder here and now, without a `with` block."""
+    wanted = Path(path).resolve()
+    return next((recorder for recorder in list(_OPEN) if recorder.path.resolve() == wanted), None)
+
+
+def has_ended(recorder: Any) -> None:
+    """No longer close it."""
+    _OPEN.discard(recorder)
+
+
+def uncaught_error() -> BaseException | None:
+    """The last exception that nobody caught: at exit, what ended the program, or what a prompt went on after."""
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+
+
+@atexit.register
+def _close_all() -> None:
+    if is_own_process():
+        for recorder in list(_OPEN):
+            recorder.end()
