@@ -145,6 +145,15 @@ class Trace:
             return value
         return value.index_select(dim, torch.as_tensor(self._examples, device=value.device))
 
+    def of(self, places: list[int]) -> "Trace":
+        """The same of some of the replayed examples, by their places among them; one may be there several times.
+
+        Without what was read: that is of the whole loss.
+        """
+        part = Trace(self.call, places if self._examples is None else [self._examples[place] for place in places])
+        part._steps = {key: unrolled.of(places) for key, unrolled in self._steps.items()}
+        return part
+
     def __getitem__(self, key: tuple[int, int]) -> Unrolled:
         if key not in self._steps:
             raise KeyError(f"trace: expected (layer, direction) among {list(self._steps)}, got {key}")

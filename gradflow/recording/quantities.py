@@ -20,7 +20,7 @@ from gradflow.flow.horizons import product_norms
 from gradflow.flow.recursion import Block, ends_within
 from gradflow.flow.replay import Unrolled
 from gradflow.jacobian.operator import Jacobian
-from gradflow.runlog.schema import Label
+from gradflow.runlog.schema import Label, LagLabel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Quantity:
             it is always of a few examples.
         of_whole: from all positions of `of_block`, [T, B], to the quantity; None: they are it.
         of_few: of how many examples at most it is taken, and how from their Jacobian, [T, B]; None: never.
+        of_anchors: it is of the loss at single positions, in the table `lag` alone: from ln‖∂L_s/∂h_t‖, [T, N], where
+            they count, [T, N] bool or None, and whether the direction is reverse, to the quantity; None: it is not.
         has: whether a layer has it.
         opt_in: recorded only where it is asked for.
         with_spectra: recorded on the schedule of the weights' spectra, at the first recording from then on.
@@ -48,14 +50,17 @@ class Quantity:
     of_block: Callable[[Block, Any], tuple[Tensor, Any]] | None = None
     of_whole: Callable[[Unrolled, Tensor], Tensor] | None = None
     of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
+    of_anchors: Callable[[Tensor, Tensor | None, bool], Tensor] | None = None
     has: Callable[[nn.Module], bool] = lambda layer: True
     opt_in: bool = False
     with_spectra: bool = False
 
     def __post_init__(self) -> None:
-        if self.of_block is None and self.of_few is None:
+        if self.of_anchors is not None and (self.of_block is not None or self.of_few is not None):
+            raise ValueError(f"{self.name}: expected of_anchors alone, got of_block or of_few too; make it two records")
+        if self.of_block is None and self.of_few is None and self.of_anchors is None:
             raise ValueError(
-                f"{self.name}: expected of_block, of_few or both, which say how it is computed, got neither"
+                f"{self.name}: expected of_block, of_few or both, or of_anchors, which say how it is computed, got none"
             )
 
     def is_costly(self, norm_is_dense: bool) -> bool:
@@ -93,9 +98,21 @@ def _log_spectral(jacobian: Jacobian) -> Tensor:
     return jacobian.spectral_norm().log()
 
 
-def _relative_to_last(unrolled: Unrolled, norms: Tensor) -> Tensor:
-    """Of the whole state, so (h, c) for an LSTM, against its own value at the last valid step."""
-    return norms - norms[unrolled.ends, torch.arange(norms.shape[1])]
+def _relative_to_last(norms: Tensor, counts: Tensor | None, reverse: bool) -> Tensor:
+    """Of each example against its own value at the last step that the gradient reaches, [T, B].
+
+    Args:
+        norms: [T, B], natural logs.
+        counts: [T, B] bool, the positions among which the last is looked for; None: all.
+        reverse: the last is the first position.
+
+    Returns:
+        The same, -inf everywhere where no step is reached.
+    """
+    reached = norms != -torch.inf if counts is None else (norms != -torch.inf) & counts
+    last = (reached if reverse else reached.flip(0)).int().argmax(0)
+    value = norms.gather(0, (last if reverse else len(norms) - 1 - last).unsqueeze(0))
+    return torch.where(reached.any(0), norms - value, norms)
 
 
 def _cumulative_share(unrolled: Unrolled, log_shares: Tensor) -> Tensor:
@@ -206,10 +223,18 @@ _ALL = (
     Quantity(
         name="log_relative_gradient",
         unit="nats",
-        long_name="ln of the norm of dL/dh_t relative to that at the last valid step",
+        long_name="ln of the norm of dL/dh_t relative to that at the last step that the gradient reaches",
         scales=False,
         of_block=_each(lambda block: block.log_joint_norm),
-        of_whole=_relative_to_last,
+        of_whole=lambda unrolled, norms: _relative_to_last(norms, unrolled.valid, unrolled.reverse),
+    ),
+    Quantity(
+        name="log_anchored_gradient",
+        unit="nats",
+        long_name="ln of the norm of dL_s/dh_t of the loss at one step s relative to that at s, of 4 s in 4 examples",
+        scales=False,
+        of_anchors=_relative_to_last,
+        with_spectra=True,
     ),
     Quantity(
         name="weight_gradient_share",
@@ -256,4 +281,5 @@ def labels(names: Collection[str]) -> dict[str, Label]:
     """
     for name in names:
         check_name("quantities", name, QUANTITIES)
-    return {name: Label(QUANTITIES[name].unit, QUANTITIES[name].long_name) for name in names}
+    chosen = [QUANTITIES[name] for name in names]
+    return {q.name: (LagLabel if q.of_anchors else Label)(q.unit, q.long_name) for q in chosen}

@@ -6,9 +6,10 @@ from typing import Any
 from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import chosen, plain_arithmetic
 from gradflow.flow.watching import Seen
+from gradflow.recording.anchored import anchored_columns
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
-from gradflow.recording.quantities import quantities_of
+from gradflow.recording.quantities import QUANTITIES, quantities_of
 
 
 def state_rows(
@@ -25,15 +26,18 @@ def state_rows(
     rows: list[tuple[str, dict[str, Any]]] = []
     call = seen.call
     has = quantities_of(call.layer)
+    wanted = [name for name in quantities if name in has]
+    of_positions = [name for name in wanted if QUANTITIES[name].of_anchors is None]
     trace = seen.trace(chosen(call.batch_size, examples))
     with plain_arithmetic(call.finals[0].device):
+        of_anchors = anchored_columns(trace, call.gradients, [name for name in wanted if name not in of_positions])
         for (layer, direction), blocks in descend(trace, call.gradients):
             unrolled = trace[layer, direction]
-            groups = measure(unrolled, blocks, [name for name in quantities if name in has], log_factor)
+            groups = measure(unrolled, blocks, of_positions, log_factor)
             where = {"layer": layer, "direction": direction}
             in_time = by_time(groups)
-            rows.append(("time", where | in_time))
-            rows.append(("lag", where | by_lag(groups, unrolled.reverse, in_time)))
+            in_lag = by_lag(groups, unrolled.reverse, in_time) | of_anchors.get((layer, direction), {})
+            rows += [(table, where | found) for table, found in (("time", in_time), ("lag", in_lag)) if found]
             gates = gate_columns(unrolled)
             if gates:
                 rows.append(("gates", where | gates))
