@@ -19,14 +19,14 @@ def gradient_heatmap(
 
     Args:
         source: A run, a sweep, or a sequence of runs.
-        relative: Divide by the gradient at lag 0. Without, everything fades once the task is solved, which is not
-            vanishing.
+        relative: Divide by the gradient at lag 0, of the loss at single positions where that was recorded. Without,
+            everything fades once the task is solved, which is not vanishing.
         layer: 0-based; None is the top layer.
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss,
-        learned (whether the test accuracy ended above chance).
+        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, anchored
+        (whether of single positions), chance_loss, learned (whether the test accuracy ended above chance).
         Rows of quantity `gradient` hold the median over examples (natural log; -inf where it is zero in all of them),
         rows of quantity `loss` the training loss (layer, direction and lag are -1).
 
@@ -41,17 +41,17 @@ def gradient_heatmap(
 
 
 def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
-    iterations = np.sort(frame["iteration"].unique())
+    image = lag_gradient(frame, relative=relative)
+    iterations = np.sort(image["iteration"].unique())
     kept = iterations[:: -(-len(iterations) // MOST_COLUMNS)]
-    image = lag_gradient(frame[frame["iteration"].isin(kept)], relative=relative)
+    image = image[image["iteration"].isin(kept)].reset_index(drop=True)
     image["value"] = image["log_median"].mask(image["zeros"] == image["valid"], -np.inf)
-    return image[["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite"]].assign(
-        quantity="gradient"
-    )
+    columns = ["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite", "anchored"]
+    return image[columns].assign(quantity="gradient")
 
 
 def _loss(run: Run) -> pd.DataFrame:
-    empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0}
+    empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0, "anchored": False}
     return binned(run.scalars["loss"]).assign(quantity="loss", **empty)
 
 
