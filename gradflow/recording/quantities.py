@@ -231,7 +231,7 @@ _ALL = (
     Quantity(
         name="log_anchored_gradient",
         unit="nats",
-        long_name="ln of the norm of dL_s/dh_t, lag steps back from the loss at s, relative to that at s: 4 s in 4 examples",
+        long_name="ln of the norm of dL_s/dh_t, the loss at s, lag steps back from s, relative to s; 4 s in 4 examples",
         scales=False,
         of_anchors=_relative_to_last,
         with_spectra=True,
