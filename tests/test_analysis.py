@@ -9,6 +9,7 @@ from synthetic_runs import FACTORS, Planted, config_of, lag_rows, write_run, wri
 
 import gradflow as gf
 from gradflow import analysis
+from gradflow.analysis.by_lag import read_at_the_end
 from gradflow.analysis.results import has_learned
 from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
 from gradflow.analysis.tasks import LONGEST, by_task, names_apart
@@ -188,6 +189,27 @@ def test_a_loss_at_every_step_is_drawn_at_single_ones(run_of):
     whole = analysis.gradient_heatmap(run, relative=False).query("quantity == 'gradient'")
     assert (whole["anchored"].any(), whole["value"].nunique()) == (False, 1)
     assert not analysis.gradient_by_lag(run_of("old"))["anchored"].any()
+
+
+@pytest.mark.parametrize(
+    ("position", "direction", "reads", "at_the_end"),
+    [
+        ("lag", 0, [0], True),
+        ("lag", 1, [0], True),
+        ("lag", 0, [1], False),
+        ("lag", 0, [0, 3], False),
+        ("lag", 0, [], False),
+        ("time", 0, [5], True),
+        ("time", 1, [0], True),
+        ("time", 0, [0], False),
+        ("time", 1, [5], False),
+    ],
+)
+def test_where_the_loss_reads_a_layer(position, direction, reads, at_the_end):
+    rows = pd.DataFrame({position: np.arange(6), "direction": direction, "valid": 4})
+    assert not read_at_the_end(rows)
+    zeros = np.where(np.isin(np.arange(6), reads), 0, 4)
+    assert read_at_the_end(rows.assign(log_direct_gradient_zeros=zeros)) == at_the_end
 
 
 def test_seeds_of_two_kinds_are_not_averaged(run_of):

@@ -103,14 +103,20 @@ def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
     return float(np.exp(np.polyfit(lag[chosen], log_value[chosen], 1)[0]))
 
 
-def read_at_one_position(frame: pd.DataFrame) -> bool:
-    """Whether the loss reaches a layer at one position alone, out of its rows of `lag` or `time` at one iteration.
+def read_at_the_end(frame: pd.DataFrame) -> bool:
+    """Whether the loss reads one direction of a layer at its last step alone.
 
-    False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
+    Args:
+        frame: Its rows of `lag` or `time` at one iteration.
+
+    Returns:
+        False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
     """
     if "log_direct_gradient_zeros" not in frame:
         return False
-    return int((frame["log_direct_gradient_zeros"] < frame["valid"]).sum()) == 1
+    position = "lag" if "lag" in frame else "time"
+    last = frame[position].max() if position == "time" and (frame["direction"] == 0).all() else 0
+    return frame.loc[frame["log_direct_gradient_zeros"] < frame["valid"], position].tolist() == [last]
 
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from gradflow.cells.rnn import LinearCell
 from gradflow.checks import check_name
 from gradflow.flow.calls import cell_class, weights_known
 from gradflow.flow.horizons import product_norms
-from gradflow.flow.recursion import Block, ends_within
+from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.jacobian.operator import Jacobian
 from gradflow.runlog.schema import Label, LagLabel
@@ -123,30 +123,39 @@ def _cumulative_share(unrolled: Unrolled, log_shares: Tensor) -> Tensor:
     return run / present.sum(0)
 
 
-def _cell_path(block: Block, path: Any) -> tuple[Tensor, Tensor]:
-    """ln‖(Π_{s>t} f_s) ∘ dL/dc_T‖, [t, B]: what reaches c_t through the cells alone.
+def _cell_path(block: Block, path: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """ln‖(Π_{s>t} f_s) ∘ dL/dc_T‖, [t, B]: what reaches c_t through the cells alone; T is the last step reached.
 
     Args:
         block: the next block of the backward recursion.
-        path: ln(·)² of it, [B, H], as the block before handed it on.
+        path: ln(·)² of it, [B, H], and whether T has come, [B], as the block before handed them on.
 
     Returns:
         The norms, and the `path` to hand on.
     """
     unrolled = block.unrolled
-    twice_log_f = unrolled.gates["f"].log().mul_(2)
+    reached, twice_log_f = block.log_joint_norm != -torch.inf, unrolled.gates["f"].log().mul_(2)
     if unrolled.valid is not None:
+        reached = reached & unrolled.valid
         twice_log_f = twice_log_f.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
-    start = torch.full_like(twice_log_f[0], -torch.inf, dtype=torch.float64) if path is None else path
-    ends, examples = ends_within(unrolled, block.positions)
-    if len(ends):
-        total = block.cell_total((ends, examples)).double().abs().log() + block.log_scale[ends, examples].unsqueeze(-1)
+    if path is None:
+        path = torch.full_like(twice_log_f[0], -torch.inf, dtype=torch.float64), torch.zeros_like(reached[0])
+    start, begun = path
+    in_order = reached if unrolled.reverse else reached.flip(0)
+    on_path = in_order.int().cummax(0).values.bool() | begun
+    examples = (on_path[-1] & ~begun).nonzero().squeeze(1)
+    if len(examples):
+        first = on_path.int().argmax(0)[examples]
+        where = first if unrolled.reverse else len(on_path) - 1 - first, examples
+        total = block.cell_total(where).double().abs().log() + block.log_scale[where].unsqueeze(-1)
         start = start.index_put((examples,), 2 * total)
-    factors, run = list(twice_log_f if unrolled.reverse else twice_log_f.flip(0)), [torch.zeros_like(twice_log_f[0])]
+    factors = twice_log_f if unrolled.reverse else twice_log_f.flip(0)
+    factors, run = factors.masked_fill(~on_path.unsqueeze(-1), 0), [torch.zeros_like(twice_log_f[0])]
     for factor in factors:
         run.append(run[-1] + factor)
     norms = torch.logsumexp(torch.stack(run[:-1]).add_(start), -1).double() / 2
-    return block.masked(norms if unrolled.reverse else norms.flip(0)), start + run[-1]
+    norms = norms.masked_fill(~on_path, -torch.inf)
+    return block.masked(norms if unrolled.reverse else norms.flip(0)), (start + run[-1], on_path[-1])
 
 
 _ALL = (
@@ -215,7 +224,7 @@ _ALL = (
     Quantity(
         name="log_cell_path",
         unit="nats",
-        long_name="ln of the norm of dL/dc_T times the product of the forget gates after t",
+        long_name="ln of the norm of dL/dc_T times the product of the forget gates after t, T the last step reached",
         scales=True,
         of_block=_cell_path,
         has=_is_lstm,
