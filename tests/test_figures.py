@@ -171,6 +171,13 @@ def test_figures_by_lag_say_that_the_loss_is_that_of_single_steps(name, lang, tm
         assert (note[:20].replace(" ", "") in said.replace(" ", "")) == (label in kinds)
 
 
+def test_a_gradient_that_is_relative_to_an_earlier_step_is_named(run):
+    data = analysis.gradient_by_lag(run)
+    assert texts("en")["note.reached"][-20:] not in words(figures.plot_gradient_by_lag(data, context="paper"))
+    data = data.assign(zeros=np.where(data["lag"] == 0, 2, 0))
+    assert texts("en")["note.reached"][-20:] in words(figures.plot_gradient_by_lag(data, context="paper"))
+
+
 BOTH = ("none", "norm")
 LSTMS = [{"cell": "lstm", "forget_bias": bias} for bias in (0.0, 1.0, 3.0)]
 
@@ -256,7 +263,7 @@ def test_heatmap_shows_zero_gradients_grey_and_keeps_the_last_step_on_top(run):
     data = analysis.gradient_heatmap(run)
     data.loc[(data["quantity"] == "gradient") & (data["lag"] == 5), "value"] = -np.inf
     figure = figures.plot_gradient_heatmap(data, context="paper")
-    assert "grey" in words(figure)
+    assert "Grey" in words(figure)
     image, grey = figure.axes[0].collections[:2]
     assert np.ma.count(grey.get_array()) == np.ma.count_masked(image.get_array()) == 4
     assert figure.axes[0].get_ylim() == (11.5, -0.5)

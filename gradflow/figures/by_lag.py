@@ -8,7 +8,7 @@ from gradflow.figures.catalogue import Labels
 
 
 class OfLag(NamedTuple):
-    """The words of a figure by lag: of the gradient relative to lag 0, of the lag, and of what is anchored (if any)."""
+    """The words of a figure by lag: of the gradient relative to lag 0, of the lag, and what to say in the caption."""
 
     gradient: str
     lag: str
@@ -19,12 +19,16 @@ def of_lag(data: pd.DataFrame, labels: Labels) -> OfLag:
     """What a table by lag is of: the whole loss and the end, single positions of the loss, or some of each.
 
     Args:
-        data: with the column `anchored` of :func:`gradflow.analysis.by_lag.lag_gradient`.
+        data: what :func:`gradflow.analysis.by_lag.lag_gradient` returned, of any number of runs.
         labels: of a language.
     """
-    anchored = set(data["anchored"])
-    if anchored == {False}:
-        return OfLag(labels("axis.relative_gradient"), labels("axis.lag"), [])
-    lag = labels("axis.lag_anchored" if anchored == {True} else "axis.lag_short")
-    names = ["axis.relative_gradient"] * (False in anchored) + ["axis.anchored_gradient"]
-    return OfLag(labels("list.separator").join(map(labels, names)), lag, [labels("note.anchored")])
+    kinds = set(data["anchored"])
+    whole, anchored = labels("axis.relative_gradient"), labels("axis.anchored_gradient")
+    unreached = (data["lag"] == 0) & (data["zeros"] > 0) & ~data["anchored"].astype(bool)
+    notes = [labels("note.reached")] if unreached.any() else []
+    if kinds == {False}:
+        return OfLag(whole, labels("axis.lag"), notes)
+    notes.append(labels("note.anchored"))
+    if kinds == {True}:
+        return OfLag(anchored, labels("axis.lag_anchored"), notes)
+    return OfLag(whole + labels("list.separator") + anchored, labels("axis.lag_short"), notes)

@@ -136,6 +136,25 @@ def descend(
             direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
 
 
+def _kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
+    for block in blocks:
+        if keep:
+            into.append(block)
+        yield block
+
+
+def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence[Tensor | None]:
+    """What arrives at the output of each direction, [T, B, H], 0 past an example's length."""
+    gradient, output = arrived.get("output"), trace.call.output
+    if gradient is None:
+        return [None] * sides
+    if isinstance(output, PackedSequence) and not isinstance(gradient, PackedSequence):
+        gradient = output._replace(data=gradient)
+    picked = trace.pick(trace.call.time_major(gradient))
+    valid = trace[0, 0].valid
+    return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
+
+
 def arriving_at(trace: Trace, arrived: Mapping[str, Any]) -> Tensor:
     """Where the loss reads the layer, [directions, T, B] bool: a gradient arrives that is not exactly zero.
 
@@ -167,25 +186,6 @@ def _at_finals(trace: Trace, arrived: Mapping[str, Any], row: int) -> State:
     call = trace.call
     names = [name for name in call.final_names if name in arrived]
     return {name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row] for name in names}
-
-
-def _kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
-    for block in blocks:
-        if keep:
-            into.append(block)
-        yield block
-
-
-def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence[Tensor | None]:
-    """What arrives at the output of each direction, [T, B, H], 0 past an example's length."""
-    gradient, output = arrived.get("output"), trace.call.output
-    if gradient is None:
-        return [None] * sides
-    if isinstance(output, PackedSequence) and not isinstance(gradient, PackedSequence):
-        gradient = output._replace(data=gradient)
-    picked = trace.pick(trace.call.time_major(gradient))
-    valid = trace[0, 0].valid
-    return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
 
 
 def in_time(parts: Sequence[Tensor], unrolled: Unrolled) -> Tensor:

@@ -49,8 +49,8 @@ class Quantity:
     scales: bool
     of_block: Callable[[Block, Any], tuple[Tensor, Any]] | None = None
     of_whole: Callable[[Unrolled, Tensor], Tensor] | None = None
-    of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
     of_anchors: Callable[[Tensor, Tensor | None, bool], Tensor] | None = None
+    of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
     has: Callable[[nn.Module], bool] = lambda layer: True
     opt_in: bool = False
     with_spectra: bool = False

@@ -16,7 +16,7 @@ from gradflow.figures.animation import Animation, Headline, frame_iterations, la
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.gradient_heatmap.plot import draw_gradient
-from gradflow.figures.heat import add_colour_bar, grey_note, log_colours
+from gradflow.figures.heat import add_colour_bar, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
 from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
 
@@ -59,9 +59,7 @@ def animate_gradient_heatmap(
         add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1))
         _add_legend(figure, labels)
         headline = Headline(figure, labels)
-        grey = grey_note(gradient["value"], labels)
-        notes = [labels("claim.setting", setting=grey[0].upper() + grey[1:])] if grey else []
-        add_caption(figure, data, claims, labels, notes=words.notes + notes)
+        add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient["value"], labels))
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
 

@@ -19,14 +19,14 @@ def gradient_heatmap(
 
     Args:
         source: A run, a sweep, or a sequence of runs.
-        relative: Divide by the gradient at lag 0, of the loss at single positions where that was recorded. Without,
-            everything fades once the task is solved, which is not vanishing.
+        relative: Divide by the gradient at lag 0, of the loss at single positions where that was recorded (then
+            `anchored` is true). Without, everything fades once the task is solved, which is not vanishing.
         layer: 0-based; None is the top layer.
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, anchored
-        (whether of single positions), chance_loss, learned (whether the test accuracy ended above chance).
+        The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss,
+        learned (whether the test accuracy ended above chance).
         Rows of quantity `gradient` hold the median over examples (natural log; -inf where it is zero in all of them),
         rows of quantity `loss` the training loss (layer, direction and lag are -1).
 
@@ -35,7 +35,8 @@ def gradient_heatmap(
     """
     parts = []
     for run, frame in recorded(one_seed(runs_of(source)), "lag", LAG_COLUMNS, layer=layer, direction=direction):
-        both = pd.concat([_image(frame, relative), _loss(run)], ignore_index=True)
+        image = _image(frame, relative)
+        both = pd.concat([image, _loss(run)], ignore_index=True).assign(anchored=bool(image["anchored"].any()))
         parts.append((run, both.assign(chance_loss=chance(run)[1], learned=has_learned(run))))
     return collect(parts)
 
@@ -51,7 +52,7 @@ def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
 
 
 def _loss(run: Run) -> pd.DataFrame:
-    empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0, "anchored": False}
+    empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0}
     return binned(run.scalars["loss"]).assign(quantity="loss", **empty)
 
 

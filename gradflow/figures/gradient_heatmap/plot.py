@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_top_edge
 from gradflow.figures.theme import GREY, look, style, thin
 
@@ -53,8 +53,8 @@ def plot_gradient_heatmap(
         _label_losses(grid[1::2], data, labels)
         words = of_lag(data[data["quantity"] == "gradient"], labels)
         label = words.gradient if relative else labels("axis.absolute_gradient")
-        add_colour_bar(figure, grid.flat, gradient, norm, label, grey_note(gradient, labels))
-        add_caption(figure, data, claims, labels, notes=words.notes)
+        add_colour_bar(figure, grid.flat, gradient, norm, label)
+        add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient, labels))
         finish(figure)
     return figure
 
