@@ -12,6 +12,7 @@ from gradflow.runlog import RunWriter
 QUANTITIES = ["log_state_gradient", "log_relative_gradient"]
 OF_ALL = ["log_weight_gradient", "weight_gradient_share", "log_direct_gradient"]
 OF_SPECTRA = ["log_jacobian_spectral"]
+OF_ANCHORS = ["log_anchored_gradient"]
 OF_CELLS = ["log_joint_gradient", "log_cell_gradient", "log_cell_path"]
 GATES = {"lstm": "ifgo", "gru": "rzn", "gru_before": "rzn"}
 FACTORS = {
@@ -40,6 +41,7 @@ class Planted:
     spike: float = 30.0
     hidden_size: int = 16
     state: str = "finished"
+    anchored: float | None = None  # factor of the loss at single positions, recorded with the spectra
     residual: float | None = None  # of both identities of its proof; without one nothing is asked
 
 
@@ -66,6 +68,7 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
     meta = {"chance": 0.5, "classes": ["女", "男"], "proof_tolerance": 1e-4}
     scalars = ["accuracy", "test_accuracy", "test_loss"]
     quantities = QUANTITIES + OF_ALL + OF_SPECTRA + OF_CELLS * (config.cell.name == "lstm")
+    quantities += OF_ANCHORS * (planted.anchored is not None)
     writer = RunWriter(
         path, meta=meta, config=asdict(config), seed=config.seed, scalars=scalars, quantities=labels(quantities)
     )
@@ -82,7 +85,7 @@ def write_run(path: Path, config: Config, planted: Planted) -> Path:
                 rows = lag_rows(config, planted) | weight_rows(planted) | cell_rows(config, planted)
                 rows |= jacobian_rows(planted, iteration) if spectra else {}
                 rows = deeper(rows, config, planted, place["layer"]) | place
-                writer.append("lag", iteration, rows)
+                writer.append("lag", iteration, rows | (anchored_rows(planted) if spectra else {}))
                 writer.append("time", iteration, in_time(rows))
                 for gate in GATES.get(config.cell.name, ""):
                     writer.append("gates", iteration, gate_rows(gate, config, planted, iteration) | place)
@@ -142,6 +145,15 @@ def weight_rows(planted: Planted) -> dict[str, object]:
         rows = statistics("log_weight_gradient", np.log(terms), terms == 0, planted)
     rows |= statistics("log_direct_gradient", np.full(len(lag), np.log(0.01)), lag > 0, planted)
     return rows | statistics("weight_gradient_share", terms.cumsum() / terms.sum(), np.zeros(len(lag), bool), planted)
+
+
+def anchored_rows(planted: Planted) -> dict[str, object]:
+    """Of 16 pairs of an example and a position, and of 4 in the last two steps."""
+    if planted.anchored is None:
+        return {}
+    lag = np.arange(planted.steps)
+    rows = statistics(OF_ANCHORS[0], lag * np.log(planted.anchored), np.zeros(len(lag), bool), planted)
+    return rows | {f"{OF_ANCHORS[0]}_valid": np.where(lag < planted.steps - 2, 16, 4)}
 
 
 def keep_bias_of(config: Config) -> float:

@@ -9,6 +9,7 @@ from synthetic_runs import FACTORS, Planted, config_of, lag_rows, write_run, wri
 
 import gradflow as gf
 from gradflow import analysis
+from gradflow.analysis.by_lag import read_at_the_end
 from gradflow.analysis.results import has_learned
 from gradflow.analysis.runs import IDENTITY, binned, identity, start_of
 from gradflow.analysis.tasks import LONGEST, by_task, names_apart
@@ -168,6 +169,54 @@ def test_zeros_and_non_finite_values_are_counted_and_few_examples_left_out(tmp_p
     assert data["lag"].max() == 9
     assert (data["zeros"].sum(), data["non_finite"].sum()) == (62, 3)
     assert data["factor"].iloc[0] == pytest.approx(0.57)
+
+
+EVERY_STEP = Planted(factor=1.0, anchored=0.6)  # a sum over all steps is flat
+
+
+def test_a_loss_at_every_step_is_drawn_at_single_ones(run_of):
+    """At the iterations that have it, with the count of its own; what needs a whole loss, and old logs, keep theirs."""
+    run = run_of(planted=EVERY_STEP)
+    data = analysis.gradient_by_lag(run, iteration=50)
+    assert data["anchored"].all()
+    assert set(data["iteration"]) == {40}
+    assert data["factor"].iloc[0] == pytest.approx(0.6, rel=1e-5)
+    assert data["valid"].tolist() == [16] * 28  # of fewer than five pairs nothing is said
+    image = analysis.gradient_heatmap(run).query("quantity == 'gradient'")
+    assert (image["anchored"].all(), sorted(set(image["iteration"]))) == (True, [0, 20, 40, 59])
+    np.testing.assert_allclose(image["value"], image["lag"] * np.log(0.6), rtol=1e-5)
+    assert analysis.gradient_decay(run)["factor"].tolist() == pytest.approx([0.6] * 4, rel=1e-5)
+    whole = analysis.gradient_heatmap(run, relative=False).query("quantity == 'gradient'")
+    assert (whole["anchored"].any(), whole["value"].nunique()) == (False, 1)
+    assert not analysis.gradient_by_lag(run_of("old"))["anchored"].any()
+
+
+@pytest.mark.parametrize(
+    ("position", "direction", "reads", "at_the_end"),
+    [
+        ("lag", 0, [0], True),
+        ("lag", 1, [0], True),
+        ("lag", 0, [1], False),
+        ("lag", 0, [0, 3], False),
+        ("lag", 0, [], False),
+        ("time", 0, [5], True),
+        ("time", 1, [0], True),
+        ("time", 0, [0], False),
+        ("time", 1, [5], False),
+    ],
+)
+def test_where_the_loss_reads_a_layer(position, direction, reads, at_the_end):
+    rows = pd.DataFrame({position: np.arange(6), "direction": direction, "valid": 4})
+    assert not read_at_the_end(rows)
+    zeros = np.where(np.isin(np.arange(6), reads), 0, 4)
+    assert read_at_the_end(rows.assign(log_direct_gradient_zeros=zeros)) == at_the_end
+
+
+def test_seeds_of_two_kinds_are_not_averaged(run_of):
+    runs = [run_of("old", Planted(factor=1.0), seed=0), run_of("new", EVERY_STEP, seed=1)]
+    data = analysis.gradient_by_lag(runs)
+    assert data["anchored"].all()
+    assert (data["seed"].unique().tolist(), data["factor"].iloc[0]) == ([1], pytest.approx(0.6, rel=1e-5))
 
 
 def test_factor_ignores_infinities_and_is_nan_without_points():

@@ -134,6 +134,14 @@ def test_exact_zeros_have_vanished(tmp_path: Path):
     assert row["factor"] == pytest.approx(0.99, rel=1e-5)
 
 
+def test_what_the_gradient_does_not_reach_has_not_vanished():
+    """A loss that leaves the last two states out: nothing has faded there yet."""
+    lag = np.arange(8)
+    values = np.where(lag < 2, -np.inf, (lag - 2) * np.log(0.1))
+    assert analysis.vanishing_lag(lag, values, vanished=0.05) == 4
+    assert analysis.vanishing_lag(lag[::-1], values[::-1], vanished=0.05) == 4
+
+
 def test_nothing_known_is_nan():
     assert np.isnan(analysis.vanishing_lag(np.arange(3), np.full(3, np.nan)))
     assert analysis.vanishing_lag(np.arange(3), np.full(3, -np.inf)) == 0

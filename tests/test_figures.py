@@ -155,6 +155,29 @@ def test_gradient_by_lag_prints_factor_and_counts(tmp_path: Path):
         assert text in said
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("name", ["gradient_by_lag", "gradient_heatmap"])
+def test_figures_by_lag_say_that_the_loss_is_that_of_single_steps(name, lang, tmp_path: Path):
+    """In the label of the axis and in the caption; beside runs of the whole loss they name both."""
+    new = gf.open_run(write_run(tmp_path / "new", config_of(), replace(SMALL, factor=1.0, anchored=0.6)))
+    old = gf.open_run(write_run(tmp_path / "old", config_of("gru"), SMALL))
+    keys = ("axis.anchored_gradient", "axis.relative_gradient", "note.anchored")
+    label, whole, note = (texts(lang)[key] for key in keys)
+    for source, kinds in ((new, {label}), (old, {whole}), ([new, old], {label, whole})):
+        figure = draw(name, source, lang=lang)
+        check_legible(figure)
+        said = words(figure).replace("\n", "")
+        assert {text for text in (label, whole) if text.replace("\n", "") in said} == kinds
+        assert (note[:20].replace(" ", "") in said.replace(" ", "")) == (label in kinds)
+
+
+def test_a_gradient_that_is_relative_to_an_earlier_step_is_named(run):
+    data = analysis.gradient_by_lag(run)
+    assert texts("en")["note.reached"][-20:] not in words(figures.plot_gradient_by_lag(data, context="paper"))
+    data = data.assign(zeros=np.where(data["lag"] == 0, 2, 0))
+    assert texts("en")["note.reached"][-20:] in words(figures.plot_gradient_by_lag(data, context="paper"))
+
+
 BOTH = ("none", "norm")
 LSTMS = [{"cell": "lstm", "forget_bias": bias} for bias in (0.0, 1.0, 3.0)]
 
@@ -240,7 +263,7 @@ def test_heatmap_shows_zero_gradients_grey_and_keeps_the_last_step_on_top(run):
     data = analysis.gradient_heatmap(run)
     data.loc[(data["quantity"] == "gradient") & (data["lag"] == 5), "value"] = -np.inf
     figure = figures.plot_gradient_heatmap(data, context="paper")
-    assert "grey" in words(figure)
+    assert "Grey" in words(figure)
     image, grey = figure.axes[0].collections[:2]
     assert np.ma.count(grey.get_array()) == np.ma.count_masked(image.get_array()) == 4
     assert figure.axes[0].get_ylim() == (11.5, -0.5)

@@ -171,11 +171,38 @@ def test_cell_path_far_below_the_range_of_float32():
     assert np.diff(within) == pytest.approx(np.full(58, 30.0), rel=1e-5)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("lengths", [None, [3, 40, 2, 70]], ids=["full", "ragged"])
+def test_cell_path_begins_at_the_last_step_that_is_reached(lengths, reverse):
+    """Over several blocks, with a forget gate that is exactly zero: there the path ends, and does not begin anew."""
+    torch.manual_seed(0)
+    layer, full = nn.LSTM(D, H, bidirectional=True).double(), lengths or [70] * 4
+    x = torch.randn(70, 4, D, dtype=torch.float64)
+    x[20, 1] = 1e9 * layer.weight_ih_l0[H : H + 1].detach()
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(full), enforce_sorted=False)
+    seen = gf.trace(layer, x if lengths is None else packed)
+    start = [1 if reverse else length - 2 for length in full]
+    seen.call.time_major(seen.output)[start, torch.arange(4)].chunk(2, -1)[int(reverse)].sum().backward()
+    found = gf.state_gradients(seen)[0, int(reverse)].value["c_total"].detach()
+    f = seen[0, int(reverse)].gates["f"].detach()
+    for (_, direction), blocks in descend(seen, seen.call.gradients):
+        values = measure(seen[0, direction], blocks, ["log_cell_path"], 0.0)[0].values[0]
+        if direction == int(reverse):
+            path = values
+    for b, length in enumerate(full):
+        for t in range(70):
+            after = f[start[b] : t, b] if reverse else f[t + 1 : start[b] + 1, b]
+            expected = (after.prod(0) * found[start[b], b]).norm().log().item()
+            is_after = t < start[b] if reverse else t > start[b]
+            expected = np.nan if t >= length else -np.inf if is_after else expected
+            assert path[t, b] == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_what_scales_with_the_loss_is_what_its_record_says(kind):
     """A loss of twice the size shifts the quantities that scale with it by ln 2, and moves no other."""
     layer = kind(D, H)
-    names = quantities_of(layer)
+    names = [name for name in quantities_of(layer) if QUANTITIES[name].of_anchors is None]
     torch.manual_seed(0)
     x = torch.randn(T, B, D)
     values = []
@@ -189,8 +216,12 @@ def test_what_scales_with_the_loss_is_what_its_record_says(kind):
 
 
 def test_a_record_says_how_it_is_computed():
-    with pytest.raises(ValueError, match=r"size: expected of_block, of_few or both.*got neither"):
+    with pytest.raises(ValueError, match=r"size: expected of_block, of_few or both, or of_anchors.*got none"):
         Quantity(name="size", unit="1", long_name="size", scales=False)
+    both = {"of_few": QUANTITIES["log_jacobian_spectral"].of_few}
+    both["of_anchors"] = QUANTITIES["log_anchored_gradient"].of_anchors
+    with pytest.raises(ValueError, match=r"size: expected of_anchors alone, got of_block or of_few too; make it two"):
+        Quantity(name="size", unit="1", long_name="size", scales=False, **both)
 
 
 def test_a_new_quantity_is_one_record(tmp_path, monkeypatch):

@@ -20,29 +20,39 @@ QUANTILES = {"log_low": "q10", "log_median": "q50", "log_high": "q90"}
 _STATISTICS = [*QUANTILES.values(), "zeros", "non_finite"]
 
 
-LAG_COLUMNS = ["valid"] + [
+ANCHORED = "log_anchored_gradient"
+"""Recorded where the loss reads many positions, whose sum says nothing of memory; with a count of its own."""
+
+
+LAG_COLUMNS = ["valid", f"{ANCHORED}_valid"] + [
     f"{quantity}_{statistic}"
-    for quantity in ("log_relative_gradient", "log_joint_gradient", "log_state_gradient")
+    for quantity in (ANCHORED, "log_relative_gradient", "log_joint_gradient", "log_state_gradient")
     for statistic in _STATISTICS
 ]
 
 
 def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
-    """The total gradient of the state at each lag, out of rows of the `lag` table.
+    """The gradient of the state at each lag, out of rows of the `lag` table.
 
-    Relative to the last step this is `log_relative_gradient`, otherwise `log_joint_gradient` of an LSTM, whose state
-    is (h, c), and `log_state_gradient` of the other cells.
+    Relative to lag 0 this is `log_anchored_gradient`, of the loss at single positions, where any row has it (then of
+    the iterations that do), and `log_relative_gradient`, of the whole loss, elsewhere. Otherwise it is that of the
+    whole loss: `log_joint_gradient` of an LSTM, whose state is (h, c), and `log_state_gradient` of the other cells.
 
     Returns:
         Columns layer, direction, iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros,
-        non_finite (counts); without the lags that have fewer than FEWEST_EXAMPLES examples.
+        non_finite (counts), anchored (whether of single positions); without the lags that have fewer than
+        FEWEST_EXAMPLES examples, or pairs of an example and a position.
 
     Raises:
         ValueError: The quantity was not recorded.
     """
+    if relative and f"{ANCHORED}_valid" in frame and (frame[f"{ANCHORED}_valid"] > 0).any():
+        own = frame[frame[f"{ANCHORED}_valid"] > 0]
+        counted = own.assign(valid=own[f"{ANCHORED}_valid"].astype(int))
+        return quantiles(counted, ANCHORED).assign(anchored=True)
     wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    return quantiles(frame, there[0] if there else wanted[-1])
+    return quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False)
 
 
 def quantiles(frame: pd.DataFrame, quantity: str, *, position: str = "lag", more: Sequence[str] = ()) -> pd.DataFrame:
@@ -93,14 +103,20 @@ def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
     return float(np.exp(np.polyfit(lag[chosen], log_value[chosen], 1)[0]))
 
 
-def read_at_one_position(frame: pd.DataFrame) -> bool:
-    """Whether the loss reaches a layer at one position alone, out of its rows of `lag` or `time` at one iteration.
+def read_at_the_end(frame: pd.DataFrame) -> bool:
+    """Whether the loss reads one direction of a layer at its last step alone.
 
-    False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
+    Args:
+        frame: Its rows of `lag` or `time` at one iteration.
+
+    Returns:
+        False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
     """
     if "log_direct_gradient_zeros" not in frame:
         return False
-    return int((frame["log_direct_gradient_zeros"] < frame["valid"]).sum()) == 1
+    position = "lag" if "lag" in frame else "time"
+    last = frame[position].max() if position == "time" and (frame["direction"] == 0).all() else 0
+    return frame.loc[frame["log_direct_gradient_zeros"] < frame["valid"], position].tolist() == [last]
 
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from gradflow.analysis.runs import collect, recorded
 
 
 def vanishing_lag(lag: np.ndarray, log_value: np.ndarray, vanished: float = VANISHED) -> float:
-    """The first lag at which less than a share of the gradient is left, as measured.
+    """The first lag, from the last step that the gradient reaches on, at which less than a share is left, as measured.
 
     Beside it, :func:`horizon` says where that would be at a constant factor per step, however short the sequences are.
 
@@ -31,15 +31,18 @@ def vanishing_lag(lag: np.ndarray, log_value: np.ndarray, vanished: float = VANI
     known = ~np.isnan(log_value)
     if not known.any():
         return float("nan")
-    below = known & (log_value < np.log(vanished))
+    reached = lag[known & (log_value > -np.inf)]
+    below = known & (log_value < np.log(vanished)) & (lag >= (reached.min() if len(reached) else 0))
     return float(lag[below].min()) if below.any() else float("inf")
 
 
 def gradient_decay(
     source: Any, *, vanished: float = VANISHED, layer: int | None = None, direction: int = 0
 ) -> pd.DataFrame:
-    """Rate per step back and horizons of the gradient relative to the last step.
+    """Rate per step back and horizons of the gradient relative to lag 0.
 
+    Of the loss at single positions where that was recorded, else of the whole loss (see
+    :func:`gradflow.analysis.by_lag.lag_gradient`).
     All of the median over examples, in which an exact zero counts as smaller than any number. The log holds quantiles,
     so there is no interval over examples; the one over seeds is `over_seeds(data, "rate", by=["iteration"])`.
 
@@ -53,7 +56,7 @@ def gradient_decay(
         The columns IDENTITY, layer, direction, iteration, rate (nats per step back, see
         :func:`factor_per_step`), factor (its exponential), vanishing_lag (steps; measured, infinite where the gradient
         does not vanish within the recorded lags), horizon (steps; extrapolated from the factor), greatest_lag (the
-        last with enough examples). A row per run and recorded iteration.
+        last with enough examples). A row per run and iteration at which it was recorded.
 
     Raises:
         ValueError: No run has rows of the `lag` table, or the quantity was not recorded.

@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.theme import GREY, NOTHING
+from gradflow.figures.theme import NOTHING
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
 
@@ -48,15 +48,16 @@ def draw_cells(axes: Axes, panel: pd.DataFrame, x: str, y: str, norm: LogNorm) -
     axes.spines[:].set_visible(False)
 
 
-def grey_note(values: pd.Series, labels: Labels) -> str:
-    """What the grey cells of these natural logs are; empty without any."""
+def grey_notes(values: pd.Series, labels: Labels) -> list[str]:
+    """For the caption: what the grey cells of these natural logs are; nothing without any."""
     lost = values[~np.isfinite(values)]
-    return "" if lost.empty else labels("note.zero_cells" if (lost == -np.inf).all() else "note.lost_cells")
+    if lost.empty:
+        return []
+    note = labels("note.zero_cells" if (lost == -np.inf).all() else "note.lost_cells")
+    return [labels("claim.setting", setting=note[0].upper() + note[1:])]
 
 
-def add_colour_bar(
-    figure: Figure, axes: Iterable[Axes], values: pd.Series, norm: LogNorm, label: str, note: str = ""
-) -> Colorbar:
+def add_colour_bar(figure: Figure, axes: Iterable[Axes], values: pd.Series, norm: LogNorm, label: str) -> Colorbar:
     """A colour bar beside these axes, pointed where values (natural logs) go beyond it.
 
     Args:
@@ -65,13 +66,10 @@ def add_colour_bar(
         values: All that is drawn.
         norm: Of the gradients themselves.
         label: What is drawn.
-        note: Small, above it.
     """
     extend = beyond(np.exp(values[np.isfinite(values)]), norm)
     bar = figure.colorbar(ScalarMappable(norm), ax=list(axes), extend=extend, aspect=28, pad=0.015)
     bar.set_label(label)
-    if note:
-        bar.ax.set_title(note, fontsize="small", color=GREY)
     return bar
 
 

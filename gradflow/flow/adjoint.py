@@ -101,7 +101,10 @@ def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
 
 
 def descend(
-    trace: Trace, arrived: Mapping[str, Any], run: Callable[[Unrolled, Direct], Iterator[Block]] = recur
+    trace: Trace,
+    arrived: Mapping[str, Any],
+    run: Callable[[Unrolled, Direct], Iterator[Block]] = recur,
+    at: Tensor | None = None,
 ) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
     """(layer, direction) and its backward recursion, from the top layer down; each must be run through.
 
@@ -109,20 +112,19 @@ def descend(
         trace: a forward pass.
         arrived: "output" and state name + "_n" -> the gradient that autograd left there.
         run: the recursion of one layer and direction.
+        at: [T, B] bool, the positions whose gradients are taken, those of final states at the last of their direction;
+            None: all.
     """
     check_padding(trace.call, arrived)
-    call, layer = trace.call, trace.call.layer
+    layer = trace.call.layer
     sides = 2 if layer.bidirectional else 1
-    direct = [Direct(part) for part in _at_output(trace, arrived, sides)]
+    direct = [Direct(None if part is None else only(part, at)) for part in _at_output(trace, arrived, sides)]
     for index in reversed(range(layer.num_layers)):
         below = []
         for side in range(sides):
-            unrolled, row = trace[index, side], index * sides + side
-            finals: State = {
-                name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row]
-                for name in call.final_names
-                if name in arrived
-            }
+            unrolled = trace[index, side]
+            at_end = None if at is None else at[unrolled.ends, torch.arange(len(unrolled.ends))]
+            finals = {n: only(part, at_end) for n, part in _at_finals(trace, arrived, index * sides + side).items()}
             blocks: list[Block] = []
             given = replace(direct[side], finals=finals, read=trace.read.get((index, side)))
             yield (index, side), kept(run(unrolled, given), blocks, keep=index > 0)
@@ -152,6 +154,39 @@ def _at_output(trace: Trace, arrived: Mapping[str, Any], sides: int) -> Sequence
     picked = trace.pick(trace.call.time_major(gradient))
     valid = trace[0, 0].valid
     return (picked if valid is None else picked.masked_fill(~valid.unsqueeze(-1), 0)).chunk(sides, -1)
+
+
+def arriving_at(trace: Trace, arrived: Mapping[str, Any]) -> Tensor:
+    """Where the loss reads the layer, [directions, T, B] bool: a gradient arrives that is not exactly zero.
+
+    At the output of a direction, or, at its last position, at the final states of any of its layers.
+
+    Args:
+        trace: a forward pass.
+        arrived: as for :func:`descend`.
+    """
+    sides = 2 if trace.call.layer.bidirectional else 1
+    found = []
+    for side, part in enumerate(_at_output(trace, arrived, sides)):
+        unrolled = trace[0, side]
+        at = torch.zeros(unrolled.like.shape[:2], dtype=torch.bool) if part is None else (part != 0).any(-1).cpu()
+        for row in range(side, trace.call.layer.num_layers * sides, sides):
+            for final in _at_finals(trace, arrived, row).values():
+                at[unrolled.ends, torch.arange(at.shape[1])] |= (final != 0).any(-1).cpu()
+        found.append(at)
+    return torch.stack(found)
+
+
+def only(gradients: Tensor, at: Tensor | None) -> Tensor:
+    """Zero where `at` is False."""
+    return gradients if at is None else gradients.masked_fill(~at.to(gradients.device).unsqueeze(-1), 0)
+
+
+def _at_finals(trace: Trace, arrived: Mapping[str, Any], row: int) -> State:
+    """What arrives at the final states of one layer and direction: state name -> [B, H]."""
+    call = trace.call
+    names = [name for name in call.final_names if name in arrived]
+    return {name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row] for name in names}
 
 
 def in_time(parts: Sequence[Tensor], unrolled: Unrolled) -> Tensor:

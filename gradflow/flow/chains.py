@@ -139,8 +139,8 @@ def descend_steps(
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
         adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
-        direct, carried = _direct(unrolled, adjoints, above)
-        unrolled = replace(unrolled, carried=carried)
+        direct, carried, cut = _direct(unrolled, adjoints, above)
+        unrolled = replace(unrolled, carried=carried, cut=cut)
         blocks: list[Block] = []
         given = Direct(direct, adjoints=adjoints, carried=carried)
         yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
@@ -316,14 +316,15 @@ def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
     return factor_between(unrolled.states[name][:-1], unrolled.previous[name][1:])
 
 
-def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool]:
-    """What arrives at the states shown not through the next step, [T, B, ·], and whether each entered as it left."""
+def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool, Tensor | None]:
+    """What arrives at the states shown not through the next step, [T, B, ·]; and Unrolled's carried and cut."""
     names = unrolled.cell.output_names
     total = torch.cat([adjoints[name] for name in names], -1)
     if isinstance(unrolled.cell, MarkedCell):
-        return torch.full_like(total, torch.nan), False
+        return torch.full_like(total, torch.nan), False, None
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
     carried, known = True, torch.ones(len(total), dtype=torch.bool, device=total.device)
+    cut, only_cut = torch.zeros(total.shape[:2], dtype=torch.bool, device=total.device), True
     if len(total) > 1:
         flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
         back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
@@ -332,10 +333,14 @@ def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[T
             part[:-1] = factor * back[name][1:]
             known[:-1] &= told
             carried = carried and bool((factor == 1).all())
+            rows = (factor == 0).all(-1)
+            only_cut = only_cut and bool(((factor == 1).all(-1) | rows).all())
+            cut[1:] |= rows
     direct = told_apart(total, torch.cat([later[name] for name in names], -1))
     if above is not None and len(names) == 1:
         alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
     others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
     carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
-    return direct.masked_fill(~known[:, None, None], torch.nan), carried
+    only_cut = only_cut and bool(known.all()) and not carried
+    return direct.masked_fill(~known[:, None, None], torch.nan), carried, cut if only_cut else None

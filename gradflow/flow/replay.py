@@ -44,6 +44,7 @@ class Unrolled:
         cell: the cell, on the weights of that forward pass.
         inputs: [T, B, D], or indices [T, B].
         carried: every state entered as it left the step before; if not, the Jacobians are those of the cell alone.
+        cut: [T, B] bool: these examples began anew here, from zeros, and no more was done; None: it was, or nothing.
         input_scale: [T, B, D], by which dropout multiplied the output of the layer below to make them; None: by 1.
         states: "h" (and "c", or a cell's own) -> [T, B, H], the states produced at each position.
         previous: the same for the states that entered.
@@ -65,6 +66,7 @@ class Unrolled:
     reverse: bool
     input_scale: Tensor | None = None
     carried: bool = True
+    cut: Tensor | None = None
 
     def part(self, positions: slice) -> "Unrolled":
         """The same at some positions only; `lengths` and `ends` stay those of the whole."""
@@ -88,6 +90,7 @@ class Unrolled:
             gates=each(self.gates),
             valid=None if self.valid is None else cut(self.valid),
             input_scale=None if self.input_scale is None else cut(self.input_scale),
+            cut=None if self.cut is None else cut(self.cut),
         )
 
     @property
@@ -146,6 +149,15 @@ class Trace:
     def pick(self, value: Tensor, dim: int = 1) -> Tensor:
         """The replayed examples of a tensor whose dimension `dim` is the batch."""
         return picked(value, self._examples, dim)
+
+    def of(self, places: list[int]) -> "Trace":
+        """The same of some of the replayed examples, by their places among them; one may be there several times.
+
+        Without what was read: that is of the whole loss.
+        """
+        part = Trace(self.call, places if self._examples is None else [self._examples[place] for place in places])
+        part._steps = {key: unrolled.of(places) for key, unrolled in self._steps.items()}
+        return part
 
     def __getitem__(self, key: tuple[int, int]) -> Unrolled:
         if key not in self._steps:

@@ -177,7 +177,10 @@ class Seen:
         Args:
             examples: positions in the batch: those that were read, or any if all were; None: all.
         """
-        trace = self.trace(examples)
+        return self.through(self.trace(examples))
+
+    def through(self, trace: Trace) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+        """The same of a trace of the call."""
         for (layer, direction), blocks in descend(trace, self.call.gradients):
             yield (layer, direction), trace[layer, direction], blocks, _finals(trace, layer, direction)
 

@@ -17,11 +17,11 @@ from gradflow.cells.rnn import LinearCell
 from gradflow.checks import check_name
 from gradflow.flow.calls import cell_class, weights_known
 from gradflow.flow.horizons import product_norms
-from gradflow.flow.recursion import Block, ends_within
+from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.stepping import Marked
 from gradflow.jacobian.operator import Jacobian
-from gradflow.runlog.schema import Label
+from gradflow.runlog.schema import Label, LagLabel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Quantity:
             it is always of a few examples.
         of_whole: from all positions of `of_block`, [T, B], to the quantity; None: they are it.
         of_few: of how many examples at most it is taken, and how from their Jacobian, [T, B]; None: never.
+        of_anchors: it is of the loss at single positions, in the table `lag` alone: from ln‖∂L_s/∂h_t‖, [T, N], where
+            they count, [T, N] bool or None, and whether the direction is reverse, to the quantity; None: it is not.
         has: whether a layer has it.
         opt_in: recorded only where it is asked for.
         needs_carried: it is a product over steps, which nobody knows where something is done to the state between them.
@@ -49,6 +51,7 @@ class Quantity:
     scales: bool
     of_block: Callable[[Block, Any], tuple[Tensor, Any]] | None = None
     of_whole: Callable[[Unrolled, Tensor], Tensor] | None = None
+    of_anchors: Callable[[Tensor, Tensor | None, bool], Tensor] | None = None
     of_few: tuple[int, Callable[[Jacobian], Tensor]] | None = None
     has: Callable[[Any], bool] = lambda layer: True
     opt_in: bool = False
@@ -56,9 +59,11 @@ class Quantity:
     with_spectra: bool = False
 
     def __post_init__(self) -> None:
-        if self.of_block is None and self.of_few is None:
+        if self.of_anchors is not None and (self.of_block is not None or self.of_few is not None):
+            raise ValueError(f"{self.name}: expected of_anchors alone, got of_block or of_few too; make it two records")
+        if self.of_block is None and self.of_few is None and self.of_anchors is None:
             raise ValueError(
-                f"{self.name}: expected of_block, of_few or both, which say how it is computed, got neither"
+                f"{self.name}: expected of_block, of_few or both, or of_anchors, which say how it is computed, got none"
             )
 
     def is_costly(self, norm_is_dense: bool) -> bool:
@@ -96,9 +101,21 @@ def _log_spectral(jacobian: Jacobian) -> Tensor:
     return jacobian.spectral_norm().log()
 
 
-def _relative_to_last(unrolled: Unrolled, norms: Tensor) -> Tensor:
-    """Of the whole state, so (h, c) for an LSTM, against its own value at the last valid step."""
-    return norms - norms[unrolled.ends, torch.arange(norms.shape[1])]
+def _relative_to_last(norms: Tensor, counts: Tensor | None, reverse: bool) -> Tensor:
+    """Of each example against its own value at the last step that the gradient reaches, [T, B].
+
+    Args:
+        norms: [T, B], natural logs.
+        counts: [T, B] bool, the positions among which the last is looked for; None: all.
+        reverse: the last is the first position.
+
+    Returns:
+        The same, -inf everywhere where no step is reached.
+    """
+    reached = norms != -torch.inf if counts is None else (norms != -torch.inf) & counts
+    last = (reached if reverse else reached.flip(0)).int().argmax(0)
+    value = norms.gather(0, (last if reverse else len(norms) - 1 - last).unsqueeze(0))
+    return torch.where(reached.any(0), norms - value, norms)
 
 
 def _cumulative_share(unrolled: Unrolled, log_shares: Tensor) -> Tensor:
@@ -109,31 +126,41 @@ def _cumulative_share(unrolled: Unrolled, log_shares: Tensor) -> Tensor:
     return run / present.sum(0)
 
 
-def _cell_path(block: Block, path: Any) -> tuple[Tensor, Tensor]:
-    """ln‖(Π_{s>t} f_s) ∘ dL/dc_T‖, [t, B]: what reaches c_t through the cells alone.
+def _cell_path(block: Block, path: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """ln‖(Π_{s>t} f_s) ∘ dL/dc_T‖, [t, B]: what reaches c_t through the cells alone; T is the last step reached.
 
     Args:
         block: the next block of the backward recursion.
-        path: ln(·)² of it, [B, H], as the block before handed it on; NaN where more happens between steps.
+        path: ln(·)² of it, [B, H], and whether T has come, [B], as the block before handed them on; NaN where more
+            happens between steps.
 
     Returns:
         The norms, and the `path` to hand on.
     """
     unrolled = block.unrolled
-    twice_log_f = unrolled.gates["f"].log().mul_(2)
+    reached, twice_log_f = block.log_joint_norm != -torch.inf, unrolled.gates["f"].log().mul_(2)
     if unrolled.valid is not None:
+        reached = reached & unrolled.valid
         twice_log_f = twice_log_f.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
     unknown = -torch.inf if unrolled.carried else torch.nan
-    start = torch.full_like(twice_log_f[0], unknown, dtype=torch.float64) if path is None else path
-    ends, examples = ends_within(unrolled, block.positions)
-    if len(ends):
-        total = block.cell_total((ends, examples)).double().abs().log() + block.log_scale[ends, examples].unsqueeze(-1)
+    if path is None:
+        path = torch.full_like(twice_log_f[0], unknown, dtype=torch.float64), torch.zeros_like(reached[0])
+    start, begun = path
+    in_order = reached if unrolled.reverse else reached.flip(0)
+    on_path = in_order.int().cummax(0).values.bool() | begun
+    examples = (on_path[-1] & ~begun).nonzero().squeeze(1)
+    if len(examples):
+        first = on_path.int().argmax(0)[examples]
+        where = first if unrolled.reverse else len(on_path) - 1 - first, examples
+        total = block.cell_total(where).double().abs().log() + block.log_scale[where].unsqueeze(-1)
         start = start.index_put((examples,), 2 * total)
-    factors, run = list(twice_log_f if unrolled.reverse else twice_log_f.flip(0)), [torch.zeros_like(twice_log_f[0])]
+    factors = twice_log_f if unrolled.reverse else twice_log_f.flip(0)
+    factors, run = factors.masked_fill(~on_path.unsqueeze(-1), 0), [torch.zeros_like(twice_log_f[0])]
     for factor in factors:
         run.append(run[-1] + factor)
     norms = torch.logsumexp(torch.stack(run[:-1]).add_(start), -1).double() / 2
-    return block.masked(norms if unrolled.reverse else norms.flip(0)), start + run[-1]
+    norms = norms.masked_fill(~on_path, -torch.inf)
+    return block.masked(norms if unrolled.reverse else norms.flip(0)), (start + run[-1], on_path[-1])
 
 
 _ALL = (
@@ -202,7 +229,7 @@ _ALL = (
     Quantity(
         name="log_cell_path",
         unit="nats",
-        long_name="ln of the norm of dL/dc_T times the product of the forget gates after t",
+        long_name="ln of the norm of dL/dc_T times the product of the forget gates after t, T the last step reached",
         scales=True,
         of_block=_cell_path,
         has=_is_lstm,
@@ -210,10 +237,18 @@ _ALL = (
     Quantity(
         name="log_relative_gradient",
         unit="nats",
-        long_name="ln of the norm of dL/dh_t relative to that at the last valid step",
+        long_name="ln of the norm of dL/dh_t relative to that at the last step that the gradient reaches",
         scales=False,
         of_block=_each(lambda block: block.log_joint_norm),
-        of_whole=_relative_to_last,
+        of_whole=lambda unrolled, norms: _relative_to_last(norms, unrolled.valid, unrolled.reverse),
+    ),
+    Quantity(
+        name="log_anchored_gradient",
+        unit="nats",
+        long_name="ln of the norm of dL_s/dh_t, the loss at s, lag steps back from s, relative to s; 4 s in 4 examples",
+        scales=False,
+        of_anchors=_relative_to_last,
+        with_spectra=True,
     ),
     Quantity(
         name="weight_gradient_share",
@@ -268,4 +303,5 @@ def labels(names: Collection[str]) -> dict[str, Label]:
     """
     for name in names:
         check_name("quantities", name, QUANTITIES)
-    return {name: Label(QUANTITIES[name].unit, QUANTITIES[name].long_name) for name in names}
+    chosen = [QUANTITIES[name] for name in names]
+    return {q.name: (LagLabel if q.of_anchors else Label)(q.unit, q.long_name) for q in chosen}

@@ -100,8 +100,9 @@ def record(
         criterion: the loss function for `probe`.
         quantities: names of what is recorded per position; None: all that the cells have, but for
             ``log_product_spectral``. Costly ones are taken of a few of the examples whatever `examples` says:
-            ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_jacobian_frobenius`` of 4 where it
-            needs the dense matrix (the original GRU, cells without closed form). ``log_jacobian_spectral`` is taken at
+            ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_anchored_gradient`` of 4, at 4 steps of
+            the loss in each where it reads many, ``log_jacobian_frobenius`` of 4 where it needs the dense matrix (the
+            original GRU, cells without closed form). The first and ``log_anchored_gradient`` are taken at
             the first recording and whenever the spectrum was due.
         modules: dotted names of the layers and cells; None: all of them.
         states: names of the states that a step of your own marks in its loop, see :func:`gradflow.mark`.

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gradflow.flow.adjoint import kept
+from gradflow.flow.anchors import StepsFromAnchors
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.examples import chosen
 from gradflow.flow.joining import Chain
 from gradflow.flow.parts import Parts
+from gradflow.flow.recursion import Block
 from gradflow.flow.watching import Seen
+from gradflow.recording.anchored import anchored_columns, columns_of
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
-from gradflow.recording.quantities import quantities_of
+from gradflow.recording.quantities import QUANTITIES, quantities_of
 
 
 def state_rows(
@@ -27,13 +31,25 @@ def state_rows(
     rows: list[tuple[str, dict[str, Any]]] = []
     call = seen.call
     has = quantities_of(call.layer)
+    wanted = [name for name in quantities if name in has]
+    of_positions = [name for name in wanted if QUANTITIES[name].of_anchors is None]
+    of_anchors = [name for name in wanted if name not in of_positions]
     with plain_arithmetic(call.device):
-        for (layer, direction), unrolled, blocks, _ in seen.descend(chosen(call.batch_size, examples)):
-            groups = measure(unrolled, blocks, [name for name in quantities if name in has], log_factor)
+        picked = chosen(call.batch_size, examples)
+        trace = seen.trace(picked) if isinstance(seen, Seen) else None
+        anchored = {} if trace is None else anchored_columns(trace, call.gradients, of_anchors)
+        descent = seen.through(trace) if isinstance(seen, Seen) and trace is not None else seen.descend(picked)
+        of_steps, of_top = StepsFromAnchors(), list[Block]()
+        for (layer, direction), unrolled, blocks, _ in descent:
+            steps_only = trace is None and bool(of_anchors)
+            groups = measure(unrolled, kept(blocks, of_top, keep=steps_only and not rows), of_positions, log_factor)
+            found = of_steps.down(unrolled, of_top) if steps_only else None
+            if found is not None and of_steps.anchors is not None:
+                anchored[layer, direction] = columns_of(*found, of_anchors, of_steps.anchors, reverse=False)
             where = {"layer": layer, "direction": direction}
             in_time = by_time(groups)
-            rows.append(("time", where | in_time))
-            rows.append(("lag", where | by_lag(groups, unrolled.reverse, in_time)))
+            in_lag = by_lag(groups, unrolled.reverse, in_time) | anchored.get((layer, direction), {})
+            rows += [(table, where | part) for table, part in (("time", in_time), ("lag", in_lag)) if part]
             gates = gate_columns(unrolled)
             if gates:
                 rows.append(("gates", where | gates))

@@ -9,6 +9,8 @@
 | `spectrum` | iteration, module, layer, direction, gate, index | singular values and eigenvalues of W_hh |
 | `proof` | iteration, module, call, layer, direction | residuals of the identities that prove the record |
 
+A quantity of `lag` alone has a count of its own: its steps back are from something else than the end.
+
 Types: `iteration` is int64 and the other numbered keys int32; `module` and `gate` are dictionary-encoded strings;
 counts of examples are int32. Values are float64 in `scalars`, `spectrum` and `proof`, and float32 in `time`, `lag` and
 `gates`: there norms are stored as natural logarithms, which float32 holds to a relative 6e-8 over the whole range of a
@@ -31,6 +33,10 @@ class Label(NamedTuple):
     long_name: str
 
 
+class LagLabel(Label):
+    """Of a quantity that the table `lag` alone has, with a count `valid` of its own: not one number per position."""
+
+
 STATISTICS = {
     "mean": "mean over examples",
     "q10": "10% quantile over examples",
@@ -38,6 +44,9 @@ STATISTICS = {
     "q90": "90% quantile over examples",
 }
 """Taken over the finite, non-zero values of the examples: means of logarithms, not logarithms of means."""
+
+VALID = "valid"
+"""How many were counted, whatever their values."""
 
 COUNTS = {"zeros": "examples where it is exactly zero", "non_finite": "examples where it is NaN or infinite"}
 
@@ -99,7 +108,7 @@ _PROOF = {
     "steps_read": Label("1", "1: gradients were read from the backward pass; 0: found from those at the outputs"),
 }
 
-RESERVED = frozenset().union(_KEY_NAMES, _SCALARS, _GATES, _SPECTRUM, _PROOF, {"valid"})
+RESERVED = frozenset().union(_KEY_NAMES, _SCALARS, _GATES, _SPECTRUM, _PROOF, {VALID})
 """Names that every log uses for itself."""
 
 
@@ -126,11 +135,12 @@ def table_columns(
             f"quantities: expected a mapping from names to units and long names, got {quantities!r}; "
             f"gradflow.recording.quantities.labels makes it of names"
         )
-    positions = _position_columns(quantities or {})
+    in_lag = quantities or {}
+    in_time = {name: label for name, label in in_lag.items() if not isinstance(label, LagLabel)}
     values = {
         "scalars": _SCALARS | {name: Label("1", name) for name in scalars} | _parameter_columns(parameters),
-        "time": positions,
-        "lag": positions,
+        "time": _position_columns(in_time),
+        "lag": _position_columns(in_lag),
         "gates": _GATES,
         "spectrum": _SPECTRUM,
         "proof": _PROOF,
@@ -147,8 +157,11 @@ def _parameter_columns(parameters: Sequence[str]) -> dict[str, Label]:
 
 
 def _position_columns(quantities: Mapping[str, Label]) -> dict[str, Label]:
-    columns = {"valid": Label("examples", "examples counted")}
-    for name, (unit, long_name) in quantities.items():
+    columns = {VALID: Label("examples", "examples counted")}
+    for name, label in quantities.items():
+        unit, long_name = label
+        if isinstance(label, LagLabel):
+            columns[f"{name}_{VALID}"] = Label("1", f"{long_name}: values counted")
         columns |= {f"{name}_{key}": Label(unit, f"{long_name}: {text}") for key, text in STATISTICS.items()}
         columns |= {f"{name}_{key}": Label("examples", f"{long_name}: {text}") for key, text in COUNTS.items()}
     return columns
@@ -164,8 +177,8 @@ def column_type(table: str, name: str) -> pa.DataType:
         return pa.int64()
     if name in ("module", "gate"):
         return pa.dictionary(pa.int32(), pa.string())
-    positions = table in ("time", "lag")
-    if name in KEYS[table] or (positions and (name == "valid" or name.endswith(tuple(f"_{c}" for c in COUNTS)))):
+    counts = (VALID, *(f"_{count}" for count in COUNTS))
+    if name in KEYS[table] or (table in ("time", "lag") and name.endswith(counts)):
         return pa.int32()
     return pa.float64() if table in ("scalars", "spectrum", "proof") else pa.float32()
 

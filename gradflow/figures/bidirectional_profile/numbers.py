@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles, read_at_one_position
+from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles, read_at_the_end
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
@@ -36,7 +36,7 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
     Returns:
         The columns IDENTITY, quantity (`forward`, `reverse`, `both`), layer, direction (0, 1; -1 of both), iteration,
         time, valid, log_median (natural log, median over examples; of both, that of the medians), zeros, non_finite,
-        read_at_ends (whether the loss reaches each direction at one position alone).
+        read_at_ends (whether the loss reaches each direction at its last step alone).
 
     Raises:
         DoesNotApply: No run has rows of two directions in the `time` table.
@@ -60,7 +60,7 @@ def _profile(frame: pd.DataFrame) -> pd.DataFrame:
     log = log.loc[both["time"]]
     both["log_median"] = np.logaddexp(2 * log[0].to_numpy(), 2 * log[1].to_numpy()) / 2
     columns = ["quantity", "layer", "direction", "iteration", "time", "valid", "log_median", "zeros", "non_finite"]
-    ends = all(read_at_one_position(group) for _, group in frame.groupby("direction"))
+    ends = all(read_at_the_end(group) for _, group in frame.groupby("direction"))
     return pd.concat([data, both], ignore_index=True)[columns].assign(read_at_ends=ends)
 
 

@@ -22,7 +22,10 @@ _KEYS = ["layer", "direction", "iteration", "lag"]
 def gradient_by_lag(
     source: Any, *, iteration: int | None = None, layer: int | None = None, direction: int = 0
 ) -> pd.DataFrame:
-    """Gradient relative to the last step against lag, a curve per cell, initialisation and clipping.
+    """Gradient relative to lag 0 against lag, a curve per cell, initialisation and clipping.
+
+    Of the loss at single positions, and against the steps back from each, where that was recorded: where the loss reads
+    many positions. Otherwise of the whole loss, against the steps back from the end.
 
     Runs that differ in the seed alone are one curve (median over them). At the first recorded iteration clipping has
     not acted yet, so runs that differ in it alone are one curve too.
@@ -36,13 +39,13 @@ def gradient_by_lag(
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), layer, direction, iteration, lag, valid, low, median,
         high (the 10 %, 50 % and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite,
-        factor (per step).
+        anchored (whether of single positions), factor (per step).
 
     Raises:
         ValueError: No run has rows of the `lag` table.
     """
     parts = recorded(source, "lag", LAG_COLUMNS, layer=layer, direction=direction)
-    data = collect([(run, lag_gradient(at_iteration(frame, iteration))) for run, frame in parts])
+    data = collect([(run, at_iteration(lag_gradient(frame), iteration)) for run, frame in parts])
     data = _over_seeds(before_clipping(data) if iteration is None else data)
     for name in ("low", "median", "high"):
         data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
@@ -53,11 +56,13 @@ def gradient_by_lag(
 
 
 def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in IDENTITY if name != "seed"] + _KEYS
+    """The median over seeds; a curve has rows of single positions alone if any of its runs has them."""
+    data = data[data["anchored"] == data.groupby(["cell", "start", "clip"])["anchored"].transform("any")]
+    keys = [name for name in IDENTITY if name != "seed"] + [*_KEYS, "anchored"]
     how = dict.fromkeys(["log_low", "log_median", "log_high"], "median")
     how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique"}
     result = data.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
-    return result[[*IDENTITY, *_KEYS, "valid", *QUANTILES, "zeros", "non_finite"]]
+    return result[[*IDENTITY, *_KEYS, "valid", *QUANTILES, "zeros", "non_finite", "anchored"]]
 
 
 def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import (
     EndLabel,
@@ -27,7 +28,7 @@ from gradflow.figures.theme import look, new_figure, style
 def plot_gradient_by_lag(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw the gradient relative to the last step against lag: a panel per initialisation, a colour per cell.
+    """Draw the gradient relative to lag 0 against lag: a panel per initialisation, a colour per cell.
 
     Args:
         data: What :func:`gradflow.analysis.gradient_by_lag` returned.
@@ -50,7 +51,7 @@ def plot_gradient_by_lag(
             axes.set_axis_off()
         log_scale(panels[0])
         panels[0].set_xlim(0, max(data["lag"].max(), 1))
-        add_caption(figure, data, claims, labels)
+        add_caption(figure, data, claims, labels, notes=of_lag(data, labels).notes)
         _write(figure, grid, data, inits, labels)
         finish(figure)
     return figure
@@ -69,11 +70,12 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
+    words = of_lag(data, labels)
     for axes in grid[-1]:
-        axes.set_xlabel(labels("axis.lag"))
+        axes.set_xlabel(words.lag)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid[:, 0]:
-        axes.set_ylabel(labels("axis.relative_gradient"))
+        axes.set_ylabel(words.gradient)
     corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
     ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
@@ -99,6 +101,6 @@ def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
 
 def _remarks(data: pd.DataFrame, labels: Labels, *, band: bool) -> list[str]:
     zeros, non_finite = int(data["zeros"].sum()), int(data["non_finite"].sum())
-    remarks = [labels("note.band")] if band else []
+    remarks = [labels("note.band_anchored" if data["anchored"].all() else "note.band")] if band else []
     remarks += [labels("note.zeros", count=str(zeros))] if zeros else []
     return remarks + ([labels("note.non_finite_left_out", count=str(non_finite))] if non_finite else [])

@@ -13,9 +13,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.animation import Animation, Headline, frame_iterations, last_not_after, panels_of
+from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.gradient_heatmap.plot import draw_gradient
-from gradflow.figures.heat import add_colour_bar, grey_note, log_colours
+from gradflow.figures.heat import add_colour_bar, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
 from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
 
@@ -53,13 +54,12 @@ def animate_gradient_heatmap(
         for axes, (title, own) in zip(profiles, panels, strict=True):
             axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
         _fix_axes(profiles[0], images[0], losses[0], gradient, loss, norm)
-        _label(profiles, images, losses, labels)
-        add_colour_bar(figure, images, gradient["value"], norm, labels("axis.relative_gradient") * (len(panels) > 1))
+        words = of_lag(gradient, labels)
+        _label(profiles, images, losses, labels, words.gradient)
+        add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1))
         _add_legend(figure, labels)
         headline = Headline(figure, labels)
-        grey = grey_note(gradient["value"], labels)
-        notes = [labels("claim.setting", setting=grey[0].upper() + grey[1:])] if grey else []
-        add_caption(figure, data, claims, labels, notes=notes)
+        add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient["value"], labels))
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
 
@@ -150,10 +150,10 @@ def _fix_axes(
     limit_loss(loss_axes, loss)
 
 
-def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Axes], labels: Labels) -> None:
+def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Axes], labels: Labels, of: str) -> None:
     if len(images) == 1:
-        images[0].set_title(labels("axis.relative_gradient"), fontsize="medium")
-    profiles[0].set_ylabel(labels("axis.relative_gradient"))
+        images[0].set_title(of, fontsize="medium")
+    profiles[0].set_ylabel(of)
     images[0].set_ylabel(labels("axis.lag_short"))
     losses[0].set_ylabel(labels("axis.loss"))
     for axes in profiles:

@@ -19,8 +19,8 @@ def gradient_heatmap(
 
     Args:
         source: A run, a sweep, or a sequence of runs.
-        relative: Divide by the gradient at lag 0. Without, everything fades once the task is solved, which is not
-            vanishing.
+        relative: Divide by the gradient at lag 0, of the loss at single positions where that was recorded (then
+            `anchored` is true). Without, everything fades once the task is solved, which is not vanishing.
         layer: 0-based; None is the top layer.
         direction: 0 forward, 1 reverse.
 
@@ -35,19 +35,20 @@ def gradient_heatmap(
     """
     parts = []
     for run, frame in recorded(one_seed(runs_of(source)), "lag", LAG_COLUMNS, layer=layer, direction=direction):
-        both = pd.concat([_image(frame, relative), _loss(run)], ignore_index=True)
+        image = _image(frame, relative)
+        both = pd.concat([image, _loss(run)], ignore_index=True).assign(anchored=bool(image["anchored"].any()))
         parts.append((run, both.assign(chance_loss=chance(run)[1], learned=has_learned(run))))
     return collect(parts)
 
 
 def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
-    iterations = np.sort(frame["iteration"].unique())
+    image = lag_gradient(frame, relative=relative)
+    iterations = np.sort(image["iteration"].unique())
     kept = iterations[:: -(-len(iterations) // MOST_COLUMNS)]
-    image = lag_gradient(frame[frame["iteration"].isin(kept)], relative=relative)
+    image = image[image["iteration"].isin(kept)].reset_index(drop=True)
     image["value"] = image["log_median"].mask(image["zeros"] == image["valid"], -np.inf)
-    return image[["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite"]].assign(
-        quantity="gradient"
-    )
+    columns = ["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite", "anchored"]
+    return image[columns].assign(quantity="gradient")
 
 
 def _loss(run: Run) -> pd.DataFrame:

@@ -10,8 +10,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_top_edge
 from gradflow.figures.theme import GREY, look, style, thin
 
@@ -30,7 +31,7 @@ def plot_gradient_heatmap(
 
     Args:
         data: What :func:`gradflow.analysis.gradient_heatmap` returned.
-        relative: Whether it is relative to the last step; it decides the label only.
+        relative: Whether it is relative to lag 0; it decides the label only.
         claims: Checked statements; the first becomes the caption.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
@@ -50,9 +51,10 @@ def plot_gradient_heatmap(
             _draw_loss(below, panel[panel["quantity"] == "loss"], panel.iloc[0])
         label_outer(grid, labels("axis.iteration"), labels("axis.lag_short"))
         _label_losses(grid[1::2], data, labels)
-        label = labels("axis.relative_gradient" if relative else "axis.absolute_gradient")
-        add_colour_bar(figure, grid.flat, gradient, norm, label, grey_note(gradient, labels))
-        add_caption(figure, data, claims, labels)
+        words = of_lag(data[data["quantity"] == "gradient"], labels)
+        label = words.gradient if relative else labels("axis.absolute_gradient")
+        add_colour_bar(figure, grid.flat, gradient, norm, label)
+        add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient, labels))
         finish(figure)
     return figure
 

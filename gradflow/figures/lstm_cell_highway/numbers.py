@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_the_end
 from gradflow.analysis.gates import keep_bias
 from gradflow.analysis.runs import (
     DoesNotApply,
@@ -64,8 +64,10 @@ def _curves(frame: pd.DataFrame, run: Any) -> pd.DataFrame:
     wanted = ("cell", "path", "state") if names["cell"] == "lstm" else ("state",)
     curves = {name: quantiles(frame, LOGGED[name]) for name in wanted}
     start = curves["path" if "path" in curves else "state"]
-    first = start["log_median"].iloc[0] if len(start) else np.nan
-    curves["gate"] = start.assign(log_median=first + start["lag"] * np.log(_sigmoid(bias)), zeros=0, non_finite=0)
+    reached = start[np.isfinite(start["log_median"])]
+    first, lag = reached[["log_median", "lag"]].iloc[0] if len(reached) else (np.nan, np.nan)
+    steps = (start["lag"] - lag).where(start["lag"] >= lag)
+    curves["gate"] = start.assign(log_median=first + steps * np.log(_sigmoid(bias)), zeros=0, non_finite=0)
     columns = ["layer", "direction", "iteration", "lag", "valid", "log_median", "zeros", "non_finite"]
     parts = [
         curve[columns].assign(
@@ -73,7 +75,7 @@ def _curves(frame: pd.DataFrame, run: Any) -> pd.DataFrame:
         )
         for name, curve in curves.items()
     ]
-    return pd.concat(parts).assign(bias=bias, last_step_only=read_at_one_position(frame))
+    return pd.concat(parts).assign(bias=bias, last_step_only=read_at_the_end(frame))
 
 
 def _sigmoid(bias: float) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_one_position
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_the_end
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
@@ -59,7 +59,7 @@ def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
     with np.errstate(invalid="ignore"):
         per_layer = float(np.exp((last.iloc[0] - last.iloc[-1]) / (len(last) - 1)))
     per_step = factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
-    alone = read_at_one_position(frame[frame["layer"] == frame["layer"].max()])
+    alone = read_at_the_end(frame[frame["layer"] == frame["layer"].max()])
     columns = ["direction", "iteration", "layer", "lag", "valid", "value", "zeros", "non_finite"]
     return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone)
 

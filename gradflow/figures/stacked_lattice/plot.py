@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
 from gradflow.figures.theme import BLACK, style, thin
 
@@ -42,9 +42,8 @@ def plot_stacked_lattice(
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
-        note = grey_note(data["value"], labels)
-        add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"), note)
-        add_caption(figure, data, claims, labels)
+        add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))
+        add_caption(figure, data, claims, labels, notes=grey_notes(data["value"], labels))
         finish(figure)
     return figure
 
