@@ -2,8 +2,9 @@
 
 Where a loss stands at every step the total gradient is a sum over all of them, about the same at every position, and
 says nothing of memory. What does is ∂L_s/∂h_t against s - t, L_s being what the loss takes at position s alone: of the
-layer's output there, and of the final state of a direction that ends there. Below the top layer ∂L_s/∂h_t goes all
-ways, through the layers above and between them.
+layer's output there, and of the final state of a direction that ends there; whatever comes after the layer, another
+recurrent one as well, is part of the loss. Below the top layer ∂L_s/∂h_t goes all ways, through the layers above and
+between them.
 
 Shapes: T time steps, B examples, N pairs of an example and an anchor s.
 """

@@ -140,7 +140,8 @@ def lag_resolved_gradients(trace: Trace, output_gradient: Tensor | None = None, 
     """ln‖∂L_s/∂h_t‖ for every pair of positions, where the loss is L = Σ_s L_s and L_s reads the output at s only.
 
     The total gradient is their sum over s, in which short lags mask vanished long ones. What the loss takes from the
-    final states counts as part of the last one. Only of the top layer: to lower layers, L_s arrives on many ways.
+    final states counts as part of the last one. Only of the top layer: to lower layers, L_s arrives on many ways
+    (:mod:`gradflow.flow.anchors` goes them all, for a few s).
 
     Args:
         trace: a forward pass; without `output_gradient`, one through which a backward pass went.
