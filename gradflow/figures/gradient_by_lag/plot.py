@@ -44,7 +44,7 @@ def plot_gradient_by_lag(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels = list(grid.flat)
         for axes, init in zip(panels, inits, strict=False):
-            axes.set_title(labels.word("facet", init))
+            axes.set_title(labels.facet(init))
             _draw_curves(axes, data[data["init"] == init])
         for axes in panels[len(inits) :]:
             axes.set_axis_off()

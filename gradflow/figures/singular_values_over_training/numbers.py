@@ -31,7 +31,7 @@ def singular_values_over_training(
     parts = []
     columns = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
     for run, frame in recorded(one_seed(runs_of(source)), "spectrum", columns, layer=layer, direction=direction):
-        own = of_gate(run, frame, gate)
+        own = of_gate(frame, gate)
         values = _values(own)
         scalars = run.scalars
         acted = pd.DataFrame({"quantity": "clipped", "iteration": scalars.index[scalars["clipped"] == 1]})
