@@ -13,7 +13,7 @@ NEVER = 10.0  # times the length: a memory longer than that is drawn there and c
 
 
 def keep_bias(config: Mapping[str, Any]) -> float:
-    """What the settings make the bias of the gate that keeps (LSTM f, GRU z) at the start; NaN if it varies, or is unknown.
+    """What the settings make the bias of the gate that keeps (LSTM f, GRU z) at the start; NaN if varied or unknown.
 
     torch's own is near 0: the sum of two, each uniform in ±1/√H.
 

@@ -165,7 +165,8 @@ class Labels:
             values["percent"] = float(f"{100 * claim['value']:.2g}")
         if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
             name += "_none" if claim["value"] == 0 else "_all"
-        if "low_curve" in claim and claim["low_curve"] == claim["high_curve"] and f"claim.{name}_alone" in self._texts:
+        alone = claim.get("total") == 1 or ("low_curve" in claim and claim["low_curve"] == claim["high_curve"])
+        if alone and f"claim.{name}_alone" in self._texts:
             name += "_alone"
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
             return self(f"claim.{name}_otherwise", **values)

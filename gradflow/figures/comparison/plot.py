@@ -131,7 +131,7 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     known = np.concatenate([final[["value", "low", "high"]].to_numpy().ravel(), [chance]])
     known = known[np.isfinite(known)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    room = max(0.06 * (high - low), 0.01)
+    room = max(0.06 * (high - low), 0.01 * max(1.0, abs(high)))
     if by_loss:
         axes.set_xlim(0, np.fmin(high + room, 2 * chance))
     else:

@@ -78,6 +78,6 @@ def _panel(group: pd.DataFrame) -> dict[str, Any]:
     image = group[group["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
     ends = np.exp(image.iloc[:, [0, -1]].dropna().iloc[-1:].to_numpy()).reshape(-1)
     first, last = ends if len(ends) else (np.nan, np.nan)
-    last = last if image.shape[1] > 1 else np.nan
+    last = last if image.shape[1] > 1 and image.index.max() > 0 else np.nan
     named = {key: group[key].iloc[0] for key in ("cell", "start", "learned")}
     return named | {"first": first, "last": last}

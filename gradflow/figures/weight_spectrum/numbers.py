@@ -27,6 +27,7 @@ from gradflow.cells.facts import GATED
 VALUES = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
 _COLUMNS = [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
 _MATRIX = ["cell", "start", "clip", "gate", "when"]
+_BOUND = "<= the largest singular value"
 _UNIFORM = 3**-0.5  # standard deviation of torch's U(-1, 1) / sqrt(H), times sqrt(H)
 
 
@@ -122,9 +123,8 @@ def weight_spectrum_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     ratio = float((known["rho"] / known["sigma"]).max())
     schur = float((known["eigen_squares"] / known["squares"]).max())
-    finite = len(known) == len(rows)
     return [
-        _headline(known, finite and ratio <= 1 + 1e-5),
+        _headline(known, lost=len(known) < len(rows[rows["sigma"] != 0]), holds=ratio <= 1 + 1e-5),
         claim("schur", schur, "<= 1", schur <= 1 + 1e-5),
         *_start_claims(known[known["when"] == "before"]),
     ]
@@ -143,20 +143,31 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _headline(rows: pd.DataFrame, holds: bool) -> dict[str, Any]:
-    """The matrix whose radius is the furthest below its norm before training, and what became of it."""
-    before = rows[rows["when"] == "before"] if (rows["when"] == "before").any() else rows
+def _headline(rows: pd.DataFrame, *, lost: bool, holds: bool) -> dict[str, Any]:
+    """The matrix whose radius is the furthest below its norm before training, and what became of it.
+
+    Args:
+        rows: A summary of each matrix that is neither zero nor NaN.
+        lost: Whether some are NaN or infinite.
+        holds: Whether no radius exceeds its norm.
+    """
+    before = rows[rows["when"] == "before"]
+    if before.empty:
+        last = rows.iloc[0]
+        return claim("spectrum_at_last", last["rho"], _BOUND, holds, sigma=last["sigma"], curve=curve_name(last))
     widest = before.iloc[int(np.argmin(before["rho"] / before["sigma"]))]
     same = (rows[["cell", "start", "clip", "gate"]] == widest[["cell", "start", "clip", "gate"]]).all(axis=1)
     after = rows[same & (rows["when"] == "after")]
     details = {"sigma": widest["sigma"], "curve": curve_name(widest)}
     misleads = widest["sigma"] > 1.01 and widest["rho"] < 1
+    if lost:
+        return claim("spectrum_lost", widest["rho"], "finite weights", False, **details)
     if after.empty:
         name = "norm_is_not_radius_at_first" if misleads else "spectrum_at_first"
-        return claim(name, widest["rho"], "<= the largest singular value", holds, **details)
+        return claim(name, widest["rho"], _BOUND, holds, **details)
     details |= {"last": after.iloc[0]["rho"], "last_sigma": after.iloc[0]["sigma"]}
     name = "norm_is_not_radius" if misleads else "spectrum_moves"
-    return claim(name, widest["rho"], "<= the largest singular value", holds, **details)
+    return claim(name, widest["rho"], _BOUND, holds, **details)
 
 
 def _start_claims(before: pd.DataFrame) -> list[dict[str, Any]]:
