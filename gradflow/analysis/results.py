@@ -55,8 +55,9 @@ def solved_at(run: Run) -> int | None:
 def criterion(run: Run) -> Mapping[str, Any]:
     """What a run must come to to have solved its task, `quantity` and `threshold`; empty where the log has none."""
     success = run.meta.get("success")
-    known = isinstance(success, Mapping) and success.get("quantity") in FINAL
-    return success if known and np.isfinite(value_of(success, "threshold", float, np.nan)) else {}
+    if not isinstance(success, Mapping) or success.get("quantity") not in FINAL:
+        return {}
+    return success if np.isfinite(value_of(success, "threshold", float, np.nan)) else {}
 
 
 def _measured(run: Run, quantity: str) -> pd.Series:

@@ -1,11 +1,9 @@
 """What the settings of a run say; of those of other scripts, under the same names, nothing is taken for gradflow's."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from gradflow.cells.facts import CELLS, REMEMBER_BIAS
-
-T = TypeVar("T")
 
 _TOLD_BY = {"cell": "name", "init": "name", "clip": "name", "data": "source"}
 """The entry without which a group of settings says nothing."""
@@ -19,11 +17,12 @@ def group(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         ({'name': 'norm', 'threshold': 1.0}, {})
     """
     found, entry = config.get(name), _TOLD_BY.get(name)
-    known = isinstance(found, Mapping) and (entry is None or isinstance(found.get(entry), str))
-    return found if known else {}
+    if not isinstance(found, Mapping) or not (entry is None or isinstance(found.get(entry), str)):
+        return {}
+    return found
 
 
-def value_of(settings: Mapping[str, Any], name: str, kind: type, default: T) -> Any | T:
+def value_of(settings: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
     """One of some settings or facts, if it is there and of this kind (an int counts as a float, a bool as neither)."""
     value = settings.get(name)
     if isinstance(value, bool) and kind is not bool:

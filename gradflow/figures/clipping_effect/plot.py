@@ -116,7 +116,8 @@ def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: fl
 def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     clipped = panel[~panel["clip"].isin(UNCLIPPED)]
     if len(clipped):
-        share = labels("note.clipped_share", share=f"{float(f'{100 * clipped["clipped"].mean():.2g}'):g}")
+        percent = float(f"{100 * clipped['clipped'].mean():.2g}")  # of two digits, never as a power of ten
+        share = labels("note.clipped_share", share=f"{percent:g}")
         axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
 
 

@@ -54,7 +54,7 @@ def animate_gradient_heatmap(
         for axes, (title, own) in zip(profiles, panels, strict=True):
             axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
         _fix_axes(profiles[0], images[0], gradient, norm)
-        if len(loss):
+        if losses[0] is not None:
             images[0].set_xlim(right=max(images[0].get_xlim()[1], loss["iteration"].max() * 1.04))
             limit_loss(losses[0], loss)
         _label(profiles, images, losses, labels)
