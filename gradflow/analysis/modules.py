@@ -1,7 +1,7 @@
 """The recorded modules of a run, each as a run of its own, and what their layers say of themselves."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def by_module(run: Any) -> dict[str, Any]:
     Example:
         `gradflow.analysis.gradient_by_lag(by_module(run)["encoder"])`
     """
-    names = list(_modules(run))
+    names = list(modules_in(run))
     return {name: OneModule(run, name) for name in names} if len(names) > 1 else dict.fromkeys(names or [""], run)
 
 
@@ -58,21 +58,17 @@ def modules_of(runs: Sequence[Any]) -> dict[str, list[Any]]:
     return {name: [part[name] for part in parts if name in part] for name in names}
 
 
-def layer_facts(run: Any) -> dict[str, Any]:
-    """What is known of the layers of a run, or of its one module: cell (empty: unknown), num_layers, bidirectional.
-
-    Of several modules only what they have in common.
-    """
-    modules, own = _modules(run), getattr(run, "module", "")
-    shown = {name: text for name, text in modules.items() if not own or name == own}
-    facts = [_facts(str(text)) for text in shown.values()]
-    alike = facts[:1] if all(other == facts[0] for other in facts) else []
-    return alike[0] if alike else {"cell": "", "num_layers": 1, "bidirectional": False}
-
-
-def _modules(run: Any) -> Mapping[str, Any]:
+def modules_in(run: Any) -> Mapping[str, Any]:
+    """The recorded modules of a run: dotted name -> layer, as torch prints it."""
     found = run.meta.get("modules", {})
     return found if isinstance(found, Mapping) else {}
+
+
+def layer_facts(layers: Collection[Any]) -> dict[str, Any]:
+    """What layers have in common, as torch prints them: cell (empty: unknown), num_layers, bidirectional."""
+    facts = [_facts(str(text)) for text in layers]
+    alike = facts[:1] if all(other == facts[0] for other in facts) else []
+    return alike[0] if alike else {"cell": "", "num_layers": 1, "bidirectional": False}
 
 
 def _facts(text: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.modules import OneModule, layer_facts
-from gradflow.analysis.settings import group, start_of, treatment_of, value_of
+from gradflow.analysis.modules import OneModule, layer_facts, modules_in
+from gradflow.analysis.settings import group, of_gradflow, start_of, treatment_of, value_of
 from gradflow.cells.facts import CELLS
 from gradflow.config import Source
 
@@ -88,14 +88,13 @@ def identity(run: Run) -> dict[str, Any]:
 
 def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     """Cell, layers and directions: of several modules as the layers say, else as the settings do."""
-    layers, given = layer_facts(run), group(config, "cell")
-    several = len(run.meta.get("modules", ())) > 1
-    cell = layers["cell"] if several or not given else given["name"]
-    own: Mapping[str, Any] = {} if several else given
+    modules, module = modules_in(run), getattr(run, "module", "")
+    layers = layer_facts([layer for name, layer in modules.items() if module in ("", name)])
+    given: Mapping[str, Any] = group(config, "cell") if len(modules) < 2 else {}
     return {
-        "cell": cell or UNNAMED,
-        "num_layers": value_of(own, "num_layers", int, layers["num_layers"]),
-        "bidirectional": value_of(own, "bidirectional", bool, layers["bidirectional"]),
+        "cell": given.get("name") or layers["cell"] or UNNAMED,
+        "num_layers": value_of(given, "num_layers", int, layers["num_layers"]),
+        "bidirectional": value_of(given, "bidirectional", bool, layers["bidirectional"]),
     }
 
 
@@ -106,7 +105,8 @@ def _clips(run: Run) -> bool:
 
 def _seed(run: Run) -> int | None:
     """The seed, if the log knows it."""
-    return value_of(run.config or {}, "seed", int, value_of(run.meta, "seed", int, None))
+    seed = value_of(run.config or {}, "seed", int, None)
+    return value_of(run.meta, "seed", int, None) if seed is None else seed
 
 
 def as_replicate(run: Run) -> str:
@@ -237,8 +237,7 @@ def chance(run: Run) -> tuple[float, float]:
     NaN where the log does not say.
     """
     known = value_of(run.meta, "chance", float, float("nan"))
-    own = group(run.config or {}, "data").get("source") in tuple(Source)  # the loss of others may be any
-    classes = run.meta.get("classes", ()) if own else ()
+    classes = run.meta.get("classes", ()) if of_gradflow(run.config or {}) else ()  # the loss of others may be any
     loss = float(np.log(len(classes))) if classes else float("nan")
     return known, value_of(run.meta, "chance_loss", float, loss)
 

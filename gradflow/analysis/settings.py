@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradflow.cells.facts import CELLS, REMEMBER_BIAS
+from gradflow.config import Source
 
 _TOLD_BY = {"cell": "name", "init": "name", "clip": "name", "data": "source"}
 """The entry without which a group of settings says nothing."""
@@ -20,6 +21,11 @@ def group(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping) or not (entry is None or isinstance(found.get(entry), str)):
         return {}
     return found
+
+
+def of_gradflow(config: Mapping[str, Any]) -> bool:
+    """Whether the data are gradflow's, hence the training: its loss, and states that start at zero."""
+    return group(config, "data").get("source") in tuple(Source)
 
 
 def value_of(settings: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:

@@ -129,7 +129,7 @@ class Labels:
         row = data.iloc[0]
         layers = int(row["num_layers"])
         words = [self._task(data)] if row["source"] else []
-        if row["module"]:
+        if row.get("module"):
             words.append(self("place.module", module=row["module"]))
         if layers > 1:
             shown = _places(data, "layer")
@@ -139,7 +139,7 @@ class Labels:
             shown = _places(data, "direction")
             name = ("forward", "reverse")[shown[0]] if len(shown) == 1 else "bidirectional"
             words.append(self._texts[f"place.{name}"])
-        if row["calls"] > 1:
+        if row.get("calls", 1) > 1:
             words.append(self("place.call", count=str(row["calls"])))
         return self._texts["list.separator"].join(words)
 
