@@ -67,6 +67,7 @@ def says_nothing_unknown(name: str, made: Made, said: str, lang: str) -> None:
     said = said.replace("mathdefault", "")
     for unknown in UNKNOWN[lang]:
         assert unknown not in said, f"{name} says {unknown!r}: {said}"
+    assert not re.search(r"\bnan\b", said), said
     marks = {"fails": texts(lang)["claim.fails"], "check": texts(lang)["claim.check_fails"]}
     for mark in marks.values():
         assert name in BROKEN or mark.split("{")[0] not in said, f"{name} denies what it says: {said}"

@@ -19,6 +19,7 @@ from gradflow.figures.layout import (
     label_outer,
     limit_loss,
     log_scale,
+    mark_alone,
     mark_top_edge,
     note_beyond,
     panel_grid,
@@ -56,7 +57,7 @@ def plot_clipping_effect(
             norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=BLACK)
             _draw_norms(norm, panel)
             _note_share(norm, panel, labels)
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.iteration"), labels("axis.gradient_norm"))
         for row in grid[::deep]:
             log_scale(row[0])
@@ -109,7 +110,7 @@ def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
 def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
     """A line that stops where the value is not finite, and triangles there on the top edge."""
     values = run[quantity].where(np.isfinite(run[quantity]))
-    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55))
+    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55), **mark_alone(values))
     mark_top_edge(axes, run.loc[values.isna(), "iteration"], colour)
 
 

@@ -166,7 +166,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
     chance = loss["chance_loss"].iloc[0] if len(loss) else np.nan
     if np.isfinite(chance):
         axes.axhline(chance, color=GREY, linestyle=":", linewidth=thin())
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
 def _dash(i: int, clips: Sequence[str]) -> Any:

@@ -71,7 +71,7 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
 def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
     for axes in grid[-1]:
         axes.set_xlabel(labels("axis.lag"))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for axes in grid[:, 0]:
         axes.set_ylabel(labels("axis.relative_gradient"))
     corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
@@ -94,7 +94,8 @@ def _end(values: pd.Series) -> float:
 def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
     name = labels.title(first["cell"], first["start"])
     clip = ", " + labels.clip(first["clip"]) if several_clips else ""
-    return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
+    factor = labels("curve.factor", factor=format(first["factor"], ".2f")) if np.isfinite(first["factor"]) else ""
+    return f"{name}{clip}\n{factor}".rstrip()
 
 
 def _remarks(data: pd.DataFrame, labels: Labels, *, band: bool) -> list[str]:

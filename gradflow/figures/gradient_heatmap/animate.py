@@ -166,11 +166,11 @@ def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Ax
     images[0].set_ylabel(labels("axis.lag_short"))
     for axes in profiles:
         axes.set_xlabel(labels("axis.lag_short"))
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     for image, loss in zip(images, losses, strict=True):
         lowest = loss or image
         lowest.set_xlabel(labels("axis.iteration"))
-        lowest.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        lowest.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
         if loss is not None:
             loss.yaxis.set_major_locator(MaxNLocator(2))
     if losses[0] is not None:

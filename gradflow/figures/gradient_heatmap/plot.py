@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_note, log_colours
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_top_edge
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_alone, mark_top_edge
 from gradflow.figures.theme import GREY, look, style, thin
 
 MOST_COLUMNS = 5
@@ -60,8 +60,8 @@ def draw_gradient(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
     """Draw the gradient over iteration and lag, the last step on top."""
     draw_cells(axes, gradient, "iteration", "lag", norm)
     axes.set_ylim(gradient["lag"].max() + 0.5, gradient["lag"].min() - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
 
 
 def _draw_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], loss: pd.DataFrame, labels: Labels) -> None:
@@ -74,10 +74,11 @@ def _draw_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], loss: pd.Da
 
 
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
-    axes.plot(loss["iteration"], loss["value"], color=look(first["cell"]).colour, linewidth=thin(0.7))
+    kind = {"color": look(first["cell"]).colour, "linewidth": thin(0.7)} | mark_alone(loss)
+    axes.plot(loss["iteration"], loss["value"], **kind)
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
     mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
-    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.grid(False)
 
 
