@@ -76,6 +76,7 @@ def main() -> None:
     moving = [name for name, room in rooms().items() if room.moving]
     usage = (__doc__ or "").replace("MOVING", ", ".join(moving))
     arguments = read_arguments(usage, sys.argv[1:], run=REQUIRED, figures=",".join(moving), lang="en", context="slide")
+    from gradflow.analysis.modules import modules_of
     from gradflow.figures import ANIMATIONS
 
     check_look(arguments)
@@ -86,9 +87,10 @@ def main() -> None:
     try:
         folder, words, runs = find(arguments["run"])
         for name in wanted:
-            title = "-".join(filter(None, [f"animated_{name}", words]))
-            path = folder / "figures" / arguments["lang"] / title
-            files += animate(name, runs, path, arguments["lang"], arguments["context"])
+            for module, own in modules_of(runs).items():
+                title = "-".join(filter(None, [f"animated_{name}", words, module]))
+                path = folder / "figures" / arguments["lang"] / title
+                files += animate(name, own, path, arguments["lang"], arguments["context"])
     except FileNotFoundError as error:
         sys.exit(str(error).replace("path: ", "run: ", 1))
     except (ValueError, OSError) as error:

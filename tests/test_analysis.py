@@ -41,7 +41,7 @@ def run_of(tmp_path: Path):
         ({"cell": {"name": "lstm"}, "init": {"name": "remember", "forget_bias": 5.0}}, "b_f=5"),
         ({"cell": {"name": "lstm"}, "init": {"name": "default", "forget_bias": 1}}, "default, b_f=1"),
         ({"cell": {"name": "rnn"}, "init": {"name": "orthogonal", "gain": 1.1}}, "orthogonal, g=1.1"),
-        ({}, "default"),
+        ({}, ""),
     ],
 )
 def test_start_says_what_an_initialisation_means_for_the_cell(settings, start):

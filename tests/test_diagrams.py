@@ -19,7 +19,6 @@ import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
 from gradflow.figures.catalogue import short
-from gradflow.figures.cell_diagram.numbers import cell_of
 from gradflow.figures.diagram import Node, arrow, canvas, mixed
 from gradflow.figures.theme import LANGUAGES
 from gradflow.figures.unrolled_graph.plot import PLACES
@@ -371,7 +370,7 @@ def test_starts_are_told_in_the_names_of_files(run_of, tmp_path: Path):
         (nn.GRU(3, 4), "gru"),
         (gf.GRU(3, 4), "gru_before"),
         (gf.GRU(3, 4, reset="after"), "gru"),
-        (nn.RNN(3, 4), "model"),
+        (nn.RNN(3, 4), "rnn"),
     ],
 )
 def test_a_script_of_ones_own_gets_its_cell_too(layer, cell, tmp_path: Path):
@@ -379,8 +378,8 @@ def test_a_script_of_ones_own_gets_its_cell_too(layer, cell, tmp_path: Path):
         layer(torch.randn(5, 2, 3))[0].sum().backward()
         recorder.step()
     run = gf.open_run(tmp_path)
-    assert cell_of(run) == cell
-    if cell != "model":
+    assert analysis.identity(run)["cell"] == cell
+    if cell != "rnn":
         assert set(analysis.gate_means(run)["cell"]) == {cell}
         cell_figure(run, context="paper")
     else:

@@ -77,7 +77,7 @@ def test_spectrum_of_rotations(tmp_path: Path):
     data = analysis.weight_spectrum(write_spectrum(tmp_path / "run", config_of(init="remember"), [rotation]))
     assert set(data["when"]) == {"before"}
     assert verdicts(analysis.weight_spectrum_claims(data)) == {
-        "spectrum_moves": True,
+        "spectrum_at_first": True,
         "schur": True,
         "orthogonal_spectrum": True,
     }
@@ -93,7 +93,7 @@ def test_claims_of_spectra_fail_on_wrong_numbers(tmp_path: Path):
     outside = verdicts(
         analysis.weight_spectrum_claims(broken(data, slice(None), eigenvalue_re=lambda value: 9 * value))
     )
-    assert not outside["spectrum_moves"]
+    assert not outside["spectrum_at_first"]
     assert not outside["schur"]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 _HOMES = {
     "adding_claims": "reproductions",
+    "by_module": "modules",
     "by_task": "tasks",
     "clipped_share": "clipping",
     "difference_over_seeds": "seeds",

@@ -57,7 +57,7 @@ def spectrum_drift(
     """
     parts = recorded(source, "spectrum", ["singular_value"], layer=layer, direction=direction)
     columns = ["layer", "direction", "gate", "iteration", "since", "largest", "sum", "frobenius", "sgd_path"]
-    return collect([(run, _drift(run, of_gate(run, frame, gate))) for run, frame in parts])[[*IDENTITY, *columns]]
+    return collect([(run, _drift(run, of_gate(frame, gate))) for run, frame in parts])[[*IDENTITY, *columns]]
 
 
 def _drift(run: Run, frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.analysis.settings import group, value_of
 from gradflow.cells.facts import REMEMBER_BIAS, bias_of_keeping_gate
+from gradflow.config import InitName
 
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
 
 
 def keep_bias(config: Mapping[str, Any]) -> float:
-    """What the settings make the bias of the gate that keeps (LSTM f, GRU z) at the start; NaN if it varies or none is.
+    """What the settings make the bias of the gate that keeps (LSTM f, GRU z) at the start; NaN if varied or unknown.
 
     torch's own is near 0: the sum of two, each uniform in ±1/√H.
 
@@ -19,12 +21,11 @@ def keep_bias(config: Mapping[str, Any]) -> float:
         >>> keep_bias({"cell": {"name": "lstm"}, "init": {"name": "remember"}})
         3.0
     """
-    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
-    setting = bias_of_keeping_gate(cell)
-    if setting is None or init.get("name") == "chrono":
+    init = group(config, "init")
+    setting = bias_of_keeping_gate(group(config, "cell").get("name", ""))
+    if setting is None or init.get("name") not in tuple(InitName) or init["name"] == "chrono":
         return float("nan")
-    given = init.get(setting)
-    return float(given) if given is not None else REMEMBER_BIAS if init.get("name") == "remember" else 0.0
+    return value_of(init, setting, float, REMEMBER_BIAS if init["name"] == "remember" else 0.0)
 
 
 def time_scale(bias: float) -> float:

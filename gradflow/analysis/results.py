@@ -1,9 +1,13 @@
 """What a run came to: its final test result, when it solved its task, whether it learned."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from gradflow.analysis.runs import Run, chance
+from gradflow.analysis.settings import group, value_of
 
 FINAL = ("test_accuracy", "test_loss")
 """What a task is judged by at the end; see :func:`judged_by`."""
@@ -27,11 +31,12 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
 def final_accuracy(run: Run) -> tuple[float, float, float]:
     """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
     measured = _measured(run, "test_accuracy")
-    size = run.config.get("data", {}).get("test_size")
+    size = value_of(group(run.config or {}, "data"), "test_size", int, 0)
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
     value = float(measured.iloc[-1])
-    return value, *(wilson_interval(value, size) if size else (float("nan"), float("nan")))
+    known = size and 0 <= value <= 1  # of a script's own number, such as one in per cent, there is no interval
+    return value, *(wilson_interval(value, size) if known else (float("nan"), float("nan")))
 
 
 def solved_at(run: Run) -> int | None:
@@ -39,14 +44,20 @@ def solved_at(run: Run) -> int | None:
 
     A run counts whatever became of it afterwards; one that was evaluated never or has no criterion did not solve it.
     """
-    success = run.meta.get("success")
-    if success is None:
+    success = criterion(run)
+    if not success:
         return None
-    values = _measured(run, success["quantity"])
-    better = (
-        values >= success["threshold"] if success["quantity"] == "test_accuracy" else values <= success["threshold"]
-    )
+    values, threshold = _measured(run, success["quantity"]), success["threshold"]
+    better = values >= threshold if success["quantity"] == "test_accuracy" else values <= threshold
     return int(better.index[better][0]) if better.any() else None
+
+
+def criterion(run: Run) -> Mapping[str, Any]:
+    """What a run must come to to have solved its task, `quantity` and `threshold`; empty where the log has none."""
+    success = run.meta.get("success")
+    if not isinstance(success, Mapping) or success.get("quantity") not in FINAL:
+        return {}
+    return success if np.isfinite(value_of(success, "threshold", float, np.nan)) else {}
 
 
 def _measured(run: Run, quantity: str) -> pd.Series:
@@ -58,7 +69,7 @@ def _measured(run: Run, quantity: str) -> pd.Series:
 
 def judged_by(run: Run) -> str:
     """What the task's criterion is about: `test_loss` where values are asked for, else `test_accuracy`."""
-    return (run.meta.get("success") or {}).get("quantity", "test_accuracy")
+    return criterion(run).get("quantity", "test_accuracy")
 
 
 def final_result(run: Run, quantity: str) -> tuple[float, float, float]:
@@ -69,13 +80,18 @@ def final_result(run: Run, quantity: str) -> tuple[float, float, float]:
     return float(measured.iloc[-1]) if len(measured) else float("nan"), float("nan"), float("nan")
 
 
-def has_learned(run: Run) -> bool:
-    """Whether the final test result is beyond chance (training loss may fall without that); see :func:`beat_chance`."""
+def has_learned(run: Run) -> float:
+    """Whether the final test result is beyond chance (training loss may fall without that); see :func:`beat_chance`.
+
+    1 or 0, and NaN where the log does not know what chance is.
+    """
     quantity = judged_by(run)
     value, low, high = final_result(run, quantity)
     accuracy, loss = chance(run)
+    if np.isnan(loss if quantity == "test_loss" else accuracy):
+        return float("nan")
     row = {"quantity": quantity, "value": value, "low": low, "high": high}
-    return bool(beat_chance(pd.DataFrame([row | {"chance_accuracy": accuracy, "chance_loss": loss}])).iloc[0])
+    return float(beat_chance(pd.DataFrame([row | {"chance_accuracy": accuracy, "chance_loss": loss}])).iloc[0])
 
 
 def beat_chance(final: pd.DataFrame) -> pd.Series:

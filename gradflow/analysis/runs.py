@@ -1,25 +1,36 @@
 """What every analysis starts from: the runs, the settings that name them, one layer and direction of their tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from gradflow.cells.facts import CELLS, REMEMBER_BIAS
+from gradflow.analysis.modules import OneModule, layer_facts, modules_in
+from gradflow.analysis.settings import group, of_gradflow, start_of, treatment_of, value_of
+from gradflow.cells.facts import CELLS
 from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
-IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length"]
+IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length", "module", "calls"]
 """Columns that say which run a row belongs to, in every table that an analysis returns.
 
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
-all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. `length` is that of a
-task, 0 for names.
+all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. All three are empty
+where the log does not say; `clip` is `some` where it says no more than that clipping was at work. `length` is that of a
+task, 0 for names. `module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is
+shown.
 """
 
 UNNAMED = "model"
-"""The cell of a run whose settings name none."""
+"""The cell of a run that neither settings nor layers name."""
+
+SOME = "some"
+"""The clipping of a run that clipped, nothing says how."""
+
+UNCLIPPED = ("none", "")
+"""Values of `clip` of runs without clipping, or that do not say."""
 
 WITHOUT_LENGTH = {"", *(source for source in Source if source.of_names)}
 """Sources of names, and none; any other is a task whose sequences are all of one length."""
@@ -54,62 +65,53 @@ class DoesNotApply(ValueError):
     """No run is of a network that an analysis is about: one with gates, several layers, two directions."""
 
 
-def start_of(config: Mapping[str, Any]) -> str:
-    """How the recurrent weights and the keeping gate start, as words and formulas joined by commas.
-
-    Example:
-        >>> start_of({"cell": {"name": "lstm"}, "init": {"name": "remember"}})
-        'b_f=3'
-        >>> start_of({"cell": {"name": "rnn"}, "init": {"name": "gaussian", "gain": 1.5}})
-        'gaussian, g=1.5'
-    """
-    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
-    name, gain = init.get("name", "default"), init.get("gain", 1.0)
-    biases = {"b_f": init.get("forget_bias"), "b_z": init.get("update_bias")}
-    words = [name]
-    if name == "remember":
-        gate = CELLS[cell].keeping_gate if cell in CELLS else None
-        words = [] if gate else ["orthogonal"]
-        if gate and biases[f"b_{gate}"] is None:
-            biases[f"b_{gate}"] = REMEMBER_BIAS
-    if name == "gaussian" or gain != 1:
-        words.append(f"g={gain:g}")
-    if init.get("std") is not None:
-        words.append(rf"\sigma={init['std']:g}")
-    if config.get("flossing", {}).get("iterations", 0):
-        words.append("flossed")
-    return ", ".join(words + [f"{bias}={value:g}" for bias, value in biases.items() if value is not None])
-
-
-def treatment_of(config: Mapping[str, Any]) -> str:
-    """What is done to the gradient in training: the clipping by name, and `omega` where the regulariser acts.
-
-    Example:
-        >>> treatment_of({"clip": {"name": "norm"}, "omega": {"weight": 4.0}})
-        'norm, omega'
-    """
-    words = [config.get("clip", {}).get("name", "none")]
-    return ", ".join(words + ["omega"] * (config.get("omega", {}).get("weight", 0) > 0))
-
-
 def identity(run: Run) -> dict[str, Any]:
-    """The columns :data:`IDENTITY` of one run; a run without configuration is called after its recorded name."""
+    """The columns :data:`IDENTITY` of one run, as far as its settings and layers tell."""
     config = run.config or {}
-    part = {group: config.get(group, {}) for group in ("cell", "init", "clip", "data")}
-    source = part["data"].get("source", "")
+    data = group(config, "data")
+    source = data.get("source", "")
+    length = value_of(data, "length", int, 0)
     return {
-        "cell": part["cell"].get("name", UNNAMED),
-        "init": part["init"].get("name", "default"),
+        **_network(run, config),
+        "init": group(config, "init").get("name", ""),
         "start": start_of(config),
-        "clip": treatment_of(config),
-        "threshold": float(part["clip"].get("threshold", float("nan"))),
-        "seed": config.get("seed", 0),
-        "num_layers": part["cell"].get("num_layers", 1),
-        "bidirectional": part["cell"].get("bidirectional", False),
+        "clip": treatment_of(config) or (SOME if _clips(run) else ""),
+        "threshold": value_of(group(config, "clip"), "threshold", float, float("nan")),
+        "seed": _seed(run) or 0,
         "source": source,
-        "names_per_sequence": part["data"].get("names_per_sequence", 0),
-        "length": 0 if source in WITHOUT_LENGTH else part["data"].get("length", 0),
+        "names_per_sequence": value_of(data, "names_per_sequence", int, 0),
+        "length": 0 if source in WITHOUT_LENGTH else length,
+        "module": getattr(run, "module", ""),
+        "calls": getattr(run, "calls", 1),
     }
+
+
+def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Cell, layers and directions: of several modules as the layers say, else as the settings do."""
+    modules, module = modules_in(run), getattr(run, "module", "")
+    layers = layer_facts([layer for name, layer in modules.items() if module in ("", name)])
+    given: Mapping[str, Any] = group(config, "cell") if len(modules) < 2 else {}
+    return {
+        "cell": given.get("name") or layers["cell"] or UNNAMED,
+        "num_layers": value_of(given, "num_layers", int, layers["num_layers"]),
+        "bidirectional": value_of(given, "bidirectional", bool, layers["bidirectional"]),
+    }
+
+
+def _clips(run: Run) -> bool:
+    """Whether the log says for any iteration if clipping acted."""
+    return bool(run.frame("scalars", columns=["clipped"])["clipped"].notna().any())
+
+
+def _seed(run: Run) -> int | None:
+    """The seed, if the log knows it."""
+    seed = value_of(run.config or {}, "seed", int, None)
+    return value_of(run.meta, "seed", int, None) if seed is None else seed
+
+
+def as_replicate(run: Run) -> str:
+    """Empty for a run of known settings and seed, else its folder: nothing says what it has to do with others."""
+    return "" if run.config and _seed(run) is not None else str(getattr(run, "path", id(run)))
 
 
 def runs_of(source: Any) -> list[Run]:
@@ -185,25 +187,32 @@ def everywhere(source: Any, table: str, columns: Sequence[str]) -> list[tuple[Ru
     Raises:
         ValueError: A run recorded several modules.
     """
-    return [(run, _rows(run, table, columns)) for run in runs_of(source)]
+    return [_last_call(run, _rows(run, table, columns)) for run in runs_of(source)]
 
 
 def _rows(run: Run, table: str, columns: Sequence[str]) -> pd.DataFrame:
     frame = run.frame(table, columns=[name for name in columns if name in run.columns[table]])
     modules = list(frame["module"].unique())
     if len(modules) > 1:
-        raise ValueError(f"module: expected one recorded module, got {modules}; record each into a run of its own")
+        raise ValueError(
+            f"module: expected one recorded module, got {modules}; take one of them: "
+            f"gradflow.analysis.by_module(run)[{modules[0]!r}]"
+        )
     return frame
 
 
 def _place(frame: pd.DataFrame, layer: int | None, direction: int) -> pd.DataFrame:
     frame = frame[frame["direction"] == direction]
-    return last_call(frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)])
+    return frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
 
 
-def last_call(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last call, which is that of the end where backpropagation is cut."""
-    return frame[frame["call"] == frame["call"].max()] if "call" in frame else frame
+def _last_call(run: Run, frame: pd.DataFrame) -> tuple[Run, pd.DataFrame]:
+    """The rows of the last call of each iteration, that of the end where backpropagation is cut; a run that says so."""
+    if "call" not in frame or not frame["call"].any():
+        return run, frame
+    calls = frame.groupby("iteration")["call"]
+    part = run if isinstance(run, OneModule) else OneModule(run)
+    return replace(part, calls=int(calls.nunique().max())), frame[frame["call"] == calls.transform("max")]
 
 
 def one_seed(runs: Sequence[Run]) -> list[Run]:
@@ -227,15 +236,29 @@ def chance(run: Run) -> tuple[float, float]:
 
     NaN where the log does not say.
     """
-    classes = len(run.meta.get("classes", ()))
-    loss = run.meta.get("chance_loss", np.log(classes) if classes else "nan")
-    return float(run.meta.get("chance", "nan")), float(loss)
+    known = value_of(run.meta, "chance", float, float("nan"))
+    classes = run.meta.get("classes", ()) if of_gradflow(run.config or {}) else ()  # the loss of others may be any
+    loss = float(np.log(len(classes))) if classes else float("nan")
+    return known, value_of(run.meta, "chance_loss", float, loss)
+
+
+def losses(run: Run) -> pd.Series:
+    """The training loss by iteration, where the log has one: NaN where it came out so, nothing where none was told."""
+    scalars = run.frame("scalars", columns=["loss", "non_finite"]).set_index("iteration")
+    loss, diverged = scalars["loss"], run.status == "diverged"
+    if not (diverged or loss.notna().any()):
+        return loss.iloc[:0]
+    return loss[loss.notna() | diverged | (scalars["non_finite"] == 1)]
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
-    """One table out of the rows of several runs, with the columns IDENTITY in front."""
-    named = [frame.assign(**identity(run))[[*IDENTITY, *frame.columns]] for run, frame in parts]
-    return pd.concat(named, ignore_index=True)
+    """One table out of the rows of several runs, with the columns IDENTITY in front; `calls` is the most of any run."""
+    named = [
+        frame.assign(**identity(run))[[*IDENTITY, *(name for name in frame if name not in IDENTITY)]]
+        for run, frame in parts
+    ]
+    data = pd.concat(named, ignore_index=True)
+    return data.assign(calls=data["calls"].max())
 
 
 def before_clipping(data: pd.DataFrame) -> pd.DataFrame:

@@ -2,19 +2,18 @@
 
 import pandas as pd
 
-from gradflow.analysis.runs import Run, identity, recorded
-from gradflow.cells.facts import CELLS
+from gradflow.analysis.runs import Run, recorded
+from gradflow.cells.facts import CANDIDATE_GATES
 
 
-def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
+def of_gate(frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
     """The rows of one gate out of rows of the `spectrum` table; None is the candidate, or the only matrix.
 
     Raises:
         ValueError: The gate is not there.
     """
     gates = list(frame["gate"].unique())
-    facts = CELLS.get(identity(run)["cell"])  # singular values of the stacked matrix say nothing
-    wanted = gate or (facts and facts.candidate_gate) or gates[0]
+    wanted = gate or next((name for name in CANDIDATE_GATES if name in gates), gates[0])  # stacked they say nothing
     if wanted not in gates:
         raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
     return frame[frame["gate"] == wanted]
@@ -29,4 +28,4 @@ def largest_singular_value(run: Run, *, layer: int | None = None, direction: int
         [(_, frame)] = recorded([run], "spectrum", ["singular_value"], layer=layer, direction=direction)
     except ValueError:
         return pd.Series(dtype=float)
-    return of_gate(run, frame).groupby("iteration")["singular_value"].max()
+    return of_gate(frame).groupby("iteration")["singular_value"].max()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gradflow.analysis.runs import Run, rank
+from gradflow.analysis.runs import Run, as_replicate, rank
 
 LONGEST = 48  # characters of a group's name, which is part of a file's
 
@@ -14,6 +14,8 @@ _FIRST_TOLD = ("data.source", "data.names_per_sequence", "data.length")
 
 def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list[Run]]:
     """Sort runs into groups that one figure may show together: equal but for cell, init, clip, omega and seed.
+
+    A run whose settings or seed the log does not know is alone.
 
     Args:
         runs: Any runs.
@@ -25,7 +27,9 @@ def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list
     settings, together = [], _SHOWN_TOGETHER.union(across)
     for run in runs:
         flat = flatten(run.config or {})
-        settings.append({k: str(v) for k, v in flat.items() if not {k, k.split(".")[0]} & together})
+        own = {k: str(v) for k, v in flat.items() if not {k, k.split(".")[0]} & together}
+        folder = as_replicate(run)
+        settings.append(own | ({"run": folder} if folder else {}))
     keys = sorted({key for own in settings for key in own}, key=lambda key: rank(key, _FIRST_TOLD))
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run, own in zip(runs, settings, strict=True):

@@ -93,26 +93,34 @@ class Labels:
         return self.word("cell", name)
 
     def start(self, words: str) -> str:
-        """How the weights start, from :func:`gradflow.analysis.runs.start_of`: words translated, formulas set."""
+        """How the weights start, from :func:`gradflow.analysis.settings.start_of`: words translated, formulas set."""
         return " ".join(self._formula(word) if "=" in word else self.word("init", word) for word in words.split(", "))
 
     def clip(self, words: str) -> str:
-        """What is done to the gradient, from :func:`gradflow.analysis.runs.treatment_of`."""
+        """What is done to the gradient, from :func:`gradflow.analysis.settings.treatment_of`."""
+        if not words:
+            return self._texts["clip.unknown"]
         clip, *more = words.split(", ")
         if more and clip == "none":
             return self._texts["clip.omega"]
         return self.word("clip", clip) + (self._texts["clip.and_omega"] if more else "")
 
     def curve(self, cell: str, start: str) -> str:
-        """Cell and initialisation."""
+        """Cell and initialisation, as far as it is known."""
+        if not start:
+            return self.cell(cell)
         return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
 
     def title(self, cell: str, start: str) -> str:
         """Cell and initialisation, which the default one goes without."""
         return self.cell(cell) if start == "default" else self.curve(cell, start)
 
+    def facet(self, init: str) -> str:
+        """The title of a panel of one initialisation; none where it is not known."""
+        return self.word("facet", init) if init else ""
+
     def setting(self, data: pd.DataFrame) -> str:
-        """What the networks of a table learn from, and the layer and direction it shows where there are several.
+        """What the networks of a table learn from; module, layer, direction and call shown, where there are several.
 
         Nothing for a table of :mod:`gradflow.theory`, which has no runs.
         """
@@ -121,6 +129,8 @@ class Labels:
         row = data.iloc[0]
         layers = int(row["num_layers"])
         words = [self._task(data)] if row["source"] else []
+        if row.get("module"):
+            words.append(self("place.module", module=row["module"]))
         if layers > 1:
             shown = _places(data, "layer")
             one = len(shown) == 1
@@ -129,6 +139,8 @@ class Labels:
             shown = _places(data, "direction")
             name = ("forward", "reverse")[shown[0]] if len(shown) == 1 else "bidirectional"
             words.append(self._texts[f"place.{name}"])
+        if row.get("calls", 1) > 1:
+            words.append(self("place.call", count=str(row["calls"])))
         return self._texts["list.separator"].join(words)
 
     def _task(self, data: pd.DataFrame) -> str:
@@ -136,20 +148,28 @@ class Labels:
         count, length = int(row["names_per_sequence"]), int(row["length"])
         if length:
             return source if data["length"].nunique() > 1 else self("task.length", task=source, length=length)
+        if not count:  # none of gradflow's: names, or a task whose length is not known
+            return source
         if data["names_per_sequence"].nunique() > 1:
             return self("task.roll_calls", source=source)
         return self(f"task.{'roll_call' if count > 1 else 'names'}", source=source, count=count)
 
     def claim(self, claim: Mapping[str, Any]) -> str:
-        """The sentence of a checked statement, and a warning if it does not hold."""
+        """The sentence of a checked statement.
+
+        If it does not hold, the one that says what is so instead (`<claim>_otherwise`), or else it with a warning.
+        """
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
         values["percent"] = values["count"] = values["value"]
         if name.startswith(("clipping_acted", "clipping_solves")):
             values["percent"] = float(f"{100 * claim['value']:.2g}")
         if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
             name += "_none" if claim["value"] == 0 else "_all"
-        if name == "factor_per_step" and claim["low_curve"] == claim["high_curve"]:
+        alone = claim.get("total") == 1 or ("low_curve" in claim and claim["low_curve"] == claim["high_curve"])
+        if alone and f"claim.{name}_alone" in self._texts:
             name += "_alone"
+        if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
+            return self(f"claim.{name}_otherwise", **values)
         sentence = self(f"claim.{name}", **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
 

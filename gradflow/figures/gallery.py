@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
@@ -25,7 +26,7 @@ class Entry(NamedTuple):
     """How a figure of the gallery is made.
 
     Runs that differ in `apart` get a figure each, and `beside` joins them all; runs that differ in `across` share one,
-    and one that they do not differ in is not drawn.
+    and one that they do not differ in is not drawn. Unless it is of models as a `whole`, each recorded module has one.
     """
 
     analyse: Callable[[Any], pd.DataFrame]
@@ -34,6 +35,7 @@ class Entry(NamedTuple):
     apart: tuple[str, ...] = ()
     beside: str | None = None  # value of the last of `apart`
     across: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class Exact(NamedTuple):
@@ -52,7 +54,7 @@ class Animated(NamedTuple):
 
 
 GALLERY = {
-    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across)
+    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole)
     for name, room in of_kind("log").items()
 }
 EXACT = {name: Exact(room.check, room.plot) for name, room in of_kind("exact").items()}
@@ -106,9 +108,10 @@ def draw_all(
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
 
-    Runs of different tasks, sizes or other settings never share a figure: each such group has its own, and the name
-    of the file says which. Figures of other networks than those there (a stack, two directions, gates) are missed by
-    nobody who did not ask for them: about these the log is silent, but for its level DEBUG, unless `only` names them.
+    Runs of different tasks, sizes or other settings never share a figure, nor do modules of one model or runs of which
+    nothing is known: each has its own, and the name of the file says which. Figures of other networks than those there
+    (a stack, two directions, gates) are missed by nobody who did not ask for them: about these the log is silent, but
+    for its level DEBUG, unless `only` names them.
 
     Args:
         path: The folder of a run or of a sweep.
@@ -152,7 +155,8 @@ def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[s
         for name, entry in gallery.items():
             if not entry.across:
                 for part, own in _apart(members, entry).items():
-                    yield "-".join(word for word in (name, group, part) if word), entry, own
+                    for module, seen in {"": own}.items() if entry.whole else modules_of(own).items():
+                        yield "-".join(word for word in (name, group, part, module) if word), entry, seen
     for name, entry in gallery.items():
         for group, members in by_task(runs, entry.across).items() if entry.across else ():
             if len(by_task(members)) > 1:

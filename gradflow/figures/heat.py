@@ -36,14 +36,18 @@ def draw_cells(axes: Axes, panel: pd.DataFrame, x: str, y: str, norm: LogNorm) -
     """
     cells = panel.pivot(index=y, columns=x, values="value")
     there = panel.assign(value=np.isfinite(panel["value"]).astype(float)).pivot(index=y, columns=x, values="value")
-    columns, values, grey = cells.columns.to_numpy(), cells.to_numpy(), there.to_numpy() == 0
+    columns, rows = cells.columns.to_numpy(), cells.index.to_numpy()
+    values, grey = cells.to_numpy(), there.to_numpy() == 0
     if len(columns) == 1:  # a cell needs a width
-        columns = np.array([columns[0], columns[0] + 1])
+        columns = columns[0] + np.array([-0.25, 0.25])
         values, grey = np.repeat(values, 2, axis=1), np.repeat(grey, 2, axis=1)
+    if len(rows) == 1:  # and a height
+        rows = rows[0] + np.array([-0.25, 0.25])
+        values, grey = np.repeat(values, 2, axis=0), np.repeat(grey, 2, axis=0)
     kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
-    axes.pcolormesh(columns, cells.index, np.exp(np.ma.masked_invalid(values)), norm=norm, **kind)
+    axes.pcolormesh(columns, rows, np.exp(np.ma.masked_invalid(values)), norm=norm, **kind)
     flat = np.ma.masked_where(~grey, np.ones_like(values))
-    axes.pcolormesh(columns, cells.index, flat, cmap=ListedColormap([NOTHING]), **kind)
+    axes.pcolormesh(columns, rows, flat, cmap=ListedColormap([NOTHING]), **kind)
     axes.grid(False)
     axes.spines[:].set_visible(False)
 

@@ -1,6 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -133,6 +133,8 @@ def log_scale(axes: Axes) -> None:
     """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
+    if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
+        low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
         axis.set_major_locator(LogLocator(numticks=7))
         axis.set_major_formatter(LogFormatterSciNotation())
@@ -257,6 +259,11 @@ def top_legend(figure: Figure, handles: Sequence[Artist], **more: Any) -> None:
         if legend.get_window_extent().width <= 0.98 * figure.bbox.width or columns == 1:
             return
         legend.remove()
+
+
+def mark_alone(points: Sized) -> dict[str, Any]:
+    """How a line is drawn so that it is seen if it has but one point."""
+    return {"marker": "o", "clip_on": False} if len(points) == 1 else {}
 
 
 def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:

@@ -44,6 +44,7 @@ class Room:
         apart: Settings of runs; those that differ in one get a figure each.
         beside: Value of the last of `apart` whose runs join all the others.
         across: Settings of runs; those that differ in one share a figure, and without a difference there is none.
+        whole: Whether it shows a model as a whole; else each recorded module of one has a figure.
     """
 
     package: str
@@ -54,6 +55,7 @@ class Room:
     apart: tuple[str, ...] = ()
     beside: str | None = None
     across: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def name(self) -> str:

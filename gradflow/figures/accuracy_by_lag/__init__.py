@@ -2,4 +2,4 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=13, across=("data.length", "data.names_per_sequence"))
+ROOM = Room(__name__, "log", order=13, across=("data.length", "data.names_per_sequence"), whole=True)

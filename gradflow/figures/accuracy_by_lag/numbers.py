@@ -7,7 +7,7 @@ import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, factor_per_step, lag_gradient
 from gradflow.analysis.reach import CURVE, by_curve, horizon, what_decides
-from gradflow.analysis.results import final_result, judged_by, solved_at, wilson_interval
+from gradflow.analysis.results import criterion, final_result, judged_by, solved_at, wilson_interval
 from gradflow.analysis.runs import IDENTITY, Run, chance, claim, identity, recorded, runs_of
 
 QUANTITIES = ("success", "accuracy", "loss")
@@ -40,7 +40,7 @@ def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
     runs = [run for run in runs_of(source) if len(run.scalars)]
     if quantity is None:
         settings = Counter(tuple(str(v) for k, v in identity(run).items() if k != "seed") for run in runs)
-        judged = all(run.meta.get("success") for run in runs) and min(settings.values(), default=0) >= FEWEST_SEEDS
+        judged = all(criterion(run) for run in runs) and min(settings.values(), default=0) >= FEWEST_SEEDS
         values = {judged_by(run) for run in runs} == {"test_loss"}
         quantity = "success" if judged else "loss" if values else "accuracy"
     if quantity not in QUANTITIES:

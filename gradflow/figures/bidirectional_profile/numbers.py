@@ -13,7 +13,6 @@ from gradflow.analysis.runs import (
     collect,
     curve_name,
     everywhere,
-    last_call,
     one_seed,
     runs_of,
 )
@@ -45,7 +44,7 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
     for run, frame in everywhere(one_seed(runs_of(source)), "time", _COLUMNS):
         own = frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
         if own["direction"].nunique() == 2:
-            parts.append((run, _profile(at_iteration(last_call(own), iteration))))
+            parts.append((run, _profile(at_iteration(own, iteration))))
     if not parts:
         raise DoesNotApply("direction: expected bidirectional runs, got none; train one with cell.bidirectional=true")
     data = collect(parts)

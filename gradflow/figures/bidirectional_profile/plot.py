@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
 from gradflow.figures.theme import BLACK, DASHES, look, style, thin
 
 LINES: dict[str, tuple[float, Any, str]] = {
@@ -43,7 +43,7 @@ def plot_bidirectional_profile(
             _draw_panel(axes, panel)
         log_scale(grid[0, 0])
         grid[0, 0].set_xlim(0, max(data["time"].max(), 1))
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.time"), labels("axis.state_gradient"))
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
@@ -56,7 +56,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
         curve = panel[panel["quantity"] == quantity].sort_values("time")
         values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
         colour = colour or look(panel["cell"].iloc[0]).colour
-        axes.plot(curve["time"], values, color=colour, linestyle=dash, linewidth=thin(width))
+        axes.plot(curve["time"], values, color=colour, linestyle=dash, linewidth=thin(width), **mark_alone(curve))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:

@@ -43,37 +43,26 @@ def gate_means(source: Any, *, layer: int | None = None, direction: int = 0) -> 
         direction: 0 forward, 1 reverse.
 
     Returns:
-        The columns IDENTITY (where a script of one's own gave no settings, `cell` is what torch calls the layer),
-        layer, direction, gate, when (`before` any update, `after` the last), iteration, mean, saturated_low,
-        saturated_high (shares below 0.05 and above 0.95), steps (of the longest sequence), bias (of the gate that
-        keeps, see :func:`gradflow.analysis.gates.keep_bias`; NaN for the others), expected (σ of it). One run per
-        cell and start: of the lowest seed, without clipping if there is one.
+        The columns IDENTITY, layer, direction, gate, when (`before` any update, `after` the last), iteration, mean,
+        saturated_low, saturated_high (shares below 0.05 and above 0.95), steps (of the longest sequence), bias (of the
+        gate that keeps, see :func:`gradflow.analysis.gates.keep_bias`; NaN for the others), expected (σ of it). One run
+        per cell and start: of the lowest seed, without clipping if there is one.
 
     Raises:
         ValueError: No run of an LSTM or a GRU has rows of the `gates` table.
     """
-    runs = [run for run in one_clipping(one_seed(runs_of(source))) if cell_of(run) in DRAWN]
+    runs = [run for run in one_clipping(one_seed(runs_of(source))) if identity(run)["cell"] in DRAWN]
     if not runs:
         raise DoesNotApply("cell: expected runs of an LSTM or a GRU, got none; train one with cell=lstm")
     parts = recorded(runs, "gates", _SHARES, layer=layer, direction=direction)
-    counts = {id(run): frame for run, frame in everywhere(runs, "time", ["valid"])}
-    data = collect([(run, _means(run, frame, counts[id(run)])) for run, frame in parts])
+    data = collect([(run, _means(run, frame)) for run, frame in parts])
     columns = ["layer", "direction", "gate", "when", "iteration", *_SHARES, "steps", "bias", "expected"]
-    return data.assign(cell=data["kind"])[[*IDENTITY, *columns]]
+    return data[[*IDENTITY, *columns]]
 
 
-def cell_of(run: Run) -> str:
-    """The cell by its settings, or else by what torch calls its only layer; `model` if that does not tell."""
-    name = identity(run)["cell"]
-    if name != "model":
-        return name
-    (layer, *others) = {*run.meta.get("modules", {}).values()} or {""}
-    kinds = {"LSTM": "lstm", "GRU": "gru_before" if "reset=before" in layer else "gru"}
-    return name if others else kinds.get(layer.split("(")[0], name)
-
-
-def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
-    kind, first, last = cell_of(run), frame["iteration"].min(), frame["iteration"].max()
+def _means(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
+    [(_, counted)] = everywhere([run], "time", ["valid"])
+    kind, first, last = identity(run)["cell"], frame["iteration"].min(), frame["iteration"].max()
     rows = frame[frame["iteration"].isin([first, last]) & frame["gate"].isin(CELLS[kind].sigmoid_gates)].astype(
         {"gate": str}
     )
@@ -88,7 +77,6 @@ def _means(run: Run, frame: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame
     data = pd.DataFrame(table).sort_values("iteration", kind="stable")
     bias_of = data["gate"].map(dict.fromkeys(KEEPING_GATES, bias)).astype("float64")
     return data.assign(
-        kind=kind,
         when=np.where(data["iteration"] == first, "before", "after"),
         steps=int(rows["time"].max()) + 1,
         bias=bias_of,

@@ -2,4 +2,4 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=4, apart=("init", "clip"), beside="none")
+ROOM = Room(__name__, "log", order=4, apart=("init", "clip"), beside="none", whole=True)

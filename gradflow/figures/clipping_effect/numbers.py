@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.clipping import log_norm_before
-from gradflow.analysis.results import solved_at
-from gradflow.analysis.runs import Run, claim, collect, curve_name, started
+from gradflow.analysis.results import criterion, solved_at
+from gradflow.analysis.runs import UNCLIPPED, Run, claim, collect, curve_name, losses, started
 
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
 
@@ -20,10 +20,11 @@ def clipping_effect(source: Any) -> pd.DataFrame:
 
     Returns:
         The columns IDENTITY, iteration, before, after (norms of all gradients), loss, loss_trend (its running
-        median over a fortieth of the run), clipped, non_finite (0 or 1), solved (whether the run met the criterion of
-        its task; NaN where that has none), typical (whether it is of the seed whose loss ends in the middle of those
-        of its cell and start, without clipping if there are such runs).
-        A run without clipping has the same norm before and after.
+        median over a fortieth of the run), has_loss (whether the log has a loss of that iteration), clipped, non_finite
+        (0 or 1), solved (whether the run met the criterion of its task; NaN where that has none), typical (whether it
+        is of the seed whose loss ends in the middle of those of its cell and start, without clipping if there are such
+        runs).
+        A run without clipping, or whose log does not say, has the same norm before and after.
 
     Raises:
         ValueError: No run recorded scalars.
@@ -34,12 +35,12 @@ def clipping_effect(source: Any) -> pd.DataFrame:
 
 
 def _solved(run: Run) -> float:
-    return float(solved_at(run) is not None) if run.meta.get("success") else float("nan")
+    return float(solved_at(run) is not None) if criterion(run) else float("nan")
 
 
 def _middle_seed(runs: pd.DataFrame) -> int:
     """The seed whose loss ends in the middle; a loss that is not finite is the highest."""
-    plain = runs[runs["clip"] == "none"]
+    plain = runs[runs["clip"].isin(UNCLIPPED)]
     ends = (plain if len(plain) else runs).groupby("seed")["loss_trend"].agg(lambda loss: loss.iloc[-1])
     order = ends.where(np.isfinite(ends), np.inf).sort_values(kind="stable").index
     return int(order[len(order) // 2])
@@ -47,16 +48,18 @@ def _middle_seed(runs: pd.DataFrame) -> int:
 
 def _norms(run: Run) -> pd.DataFrame:
     scalars = run.scalars
+    loss = losses(run)
     return pd.DataFrame(
         {
             "iteration": scalars.index,
             "before": np.exp(log_norm_before(scalars)).to_numpy(),
             "after": np.exp(scalars["log_grad_norm_after"]).to_numpy(),
             "loss": scalars["loss"].to_numpy(),
-            "loss_trend": scalars["loss"]
-            .rolling(-(-len(scalars) // 40), center=True, min_periods=1)
+            "loss_trend": loss.rolling(-(-len(loss) // 40) or 1, center=True, min_periods=1)
             .median()
+            .reindex(scalars.index)
             .to_numpy(),
+            "has_loss": scalars.index.isin(loss.index),
             "clipped": scalars["clipped"].fillna(0).to_numpy(dtype=int),
             "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
         }
@@ -65,23 +68,35 @@ def _norms(run: Run) -> pd.DataFrame:
 
 def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """How often clipping acted; and that clipping by norm kept to its threshold and to its formula."""
-    clipped, unclipped = data[data["clip"] != "none"], data[data["clip"] == "none"]
+    clips = ~data["clip"].isin(UNCLIPPED)
+    clipped, unclipped = data[clips], data[~clips]
     if clipped.empty:
-        return []
+        return _range(unclipped["after"])
     share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
     most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
     details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
     beside = clipped if unclipped.empty else unclipped
     details |= {"worst": _greatest(beside["before"]), "worst_clipped": _greatest(clipped["after"])}
+    if not np.isfinite(details["threshold"]):
+        name = "clipping_acted_somehow" if most["clipped"] else "clipping_never_acted"
+        return [claim(name, most["clipped"], ">= 0", True, **details)]
     if most["clipped"] == 0 and not clipped["non_finite"].any():
         below = details["worst_clipped"] < details["threshold"]
         claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
     else:
         name = "clipping_acted_alone" if unclipped.empty else "clipping_acted"
-        if len(share) == 1 and {True, False} == set(data["clip"] == "none") and data["solved"].notna().all():
+        if len(share) == 1 and {True, False} == set(clips) and data["solved"].notna().all():
             name, details = "clipping_solves", details | _counts(clipped, "clipped") | _counts(unclipped, "plain")
         claims = [claim(name, most["clipped"], "> 0", most["clipped"] > 0, **details)]
     return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
+
+
+def _range(norms: pd.Series) -> list[dict[str, Any]]:
+    """From where to where the norm went; nothing is said of a norm that was never finite."""
+    finite = norms[np.isfinite(norms)]
+    if finite.empty:
+        return []
+    return [claim("norm_ranges", finite.max(), "a number", True, lowest=finite.min(), middle=finite.median())]
 
 
 def _counts(runs: pd.DataFrame, name: str) -> dict[str, int]:

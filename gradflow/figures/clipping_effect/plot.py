@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.analysis.runs import UNCLIPPED
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import (
     add_caption,
@@ -18,6 +19,7 @@ from gradflow.figures.layout import (
     label_outer,
     limit_loss,
     log_scale,
+    mark_alone,
     mark_top_edge,
     note_beyond,
     panel_grid,
@@ -44,26 +46,23 @@ def plot_clipping_effect(
     Raises:
         ValueError: There are several kinds of clipping.
     """
-    kinds = sorted(set(data["clip"]) - {"none"})
+    kinds = sorted(set(data["clip"]) - {*UNCLIPPED})
     if len(kinds) > 1:
         raise ValueError(f"data: expected one kind of clipping beside none, got {kinds}; draw each in its own figure")
     labels = Labels(lang)
     with style(lang, context):
-        figure, grid, panels = panel_grid(data, labels, most=MOST_COLUMNS, heights=(1, 1))
-        for row in grid[1::2]:
-            limit_loss(row[0], data, "loss_trend", ticks=3)
-        for (norm, panel), loss in zip(panels.items(), grid[1::2].flat, strict=False):
+        deep = 2 if data["has_loss"].any() else 1
+        figure, grid, panels = panel_grid(data, labels, most=MOST_COLUMNS, heights=(1,) * deep)
+        for norm, panel in panels.items():
             norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=BLACK)
             _draw_norms(norm, panel)
-            _draw_losses(loss, panel)
             _note_share(norm, panel, labels)
-            note_beyond(loss, panel["loss"], labels)
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.iteration"), labels("axis.gradient_norm"))
-        for row in grid[::2]:
+        for row in grid[::deep]:
             log_scale(row[0])
-        for axes in grid[1::2, 0]:
-            axes.set_ylabel(labels("axis.loss"))
+        if deep > 1:
+            _add_losses(grid[1::2], list(panels.values()), data, labels)
         _add_legend(figure, data, labels)
         non_finite = int(data["non_finite"].sum())
         notes = [labels("note.non_finite", count=str(non_finite))] if non_finite else []
@@ -72,9 +71,18 @@ def plot_clipping_effect(
     return figure
 
 
+def _add_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], data: pd.DataFrame, labels: Labels) -> None:
+    for row in losses:
+        limit_loss(row[0], data, "loss_trend", ticks=3)
+        row[0].set_ylabel(labels("axis.loss"))
+    for axes, panel in zip(losses.flat, panels, strict=False):
+        _draw_losses(axes, panel[panel["has_loss"]])
+        note_beyond(axes, panel["loss"], labels)
+
+
 def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float]]:
     """Rows and opacity of each seed: the typical one stands out, and is drawn last."""
-    side = panel[(panel["clip"] != "none") == clipped]
+    side = panel[~panel["clip"].isin(UNCLIPPED) == clipped]
     order = side.drop_duplicates("seed").sort_values(["typical", "seed"])
     return [(side[side["seed"] == row.seed], 1.0 if row.typical else FADED) for row in order.itertuples()]
 
@@ -88,7 +96,8 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
             acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=SPIKE * opacity, linewidth=thin(0.4)
         )
         _line(axes, run, "after", BLUE, opacity)
-        axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
+        if np.isfinite(run["threshold"].iloc[0]):
+            axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
 
 
 def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
@@ -101,27 +110,28 @@ def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
 def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
     """A line that stops where the value is not finite, and triangles there on the top edge."""
     values = run[quantity].where(np.isfinite(run[quantity]))
-    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55))
+    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55), **mark_alone(values))
     mark_top_edge(axes, run.loc[values.isna(), "iteration"], colour)
 
 
 def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
-    clipped = panel[panel["clip"] != "none"]
+    clipped = panel[~panel["clip"].isin(UNCLIPPED)]
     if len(clipped):
-        share = labels("note.clipped_share", share=f"{100 * clipped['clipped'].mean():.2g}")
+        percent = float(f"{100 * clipped['clipped'].mean():.2g}")  # of two digits, never as a power of ten
+        share = labels("note.clipped_share", share=f"{percent:g}")
         axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
-    clipped, entries = data[data["clip"] != "none"], list[tuple[str, str, float]]()
-    if len(clipped) < len(data):
+    clipped, entries = data[~data["clip"].isin(UNCLIPPED)], list[tuple[str, str, float]]()
+    if (data["clip"] == "none").any():
         entries.append(("note.without", VERMILLION, 1.0))
     if clipped["clipped"].any():
         entries += [("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
     elif len(clipped):
         entries.append(("note.with", BLUE, 1.0))
     handles = [Line2D([], [], color=colour, alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
-    if len(clipped):
+    if clipped["threshold"].notna().any():
         text = labels("note.threshold", threshold=number(clipped["threshold"].iloc[0]))
         handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=text))
     top_legend(figure, handles)

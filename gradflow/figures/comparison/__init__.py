@@ -2,4 +2,4 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=1)
+ROOM = Room(__name__, "log", order=1, whole=True)

@@ -11,7 +11,19 @@ from gradflow.analysis.results import (
     final_result,
     judged_by,
 )
-from gradflow.analysis.runs import IDENTITY, Run, binned, chance, claim, collect, curve_name, runs_of, started
+from gradflow.analysis.runs import (
+    IDENTITY,
+    DoesNotApply,
+    Run,
+    binned,
+    chance,
+    claim,
+    collect,
+    curve_name,
+    losses,
+    runs_of,
+    started,
+)
 
 _SETTING = [name for name in IDENTITY if name != "seed"]
 
@@ -34,12 +46,18 @@ def comparison(source: Any) -> pd.DataFrame:
         for a single one). :func:`over_seeds` of :func:`ranking` gives confidence intervals instead of ranges.
 
     Raises:
+        DoesNotApply: No run has a training loss or a test result.
         ValueError: No run recorded scalars.
     """
     runs = runs_of(source)
     quantity = max(judged_by(run) for run in runs)  # that of the runs which say so: others failed before
     final = collect([(run, _final(run, quantity)) for run in runs])
     loss = collect([(run, _loss(run)) for run in started(runs)])
+    if loss.empty and final["value"].isna().all():
+        raise DoesNotApply(
+            f"loss: expected a training loss or a {quantity} in the log, got neither in any run; give "
+            f"recorder.step(loss), or the other by step(scalars=)"
+        )
     final = pd.DataFrame([_over_seeds(group) for _, group in final.groupby(_SETTING, sort=False, dropna=False)])
     by = [*_SETTING, "iteration"]
     groups = loss.groupby(by, sort=False, dropna=False)
@@ -62,7 +80,7 @@ def _final(run: Run, quantity: str) -> pd.DataFrame:
 
 
 def _loss(run: Run) -> pd.DataFrame:
-    return binned(run.scalars["loss"], points=60)[["iteration", "value"]]
+    return binned(losses(run), points=60)[["iteration", "value"]]
 
 
 def _over_seeds(group: pd.DataFrame) -> pd.Series:

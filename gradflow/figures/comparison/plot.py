@@ -37,31 +37,42 @@ def plot_comparison(
         context: `slide`, `notebook` or `paper`.
     """
     labels = Labels(lang)
-    inits, clips = distinct(data, "init"), distinct(data, "clip")
-    networks = _marks(data)
+    networks, clips = _marks(data), distinct(data, "clip")
+    final, loss = data[data["quantity"].isin(FINAL)], data[data["quantity"] == "loss"]
+    inits = distinct(loss if len(loss) else final, "init")
+    judged = bool(final["value"].notna().any() or (final["status"] != "finished").any())
     with style(lang, context):
-        figure = new_figure(1.2, 1.0 if len(inits) == 1 else 1.15)
-        grid = figure.add_gridspec(len(inits), 2, width_ratios=[1, 1.15])
-        _draw_results(figure.add_subplot(grid[:, 0]), data[data["quantity"].isin(FINAL)], networks, clips, labels)
-        loss = data[data["quantity"] == "loss"]
-        panels = []
-        first: Axes | None = None
-        for i, init in enumerate(inits):
-            axes = figure.add_subplot(grid[i, 1], sharex=first, sharey=first)
-            first = first or axes
-            _draw_losses(axes, loss[loss["init"] == init], networks, clips)
-            axes.set_title(labels.word("facet", init), fontsize="medium")
-            axes.tick_params(labelbottom=i == len(inits) - 1)
-            axes.set_ylabel(labels("axis.loss"))
-            panels.append((axes, loss.loc[loss["init"] == init, "value"]))
-        axes.set_xlabel(labels("axis.iteration"))
-        limit_loss(axes, loss)
-        for axes, values in panels:
-            note_beyond(axes, values, labels)
+        figure = new_figure(1.2 if judged and len(loss) else 1.0, 1.0 if len(inits) == 1 else 1.15)
+        widths = [1] * judged + [1.15] * (len(loss) > 0)
+        grid = figure.add_gridspec(len(inits), len(widths), width_ratios=widths)
+        if judged:
+            _draw_results(figure.add_subplot(grid[:, 0]), final, networks, clips, labels)
+        if len(loss):
+            rows = [figure.add_subplot(grid[i, -1]) for i in range(len(inits))]
+            _draw_all_losses(rows, loss, networks, clips, labels)
         _add_legend(figure, clips, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
+
+
+def _draw_all_losses(
+    rows: Sequence[Axes], loss: pd.DataFrame, networks: _Networks, clips: Sequence[str], labels: Labels
+) -> None:
+    """A row for each initialisation."""
+    inits = distinct(loss, "init")
+    for axes, init in zip(rows, inits, strict=True):
+        if axes is not rows[0]:
+            axes.sharex(rows[0])
+            axes.sharey(rows[0])
+        _draw_losses(axes, loss[loss["init"] == init], networks, clips)
+        axes.set_title(labels.facet(init), fontsize="medium")
+        axes.tick_params(labelbottom=init == inits[-1])
+        axes.set_ylabel(labels("axis.loss"))
+    axes.set_xlabel(labels("axis.iteration"))
+    limit_loss(axes, loss)
+    for axes, init in zip(rows, inits, strict=True):
+        note_beyond(axes, loss.loc[loss["init"] == init, "value"], labels)
 
 
 def _marks(data: pd.DataFrame) -> _Networks:
@@ -120,12 +131,14 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     known = np.concatenate([final[["value", "low", "high"]].to_numpy().ravel(), [chance]])
     known = known[np.isfinite(known)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    room = max(0.06 * (high - low), 0.01)
+    room = max(0.06 * (high - low), 0.01 * max(1.0, abs(high)))
     if by_loss:
         axes.set_xlim(0, np.fmin(high + room, 2 * chance))
     else:
-        axes.set_xlim(max(low - room, 0), min(high + room, 1.01))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+        is_share = high <= 1  # a script's own number may be in per cent
+        axes.set_xlim(max(low - room, 0), min(high + room, 1.01) if is_share else high + room)
+        if is_share:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_xlabel(labels("axis.test_loss" if by_loss else "axis.test_accuracy"))
     if np.isfinite(chance):
@@ -153,7 +166,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
     chance = loss["chance_loss"].iloc[0] if len(loss) else np.nan
     if np.isfinite(chance):
         axes.axhline(chance, color=GREY, linestyle=":", linewidth=thin())
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
 def _dash(i: int, clips: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.analysis.gates import NEVER
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
 from gradflow.figures.theme import BLACK, GREY, look, style, thin
 
 
@@ -38,7 +38,7 @@ def plot_gate_timescales(
             axes.axhline(steps, color=BLACK, linestyle="--", linewidth=thin(0.6))
         log_scale(grid[0, 0])
         grid[0, 0].set_xlim(0, max(data["time"].max(), 1))
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.time"), labels("axis.time_scale"))
         _add_legend(figure, data, steps, labels)
         add_caption(figure, data, claims, labels, notes=_notes(data, steps, labels))
@@ -51,7 +51,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, steps: float) -> None:
         part = panel[panel["when"] == when].sort_values("time")
         low, middle, high = (part[name].clip(upper=NEVER * steps) for name in ("low", "median", "high"))
         axes.fill_between(part["time"], low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(part["time"], middle, color=colour)
+        axes.plot(part["time"], middle, color=colour, **mark_alone(part))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, steps: float, labels: Labels) -> None:

@@ -91,5 +91,7 @@ def _too_short(data: pd.DataFrame) -> list[dict[str, Any]]:
     if far.empty:
         return []
     least, lag = far.iloc[0], int(data["lag"].max())
+    if lag == 0:
+        return [claim("one_step", least["median"], "a number", bool(np.isfinite(least["median"])))]
     holds = least["median"] > VANISHED
     return [claim("too_short", least["median"], f"> {VANISHED:g}", holds, curve=curve_name(least), lag=lag)]

@@ -45,7 +45,7 @@ def plot_gradient_by_lag(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels = list(grid.flat)
         for axes, init in zip(panels, inits, strict=False):
-            axes.set_title(labels.word("facet", init))
+            axes.set_title(labels.facet(init))
             _draw_curves(axes, data[data["init"] == init])
         for axes in panels[len(inits) :]:
             axes.set_axis_off()
@@ -73,7 +73,7 @@ def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence
     words = of_lag(data, labels)
     for axes in grid[-1]:
         axes.set_xlabel(words.lag)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for axes in grid[:, 0]:
         axes.set_ylabel(words.gradient)
     corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
@@ -96,7 +96,8 @@ def _end(values: pd.Series) -> float:
 def _label(first: pd.Series, labels: Labels, several_clips: bool) -> str:
     name = labels.title(first["cell"], first["start"])
     clip = ", " + labels.clip(first["clip"]) if several_clips else ""
-    return f"{name}{clip}\n{labels('curve.factor', factor=format(first['factor'], '.2f'))}"
+    factor = labels("curve.factor", factor=format(first["factor"], ".2f")) if np.isfinite(first["factor"]) else ""
+    return f"{name}{clip}\n{factor}".rstrip()
 
 
 def _remarks(data: pd.DataFrame, labels: Labels, *, band: bool) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def animate_gradient_heatmap(
     iterations = frame_iterations(gradient["iteration"])
     with style(lang, context):
         figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.2)
-        profiles, images, losses = _grid(figure, len(panels))
+        profiles, images, losses = _grid(figure, len(panels), has_loss=len(loss) > 0)
         norm = log_colours(gradient["value"])
         parts = [
             _Panel(own, *axes, norm, labels)
@@ -53,37 +54,46 @@ def animate_gradient_heatmap(
         ]
         for axes, (title, own) in zip(profiles, panels, strict=True):
             axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
-        _fix_axes(profiles[0], images[0], losses[0], gradient, loss, norm)
         words = of_lag(gradient, labels)
+        _fix_axes(profiles[0], images[0], gradient, norm)
+        if losses[0] is not None:
+            images[0].set_xlim(right=max(images[0].get_xlim()[1], loss["iteration"].max() * 1.04))
+            limit_loss(losses[0], loss)
         _label(profiles, images, losses, labels, words.gradient)
         add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1))
-        _add_legend(figure, labels)
+        _add_legend(figure, labels, chance=bool(len(loss) and data["chance_loss"].notna().any()))
         headline = Headline(figure, labels)
         add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient["value"], labels))
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
 
 
-def _grid(figure: Figure, count: int) -> tuple[Sequence[Axes], Sequence[Axes], Sequence[Axes]]:
-    """Axes of profiles, heat maps and losses: the profile beside them for one network, else above."""
+def _grid(
+    figure: Figure, count: int, *, has_loss: bool
+) -> tuple[Sequence[Axes], Sequence[Axes], Sequence[Axes | None]]:
+    """Axes of profiles, heat maps and losses, if there are any: the profile beside them for one network, else above."""
+    rows = 2 + has_loss
     if count == 1:
-        places = figure.subplot_mosaic("ip;lp", height_ratios=[3, 1.2], width_ratios=[1.25, 1])
-        grid = np.array([[places[letter]] for letter in "pil"])
+        heights = [3, 1.2][: rows - 1]
+        places = figure.subplot_mosaic("ip;lp" if has_loss else "ip", height_ratios=heights, width_ratios=[1.25, 1])
+        grid = np.array([[places[letter]] for letter in "pil"[:rows]])
     else:
-        grid = figure.subplots(3, count, sharey="row", height_ratios=[1.7, 2, 1])
+        grid = figure.subplots(rows, count, sharey="row", height_ratios=[1.7, 2, 1][:rows], squeeze=False)
     for axes in grid[0, 1:]:
         axes.sharex(grid[0, 0])
-    for axes in [*grid[1], *grid[2, 1:]]:
-        axes.sharex(grid[2, 0])
-    for image in grid[1]:
+    for axes in [axes for axes in grid[1:].flat if axes is not grid[-1, 0]]:
+        axes.sharex(grid[-1, 0])
+    for image in grid[1] if has_loss else ():
         image.tick_params(bottom=False, labelbottom=False)
-    return grid[0], grid[1], grid[2]
+    return grid[0], grid[1], grid[2] if has_loss else [None] * count
 
 
 class _Panel:
     """One network: what is still to come of its heat map is covered; line, marker and loss follow."""
 
-    def __init__(self, panel: pd.DataFrame, profile: Axes, image: Axes, loss: Axes, norm: LogNorm, labels: Labels):
+    def __init__(
+        self, panel: pd.DataFrame, profile: Axes, image: Axes, loss: Axes | None, norm: LogNorm, labels: Labels
+    ):
         colour = look(panel["cell"].iloc[0]).colour
         own = panel[panel["quantity"] == "gradient"]
         draw_gradient(image, own, norm)
@@ -96,12 +106,15 @@ class _Panel:
         (self._line,) = profile.plot(lags, first, color=colour)
         self._cover = Rectangle((0, -1), 1, lags.max() + 2, color="white", linewidth=0)
         image.add_patch(self._cover)
-        loss.axhline(panel["chance_loss"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
-        (self._past,) = loss.plot([], [], color=colour, linewidth=thin(0.7))
-        (self._now,) = loss.plot([], [], "o", color=colour)
-        self._said = loss.set_title(" ", loc="right", fontsize="small", color=colour)
-        loss.grid(False)
-        self.moving = [self._line, self._cover, self._past, self._now, self._said]
+        self._said = (loss or image).set_title(" ", loc="right", fontsize="small", color=colour)
+        self.moving: list[Artist] = [self._line, self._cover, self._said]
+        self._points: list[Line2D] = []  # the losses so far, and the last of them
+        if loss is not None:
+            loss.axhline(panel["chance_loss"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+            self._points += loss.plot([], [], color=colour, linewidth=thin(0.7))
+            self._points += loss.plot([], [], "o", color=colour)
+            self.moving += self._points
+            loss.grid(False)
 
     def _finite(self, place: int) -> np.ndarray:
         """The record at a place, natural logs; NaN where it is not finite."""
@@ -116,8 +129,8 @@ class _Panel:
         self._uncover(place)
         past = self._loss[self._loss["iteration"] <= iteration]
         x, y = past["iteration"].to_numpy(), past["value"].to_numpy()
-        self._past.set_data(x, y)
-        self._now.set_data(x[-1:], y[-1:])
+        for line, first in zip(self._points, (0, -1), strict=False):
+            line.set_data(x[first:], y[first:])
         self._said.set_text(self._in_words(y[-1:], iteration))
 
     def _uncover(self, place: int) -> None:
@@ -137,38 +150,40 @@ class _Panel:
         return self._labels("list.separator").join(words)
 
 
-def _fix_axes(
-    profile: Axes, image: Axes, loss_axes: Axes, gradient: pd.DataFrame, loss: pd.DataFrame, norm: LogNorm
-) -> None:
+def _fix_axes(profile: Axes, image: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
     """Limits over all frames and panels."""
     profile.set_xlim(0, max(gradient["lag"].max(), 1))
     low, high = np.array([norm.vmin, norm.vmax], dtype=float)
     profile.set_ylim(low / 1.5, high * 1.5)
     log_scale(profile)
-    last = max(gradient["iteration"].max(), loss["iteration"].max())
-    image.set_xlim(min(0, gradient["iteration"].min()), last * 1.04)
-    limit_loss(loss_axes, loss)
+    image.set_xlim(min(0, gradient["iteration"].min()), gradient["iteration"].max() * 1.04)
 
 
-def _label(profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Axes], labels: Labels, of: str) -> None:
+def _label(
+    profiles: Sequence[Axes], images: Sequence[Axes], losses: Sequence[Axes | None], labels: Labels, of: str
+) -> None:
     if len(images) == 1:
         images[0].set_title(of, fontsize="medium")
     profiles[0].set_ylabel(of)
     images[0].set_ylabel(labels("axis.lag_short"))
-    losses[0].set_ylabel(labels("axis.loss"))
     for axes in profiles:
         axes.set_xlabel(labels("axis.lag_short"))
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for axes in losses:
-        axes.set_xlabel(labels("axis.iteration"))
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(2))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    for image, loss in zip(images, losses, strict=True):
+        lowest = loss or image
+        lowest.set_xlabel(labels("axis.iteration"))
+        lowest.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+        if loss is not None:
+            loss.yaxis.set_major_locator(MaxNLocator(2))
+    if losses[0] is not None:
+        losses[0].set_ylabel(labels("axis.loss"))
 
 
-def _add_legend(figure: Figure, labels: Labels) -> None:
+def _add_legend(figure: Figure, labels: Labels, *, chance: bool) -> None:
     handles = [
         Line2D([], [], color=GREY, alpha=0.6, linewidth=thin(0.8), label=labels("note.before_training")),
         Line2D([], [], color=BLACK, label=labels("note.now")),
-        Line2D([], [], color=GREY, linestyle=":", linewidth=thin(), label=labels("note.chance")),
     ]
+    if chance:
+        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=thin(), label=labels("note.chance")))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))

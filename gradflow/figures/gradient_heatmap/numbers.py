@@ -7,7 +7,7 @@ import pandas as pd
 
 from gradflow.analysis.by_lag import LAG_COLUMNS, lag_gradient
 from gradflow.analysis.results import has_learned
-from gradflow.analysis.runs import Run, binned, chance, claim, collect, curve_name, one_seed, recorded, runs_of
+from gradflow.analysis.runs import Run, binned, chance, claim, collect, curve_name, losses, one_seed, recorded, runs_of
 
 MOST_COLUMNS = 1000  # recorded iterations kept; a slide has no more pixels
 
@@ -26,9 +26,9 @@ def gradient_heatmap(
 
     Returns:
         The columns IDENTITY, quantity, layer, direction, iteration, lag, value, valid, zeros, non_finite, chance_loss,
-        learned (whether the test accuracy ended above chance).
+        learned (1 where the test accuracy ended above chance, else 0; NaN where the log does not say).
         Rows of quantity `gradient` hold the median over examples (natural log; -inf where it is zero in all of them),
-        rows of quantity `loss` the training loss (layer, direction and lag are -1).
+        rows of quantity `loss` the training loss (layer, direction and lag are -1), if the log has one.
 
     Raises:
         ValueError: No run has rows of the `lag` table.
@@ -53,13 +53,13 @@ def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
 
 def _loss(run: Run) -> pd.DataFrame:
     empty = {"layer": -1, "direction": -1, "lag": -1, "valid": 0, "zeros": 0}
-    return binned(run.scalars["loss"]).assign(quantity="loss", **empty)
+    return binned(losses(run)).assign(quantity="loss", **empty)
 
 
 def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """Whether the networks that learned are those whose gradient reached the far end before training."""
     panels = pd.DataFrame([_panel(group) for _, group in data.groupby(["cell", "start", "clip"], sort=False)])
-    learned, stuck = panels[panels["learned"]], panels[~panels["learned"]]
+    learned, stuck = panels[panels["learned"] == 1], panels[panels["learned"] == 0]
     if len(learned) and len(stuck):
         weakest, strongest = learned.nsmallest(1, "first").iloc[0], stuck.nlargest(1, "first").iloc[0]
         details = {"learned": curve_name(weakest), "stuck": curve_name(strongest), "stuck_value": strongest["first"]}
@@ -67,7 +67,11 @@ def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return [claim("reach_decides", weakest["first"], f"> {strongest['first']:.3g}", holds, **details)]
     change = panels["last"] / panels["first"]
     value = float(change.median())
-    return [claim("reach_changes", value, "finite", np.isfinite(value), learned=len(learned), total=len(panels))]
+    if not np.isfinite(value):
+        return []
+    if panels["learned"].isna().any():
+        return [claim("reach_changes_alone", value, "finite", True)]
+    return [claim("reach_changes", value, "finite", True, learned=len(learned), total=len(panels))]
 
 
 def _panel(group: pd.DataFrame) -> dict[str, Any]:
@@ -75,5 +79,6 @@ def _panel(group: pd.DataFrame) -> dict[str, Any]:
     image = group[group["quantity"] == "gradient"].pivot(index="lag", columns="iteration", values="value")
     ends = np.exp(image.iloc[:, [0, -1]].dropna().iloc[-1:].to_numpy()).reshape(-1)
     first, last = ends if len(ends) else (np.nan, np.nan)
+    last = last if image.shape[1] > 1 and image.index.max() > 0 else np.nan
     named = {key: group[key].iloc[0] for key in ("cell", "start", "learned")}
     return named | {"first": first, "last": last}

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_top_edge
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_alone, mark_top_edge
 from gradflow.figures.theme import GREY, look, style, thin
 
 MOST_COLUMNS = 5
@@ -41,16 +41,15 @@ def plot_gradient_heatmap(
     """
     labels = Labels(lang)
     with style(lang, context):
-        figure, grid, panels = facet_grid(data, labels, most=MOST_COLUMNS, heights=(3, 1.2))
+        loss = data[data["quantity"] == "loss"]
+        figure, grid, panels = facet_grid(data, labels, most=MOST_COLUMNS, heights=(3, 1.2) if len(loss) else (1,))
         gradient = data.loc[data["quantity"] == "gradient", "value"]
         norm = log_colours(gradient)
-        for row in grid[1::2]:
-            limit_loss(row[0], data[data["quantity"] == "loss"], ticks=2)
-        for (image, panel), below in zip(panels.items(), grid[1::2].flat, strict=False):
+        for image, panel in panels.items():
             draw_gradient(image, panel[panel["quantity"] == "gradient"], norm)
-            _draw_loss(below, panel[panel["quantity"] == "loss"], panel.iloc[0])
         label_outer(grid, labels("axis.iteration"), labels("axis.lag_short"))
-        _label_losses(grid[1::2], data, labels)
+        if len(loss):
+            _draw_losses(grid[1::2], list(panels.values()), loss, labels)
         words = of_lag(data[data["quantity"] == "gradient"], labels)
         label = words.gradient if relative else labels("axis.absolute_gradient")
         add_colour_bar(figure, grid.flat, gradient, norm, label)
@@ -63,14 +62,25 @@ def draw_gradient(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
     """Draw the gradient over iteration and lag, the last step on top."""
     draw_cells(axes, gradient, "iteration", "lag", norm)
     axes.set_ylim(gradient["lag"].max() + 0.5, gradient["lag"].min() - 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+
+
+def _draw_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], loss: pd.DataFrame, labels: Labels) -> None:
+    """Under each panel its own."""
+    for row in losses:
+        limit_loss(row[0], loss, ticks=2)
+    for below, panel in zip(losses.flat, panels, strict=False):
+        _draw_loss(below, panel[panel["quantity"] == "loss"], panel.iloc[0])
+    _label_losses(losses, loss, labels)
 
 
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
-    axes.plot(loss["iteration"], loss["value"], color=look(first["cell"]).colour, linewidth=thin(0.7))
+    kind = {"color": look(first["cell"]).colour, "linewidth": thin(0.7)} | mark_alone(loss)
+    axes.plot(loss["iteration"], loss["value"], **kind)
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
     mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
-    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.grid(False)
 
 

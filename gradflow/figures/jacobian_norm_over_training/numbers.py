@@ -7,7 +7,7 @@ import pandas as pd
 
 from gradflow.analysis.runs import IDENTITY, DoesNotApply, Run, claim, collect, one_seed, recorded, runs_of
 from gradflow.analysis.spectrum import of_gate
-from gradflow.cells.facts import WITHOUT_GATES
+from gradflow.cells.facts import CANDIDATE_GATES, WITHOUT_GATES
 
 ONE = 1 + 1e-4  # the Jacobian's is found to a relative error of 1e-5; that of a rotation is 1 but for rounding
 _QUANTILES = {f"log_jacobian_spectral_{q}": name for q, name in (("q10", "low"), ("q50", "median"), ("q90", "high"))}
@@ -51,7 +51,7 @@ def _weights(run: Run, layer: int | None, direction: int) -> pd.DataFrame:
         [(_, frame)] = recorded([run], "spectrum", ["singular_value"], layer=layer, direction=direction)
     except ValueError:
         return pd.DataFrame({"iteration": [], "gate": [], "weights": []})
-    largest = of_gate(run, frame).rename(columns={"singular_value": "weights"}).groupby("iteration")
+    largest = of_gate(frame).rename(columns={"singular_value": "weights"}).groupby("iteration")
     return largest[["gate", "weights"]].max().reset_index()
 
 
@@ -79,5 +79,7 @@ def _of_gated(data: pd.DataFrame) -> list[dict[str, Any]]:
     if data.empty:
         return []
     apart = int(((data["median"] > 1) != (data["weights"] > ONE)).sum())
+    if not data["gate"].isin(CANDIDATE_GATES).all():  # some cell of one's own, of which no more is known
+        return [claim("weights_beside_jacobians", apart, ">= 0", apart >= 0, total=len(data))]
     name = "candidate_does_not_tell" if apart else "candidate_tells"
     return [claim(name, apart, "> 0" if apart else "0", True, total=len(data))]

@@ -67,7 +67,7 @@ def _set_limits(axes: Axes, data: pd.DataFrame) -> None:
     if len(values):
         axes.set_ylim(min(max(values.min(), SMALLEST), 1) / 1.3, max(values.max(), 1) * 1.3)
     log_scale(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:

@@ -87,10 +87,12 @@ def lstm_cell_highway_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     panels = pd.DataFrame([_panel(group) for _, group in data.groupby(["cell", "start", "clip"], sort=False)])
     lstm = panels[np.isfinite(panels["ratio"]) & panels["last_step_only"]]
     if lstm.empty:
-        known = panels[np.isfinite(panels["state"]) & np.isfinite(panels["gate"])]
+        known = panels[np.isfinite(panels["state"])]
         if known.empty:
             return []
         most = known.nlargest(1, "state").iloc[0]
+        if not np.isfinite(most["gate"]):
+            return [claim("state_alone", most["state"], "finite", True, curve=curve_name(most))]
         details = {"gate": most["gate"], "curve": curve_name(most)}
         return [claim("state_against_gate", most["state"], "finite", True, **details)]
     biased = lstm[np.isfinite(lstm["gate"])]

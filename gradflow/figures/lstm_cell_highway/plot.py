@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, top_legend
+from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
 from gradflow.figures.theme import BLACK, DASHES, GREY, look, style, thin
 
 WIDTHS = {"gate": 2.2, "path": 0.8, "state": 0.8, "cell": 1.0}
@@ -39,7 +39,7 @@ def plot_lstm_cell_highway(
             _draw_panel(axes, panel, labels)
         log_scale(grid[0, 0])
         grid[0, 0].set_xlim(0, max(data["lag"].max(), 1))
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.lag" if grid.shape[1] < 3 else "axis.lag_short"), labels("axis.gradient_norm"))
         _add_legend(figure, data, labels)
         add_caption(figure, data, claims, labels)
@@ -55,8 +55,9 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
             continue
         colour, dash = _look(quantity, panel["cell"].iloc[0])
         values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
-        axes.plot(curve["lag"], values, color=colour, linestyle=dash, linewidth=thin(width))
-        if quantity in ("cell", "path") or (quantity == "state" and not (panel["quantity"] == "cell").any()):
+        axes.plot(curve["lag"], values, color=colour, linestyle=dash, linewidth=thin(width), **mark_alone(curve))
+        told = quantity in ("cell", "path") or (quantity == "state" and not (panel["quantity"] == "cell").any())
+        if told and np.isfinite(curve["factor"].iloc[0]):
             notes.append((curve["factor"].iloc[0], colour))
     for i, (factor, colour) in enumerate(notes):
         text, height = labels("curve.factor", factor=format(factor, ".2f")), 0.04 + 0.085 * i

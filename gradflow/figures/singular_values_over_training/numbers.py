@@ -31,7 +31,7 @@ def singular_values_over_training(
     parts = []
     columns = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
     for run, frame in recorded(one_seed(runs_of(source)), "spectrum", columns, layer=layer, direction=direction):
-        own = of_gate(run, frame, gate)
+        own = of_gate(frame, gate)
         values = _values(own)
         scalars = run.scalars
         acted = pd.DataFrame({"quantity": "clipped", "iteration": scalars.index[scalars["clipped"] == 1]})
@@ -52,9 +52,10 @@ def singular_values_over_training_claims(data: pd.DataFrame) -> list[dict[str, A
     """By how much training changed the largest singular value; and that no eigenvalue exceeds it."""
     keys = ["cell", "start", "clip"]
     leading = data[(data["quantity"] == "singular_value") & (data["index"] == 0)].sort_values("iteration")
-    ends = leading.groupby(keys, sort=False)["value"].agg(["first", "last"]).reset_index()
+    records = leading.groupby(keys, sort=False)["value"]
+    ends = records.agg(first=lambda values: values.iloc[0], last=lambda values: values.iloc[-1]).reset_index()
     ends["growth"] = ends["last"] / ends["first"]
-    if not np.isfinite(ends["growth"]).any():
+    if leading["iteration"].nunique() < 2 or not np.isfinite(ends["growth"]).any():
         return []
     most = ends.nlargest(1, "growth").iloc[0]
     details = {"first": most["first"], "last": most["last"], "curve": curve_name(most)}

@@ -21,6 +21,7 @@ from gradflow.figures.layout import (
     label_ends,
     label_lowest,
     log_scale,
+    mark_alone,
     panel_title,
     panels_of,
 )
@@ -80,7 +81,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
     lines = [np.column_stack([iterations, column]) for column in values.T]
     axes.add_collection(LineCollection(lines, colors=colour, linewidths=thin(0.25), alpha=0.3), autolim=True)
     for column, width in ((values[:, 0], 1.0), (np.median(values, axis=1), 0.7), (values[:, -1], 0.7)):
-        axes.plot(iterations, column, color=colour, linewidth=thin(width))
+        axes.plot(iterations, column, color=colour, linewidth=thin(width), **mark_alone(iterations))
     clipped = panel.loc[panel["quantity"] == "clipped", "iteration"]
     axes.vlines(clipped, 0, 0.04, color=GREY, linewidth=thin(0.3), transform=axes.get_xaxis_transform())
     axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
@@ -93,7 +94,7 @@ def _set_axes(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:
     if len(values):
         grid[0, 0].set_ylim(max(values.min(), SMALLEST) / 1.5, max(values.max(), 1) * 1.3)
     log_scale(grid[0, 0])
-    grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     label_lowest(grid, labels("axis.iteration"))
 
 

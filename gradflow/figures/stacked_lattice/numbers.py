@@ -13,7 +13,6 @@ from gradflow.analysis.runs import (
     collect,
     curve_name,
     everywhere,
-    last_call,
     one_seed,
     runs_of,
 )
@@ -42,7 +41,7 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
     """
     parts = []
     for run, frame in everywhere(one_seed(runs_of(source)), "lag", _COLUMNS):
-        own = last_call(frame[frame["direction"] == direction])
+        own = frame[frame["direction"] == direction]
         if own["layer"].nunique() > 1:
             parts.append((run, _lattice(at_iteration(own, iteration))))
     if not parts:
@@ -67,10 +66,11 @@ def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
 def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most."""
     panels = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset=["per_layer", "per_step"])
+    panels = panels[np.isfinite(panels["per_layer"])]
     if panels.empty:
         return []
     least = panels.nsmallest(1, "per_layer").iloc[0]
-    details = {"layers": float(least["num_layers"]), "steps": float(data["lag"].max() + 1)}
+    details = {"layers": float(data["layer"].max() + 1), "steps": float(data["lag"].max() + 1)}
     plain = panels[panels["cell"].isin(["linear", "rnn"]) & (panels["start"] == "default")]
     if len(plain) and data["lag"].max() >= SHORT:
         apart = np.log(np.asarray(plain["per_layer"] / plain["per_step"]))

@@ -39,7 +39,7 @@ def plot_stacked_lattice(
             _point_out_costs(axes, panel, labels)
         layers = int(data["layer"].max())
         grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
         add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))

@@ -45,7 +45,7 @@ def plot_temporal_contributions(
         norm.set_ylabel(labels("axis.contribution"))
         for axes in (share, norm):
             axes.set_xlabel(labels("axis.lag"))
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         share.set_xlim(0, max(data["lag"].max(), 1))
         share.text(
             0.97, 0.04, labels("note.shares"), transform=share.transAxes, color=GREY, fontsize="small", ha="right"

@@ -1,5 +1,6 @@
 """Singular values and eigenvalues of the recurrent weights, before and after training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,20 @@ from gradflow.analysis.runs import (
     collect,
     curve_name,
     identity,
+    losses,
     one_clipping,
     one_seed,
     recorded,
     runs_of,
 )
+from gradflow.analysis.settings import group, value_of
 from gradflow.analysis.spectrum import of_gate
 from gradflow.cells.facts import GATED
 
 VALUES = ["singular_value", "eigenvalue_re", "eigenvalue_im"]
 _COLUMNS = [*IDENTITY, "layer", "direction", "gate", "when", "iteration", "index", "share", *VALUES, "weights", "gain"]
 _MATRIX = ["cell", "start", "clip", "gate", "when"]
+_BOUND = "<= the largest singular value"
 _UNIFORM = 3**-0.5  # standard deviation of torch's U(-1, 1) / sqrt(H), times sqrt(H)
 
 
@@ -74,7 +78,7 @@ def weight_spectrum_over_training(source: Any, *, layer: int | None = None, dire
     rows = []
     for run, frame in parts:
         described = _described(run, frame, candidate=len(parts) > 1).sort_values("iteration", kind="stable")
-        loss = binned(run.scalars["loss"]).rename(columns={"value": "loss"})
+        loss = binned(losses(run)).rename(columns={"value": "loss"})
         rows.append((run, pd.merge_asof(described, loss, on="iteration")))
     return collect(rows)[[*_COLUMNS, "loss"]]
 
@@ -86,7 +90,7 @@ def weight_spectrum_over_training_claims(data: pd.DataFrame) -> list[dict[str, A
 
 def _described(run: Run, frame: pd.DataFrame, candidate: bool) -> pd.DataFrame:
     """The rows of all gates, or of the candidate alone, with what the table adds to the log."""
-    data = of_gate(run, frame) if candidate else frame
+    data = of_gate(frame) if candidate else frame
     first, last = data["iteration"].min(), data["iteration"].max()
     when = np.select([data["iteration"] == first, data["iteration"] == last], ["before", "after"], "during")
     weights, gain = _started_as(run.config or {})
@@ -94,11 +98,11 @@ def _described(run: Run, frame: pd.DataFrame, candidate: bool) -> pd.DataFrame:
     return data.assign(when=when, share=share, weights=weights, gain=gain)
 
 
-def _started_as(config: Any) -> tuple[str, float]:
+def _started_as(config: Mapping[str, Any]) -> tuple[str, float]:
     """What filled W_hh before training, and its gain; nothing for what gradflow did not initialise or flossed."""
-    init, cell = config.get("init", {}), config.get("cell", {}).get("name")
-    name, gain = init.get("name", ""), float(init.get("gain", 1.0))
-    if cell is None or config.get("flossing", {}).get("iterations", 0):
+    init, cell = group(config, "init"), group(config, "cell").get("name")
+    name, gain = init.get("name", ""), value_of(init, "gain", float, 1.0)
+    if cell is None or value_of(group(config, "flossing"), "iterations", int, 0):
         return "", gain
     if name == "remember":
         return ("uniform" if cell in GATED else "orthogonal"), gain
@@ -119,9 +123,8 @@ def weight_spectrum_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     ratio = float((known["rho"] / known["sigma"]).max())
     schur = float((known["eigen_squares"] / known["squares"]).max())
-    finite = len(known) == len(rows)
     return [
-        _headline(known, finite and ratio <= 1 + 1e-5),
+        _headline(known, lost=len(known) < len(rows[rows["sigma"] != 0]), holds=ratio <= 1 + 1e-5),
         claim("schur", schur, "<= 1", schur <= 1 + 1e-5),
         *_start_claims(known[known["when"] == "before"]),
     ]
@@ -140,17 +143,31 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _headline(rows: pd.DataFrame, holds: bool) -> dict[str, Any]:
-    """The matrix whose radius is the furthest below its norm before training, and what became of it."""
-    before = rows[rows["when"] == "before"] if (rows["when"] == "before").any() else rows
+def _headline(rows: pd.DataFrame, *, lost: bool, holds: bool) -> dict[str, Any]:
+    """The matrix whose radius is the furthest below its norm before training, and what became of it.
+
+    Args:
+        rows: A summary of each matrix that is neither zero nor NaN.
+        lost: Whether some are NaN or infinite.
+        holds: Whether no radius exceeds its norm.
+    """
+    before = rows[rows["when"] == "before"]
+    if before.empty:
+        last = rows.iloc[0]
+        return claim("spectrum_at_last", last["rho"], _BOUND, holds, sigma=last["sigma"], curve=curve_name(last))
     widest = before.iloc[int(np.argmin(before["rho"] / before["sigma"]))]
     same = (rows[["cell", "start", "clip", "gate"]] == widest[["cell", "start", "clip", "gate"]]).all(axis=1)
     after = rows[same & (rows["when"] == "after")]
-    last = after.iloc[0] if len(after) else widest
-    details = {"sigma": widest["sigma"], "last": last["rho"], "last_sigma": last["sigma"], "curve": curve_name(widest)}
+    details = {"sigma": widest["sigma"], "curve": curve_name(widest)}
     misleads = widest["sigma"] > 1.01 and widest["rho"] < 1
+    if lost:
+        return claim("spectrum_lost", widest["rho"], "finite weights", False, **details)
+    if after.empty:
+        name = "norm_is_not_radius_at_first" if misleads else "spectrum_at_first"
+        return claim(name, widest["rho"], _BOUND, holds, **details)
+    details |= {"last": after.iloc[0]["rho"], "last_sigma": after.iloc[0]["sigma"]}
     name = "norm_is_not_radius" if misleads else "spectrum_moves"
-    return claim(name, widest["rho"], "<= the largest singular value", holds, **details)
+    return claim(name, widest["rho"], _BOUND, holds, **details)
 
 
 def _start_claims(before: pd.DataFrame) -> list[dict[str, Any]]:
