@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
+from gradflow.cells.copying import held
 from gradflow.cells.gru import GRUCell
 from gradflow.cells.layers import RecurrentLayer, SequenceLayer, suffix
 from gradflow.cells.lstm import LSTMCell
@@ -34,10 +35,15 @@ def weights_known(layer: nn.Module) -> bool:
 
 
 def weights_of(layer: Any) -> dict[str, Tensor]:
-    """What the layer's forward pass has just computed with, by name: of torch's layers also what is no parameter."""
+    """What the layer's forward pass has just computed with, by name; not all are parameters.
+
+    Of torch's layers some may be computed, as by weight_norm; cells of the user's own may hold other tensors.
+    """
     if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
         return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
+    if isinstance(layer, Recurrent):
+        return dict(layer.named_parameters()) | held(layer.cell, "cell")
+    return dict(layer._parameters)
 
 
 def torch_cell_class(layer: nn.Module, name: str = "layer") -> type[TorchCell]:
@@ -141,7 +147,7 @@ class LayerCall:
         finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
         lengths: [B], where `x` is a padded tensor of ragged examples.
         dropout: what was drawn between the layers; None: nothing.
-        weights: name -> parameter, as they were in that forward pass.
+        weights: name -> what it computed with, see :func:`weights_of`, as it was in that forward pass.
         gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
         trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
