@@ -11,7 +11,7 @@ from silent_scripts import KINDS, B, Case, H, Net, T, h_n, loop, norms_of, plain
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import gradflow as gf
@@ -299,6 +299,84 @@ def test_a_cell_whose_tensors_are_partly_of_the_examples_is_refused_where_nothin
     expected = r"Attentive: it holds shared, memory of 4 rows, .* register what the examples share as a buffer"
     with pytest.raises(NotImplementedError, match=expected):
         gf.trace(layer, sequences(batch=H))[0, 0]
+
+
+# --- A batch that runs as many calls ----------------------------------------------------------------------------------
+
+NAMES = [3, 6, 1, 4, 6, 2, 5, 2, 3]
+
+
+class OneByOne(nn.Module):
+    """Runs each example by itself, or all as one packed sequence; the last states and all outputs are read.
+
+    Args:
+        layout: of each example: "unbatched", "batched" or "packed"; "batch" for all at once.
+    """
+
+    def __init__(self, kind, layout, **options):
+        super().__init__()
+        self.encoder, self.layout = kind(H, H, **options), layout
+
+    def forward(self, sequences):
+        if self.layout == "batch":
+            y, state = self.encoder(pack_sequence(sequences, enforce_sorted=False))
+            return y.data.square().sum() + h_n((y, state)).sum()
+        return sum(map(self.one, sequences))
+
+    def one(self, x):
+        y, state = self.encoder({"unbatched": x, "batched": x[:, None], "packed": pack_sequence([x])}[self.layout])
+        return (y.data if self.layout == "packed" else y).square().sum() + h_n((y, state)).sum()
+
+
+def log_of(path, net, lengths, loss=lambda net, examples: net(examples)):
+    examples = [sequences()[:n, i % B] for i, n in enumerate(lengths)]
+    with gf.record(net, path, every=1, spectrum_every=1, reduction="sum") as recorder:
+        loss(net, examples).backward()
+        recorder.step()
+    return gf.open_run(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one layer", "all"])
+@pytest.mark.parametrize("layout", ["unbatched", "batched", "packed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_that_runs_as_many_calls_is_one(tmp_path, kind, layout, options):
+    """The log is that of the same batch, packed."""
+    nets = [OneByOne(kind, name, **options).double() for name in (layout, "batch")]
+    nets[0].load_state_dict(nets[1].state_dict())
+    one_by_one, at_once = (log_of(tmp_path / net.layout, net, NAMES) for net in nets)
+    assert one_by_one.proof == "proved"
+    for table in ("time", "lag", "gates"):
+        pd.testing.assert_frame_equal(one_by_one.frame(table), at_once.frame(table), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_is_called_for_each_example_runs_a_batch_too(tmp_path):
+    def loss(net, examples):
+        return sum(net([x]) for x in examples)
+
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), NAMES, loss)
+    frame = run.frame("time").sort_values("time")
+    assert (run.proof, set(frame.call)) == ("proved", {0})
+    assert frame.valid.tolist() == [sum(n > t for n in NAMES) for t in range(T)]
+
+
+@pytest.mark.parametrize("lengths", [NAMES[:7], [4] * 9], ids=["few", "of one length, perhaps each fed by the last"])
+def test_other_calls_stay_apart(tmp_path, lengths):
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), lengths)
+    assert set(run.frame("time").call) == set(range(len(lengths)))
+
+
+def test_calls_that_carry_their_state_stay_apart(tmp_path):
+    """Chunks of one sequence."""
+
+    def loss(net, examples):
+        total, state = 0, None
+        for x in examples:
+            y, state = net.encoder(x, state)
+            total = total + y.square().sum()
+        return total
+
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), [1, *NAMES], loss)
+    assert {0, 1, 9} <= set(run.frame("time").call)
 
 
 # --- Refused by name -------------------------------------------------------------------------------------------------

@@ -151,6 +151,8 @@ class LayerCall:
         gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
         trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
+        carried: the initial state was made by something in the graph, so that this call goes on from it.
+        joined: how many calls of the script it stands for, each with one of the examples.
     """
 
     layer: Any
@@ -164,11 +166,14 @@ class LayerCall:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     kernel_dtype: torch.dtype = field(init=False)
     trained_below: bool = field(init=False)
+    carried: bool = field(init=False)
+    joined: int = 1
 
     def __post_init__(self) -> None:
         self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx
         x, _, *hx = self.tensors()
         self.trained_below = any(part.requires_grad for part in (x, *hx))
+        self.carried = any(part.requires_grad and not _root(part).is_leaf for part in hx)
         if not self.weights:
             self.weights = weights_of(self.layer)
         self._versions = self._weight_versions()
@@ -298,8 +303,14 @@ def _detached(value: Any) -> Any:
         return tuple(map(_detached, value))
     if value is None or not value.requires_grad:
         return value
-    root = value if value._base is None else value._base
-    return value.detach().clone() if root.is_leaf else value.detach()  # as of a learned h_0, expanded to the batch
+    if _root(value).is_leaf:  # as of a learned h_0, expanded to the batch
+        return value.detach().clone()
+    return value.detach()
+
+
+def _root(value: Tensor) -> Tensor:
+    """What a tensor is a view of, or itself."""
+    return value if value._base is None else value._base
 
 
 def widened(value: Tensor) -> Tensor:
