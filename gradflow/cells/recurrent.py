@@ -263,13 +263,14 @@ class ReplayedCell(Cell):
         return x.reshape(leading.numel(), *x.shape[len(leading) :]), flat, leading
 
 
-def replayed(layer: Recurrent, weights: Mapping[str, Tensor], x_t: Tensor) -> ReplayedCell:
+def replayed(layer: Recurrent, weights: Mapping[str, Tensor], x_t: Tensor | None = None) -> ReplayedCell:
     """The cell of a layer on what was kept of it.
 
     Args:
         layer: whose cell it is.
         weights: by the names of ``layer.named_parameters()``, and what :func:`held` gave.
-        x_t: [B, D] or [B], of all examples at any position; with it is found what is held of each example.
+        x_t: [B, D] or [B], of all examples at any position, by which it is found what the cell holds of each; None:
+            nothing.
 
     Raises:
         NotImplementedError: if that cannot be told.
@@ -278,15 +279,16 @@ def replayed(layer: Recurrent, weights: Mapping[str, Tensor], x_t: Tensor) -> Re
     cell = copied(layer.cell, lambda v: (weights[names[id(v)]] if id(v) in names else v).detach().clone())
     others = {name: value for name, value in weights.items() if name not in names.values()}
     shared = holding(ReplayedCell(cell), others)
-    perhaps = [name for name, value in others.items() if value.dim() and len(value) == len(x_t)]
-    if not perhaps or len(x_t) == 1:
+    batch = 0 if x_t is None else len(x_t)
+    perhaps = [name for name, value in others.items() if value.dim() and len(value) == batch]
+    if x_t is None or not perhaps or batch == 1:
         return shared
     for found in (shared, holding(ReplayedCell(cell, perhaps), others)):
         if _steps_alike(found, x_t):
             return found
     raise NotImplementedError(
         f"{type(layer.cell).__name__}: it holds {', '.join(name.removeprefix('cell.') for name in perhaps)} of "
-        f"{len(x_t)} rows, as many as examples, but not all are one for each example; register what the examples share "
+        f"{batch} rows, as many as examples, but not all are one for each example; register what the examples share "
         f"as a buffer"
     )
 

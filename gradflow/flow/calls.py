@@ -152,7 +152,6 @@ class LayerCall:
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
         trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
         carried: the initial state was made by something in the graph, so that this call goes on from it.
-        joined: how many calls of the script it stands for, each with one of the examples.
     """
 
     layer: Any
@@ -167,7 +166,6 @@ class LayerCall:
     kernel_dtype: torch.dtype = field(init=False)
     trained_below: bool = field(init=False)
     carried: bool = field(init=False)
-    joined: int = 1
 
     def __post_init__(self) -> None:
         self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx

@@ -19,6 +19,10 @@ FEWEST = 8
 """Calls of a module that are put together; fewer have parts of their own, as in a Siamese network."""
 
 
+class Pooled(LayerCall):
+    """One call that stands for many of the script's; each of its examples was a batch of one."""
+
+
 def pooled(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
     """Put calls of one example each together, where a module has many that start anew and differ in length.
 
@@ -74,10 +78,8 @@ def _joined(members: Sequence[Seen]) -> Seen:
     hx = [call.hx if isinstance(call.hx, tuple) else (call.hx,) for call in calls]
     given = None if first.hx is None else tuple(map(side_by_side, zip(*hx, strict=True)))
     outputs, finals = [call.output for call in calls], list(zip(*(call.finals for call in calls), strict=True))
-    call = LayerCall(
-        first.layer, packed([c.x for c in calls]), given, packed(outputs), tuple(map(side_by_side, finals))
-    )
-    call.weights, call.kernel_dtype, call.joined = first.weights, first.kernel_dtype, len(calls)
+    call = Pooled(first.layer, packed([c.x for c in calls]), given, packed(outputs), tuple(map(side_by_side, finals)))
+    call.weights, call.kernel_dtype = first.weights, first.kernel_dtype
     call.trained_below = any(c.trained_below for c in calls)
     like = dict(zip(("output", *first.final_names), (outputs, *finals), strict=True))
     for name in {name for c in calls for name in c.gradients}:

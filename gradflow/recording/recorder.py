@@ -26,7 +26,7 @@ from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
 from gradflow.recording.last_backward import LastBackward
-from gradflow.recording.pooling import pooled
+from gradflow.recording.pooling import Pooled, pooled
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
@@ -339,7 +339,9 @@ class Recorder:
             raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
         if self._reduction == "sum":
             return 0.0
-        return math.log(call.batch_size // call.joined) if log_targets is None else log_targets
+        if log_targets is not None:
+            return log_targets
+        return 0.0 if isinstance(call, Pooled) else math.log(call.batch_size)
 
     def _note_divergence(self, row: Mapping[str, float]) -> None:
         if "loss" not in row:
