@@ -97,7 +97,7 @@ def record(
             criterion, or a resumed run that was recorded with other options.
         NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
             torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
-            kernels but on a CPU, and for a subclass of torch's layers whose forward never runs torch's kernel.
+            kernels but on a CPU.
         FileExistsError: if the folder already holds a recorded run.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
