@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +11,7 @@ from silent_scripts import KINDS, B, Case, H, Net, T, h_n, loop, norms_of, plain
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import gradflow as gf
@@ -198,6 +199,186 @@ def test_the_forward_of_torch_runs_without_a_mode(tmp_path):
     assert seen == [[]]
 
 
+# --- A cell of one's own that holds something of each example ---------------------------------------------------------
+
+
+class Attentive(gf.Cell):
+    """Looks at a memory [B, S, H], which is set before each pass, and at a vector [H] that all examples share."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size = H
+        self.cell = nn.GRUCell(2 * H, H)
+        self.shared = torch.linspace(0.5, 1, H, dtype=torch.float64)
+        self.memory = None
+
+    def step(self, x_t, state):
+        weights = torch.softmax(torch.einsum("bh,bsh->bs", self.shared * state["h"], self.memory), -1)
+        context = torch.einsum("bs,bsh->bh", weights, self.memory)
+        return {"h": self.cell(torch.cat((x_t, context), -1), state["h"])}
+
+
+class Attends(nn.Module):
+    """Two calls of the decoder, each with a memory of its own."""
+
+    def __init__(self, kind=nn.GRU):
+        super().__init__()
+        self.encoder, self.decoder = kind(H, H), gf.Recurrent(Attentive())
+
+    def forward(self, x):
+        self.memories, outputs = [self.encoder(part)[0].transpose(0, 1) for part in (x, x.flip(0))], []
+        for memory in self.memories:
+            self.decoder.cell.memory = memory
+            outputs.append(self.decoder(x)[0])
+        self.decoder.cell.memory = None
+        return torch.stack(outputs)
+
+    def stepped(self, x):
+        """[T, B, H] of each call, each state a leaf of a loop."""
+        seen = []
+        for memory in self.memories:
+            self.decoder.cell.memory, h, states = memory.detach(), x.new_zeros(x.shape[1], H), []
+            for x_t in x:
+                h = self.decoder.cell.step(x_t, {"h": h})["h"]
+                h.retain_grad()
+                states.append(h)
+            seen.append(states)
+        return seen
+
+
+@pytest.mark.parametrize("batch", [3, 4], ids=["apart", "as many examples as units"])
+@pytest.mark.parametrize("every", [1, 10], ids=["due", "kept"])
+def test_a_cell_that_attends_to_a_memory_is_recorded(tmp_path, batch, every):
+    """Against a loop in float64; with 4 examples the memory and the shared vector have as many rows."""
+    torch.manual_seed(0)
+    net, x = Attends().double(), sequences(batch=batch)
+    if batch == H:
+        net.decoder.cell.register_buffer("shared", net.decoder.cell.__dict__.pop("shared"))
+    names = ["log_state_gradient", "log_jacobian_spectral", "log_jacobian_frobenius"]
+    with gf.record(net, tmp_path, every=every, reduction="sum", quantities=names, modules=["decoder"]) as recorder:
+        for _ in range(2):
+            net.zero_grad()
+            net(x).square().sum().backward()
+            recorder.step()
+    steps = net.stepped(x)
+    sum(torch.stack(states).square().sum() for states in steps).backward()
+    frame = gf.open_run(tmp_path).frame("time").query("iteration == 1").sort_values(["call", "time"])
+    assert gf.open_run(tmp_path).frame("proof").forward_residual.max() < 1e-9
+    for call, states in enumerate(steps):
+        expected = torch.stack([state.grad for state in states]).norm(dim=-1).log().mean(1)
+        got = frame[frame.call == call].log_state_gradient_mean.to_numpy()
+        np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_the_jacobian_of_a_cell_that_attends_to_a_memory():
+    """Each example by itself, in the order of the batch."""
+    torch.manual_seed(0)
+    layer, x = gf.Recurrent(Attentive()).double(), sequences(batch=3)
+    layer.cell.memory = torch.randn(3, 5, H, dtype=torch.float64)
+    step = gf.trace(layer, x)[0, 0]
+    dense, (memory, h) = step.jacobian.dense(), (layer.cell.memory, step.states["h"])
+    for t in range(1, T):
+        for b in range(3):
+            layer.cell.memory = memory[b : b + 1]
+            jacobian = torch.autograd.functional.jacobian(
+                lambda h, t=t, b=b: layer.cell.step(x[t, b : b + 1], {"h": h[None]})["h"][0], h[t - 1, b]
+            )
+            torch.testing.assert_close(dense[t, b], jacobian)
+    torch.testing.assert_close(step.jacobian.spectral_norm(), torch.linalg.matrix_norm(dense, 2))
+    torch.testing.assert_close(step.of([2]).jacobian.dense(), dense[:, 2:])
+    torch.testing.assert_close(step.jacobian[3].dense(), dense[3])
+    with pytest.raises(
+        ValueError, match=r"Attentive: it holds memory of \(3,\) examples, .* leave the batch dimension whole"
+    ):
+        step.jacobian.cell.step(x[:, 0], {"h": h[:, 0]})
+
+
+def test_a_cell_whose_tensors_are_partly_of_the_examples_is_refused_where_nothing_tells_them_apart():
+    layer = gf.Recurrent(Attentive()).double()
+    layer.cell.memory = torch.randn(H, 5, H, dtype=torch.float64)
+    expected = r"Attentive: it holds shared, memory of 4 rows, .* register what the examples share as a buffer"
+    with pytest.raises(NotImplementedError, match=expected):
+        gf.trace(layer, sequences(batch=H))[0, 0]
+
+
+# --- A batch that runs as many calls ----------------------------------------------------------------------------------
+
+NAMES = [3, 6, 2, 4, 6, 2, 5, 2, 3]
+
+
+class OneByOne(nn.Module):
+    """Runs each example by itself, or all as one packed sequence; the last states and all outputs are read.
+
+    Args:
+        layout: of each example: "unbatched", "batched" or "packed"; "batch" for all at once.
+    """
+
+    def __init__(self, kind, layout, **options):
+        super().__init__()
+        self.encoder, self.layout = kind(H, H, **options), layout
+
+    def forward(self, sequences):
+        if self.layout == "batch":
+            y, state = self.encoder(pack_sequence(sequences, enforce_sorted=False))
+            return y.data.square().sum() + h_n((y, state)).sum()
+        return sum(map(self.one, sequences))
+
+    def one(self, x):
+        y, state = self.encoder({"unbatched": x, "batched": x[:, None], "packed": pack_sequence([x])}[self.layout])
+        return (y.data if self.layout == "packed" else y).square().sum() + h_n((y, state)).sum()
+
+
+def log_of(path, net, lengths, loss=lambda net, examples: net(examples)):
+    examples = [sequences()[:n, i % B] for i, n in enumerate(lengths)]
+    with gf.record(net, path, every=1, spectrum_every=1, reduction="sum") as recorder:
+        loss(net, examples).backward()
+        recorder.step()
+    return gf.open_run(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one layer", "all"])
+@pytest.mark.parametrize("layout", ["unbatched", "batched", "packed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_that_runs_as_many_calls_is_one(tmp_path, kind, layout, options):
+    """The log is that of the same batch, packed."""
+    nets = [OneByOne(kind, name, **options).double() for name in (layout, "batch")]
+    nets[0].load_state_dict(nets[1].state_dict())
+    one_by_one, at_once = (log_of(tmp_path / net.layout, net, NAMES) for net in nets)
+    assert one_by_one.proof == "proved"
+    for table in ("time", "lag", "gates"):
+        pd.testing.assert_frame_equal(one_by_one.frame(table), at_once.frame(table), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_is_called_for_each_example_runs_a_batch_too(tmp_path):
+    def loss(net, examples):
+        return sum(net([x]) for x in examples)
+
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), NAMES, loss)
+    frame = run.frame("time").sort_values("time")
+    assert (run.proof, set(frame.call)) == ("proved", {0})
+    assert frame.valid.tolist() == [sum(n > t for n in NAMES) for t in range(T)]
+
+
+@pytest.mark.parametrize("lengths", [NAMES[:7], [4] * 9], ids=["few", "of one length, perhaps each fed by the last"])
+def test_other_calls_stay_apart(tmp_path, lengths):
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), lengths)
+    assert set(run.frame("time").call) == set(range(len(lengths)))
+
+
+def test_calls_that_carry_their_state_stay_apart(tmp_path):
+    """Chunks of one sequence."""
+
+    def loss(net, examples):
+        total, state = 0, None
+        for x in examples:
+            y, state = net.encoder(x, state)
+            total = total + y.square().sum()
+        return total
+
+    run = log_of(tmp_path, OneByOne(nn.GRU, "unbatched").double(), [2, *NAMES], loss)
+    assert set(run.frame("time").valid) == {1}
+
+
 # --- Refused by name -------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +399,11 @@ def test_a_kernel_that_runs_otherwise_than_its_layer_says_is_refused(tmp_path):
     with pytest.raises(NotImplementedError, match=r"encoder: expected .*Half to run its kernel as the layer says.*call "
                        r"super\(\)\.forward"), gf.record(net, tmp_path):  # fmt: skip
         net(sequences().float())
+
+
+def test_a_model_without_known_layers_is_told_of_cells_and_of_steps_by_hand(tmp_path):
+    with pytest.raises(ValueError, match=r"LSTMCell.*in a loop\) in Linear, found none; .*h = gradflow\.mark\("):
+        gf.record(nn.Linear(2, 2), tmp_path)
 
 
 def test_a_trace_of_several_runs_is_refused():

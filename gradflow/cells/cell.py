@@ -27,7 +27,8 @@ class Cell(nn.Module):
     A subclass with `state_names`, `hidden_size` and :meth:`step` is enough: :class:`gradflow.Recurrent` runs it along
     time, and where it gives no closed form its Jacobian is found by automatic differentiation. Each example is taken by
     itself, and nothing is drawn at random (dropout goes outside of the cell); :func:`gradflow.testing.check_cell` says
-    whether a cell keeps to that.
+    whether a cell keeps to that. What a cell holds of each example during a pass, such as a memory to attend to, is a
+    tensor attribute [B, ...], neither parameter nor buffer.
 
     Attributes:
         state_names: of the states, all real and of size H.

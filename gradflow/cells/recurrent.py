@@ -3,8 +3,8 @@
 Shapes: T time steps, B examples, D input size, H hidden size; ``...`` is any leading shape.
 """
 
-from collections.abc import Callable, Mapping
-from copy import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import Cell, State
+from gradflow.cells.copying import copied, get_held, holding, set_held
 from gradflow.cells.forms import Form, Rows
 from gradflow.cells.layers import SequenceLayer
 from gradflow.cells.scanning import check_states, scan
@@ -111,10 +112,12 @@ class ReplayedCell(Cell):
 
     Args:
         cell: the copy, see :func:`copied`.
+        by_example: dotted names ("cell.memory") of the tensors that it holds for each example, [B, ...].
     """
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, by_example: Sequence[str] = ()):
         super().__init__()
+        self._by_example, self._leading = by_example, 1
         self.cell, self.hidden_size = cell, cell.hidden_size
         self.state_names, self.output_names = cell.state_names, cell.output_names  # type: ignore[misc]
 
@@ -142,12 +145,14 @@ class ReplayedCell(Cell):
         """One step, name -> [..., H]; x_t [..., D], or indices [...]."""
         x_t, entered, leading = self._flat(x_t, state)
         try:
-            new = self.cell.step(x_t, dict(entered))
+            with self._for_each(leading):
+                new = self.cell.step(x_t, dict(entered))
         except RuntimeError as error:
             dtype = next(iter(entered.values())).dtype
             error.add_note(
                 f"gradflow ran {type(self.cell).__name__}.step in {dtype} on {len(x_t)} examples, which are all steps "
-                f"of a replay; gradflow.testing.check_cell says what a step must bear"
+                f"of a replay; gradflow.testing.check_cell says what a step must bear, and what it holds of each "
+                f"example is to be a tensor attribute [B, ...]"
             )
             raise
         check_states(self.cell, new, entered)
@@ -173,7 +178,9 @@ class ReplayedCell(Cell):
     def gates(self, x_t: Tensor, state: State) -> State:
         """See :meth:`Cell.gates`, name -> [..., H]."""
         x_t, state, leading = self._flat(x_t, state)
-        return {name: gate.reshape(*leading, -1) for name, gate in self.cell.gates(x_t, state).items()}
+        with self._for_each(leading):
+            gates = self.cell.gates(x_t, state)
+        return {name: gate.reshape(*leading, -1) for name, gate in gates.items()}
 
     def coefficients(self, gates: State, state: State, previous: State) -> Form | None:
         """See :meth:`Cell.coefficients`; complete, and as large as the states.
@@ -182,7 +189,9 @@ class ReplayedCell(Cell):
             ValueError: if they do not fit the cell's states or its weight_hh.
         """
         leading = previous[self.state_names[0]].shape[:-1]
-        form = self.cell.coefficients(*({n: v.flatten(0, -2) for n, v in d.items()} for d in (gates, state, previous)))
+        with self._for_each(leading):
+            flat = ({n: v.flatten(0, -2) for n, v in d.items()} for d in (gates, state, previous))
+            form = self.cell.coefficients(*flat)
         if form is None:
             return None
         kind, hidden, named = type(self.cell).__name__, self.hidden_size, form.states
@@ -208,32 +217,92 @@ class ReplayedCell(Cell):
         none = {name: like.new_zeros(*leading, gates_of[name], hidden) for name in self.state_names}
         return replace(replace(form, rows={}).map(lambda numbers: whole(numbers, hidden)), rows=none | rows)
 
+    def of(self, pick: Callable[[Tensor], Tensor]) -> "ReplayedCell":
+        """The same of some examples; `pick` takes them out of a tensor [B, ...]."""
+        return self if not self._by_example else holding(self, {n: pick(v) for n, v in self._held().items()})
+
+    def at(self, index: Any, leading: torch.Size, indexed: torch.Size) -> "ReplayedCell":
+        """The same for a part of the arguments: those of a `leading` shape, of which `index` leaves `indexed`."""
+        if not self._by_example:
+            return self
+        twin: ReplayedCell = holding(
+            self, {name: self._spread(name, v, leading)[index] for name, v in self._held().items()}
+        )
+        twin._leading = len(indexed)
+        return twin
+
+    def _held(self) -> dict[str, Tensor]:
+        return {name: get_held(self, name) for name in self._by_example}
+
+    def _spread(self, name: str, value: Tensor, leading: torch.Size) -> Tensor:
+        """What is held, for arguments of a leading shape."""
+        own = value.shape[: self._leading]
+        if own != leading[len(leading) - len(own) :]:
+            raise ValueError(
+                f"{type(self.cell).__name__}: it holds {name.removeprefix('cell.')} of {tuple(own)} examples, so that "
+                f"its step cannot be taken of {tuple(leading)}; leave the batch dimension whole"
+            )
+        return value.expand(*leading, *value.shape[self._leading :])
+
+    @contextmanager
+    def _for_each(self, leading: torch.Size) -> Iterator[None]:
+        """What the cell holds of each example, at every step of it."""
+        held = self._held()
+        for name, value in held.items():
+            spread = self._spread(name, value, leading)
+            set_held(self, name, spread.reshape(leading.numel(), *spread.shape[len(leading) :]))
+        try:
+            yield
+        finally:
+            for name, value in held.items():
+                set_held(self, name, value)
+
     def _flat(self, x: Tensor, state: State) -> tuple[Tensor, State, torch.Size]:
         leading = state[self.state_names[0]].shape[:-1]
         flat = {name: part.reshape(-1, part.shape[-1]) for name, part in state.items()}
         return x.reshape(leading.numel(), *x.shape[len(leading) :]), flat, leading
 
 
-def replayed(layer: Recurrent, weights: Mapping[str, Tensor]) -> ReplayedCell:
-    """The cell of a layer on kept weights, by the names of ``layer.named_parameters()``."""
-    kept = {id(parameter): weights[name] for name, parameter in layer.named_parameters()}
-    return ReplayedCell(copied(layer.cell, lambda value: kept.get(id(value), value).detach().clone()))
+def replayed(layer: Recurrent, weights: Mapping[str, Tensor], x_t: Tensor | None = None) -> ReplayedCell:
+    """The cell of a layer on what was kept of it.
+
+    Args:
+        layer: whose cell it is.
+        weights: by the names of ``layer.named_parameters()``, and what :func:`held` gave.
+        x_t: [B, D] or [B], of all examples at any position, by which it is found what the cell holds of each; None:
+            nothing.
+
+    Raises:
+        NotImplementedError: if that cannot be told.
+    """
+    names = {id(parameter): name for name, parameter in layer.named_parameters()}
+    cell = copied(layer.cell, lambda v: (weights[names[id(v)]] if id(v) in names else v).detach().clone())
+    others = {name: value for name, value in weights.items() if name not in names.values()}
+    shared = holding(ReplayedCell(cell), others)
+    batch = 0 if x_t is None else len(x_t)
+    perhaps = [name for name, value in others.items() if value.dim() and len(value) == batch]
+    if x_t is None or not perhaps or batch == 1:
+        return shared
+    for found in (shared, holding(ReplayedCell(cell, perhaps), others)):
+        if _steps_alike(found, x_t):
+            return found
+    raise NotImplementedError(
+        f"{type(layer.cell).__name__}: it holds {', '.join(name.removeprefix('cell.') for name in perhaps)} of "
+        f"{batch} rows, as many as examples, but not all are one for each example; register what the examples share "
+        f"as a buffer"
+    )
 
 
-def copied(module: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a module with every parameter, buffer and tensor attribute changed, that shares all the rest."""
-    twin = copy(module)
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            vars(twin)[name] = change(value)
-    for kind in ("_parameters", "_buffers"):
-        tensors = vars(module)[kind]
-        vars(twin)[kind] = {name: None if value is None else change(value) for name, value in tensors.items()}
-    children = vars(module)["_modules"].items()
-    vars(twin)["_modules"] = {name: None if child is None else copied(child, change) for name, child in children}
-    return twin
+def _steps_alike(cell: ReplayedCell, x_t: Tensor) -> bool:
+    """Whether a step of two copies of a batch gives twice what the cell gives as it is."""
+    state = {name: x_t.new_full((len(x_t), cell.hidden_size), 0.5, dtype=_dtype(cell)) for name in cell.state_names}
+    expected = cell.cell.step(x_t, dict(state))
+    try:
+        found = cell.step(torch.stack((x_t, x_t)), {name: torch.stack((part, part)) for name, part in state.items()})
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return all(torch.allclose(found[name], part, rtol=1e-3, atol=1e-5) for name, part in expected.items())
 
 
-def to_double(module: Any) -> Any:
-    """A copy in float64, see :func:`copied`."""
-    return copied(module, lambda value: value.double() if value.is_floating_point() else value)
+def _dtype(cell: Cell) -> torch.dtype:
+    return next((p.dtype for p in cell.parameters() if p.is_floating_point()), torch.get_default_dtype())

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gradflow.cells.cell import Cell, TorchCell
+from gradflow.cells.copying import held
 from gradflow.cells.gru import GRUCell
 from gradflow.cells.layers import RecurrentLayer, suffix
 from gradflow.cells.lstm import LSTMCell
@@ -70,10 +71,15 @@ def _cell_class_of(cell: nn.Module) -> type[TorchCell]:
 
 
 def weights_of(layer: Any) -> dict[str, Tensor]:
-    """What the layer's forward pass has just computed with, by name: of torch's layers also what is no parameter."""
+    """What the layer's forward pass has just computed with, by name; not all are parameters.
+
+    Of torch's layers some may be computed, as by weight_norm; cells of the user's own may hold other tensors.
+    """
     if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
         return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    return dict(layer._parameters) if weights_known(layer) else dict(layer.named_parameters())
+    if isinstance(layer, Recurrent):
+        return dict(layer.named_parameters()) | held(layer.cell, "cell")
+    return dict(layer._parameters)
 
 
 def torch_cell_class(layer: Any, name: str = "layer") -> type[TorchCell]:
@@ -177,10 +183,11 @@ class LayerCall:
         finals: (h_n,), (h_n, c_n), or whatever the states of a cell are.
         lengths: [B], where `x` is a padded tensor of ragged examples.
         dropout: what was drawn between the layers; None: nothing.
-        weights: name -> parameter, as they were in that forward pass.
+        weights: name -> what it computed with, see :func:`weights_of`, as it was in that forward pass.
         gradients: "output" and state name + "_n" -> what autograd left there; absent where the loss does not use it.
         kernel_dtype: to which autocast rounded the weights; without it the dtype of the output.
         trained_below: the input or the initial state was in the graph, so that the loss reaches what made it.
+        carried: the initial state was made by something in the graph, so that this call goes on from it.
     """
 
     layer: Any
@@ -194,11 +201,13 @@ class LayerCall:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     kernel_dtype: torch.dtype = field(init=False)
     trained_below: bool = field(init=False)
+    carried: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx
         x, _, *hx = self.tensors()
         self.trained_below = any(part.requires_grad for part in (x, *hx))
+        self.carried = any(part.requires_grad and not _root(part).is_leaf for part in hx)
         if not self.weights:
             self.weights = weights_of(self.layer)
         self._versions = self._weight_versions()
@@ -330,8 +339,14 @@ def _detached(value: Any) -> Any:
         return tuple(map(_detached, value))
     if value is None or not value.requires_grad:
         return value
-    root = value if value._base is None else value._base
-    return value.detach().clone() if root.is_leaf else value.detach()  # as of a learned h_0, expanded to the batch
+    if _root(value).is_leaf:  # as of a learned h_0, expanded to the batch
+        return value.detach().clone()
+    return value.detach()
+
+
+def _root(value: Tensor) -> Tensor:
+    """What a tensor is a view of, or itself."""
+    return value if value._base is None else value._base
 
 
 def widened(value: Tensor) -> Tensor:

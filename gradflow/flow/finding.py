@@ -61,8 +61,10 @@ def recurrent_layers(
         found |= {plain_name(name): SteppedCell(module) for name, module in _cells(named).items()}
     if not found and not or_none:
         raise ValueError(
-            f"model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.RNN, LinearRNN, LSTM, "
-            f"GRU, Recurrent) in {type(unwrapped(model)).__name__}, found none; there would be nothing to record"
+            "model: expected a recurrent layer (torch.nn.RNN, LSTM, GRU, gradflow.RNN, LinearRNN, LSTM, GRU, "
+            "Recurrent; to be recorded also torch.nn.RNNCell, LSTMCell, GRUCell or gradflow.Cell in a loop) in "
+            f"{type(unwrapped(model)).__name__}, found none; to record a step written by hand, mark its state in the "
+            f'loop: h = gradflow.mark("h", h), and gradflow.record(..., states=["h"])'
         )
     if isinstance(modules, str):
         raise ValueError(f"modules: expected a list of names, got the text {modules!r}; write [{modules!r}]")

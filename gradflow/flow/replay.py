@@ -9,7 +9,7 @@ Shapes: T time steps, B examples, H hidden size, K gates. Results are [T, B, ...
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -76,7 +76,12 @@ class Unrolled:
         """The same of some examples only."""
         index = torch.as_tensor(examples)
         cut = self._cut(lambda tensor: tensor.index_select(1, index.to(tensor.device)))
-        return replace(cut, lengths=None if self.lengths is None else self.lengths[index], ends=self.ends[index])
+        cell = self.cell
+        if isinstance(cell, ReplayedCell):
+            cell = cell.of(lambda tensor: tensor[index.to(tensor.device)])
+        return replace(
+            cut, cell=cell, lengths=None if self.lengths is None else self.lengths[index], ends=self.ends[index]
+        )
 
     def _cut(self, cut: Callable[[Tensor], Tensor]) -> "Unrolled":
         def each(tensors: State) -> State:
@@ -229,16 +234,24 @@ def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved) -> dict[
     layer = call.layer
     steps: dict[Place, Unrolled] = {}
     sides = 2 if layer.bidirectional else 1
-    x, output = pick(call.time_major(call.x)), pick(call.time_major(call.output).detach())
+    whole = call.time_major(call.x)
+    x, output = pick(whole), pick(call.time_major(call.output).detach())
     lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
     stops = lengths if call.packed else None
     given = call.hx if isinstance(call.hx, tuple) else (call.hx,)
     initial = [None if h is None else pick(call.state_major(h)).detach() for h in given]
-    weights = {name: widened(weight.to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    weights = {
+        name: widened(weight.to(call.kernel_dtype)) if weight.is_floating_point() else weight
+        for name, weight in call.weights.items()
+    }
     for index, scale in enumerate(_input_scales(call)):
         scale = None if scale is None else pick(scale)
         x = x if scale is None else x * scale
-        cells = [_cell(layer, weights, index, side) for side in range(sides)]
+        cells: list[TorchCell | ReplayedCell]
+        if isinstance(layer, Recurrent):
+            cells = [replayed(layer, weights, whole[0]).of(partial(pick, dim=0))]
+        else:
+            cells = [torch_cell(layer, weights.get, index, side) for side in range(sides)]
         rows = slice(index * sides, (index + 1) * sides)
         entering = [
             _states(cells[0], [None if h is None else h[rows][d] for h in initial], output) for d in range(sides)
@@ -264,12 +277,6 @@ def _input_scales(call: LayerCall) -> list[Tensor | None]:
     if of_torch:
         return [None, *(call.time_major(output._replace(data=scale)) for scale in scales)]  # type: ignore[union-attr]
     return [None, *map(widened, scales)]
-
-
-def _cell(layer: nn.Module, weights: Mapping[str, Tensor], index: int, side: int) -> TorchCell | ReplayedCell:
-    if isinstance(layer, Recurrent):
-        return replayed(layer, weights)
-    return torch_cell(layer, weights.get, index, side)
 
 
 def _states(cell: Cell, given: list[Tensor | None], like: Tensor) -> State:

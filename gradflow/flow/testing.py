@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
-from gradflow.cells.recurrent import ReplayedCell, check_cell_names, copied, to_double
+from gradflow.cells.copying import copied, to_double
+from gradflow.cells.recurrent import ReplayedCell, check_cell_names
 from gradflow.jacobian.autodiff import AutodiffJacobian
 from gradflow.jacobian.dispatch import jacobian_of
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
-from gradflow.cells.recurrent import to_double
+from gradflow.cells.copying import to_double
+from gradflow.cells.recurrent import ReplayedCell
 from gradflow.jacobian.operator import Jacobian
 
 _NUMBERS = 2**18  # of the vectors that are sent through the step at once: about 1 MB in float32
@@ -53,7 +54,10 @@ class AutodiffJacobian(Jacobian):
     def __getitem__(self, index: Any) -> "AutodiffJacobian":
         """The same operator on a part of the batch dimensions; ``J[t]`` has [B] left."""
         valid = None if self.valid is None else self.valid[index]
-        return AutodiffJacobian(self.cell, self.inputs[index], self.split(self.previous[index]), valid)
+        previous, cell = self.previous[index], self.cell
+        if isinstance(cell, ReplayedCell):
+            cell = cell.at(index, self.previous.shape[:-1], previous.shape[:-1])
+        return AutodiffJacobian(cell, self.inputs[index], self.split(previous), valid)
 
     def double(self) -> "AutodiffJacobian":
         """The same operator in float64."""

@@ -32,6 +32,7 @@ from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
 from gradflow.recording.ending import closes_at_exit, has_ended, is_own_process, recorder_of, uncaught_error
 from gradflow.recording.last_backward import LastBackward
+from gradflow.recording.pooling import Pooled, pooled
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
 from gradflow.recording.rows import state_rows
@@ -361,7 +362,9 @@ class Recorder:
         The norms among the scalars are those of ``.grad``. With gradients accumulated over k micro-batches, the states
         are those of the last one: say ``loss_scale=1/k`` if each loss was divided by k. Calls of a module are numbered
         within a forward pass of the model, and on over the forward passes that share a backward pass; without a call of
-        the model itself, in the order in which they ran.
+        the model itself, in the order in which they ran. Eight or more calls of a module with one example each, of
+        different lengths, that all start anew are a batch, and one call of the log (say ``targets`` if the loss was
+        divided by their number).
 
         Args:
             loss: its value, as it was reduced.
@@ -498,7 +501,9 @@ class Recorder:
             raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
         if self._reduction == "sum":
             return 0.0
-        return math.log(call.batch_size) if log_targets is None else log_targets
+        if log_targets is not None:
+            return log_targets
+        return 0.0 if isinstance(call, Pooled) else math.log(call.batch_size)
 
     def _note_divergence(self, row: Mapping[str, float]) -> None:
         if "loss" not in row:
@@ -528,6 +533,7 @@ class Recorder:
         if self._probe is not None:
             added = Added() if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
+        calls = pooled(calls)
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
         for number, seen in grouped(calls) if quantities else ():
             log_factor = self._log_factor(seen.call, log_targets) - log_scale
