@@ -139,9 +139,10 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
         diagonal = self.coefficients.diagonal
         squares = [self._squares_by_unit(rows, rows, diagonal.get((out, "h"))) for out, rows in self.rows.items()]
         squares += [numbers.square() for (_, name), numbers in diagonal.items() if name != "h"]
-        return (
-            torch.stack([of_units.sum(-1) for of_units in squares]).sum(0) if len(squares) > 1 else squares[0].sum(-1)
-        )
+        first, *rest = (of_units.sum(-1) for of_units in squares)
+        for other in rest:
+            first += other
+        return first
 
     def _squares_by_unit(self, rows: Tensor, others: Tensor, diagonal: Tensor | None = None) -> Tensor:
         """Σ_k Σ_{m≥k} κ_ki κ'_mi Γ_kmi over the gates k of `rows` and m of `others`, [..., H].
@@ -149,14 +150,13 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
         With what a `diagonal` d of the same block adds, 2 Σ_k κ_ki W_kii d_i + d_i².
         """
         own, across = rows.unbind(-2), others.unbind(-2)
-        twice = None if diagonal is None else self.weight_hh.diagonal(dim1=1, dim2=2).mul(2)
         total = None if diagonal is None else diagonal.square()
         for k, numbers in enumerate(own):
             inner = across[k] * self.gram[k, k]
             for m in range(k + 1, len(across)):
                 inner.addcmul_(across[m], self.gram[k, m])
-            if twice is not None:
-                inner.addcmul_(diagonal, twice[k])
+            if diagonal is not None:
+                inner.addcmul_(diagonal, self.weight_hh[k].diagonal(), value=2)
             total = inner.mul_(numbers) if total is None else total.addcmul_(inner, numbers)
         assert total is not None
         return total
