@@ -392,3 +392,24 @@ def test_norms_over_the_whole_range_of_a_dtype(dtype):
         assert found.tolist() == pytest.approx([math.log(8) + math.log(size)] * 2, abs=1e-6)
     odd = torch.tensor([[0, 0], [1, math.inf], [1, math.nan]], dtype=dtype)
     assert log_norm(odd).tolist() == pytest.approx([-math.inf, math.inf, math.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["f64", "f32"])
+@pytest.mark.parametrize("apart", [0, 9, 30])
+def test_norms_of_vectors_of_many_sizes_at_once(dtype, apart):
+    """What one scale is guessed from does not decide what the others are: each has its own norm, digit by digit."""
+    exponents = range(-320, 309, 3) if dtype == torch.float64 else range(-46, 39)
+    for exponent in exponents:
+        sizes = [10.0**e if -324 < e < 309 else 0.0 for e in (exponent, exponent - apart, exponent + apart, exponent)]
+        vectors = torch.tensor([[[0.3 * size, -0.4 * size], [0, 0]] for size in sizes], dtype=dtype)
+        vectors[1, 1, 0] = math.nan
+        expected = [[_log_of_length(*vector) for vector in step] for step in vectors.tolist()]
+        expected = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(log_norm(vectors), expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+def _log_of_length(x: float, y: float) -> float:
+    largest = max(abs(x), abs(y))
+    if largest in (0, math.inf):
+        return math.inf if largest else -math.inf
+    return math.log(math.hypot(x / largest, y / largest)) + math.log(largest)

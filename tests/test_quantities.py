@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -103,6 +104,22 @@ def test_summaries_of_rows_that_are_whole_and_of_rows_that_are_not(count):
         assert numbers.tolist() == together[name][:5].tolist()
     for name, share in QUANTILES.items():
         np.testing.assert_allclose(together[name][:5], np.quantile(rows, share, axis=1), rtol=1e-12)
+
+
+def test_summaries_of_rows_of_every_kind():
+    """Row by row: exact zeros, what is not finite, both, and nothing else."""
+    inf, nan = np.inf, np.nan
+    rows = np.array(
+        [[1, 3, 2], [-inf] * 3, [-inf, 4, 6], [inf] * 3, [inf, 1, nan], [nan] * 3, [-inf, inf, 5], [-inf, nan, -inf]]
+    )
+    found = summarise(rows)
+    for place, row in enumerate(rows):
+        finite = row[np.isfinite(row)]
+        expected = {"mean": np.mean, **{name: partial(np.quantile, q=share) for name, share in QUANTILES.items()}}
+        for name, take in expected.items():
+            assert found[name][place] == pytest.approx(take(finite) if len(finite) else nan, nan_ok=True)
+        assert found["zeros"][place] == (row == -inf).sum()
+        assert found["non_finite"][place] == np.isnan(row).sum() + (row == inf).sum()
 
 
 def test_positions_that_no_recorded_example_reaches():

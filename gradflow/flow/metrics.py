@@ -4,9 +4,13 @@ Norms and logs are float64: in float32 the norm of a vanished gradient is exactl
 about 1e19, because squares under- and overflow. Logs are natural.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from gradflow.flow.scaled import LN2
 
 
 def log_norm(vectors: Tensor) -> Tensor:
@@ -19,16 +23,39 @@ def log_norm(vectors: Tensor) -> Tensor:
     tensor(8.0000e-25, dtype=torch.float64)
     """
     low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
-    norm = torch.linalg.vector_norm(vectors, dim=-1).double()
+    power = _power(vectors, low, high)
+    norm = torch.linalg.vector_norm(vectors * 2.0**power if power else vectors, dim=-1).double()
     if _within(norm, low, high):
-        return norm.log()
+        return norm.log() - power * LN2 if power else norm.log()
     # Squares may have left the range, or a norm is 0 or not finite.
-    if not bool(norm.any()) and not bool(vectors.any()):
+    if _largest(vectors) == 0:
         return norm.log()
     if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
         return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).log()
     doubtful = ~((norm > low) & (norm < high))
-    return norm.log().index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
+    return (norm.log() - power * LN2).index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
+
+
+def _power(vectors: Tensor, low: float, high: float) -> int:
+    """The power of two that brings what is as small or large as the first and the last of some vectors into range.
+
+    A guess, since it need not be checked: a norm beyond the limits is taken anew. But squares that underflow are slow.
+    """
+    if vectors.dim() < 2 or not vectors.numel() or not high:
+        return 0
+    largest = _largest(vectors[:: max(1, len(vectors) - 1)])
+    if low * 1e6 < largest < high * 1e-3 or not 0 < largest < math.inf:
+        return 0
+    most = 120 if vectors.dtype == torch.float32 else 1000  # its inverse has full digits as well
+    return max(-most, min(most, math.frexp(high * 1e-3)[1] - math.frexp(largest)[1]))
+
+
+def _largest(values: Tensor) -> float:
+    """The largest absolute value; NaN if one is NaN."""
+    if not values.numel():
+        return 0.0
+    least, most = torch.aminmax(values)
+    return max(-float(least), float(most))
 
 
 def _within(values: Tensor, low: float, high: float) -> bool:
@@ -43,7 +70,7 @@ _SAFE = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e140)}  # norms 
 
 
 def _scaled_log_norm(vectors: Tensor) -> Tensor:
-    largest = torch.linalg.vector_norm(vectors, torch.inf, dim=-1)
+    largest = vectors.abs().amax(-1)
     usable = (largest > 0) & largest.isfinite()
     safe = torch.where(usable, largest, 1.0)
     scaled = torch.linalg.vector_norm(vectors / safe.unsqueeze(-1), dim=-1)

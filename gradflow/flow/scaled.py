@@ -11,7 +11,7 @@ LN2 = 0.6931471805599453
 
 def exponent_of(vector: Tensor) -> Tensor:
     """The power of two above the largest element, [..., S] -> [...] float64; -inf for zero and what is not finite."""
-    largest = torch.linalg.vector_norm(vector, torch.inf, dim=-1).double()
+    largest = vector.abs().amax(-1).double()
     return torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent.double(), -torch.inf)
 
 

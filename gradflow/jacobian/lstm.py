@@ -77,5 +77,5 @@ class LSTMJacobian(WeightedJacobian[ShownRows]):
         others = torch.empty(*into_c.shape[:-2], 4, into_c.shape[-1], dtype=into_c.dtype, device=into_c.device)
         torch.mul(into_c, weight.unsqueeze(-2), out=others[..., self.writes["c"], :])
         torch.mul(into_h, shown.unsqueeze(-2), out=others[..., self.writes["h"], :])
-        own = into_h.squeeze(-2).square() @ self.gram[3, 3]
-        return self._row_squares(into_c, others) + own + (self._kept.square() * weight).sum(-1)
+        own = into_h.squeeze(-2).square().mul_(self.gram[3, 3])
+        return self._squares_by_unit(into_c, others).add_(own).addcmul_(self._kept.square(), weight).sum(-1)

@@ -136,23 +136,29 @@ class WeightedJacobian(ClosedFormJacobian[AnyRows]):
         return self._nan_past_length(squares.clamp_min(0).sqrt())
 
     def _frobenius_squares(self) -> Tensor:
-        first, *rest = self.rows.values()
-        total = self._row_squares(first, first)
-        for rows in rest:
-            total += self._row_squares(rows, rows)
-        for (out, name), numbers in self.coefficients.diagonal.items():
-            total += numbers.square().sum(-1)
-            if name == "h":
-                across = self.weight_hh.diagonal(dim1=1, dim2=2).flatten()
-                total += (self.rows[out] * numbers.unsqueeze(-2)).flatten(-2) @ across.mul(2)
-        return total
+        diagonal = self.coefficients.diagonal
+        squares = [self._squares_by_unit(rows, rows, diagonal.get((out, "h"))) for out, rows in self.rows.items()]
+        squares += [numbers.square() for (_, name), numbers in diagonal.items() if name != "h"]
+        first, *rest = (of_units.sum(-1) for of_units in squares)
+        for other in rest:
+            first += other
+        return first
 
-    def _row_squares(self, rows: Tensor, others: Tensor) -> Tensor:
-        """Σ_i Σ_k Σ_{m≥k} κ_ki κ'_mi Γ_kmi over the gates k of `rows` and m of `others`, [...]."""
-        total = rows.new_zeros(rows.shape[:-2])
-        flat, first, second = total.view(-1), *(part.reshape(-1, *part.shape[-2:]) for part in (rows, others))
-        for k in range(first.shape[1]):
-            flat.addmv_((first[:, k : k + 1] * second[:, k:]).flatten(1), self.gram[k, k:].flatten())
+    def _squares_by_unit(self, rows: Tensor, others: Tensor, diagonal: Tensor | None = None) -> Tensor:
+        """Σ_k Σ_{m≥k} κ_ki κ'_mi Γ_kmi over the gates k of `rows` and m of `others`, [..., H].
+
+        With what a `diagonal` d of the same block adds, 2 Σ_k κ_ki W_kii d_i + d_i².
+        """
+        own, across = rows.unbind(-2), others.unbind(-2)
+        total = None if diagonal is None else diagonal.square()
+        for k, numbers in enumerate(own):
+            inner = across[k] * self.gram[k, k]
+            for m in range(k + 1, len(across)):
+                inner.addcmul_(across[m], self.gram[k, m])
+            if diagonal is not None:
+                inner.addcmul_(diagonal, self.weight_hh[k].diagonal(), value=2)
+            total = inner.mul_(numbers) if total is None else total.addcmul_(inner, numbers)
+        assert total is not None
         return total
 
 
