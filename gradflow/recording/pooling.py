@@ -33,8 +33,10 @@ def pooled(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
         calls: of one backward pass, with their numbers.
     """
     groups: dict[Any, list[tuple[int, Seen]]] = {}
+    gone_on_with = {id(seen.follows) for _, seen in calls if seen.follows is not None}
     for number, seen in calls:
-        groups.setdefault(_group(seen), []).append((number, seen))
+        own = id(seen) in gone_on_with or seen.follows is not None
+        groups.setdefault(id(seen) if own else _group(seen), []).append((number, seen))
     found: list[tuple[int, Any]] = []
     for group in groups.values():
         one_pass = len({id(seen.within) for _, seen in group}) == 1
