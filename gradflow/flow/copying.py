@@ -38,7 +38,7 @@ def leave_hooks_behind(modules: Iterable[nn.Module]) -> None:
     for kind in map(type, modules):
         if _watched[kind] or kind not in copyreg.dispatch_table:  # a rule of the script's own stays
             _watched[kind] += 1
-            copyreg.pickle(kind, _reduced)  # type: ignore[arg-type]
+            copyreg.pickle(kind, _reduced)
 
 
 def copy_as_ever(modules: Iterable[nn.Module]) -> None:
@@ -50,7 +50,10 @@ def copy_as_ever(modules: Iterable[nn.Module]) -> None:
 
 
 def _reduced(module: nn.Module) -> Any:
-    made, arguments, state, *rest = module.__reduce_ex__(2)
+    reduced = module.__reduce_ex__(2)
+    if isinstance(reduced, str) or len(reduced) < 3:
+        return reduced
+    made, arguments, state, *rest = reduced
     return made, arguments, _without_hooks(state) if isinstance(state, dict) else state, *rest
 
 

@@ -62,8 +62,8 @@ def record(
     """Record the gradient flow of every recurrent layer of a model.
 
     With `optimizer` one line is enough: every ``optimizer.step()`` records an iteration, and the log ends with the
-    program, as `finished`, or `failed` or `interrupted` by the exception that ended it; with
-    :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
+    program, as `finished`, or `failed` or `interrupted` by the exception that ended it (of those that somebody caught, and
+    of ``sys.exit``, nobody tells); with :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
     manager and call its :meth:`~Recorder.step`.
 
     Args:

@@ -173,7 +173,7 @@ class ScalarRows:
     def _judged(self, before: list[float], after: list[float], present: list[tuple[Tensor, str, str]]) -> Any:
         """The coefficient and whether gradients were clipped, NaN where the norms do not tell."""
         coefficient, clipped = compared(before, after, _rounding(parameter for parameter, _, _ in present))
-        if coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
+        if 0 < coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
             if not self._warned:
                 self._warned = True
                 log.warning(

@@ -37,7 +37,7 @@ def named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
     else:
         found = {"0": optimizer}
     for one in found.values():
-        if not isinstance(one, Optimizer):
+        if not isinstance(one, Optimizer) or not hasattr(one, "_optimizer_step_pre_hooks"):
             raise TypeError(
                 f"optimizer: expected a torch.optim.Optimizer, or a list or dictionary of them, got "
                 f"{type(one).__name__}; pass the one that it wraps, or call recorder.step(...) in a loop of your own"
