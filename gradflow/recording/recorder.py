@@ -62,9 +62,9 @@ def record(
     """Record the gradient flow of every recurrent layer of a model.
 
     With `optimizer` one line is enough: every ``optimizer.step()`` records an iteration, and the log ends with the
-    program, as `finished`, or `failed` or `interrupted` by the exception that ended it (of those that somebody caught, and
-    of ``sys.exit``, nobody tells); with :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
-    manager and call its :meth:`~Recorder.step`.
+    program, as `finished`, or `failed` or `interrupted` by the exception that ended it (of those that somebody caught,
+    and of ``sys.exit``, nobody tells); with :meth:`Recorder.close`; or when model and optimiser are no longer there.
+    Without it, use the recorder as a context manager and call its :meth:`~Recorder.step`.
 
     Args:
         model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own); several models
@@ -202,7 +202,7 @@ class Recorder:
     """Made by :func:`record`.
 
     Attributes:
-        iteration: number of updates so far: of :meth:`step` calls, and of what a resumed run had before.
+        iteration: number of updates so far: of those recorded here, and of what a resumed run had before.
         path: the run folder.
     """
 
