@@ -5,6 +5,7 @@ import copy
 import gc
 import logging
 import math
+import multiprocessing
 import subprocess
 import sys
 import weakref
@@ -344,6 +345,14 @@ def test_nothing_recorded_is_said(tmp_path, caplog):
     assert "nothing was recorded, because no optimizer.step() came after a backward pass" in caplog.text
 
 
+def test_a_probe(tmp_path):
+    """Rows of a fixed batch, at the weights of their updates."""
+    for name, way in (("line", "one line"), ("hand", "by hand")):
+        options = {"probe": (data(9), None), "criterion": lambda out, _: out.square().mean(), "every": 2}
+        train(Model(), tmp_path / name, way=way, **options)
+    assert_same_logs(tmp_path / "line", tmp_path / "hand")
+
+
 def test_learning_rates_that_differ_are_not_one(tmp_path):
     model = Model()
     groups = [{"params": model.recurrent.parameters(), "lr": 0.1}, {"params": model.read_out.parameters(), "lr": 0.2}]
@@ -419,6 +428,25 @@ ENDS = {
         ("finished", None),
     ),
 }
+
+
+def test_a_fork_leaves_the_log_alone(tmp_path, monkeypatch):
+    kept = begun(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.getpid", lambda: -1)
+        ending._close_all()
+    assert gf.open_run(tmp_path).status == "running"
+    ending._close_all()
+    assert gf.open_run(tmp_path).status == "finished"
+    assert not kept[1]._optimizer_step_pre_hooks
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_of_multiprocessing_ends_the_log(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=begun, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert gf.open_run(tmp_path).status == "finished"
 
 
 @pytest.mark.parametrize(

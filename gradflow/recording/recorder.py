@@ -26,7 +26,7 @@ from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
-from gradflow.recording.ending import closes_at_exit, has_ended, is_own_process, recorder_of, uncaught_error
+from gradflow.recording.ending import closes_at_exit, has_ended, recorder_of, uncaught_error
 from gradflow.recording.last_backward import LastBackward
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
@@ -232,6 +232,7 @@ class Recorder:
         self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
         self._warned: set[tuple[str, str]] = set()  # layers and identities
         self._updates: Updates | None = None
+        self._process = os.getpid()
         self._began = self._ended = False
 
     def __enter__(self) -> Self:
@@ -255,6 +256,8 @@ class Recorder:
 
     def end(self) -> None:
         """End the log as the program ended: by the last exception that nobody caught, if no update came after it."""
+        if self._process != os.getpid():  # a fork, which leaves the log alone
+            return
         error = uncaught_error()
         if self._updates is not None and error is self._updates.old_error:
             error = None
@@ -264,7 +267,7 @@ class Recorder:
             log.exception("%s: closing the log failed", self.path)
 
     def __del__(self) -> None:
-        if getattr(self, "_updates", None) is not None and not self._ended and is_own_process():
+        if getattr(self, "_updates", None) is not None and not self._ended:
             self.end()
 
     def __exit__(
