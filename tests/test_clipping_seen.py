@@ -220,6 +220,27 @@ def test_a_backward_pass_that_failed_is_forgotten(tmp_path):
     assert row.clipped == 0
 
 
+def test_gradients_that_were_not_finite_and_were_mended(tmp_path):
+    row, _, _ = recorded(
+        tmp_path,
+        backward=lambda net: (math.inf * net.loss()).backward(),
+        change=all_of(lambda p: p.grad.nan_to_num_(0, 0, 0)),
+    )
+    assert unknown(row)
+    assert row.non_finite == 0
+
+
+def test_gradients_of_what_the_loss_does_not_use(tmp_path):
+    """Zeros that are left from before; or more, of which nobody knows whether they were clipped."""
+    for left, is_known in ((0.0, True), (1.0, False)):
+        net = Net()
+        net.other = nn.Parameter(torch.ones(3))
+        net.other.grad = torch.full((3,), left)
+        row, _, _ = recorded(tmp_path / str(left), net=net)
+        assert unknown(row) == (not is_known)
+        assert is_known == (row.clipped == 0)
+
+
 # --- Accumulated gradients, and the scale of mixed precision ---------------------------------------------------------
 
 

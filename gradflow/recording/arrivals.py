@@ -74,16 +74,16 @@ class Arrivals:
             parameters: each with a gradient.
 
         Returns:
-            before: None where it is not known.
+            before: None where it is not known; of gradients that are 0 and never arrived, 0.
             now: equal to `before`, bit by bit, where nothing happened.
         """
         now = _numbers(_norms([parameter.grad for parameter in parameters if parameter.grad is not None]))
         if _is_averaged_later():
             return [None] * len(now), now
         found = [self._arrived.get(id(parameter)) for parameter in parameters]
-        known = [one.norm for one in found if one is not None and one.norm is not None]
-        numbers = iter(_numbers(known))
-        return [None if one is None or one.norm is None else next(numbers) for one in found], now
+        norms = [(0.0 if is_ == 0 else None) if one is None else one.norm for one, is_ in zip(found, now, strict=True)]
+        known = iter(_numbers([norm for norm in norms if norm is not None]))
+        return [None if norm is None else next(known) for norm in norms], now
 
     def _arrives(self, parameter: Tensor) -> None:
         if self.open:
