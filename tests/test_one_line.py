@@ -159,6 +159,13 @@ def test_each_form_refuses_the_words_of_the_other(tmp_path):
         recorder.step()
 
 
+class Wrapper(torch.optim.Optimizer):
+    """An optimiser in name, as libraries put around torch's."""
+
+    def __init__(self):
+        pass
+
+
 @pytest.mark.parametrize(
     ("optimizer", "error", "message"),
     [
@@ -168,6 +175,7 @@ def test_each_form_refuses_the_words_of_the_other(tmp_path):
             r"optimizer: expected a torch.optim.Optimizer, or a list or .* got str; pass the",
         ),
         (lambda o: [o, None], TypeError, r"optimizer: expected a torch.optim.Optimizer, .* got NoneType"),
+        (lambda o: Wrapper(), TypeError, r"got Wrapper; pass the one that it wraps"),
         (lambda o: [o, o], ValueError, r"optimizer: expected at least one, each once, got 2"),
         (lambda o: {}, ValueError, r"optimizer: expected at least one, each once, got 0"),
     ],
@@ -263,6 +271,37 @@ def test_a_closure_that_raises_leaves_all_as_it_was(fails_at, tmp_path):
         optimizer.state.clear()  # torch's own is left half made
         optimizer.step(closure)
     assert len(gf.open_run(tmp_path).scalars) == 1 + fails_at
+
+
+class Twice(torch.optim.SGD):
+    """A subclass whose step goes around that of its parent: torch calls hooks for both."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+def test_the_step_of_a_subclass_makes_one_row(with_closure, tmp_path, caplog):
+    model = Model()
+    torch.optim.SGD(model.parameters(), lr=0.1)  # torch hooks into the parent's step when one is made
+    optimizer = Twice(model.parameters(), lr=0.1)
+    seeds = iter(range(3))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model, next(seeds))
+        loss.backward()
+        return loss
+
+    with gf.record(model, tmp_path, optimizer=optimizer):
+        for _ in range(3):
+            if with_closure:
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+    assert len(gf.open_run(tmp_path).scalars) == 3
+    assert not caplog.records
 
 
 # --- Several optimisers, several models ------------------------------------------------------------------------------
