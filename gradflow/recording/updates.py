@@ -75,9 +75,7 @@ class Updates:
         self.old_error = uncaught_error()
         self._watcher, self._arrivals, self._record = watcher, arrivals, record
         self._several, self._told, self._has_warned = len(optimizers) > 1, _nothing_told(), False
-        self._within: set[int] = (
-            set()
-        )  # places of those whose step runs, perhaps that of a subclass around its parent's
+        self._within: set[int] = set()  # places of optimisers whose step runs: a subclass calls its parent's inside
         self._handles: list[Any] = []
         for place, optimizer in enumerate(optimizers.values()):
             self._handles.append(optimizer.register_step_pre_hook(partial(self._before, place)))
