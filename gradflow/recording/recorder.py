@@ -30,7 +30,7 @@ from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Seen, Watcher
 from gradflow.recording.copies import Copies
-from gradflow.recording.ending import closes_at_exit, has_ended, is_own_process, recorder_of, uncaught_error
+from gradflow.recording.ending import closes_at_exit, has_ended, recorder_of, uncaught_error
 from gradflow.recording.last_backward import LastBackward
 from gradflow.recording.pooling import Pooled, pooled
 from gradflow.recording.probe import ProbeRunner, probe_runner
@@ -71,9 +71,9 @@ def record(
     """Record the gradient flow of every recurrent layer of a model.
 
     With `optimizer` one line is enough: every ``optimizer.step()`` records an iteration, and the log ends with the
-    program, as `finished`, or `failed` or `interrupted` by the exception that ended it; with
-    :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
-    manager and call its :meth:`~Recorder.step`.
+    program, as `finished`, or `failed` or `interrupted` by the exception that ended it (of those that somebody caught,
+    and of ``sys.exit``, nobody tells); with :meth:`Recorder.close`; or when model and optimiser are no longer there.
+    Without it, use the recorder as a context manager and call its :meth:`~Recorder.step`.
 
     Args:
         model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own), or cells that
@@ -89,8 +89,8 @@ def record(
             that a GradScaler skips is no update. The loss and what else :meth:`Recorder.step` takes:
             :meth:`Recorder.log`.
         every: iterations between recordings of state gradients and Jacobians, or rising iterations, such as those of
-            :func:`gradflow.log_spaced`; the first and the last are always there (of modules that a script steps through,
-            the last has state gradients if it is due).
+            :func:`gradflow.log_spaced`; the first and the last are always there (of modules that a script steps
+            through, the last has state gradients if it is due).
         examples: examples of the batch that are recorded, at positions ⌊iB/n⌋, or ``"all"``.
         spectrum_every: the same as `every` for singular values and eigenvalues of W_hh.
         reduction: of the loss over the batch: with ``"mean"`` state gradients are multiplied by the number of targets,
@@ -222,7 +222,7 @@ class Recorder:
     """Made by :func:`record`.
 
     Attributes:
-        iteration: number of updates so far: of :meth:`step` calls, and of what a resumed run had before.
+        iteration: number of updates so far: of those recorded here, and of what a resumed run had before.
         path: the run folder.
     """
 
@@ -252,6 +252,7 @@ class Recorder:
         self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
         self._warned: set[tuple[str, str]] = set()  # layers and identities
         self._updates: Updates | None = None
+        self._process = os.getpid()
         self._began = self._ended = False
 
     def __enter__(self) -> Self:
@@ -275,6 +276,8 @@ class Recorder:
 
     def end(self) -> None:
         """End the log as the program ended: by the last exception that nobody caught, if no update came after it."""
+        if self._process != os.getpid():  # a fork, which leaves the log alone
+            return
         error = uncaught_error()
         if self._updates is not None and error is self._updates.old_error:
             error = None
@@ -284,7 +287,7 @@ class Recorder:
             log.exception("%s: closing the log failed", self.path)
 
     def __del__(self) -> None:
-        if getattr(self, "_updates", None) is not None and not self._ended and is_own_process():
+        if getattr(self, "_updates", None) is not None and not self._ended:
             self.end()
 
     def __exit__(

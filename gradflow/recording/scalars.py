@@ -163,17 +163,15 @@ class ScalarRows:
         divided = scaling.divided_out(arrived, now)
         pairs: dict[int, tuple[float | None, float]] = {}
         for parameter, norm, was, is_ in zip(parameters, exact, arrived, now, strict=True):
-            if was is not None:
-                was /= divided
-                is_same = was == is_ or (divided != 1 and abs(was - is_) <= _rounding([parameter]) * is_)
-                was = norm if is_same or was != was else was * norm / is_ if 0 < is_ < math.inf else was
-            pairs[id(parameter)] = None if was is None else was / scaling.left, norm / scaling.left
+            tolerance = 0.0 if divided == 1 else _rounding([parameter])
+            before = None if was is None else _exactly(was / divided, is_, norm, tolerance) / scaling.left
+            pairs[id(parameter)] = before, norm / scaling.left
         return pairs
 
     def _judged(self, before: list[float], after: list[float], present: list[tuple[Tensor, str, str]]) -> Any:
         """The coefficient and whether gradients were clipped, NaN where the norms do not tell."""
         coefficient, clipped = compared(before, after, _rounding(parameter for parameter, _, _ in present))
-        if coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
+        if 0 < coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
             if not self._warned:
                 self._warned = True
                 log.warning(
@@ -183,6 +181,13 @@ class ScalarRows:
                 )  # fmt: skip
             return math.nan, math.nan
         return coefficient, clipped
+
+
+def _exactly(was: float, now: float, exact: float, tolerance: float) -> float:
+    """A norm as it was, from what was taken cheaply then and now, and exactly now."""
+    if was == now or abs(was - now) <= tolerance * now:
+        return exact
+    return was * exact / now if 0 < now < math.inf else was
 
 
 def _told(clipping: Clipping) -> dict[int, tuple[float | None, float]]:

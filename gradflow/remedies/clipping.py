@@ -57,8 +57,15 @@ def gradient_norms(parameters: Iterable[Tensor], norm_type: float = 2.0) -> tupl
     entries = [entries_of(p.grad) for p in parameters if p.grad is not None]
     if not entries:
         return ()
-    norms = torch.stack([_norm(g, norm_type).to(entries[0].device) for g in entries]).tolist()
+    norms = in_numbers([_norm(g, norm_type) for g in entries])
     return tuple(_rescaled_norm(g, norm_type) if n in (0, inf) else n for g, n in zip(entries, norms, strict=True))
+
+
+def in_numbers(norms: Sequence[Tensor]) -> list[float]:
+    """Scalars as numbers; what lies on other devices is waited for once."""
+    if all(norm.device.type == "cpu" for norm in norms):
+        return [norm.item() for norm in norms]
+    return torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()
 
 
 def norm_in_double(entries: Tensor) -> float:
