@@ -139,10 +139,10 @@ def descend_steps(
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
         adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
-        direct, carried, cut = _direct(unrolled, adjoints, above)
+        direct, carried, cut, hidden = _direct(unrolled, adjoints, above)
         unrolled = replace(unrolled, carried=carried, cut=cut)
         blocks: list[Block] = []
-        given = Direct(direct, adjoints=adjoints, carried=carried)
+        given = Direct(direct, adjoints=adjoints, carried=carried and not hidden)
         yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
         if index:
             parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
@@ -317,12 +317,17 @@ def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
     return factor_between(unrolled.states[name][:-1], unrolled.previous[name][1:])
 
 
-def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool, Tensor | None]:
-    """What arrives at the states shown not through the next step, [T, B, ·]; and Unrolled's carried and cut."""
+def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool, Tensor | None, bool]:
+    """What arrives directly.
+
+    Returns:
+        At the states shown, not through the next step, [T, B, ·]; `carried` and `cut` of an Unrolled; and whether
+        something arrives directly at the other states.
+    """
     names = unrolled.cell.output_names
     total = torch.cat([adjoints[name] for name in names], -1)
     if isinstance(unrolled.cell, MarkedCell):
-        return torch.full_like(total, torch.nan), False, None
+        return torch.full_like(total, torch.nan), False, None, False
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
     carried, known = True, torch.ones(len(total), dtype=torch.bool, device=total.device)
     cut, only_cut = torch.zeros(total.shape[:2], dtype=torch.bool, device=total.device), True
@@ -342,6 +347,7 @@ def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[T
         alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
     others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
-    carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
+    carried = carried and bool(known.all())
+    hidden = any(bool(part.any()) for part in others)  # something arrives directly at states that are not shown
     only_cut = only_cut and bool(known.all()) and not carried
-    return direct.masked_fill(~known[:, None, None], torch.nan), carried, cut if only_cut else None
+    return direct.masked_fill(~known[:, None, None], torch.nan), carried, cut if only_cut else None, hidden
