@@ -1,7 +1,6 @@
 """Tables that show names as a network meets them: all of a source counted, and one as its one-hot vectors."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,7 +62,7 @@ def _characters(names: pd.DataFrame, everything: Sequence[str], kept: Sequence[s
 
 
 def _inside(names: pd.DataFrame, kept: Sequence[str]) -> pd.DataFrame:
-    count = len(keep_inside(names, kept, Counter()))
+    count = len(keep_inside(names, kept, {}))
     return pd.DataFrame({"quantity": "inside", "count": [count], "share": [count / len(names)]})
 
 
