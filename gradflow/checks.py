@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Collection
 from difflib import get_close_matches
-from math import isnan
+from math import inf, isfinite, nan
 from typing import Any
 
 LONGEST = 60  # characters of a value in an error
@@ -23,7 +23,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def whole_number(name: str, value: Any, least: int, or_else: str = "") -> int:
+def whole_number(name: str, value: Any, least: int, or_else: str = "", most: int | None = None) -> int:
     """The value as an int.
 
     Args:
@@ -31,37 +31,41 @@ def whole_number(name: str, value: Any, least: int, or_else: str = "") -> int:
         value: what was given: an int, or one of numpy's or torch's.
         least: the smallest that is allowed.
         or_else: what else the argument takes, for errors.
+        most: the largest that is allowed, if there is one.
 
     Raises:
-        ValueError: if it is a bool, a float, text, or too small.
+        ValueError: if it is a bool, a float, text, too small or too large.
     """
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}{or_else}, got {shown(value)}")
+    if number is None or number < least or (most is not None and number > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most:,}"
+        raise ValueError(f"{name}: expected a whole number {limits}{or_else}, got {shown(value)}")
     return number
 
 
-def real_number(name: str, value: Any, expected: str = "a number", least: float = float("-inf")) -> float:
+def real_number(name: str, value: Any, least: float = -inf, above: float = -inf, or_else: str = "") -> float:
     """The value as a float.
 
     Args:
         name: of the argument, for errors.
-        value: what was given: a number, or one of numpy's or torch's; infinity too.
-        expected: what the argument takes, for errors.
+        value: what was given: a finite number, also one of numpy's or torch's.
         least: the smallest that is allowed.
+        above: what is less than any that is allowed.
+        or_else: what else the argument takes, for errors.
 
     Raises:
-        ValueError: if it is no number (text, a bool, several), NaN, or too small.
+        ValueError: if it is no number (text, a bool, several), not finite, or too small.
     """
     try:
-        number = float("nan") if isinstance(value, (str, bytes, bool)) else float(value)
+        number = nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        number = float("nan")
-    if isnan(number) or number < least:
-        raise ValueError(f"{name}: expected {expected}, got {shown(value)}")
+        number = nan
+    if not (isfinite(number) and number >= least and number > above):
+        limits = f" of at least {least}" if least > -inf else f" above {above}" if above > -inf else ""
+        raise ValueError(f"{name}: expected a finite number{limits}{or_else}, got {shown(value)}")
     return number
 
 
