@@ -9,9 +9,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.arguments import quoted
+from experiments.sweeping.told import told
 from gradflow.config import MANY, ClipName, Config, Source
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -98,7 +99,7 @@ def check_presets(overrides: Sequence[str], settings: DictConfig) -> None:
 def _check_used(setting: str, settings: DictConfig) -> None:
     use = USES[setting]
     given, default, found = (
-        OmegaConf.select(tree, name)
+        OmegaConf.select(tree, name, throw_on_resolution_failure=False)
         for tree, name in ((settings, setting), (OmegaConf.structured(Config), setting), (settings, use.setting))
     )
     if given != default and found not in use.values:
@@ -133,15 +134,13 @@ def to_config(settings: DictConfig) -> Config:
         settings: The configuration of one run; its `hydra` part, if any, is ignored.
 
     Raises:
-        ValueError: If a key is unknown (Hydra lets `+key=value` pass) or a value is out of range.
+        ValueError: If a key is unknown, a value is out of range, or what it refers to is not there.
     """
     own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
-    values = OmegaConf.to_container(own, resolve=True)
     try:
+        values = OmegaConf.to_container(own, resolve=True)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
-    except ConfigKeyError as error:
-        raise ValueError(
-            f"{error.full_key}: no such setting; `python experiments/train.py --cfg job` lists them all"
-        ) from None
+    except OmegaConfBaseException as error:
+        raise ValueError(told(error)) from None
     assert isinstance(config, Config)
     return config

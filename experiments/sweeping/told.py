@@ -19,7 +19,7 @@ def told(error: Exception) -> str:
         return str(error)
     lines = map(str.strip, str(causes[-1] if causes else error).splitlines())
     words = " ".join(line for line in lines if line and not line.startswith(NOISE))
-    if words.startswith("Sweep parameters") and "requires --multirun" in words:
+    if words.startswith(("Sweep parameters", "Ambiguous value for argument")):
         setting = words.split("'")[1]
         return f"{setting.partition('=')[0]}: expected one value, got {setting}; add -m for a sweep over its values"
     name = next((f"{cause.full_key}: " for cause in causes if cause.full_key), "")
