@@ -1,67 +1,78 @@
-"""How bad input is answered: one verdict for each trial. `GRADFLOW_HOSTILE=FILE` collects them as JSON lines."""
+"""Trials of hostile inputs: what a command answered, as one of six verdicts, and a table of them.
+
+    GRADFLOW_HOSTILE=verdicts.jsonl python -m pytest -m "" tests/test_hostile_*.py
+    python -m tests.hostile verdicts.jsonl
+
+Only `clear` is good: one to three lines that name what is wrong, or a trial that did what it should.
+"""
 
 import json
 import os
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 VERDICTS = ("clear", "unclear", "traceback", "silent", "hang", "lost")
-TRACEBACK = "Traceback (most recent call last)"
-MOST_LINES = 3
-LONGEST = 2_000  # characters of an answer
+LONGEST_ERROR = 3  # lines
+FILE = "GRADFLOW_HOSTILE"  # the environment variable that names the file of verdicts
 
 
-def judge(command: Sequence[str], cwd: Path, names: Collection[str] = (), timeout: float = 60) -> tuple[str, str]:
-    """The verdict on a command that is to fail, and what it said.
+def judge(
+    command: Sequence[str], cwd: str | os.PathLike[str], names: Sequence[str] = (), timeout: float = 60
+) -> tuple[str, str]:
+    """Runs a command that is expected to refuse something, and judges its answer.
 
     Args:
-        command: what to run; it is given no input.
-        cwd: where.
-        names: the answer must hold one of them, if there are any.
-        timeout: seconds until it counts as hanging; all its processes are then killed.
+        command: program and arguments.
+        cwd: where it runs.
+        names: texts of which a clear error holds at least one: the argument, the file. None asked for if empty.
+        timeout: seconds after which it hangs.
+
+    Returns:
+        The verdict, and all that the command said: standard output, then standard error. The error is the standard
+        error output without empty lines, or all that was said if that is empty.
     """
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=cwd, start_new_session=True, text=True, errors="replace", **pipes)
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
     try:
-        text, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        text, _ = process.communicate()
-        return "hang", text
-    if TRACEBACK in text:
+        done = subprocess.run(command, cwd=cwd, timeout=timeout, **options)
+    except subprocess.TimeoutExpired as expired:
+        return "hang", "".join((part or b"").decode(errors="replace") for part in (expired.stdout, expired.stderr))
+    text = done.stdout + done.stderr
+    if "Traceback (most recent call last)" in text:
         return "traceback", text
-    if process.returncode == 0:
+    if done.returncode == 0:
         return "silent", text
-    return judge_text(text, names), text
-
-
-def judge_call(call: Callable[[], Any], names: Collection[str] = ()) -> tuple[str, str]:
-    """The verdict on a call that is to raise, and what it said; see :func:`judge`."""
-    try:
-        call()
-    except (ValueError, TypeError, OSError) as error:
-        return judge_text(str(error), names), f"{type(error).__name__}: {error}"
-    except SystemExit as error:
-        return judge_text(str(error.code), names), str(error.code)
-    except Exception as error:
-        return "traceback", f"{type(error).__name__}: {error}"
-    return "silent", ""
-
-
-def judge_text(text: str, names: Collection[str]) -> str:
-    """Whether an error is short and says what it is about."""
-    short = len(text.strip().splitlines()) <= MOST_LINES and len(text) <= LONGEST
-    return "clear" if short and text.strip() and (not names or any(name in text for name in names)) else "unclear"
+    error = [line for line in (done.stderr.strip() or done.stdout).splitlines() if line.strip()]
+    named = not names or any(name in line for name in names for line in error)
+    return "clear" if 0 < len(error) <= LONGEST_ERROR and named else "unclear", text
 
 
 def record(area: str, trial: str, verdict: str) -> None:
-    """Adds a verdict to the file that `GRADFLOW_HOSTILE` names, if it does."""
-    assert verdict in VERDICTS
-    if file := os.environ.get("GRADFLOW_HOSTILE"):
-        line = json.dumps({"area": area, "trial": trial, "verdict": verdict, "time": time.time()}, ensure_ascii=False)
-        with open(file, "a", encoding="utf-8") as lines:
-            lines.write(line + "\n")
+    """Appends a verdict to the file that the environment variable GRADFLOW_HOSTILE names, if it is set."""
+    assert verdict in VERDICTS, verdict
+    if path := os.environ.get(FILE):
+        line = json.dumps({"area": area, "trial": trial, "verdict": verdict}, ensure_ascii=False)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def table(lines: Sequence[str]) -> str:
+    """How often each verdict fell in each area, a row per area and one for all."""
+    counts: dict[str, Counter[str]] = {}
+    for line in filter(str.strip, lines):
+        entry = json.loads(line)
+        counts.setdefault(entry["area"], Counter())[entry["verdict"]] += 1
+    counts["all"] = sum(counts.values(), Counter())
+    wide = max(map(len, counts))
+    head = f"{'':{wide}}  trials  " + "  ".join(VERDICTS)
+    rows = [
+        f"{area:{wide}}  {count.total():6}  " + "  ".join(f"{count[name]:{len(name)}}" for name in VERDICTS)
+        for area, count in counts.items()
+    ]
+    return "\n".join([head, *rows])
+
+
+if __name__ == "__main__":
+    print(table(Path(sys.argv[1]).read_text("utf-8").splitlines()))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hostile import judge_call, record
+from hostile import record
+from hostile_calls import judge_call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
