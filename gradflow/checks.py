@@ -1,10 +1,12 @@
 """Small checks of arguments that all rooms share; no torch."""
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from math import inf, isfinite, nan
 from typing import Any
+
+import numpy as np
 
 LONGEST = 60  # characters of a value in an error
 
@@ -46,7 +48,9 @@ def whole_number(name: str, value: Any, least: int, or_else: str = "", most: int
     return number
 
 
-def real_number(name: str, value: Any, least: float = -inf, above: float = -inf, or_else: str = "") -> float:
+def real_number(
+    name: str, value: Any, least: float = -inf, above: float = -inf, most: float = inf, infinite: bool = False
+) -> float:
     """The value as a float.
 
     Args:
@@ -54,19 +58,66 @@ def real_number(name: str, value: Any, least: float = -inf, above: float = -inf,
         value: what was given: a finite number, also one of numpy's or torch's.
         least: the smallest that is allowed.
         above: what is less than any that is allowed.
-        or_else: what else the argument takes, for errors.
+        most: the largest that is allowed.
+        infinite: whether infinity is allowed.
 
     Raises:
-        ValueError: if it is no number (text, a bool, several), not finite, or too small.
+        ValueError: if it is no number (text, a bool, several), NaN, infinite, too small or too large.
     """
     try:
         number = nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         number = nan
-    if not (isfinite(number) and number >= least and number > above):
-        limits = f" of at least {least}" if least > -inf else f" above {above}" if above > -inf else ""
-        raise ValueError(f"{name}: expected a finite number{limits}{or_else}, got {shown(value)}")
+    if not (least <= number <= most and number > above and (infinite or isfinite(number))):
+        kind = "positive" if above == 0 else "real" if infinite else "finite"
+        limits = f" of at least {least}" if least > -inf else f" above {above}" if above not in (0, -inf) else ""
+        limits = f" from {least} to {most}" if most < inf else limits
+        raise ValueError(f"{name}: expected a {kind} number{limits}, got {shown(value)}")
     return number
+
+
+def share(name: str, value: Any) -> float:
+    """The value as a float between 0 and 1; raises a ValueError for another, 0 and 1 among them."""
+    try:
+        number = real_number(name, value)
+    except ValueError:
+        number = nan
+    require(0 < number < 1, name, "a number between 0 and 1", value)
+    return number
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise a ValueError unless each of these is True or False; what merely counts as true may be a slip."""
+    for name, value in flags.items():
+        require(isinstance(value, bool), name, "True or False", value)
+
+
+def check_kind(name: str, value: Any, kind: type, expected: str) -> None:
+    """Raise a TypeError that says what was expected of an argument, and of which kind it is, unless it is of this one.
+
+    >>> check_kind("x", None, int, "a number")
+    Traceback (most recent call last):
+    TypeError: x: expected a number, got None
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {expected}, got {shown(value)}")
+
+
+def listed(name: str, values: Any, expected: str) -> list[Any]:
+    """What can be gone through, as a list; raises a TypeError for anything else, and for text."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}: expected {expected}, got {shown(values)}")
+    return list(values)
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """The values as an array [N] of float64; raises a ValueError for anything but one row of numbers."""
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        array = np.empty((0, 0))
+    require(array.ndim == 1, name, "a sequence of numbers", values)
+    return array
 
 
 def check_name(argument: str, name: str, known: Collection[str]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from gradflow.checks import numbers, require
+
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
 
 
@@ -84,6 +86,8 @@ def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
         >>> round(factor_per_step(lag, lag * np.log(0.57)), 6)
         0.57
     """
+    lag, log_value = numbers("lag", lag), numbers("log_value", log_value)
+    require(len(lag) == len(log_value), "log_value", f"as many values as lags, {len(lag)}", log_value)
     finite = np.isfinite(log_value)
     if finite.sum() < 2:
         return float("nan")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.runs import IDENTITY, collect, recorded
+from gradflow.checks import numbers
 
 _SHARE = "weight_gradient_share"
 _COLUMNS = ["valid", f"{_SHARE}_mean", f"{_SHARE}_zeros", f"{_SHARE}_non_finite"]
@@ -26,7 +27,7 @@ def effective_lag(share: np.ndarray) -> float:
         >>> effective_lag(np.ones(5)), round(effective_lag(np.arange(1, 6) / 5), 6)
         (0.0, 2.0)
     """
-    return float((1 - np.asarray(share, dtype=float)).sum())
+    return float((1 - numbers("share", share)).sum())
 
 
 def weight_gradient_reach(

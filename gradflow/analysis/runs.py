@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.cells.facts import CELLS, REMEMBER_BIAS
+from gradflow.checks import listed, shown
 from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
@@ -126,7 +127,10 @@ def runs_of(source: Any) -> list[Run]:
     """
     if hasattr(source, "config"):
         return [source]
-    runs = list(getattr(source, "members", source))
+    runs = listed("source", getattr(source, "members", source), "a run, a sweep, or a sequence of runs")
+    for run in runs:
+        if not hasattr(run, "config"):
+            raise TypeError(f"source: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")
     if not runs:
         raise ValueError("source: expected at least one run, got none; does the path hold any run.json?")
     return sorted(runs, key=_rank)

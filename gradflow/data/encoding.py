@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gradflow.checks import shown
+from gradflow.checks import check_kind, listed, require, shown
 
 SEPARATOR = "|"  # between the names of a roll call; no name holds it
 
@@ -51,7 +51,13 @@ def encode(names: Sequence[str], alphabet: Sequence[str]) -> tuple[np.ndarray, n
     ([[0, 1], [2, 0]], [2, 1])
     """
     if isinstance(names, str):
-        raise TypeError(f"names: expected a list of names, got one string; write [{names!r}]")
+        raise TypeError(f"names: expected a list of names, got one string; write [{shown(names)}]")
+    names = listed("names", names, "a list of names")
+    for name in names:
+        check_kind("names", name, str, "texts")
+    known = list(alphabet) if isinstance(alphabet, str) else listed("alphabet", alphabet, "single characters")
+    for character in known:
+        require(isinstance(character, str) and len(character) == 1, "alphabet", "single characters", character)
     lengths = lengths_of(names)
     if not len(names) or not lengths.all():
         raise ValueError(

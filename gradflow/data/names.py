@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gradflow.checks import shown
+from gradflow.checks import check_kind, shown, whole_number
 from gradflow.config import DataConfig, Source
 from gradflow.data.cleaning import Dropped, clean, describe, keep_inside, most_frequent_characters
 from gradflow.data.corpus import download_corpus, read_corpus
@@ -86,6 +86,8 @@ def all_names(config: DataConfig, seed: int = 0) -> tuple[pd.DataFrame, tuple[st
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as :func:`load_names`; for a source that is not of names.
     """
+    check_kind("config", config, DataConfig, "a gradflow.config.DataConfig")
+    seed = whole_number("seed", seed, 0)
     if not config.source.of_names:
         raise ValueError(f"data.source: expected names, such as generated or corpus, got {config.source}")
     if config.source != Source.generated:

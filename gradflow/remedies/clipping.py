@@ -12,6 +12,8 @@ from math import inf, isfinite, nan
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import check_kind, listed, real_number
+
 _EPS = 1e-6  # torch's, in the denominator of the coefficient
 
 
@@ -164,15 +166,16 @@ CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
 
 def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float) -> list[Tensor]:
     """Those that have a gradient, each once."""
-    if not threshold > 0:
-        raise ValueError(f"{name}: expected a positive number, got {threshold}")
-    given = list({id(p): p for p in ([parameters] if isinstance(parameters, Tensor) else parameters)}.values())
+    real_number(name, threshold, above=0, infinite=True)
+    several = [parameters] if isinstance(parameters, Tensor) else listed("parameters", parameters, "tensors")
+    given = list({id(p): p for p in several}.values())
     if not given:
         raise ValueError(
             "parameters: expected at least one, got none, so that nothing would be clipped; a generator such as "
             "model.parameters() can be gone through only once: call it anew for each clipping, or keep a list of it"
         )
     for parameter in given:
+        check_kind("parameters", parameter, Tensor, "tensors, such as those of model.parameters()")
         if parameter.grad is None and not (parameter.requires_grad or isinstance(parameter, nn.Parameter)):
             raise ValueError(
                 f"parameters: expected tensors that are trained, got one of shape {tuple(parameter.shape)} that needs "
