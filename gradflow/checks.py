@@ -82,7 +82,7 @@ def share(name: str, value: Any) -> float:
         number = real_number(name, value)
     except ValueError:
         number = nan
-    require(0 < number < 1, name, "a number between 0 and 1", value)
+    require(0 < number < 1, name, "a number between 0 and 1, such as 0.95", value)
     return number
 
 

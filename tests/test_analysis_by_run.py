@@ -63,7 +63,7 @@ def test_rows_that_seeds_do_not_tell_apart_are_an_error(run_of):
     data = analysis.gradient_decay(run_of(seed=4))
     with pytest.raises(ValueError, match=r"got several for seed 4; .*what tells them apart: by=\['iteration'\]"):
         analysis.over_seeds(data, "rate")
-    with pytest.raises(ValueError, match=r"data: expected the columns \['speed'\], got .*'rate'"):
+    with pytest.raises(ValueError, match=r"value: expected a column out of .*'rate'.*, got 'speed'"):
         analysis.over_seeds(data, "speed")
 
 

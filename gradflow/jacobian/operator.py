@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.cells.forms import Form
-from gradflow.checks import check_kind, whole_number
+from gradflow.checks import check_kind
 from gradflow.jacobian import lanczos
 
 AnyForm = TypeVar("AnyForm", bound=Form)
@@ -160,8 +160,7 @@ class Jacobian(ABC):
         True
         """
         size = self.shape[-1]
-        count = whole_number("count", count, 1, f", up to the {size} of a {size} x {size} Jacobian")
-        if count > size:
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
             raise ValueError(f"count: expected 1 to {size} singular values of a {size} x {size} Jacobian, got {count}")
         batch = torch.ones(self.shape[:-2], dtype=torch.bool, device=self.like.device)
         chosen = batch if self.valid is None else self.valid
