@@ -5,15 +5,13 @@ import sys
 from unittest.mock import patch
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.sweeping.command_line import read_command_line
 from experiments.sweeping.job import job
 from experiments.sweeping.launchers import name_missing_plugins
 from experiments.sweeping.settings import CONF
 from experiments.sweeping.sweeper import in_place_of_hydras
-from experiments.sweeping.told import told
+from experiments.sweeping.told import is_of_hydra, told
 
 
 def main() -> None:
@@ -31,8 +29,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError) as error:
-        if whole_tracebacks:
+    except Exception as error:
+        ours = not isinstance(error, (OSError, ValueError)) and not is_of_hydra(error)
+        if whole_tracebacks or ours:
             raise
         sys.exit(told(error))
 
