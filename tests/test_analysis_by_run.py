@@ -353,7 +353,7 @@ def test_shares_that_were_not_recorded_are_an_error(run_of, tmp_path):
     writer.close()
     with pytest.raises(ValueError, match=r"lag: expected weight_gradient_share in the log.*record\(quantities=\)"):
         analysis.weight_gradient_reach(gf.open_run(tmp_path / "without"))
-    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps: expected a whole number of at least 1, got 0"):
         analysis.weight_gradient_reach(run_of("other"), steps=0)
 
 

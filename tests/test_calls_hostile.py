@@ -1,8 +1,10 @@
 """Wrong calls of the public interface: the error names the argument, says what was expected, and is short."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from math import inf, nan
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hostile import record
 from hostile_calls import judge_call
+from synthetic_runs import Planted, config_of, write_run
 from torch import nn
 
 import gradflow as gf
@@ -36,6 +39,9 @@ WRONG: dict[str, list[Any]] = {
     "sequence": [None, "x", 3, torch.zeros(2), torch.zeros(4, 2, 3, 2), np.zeros((4, 2, 3))],
     "state of 3": ["x", 3, torch.zeros(2), torch.zeros(4, 2, 7), np.zeros((1, 2, 3))],
     "factor": [None, "x", -1.0, [1.0]],
+    "place": ["x", -1, 1.5, nan, [0]],
+    "direction": [None, "x", -1, 2, 0.5, nan, [0]],
+    "word": ["no such", 3, ["x"], ("a",)],
     "state": ["x", 3, torch.zeros(2), torch.zeros(4, 2, 7), np.zeros((1, 2, 4))],
     "last": [None, "x", 1.5, nan, [0], 10**6],
     "tensors": ["x", 3, {}, {"h": 3}],
@@ -99,6 +105,33 @@ def with_gradients() -> list[Any]:
     return list(layer.parameters())
 
 
+@cache
+def recorded() -> Any:
+    """A synthetic run of two layers and two directions."""
+    folder = Path(tempfile.mkdtemp()) / "run"
+    return gf.open_run(write_run(folder, config_of("lstm", layers=2, bidirectional=True), Planted()))
+
+
+PLACE = {"layer": "place", "direction": "direction"}
+READING: dict[str, dict[str, str]] = {
+    "gradient_by_lag": {"iteration": "place", **PLACE},
+    "gradient_decay": {"vanished": "share", **PLACE},
+    "gradient_heatmap": {"relative": "flag", **PLACE},
+    "weight_gradient_reach": {"steps": "count", **PLACE},
+    "spectrum_drift": {"gate": "word", **PLACE},
+    "singular_values_over_training": {"gate": "word", **PLACE},
+    "weight_spectrum": PLACE,
+    "gate_timescales": PLACE,
+    "gate_means": PLACE,
+    "temporal_contributions": {"iteration": "place", **PLACE},
+    "lstm_cell_highway": {"iteration": "place", **PLACE},
+    "jacobian_norm_over_training": PLACE,
+    "stacked_lattice": {"iteration": "place", "direction": "direction"},
+    "bidirectional_profile": {"iteration": "place", "layer": "place"},
+    "exploding_events": {"before": "place", "fence": "positive", "window": "count", **PLACE},
+    "ranking": {"by": "name"},
+    "accuracy_by_lag": {"quantity": "word"},
+}
 SIZES = {
     "input_size": "count",
     "hidden_size": "count",
@@ -253,6 +286,12 @@ TRIALS: dict[str, Callable[[], Trial]] = {
         f"analysis.{name}": lambda name=name: Trial(getattr(analysis, name), {}, {"data": "table"})
         for name in analysis.__all__
         if name.endswith("_claims") and name != "proof_claims"
+    },
+    **{
+        f"analysis.{name} of a run": lambda name=name: Trial(
+            getattr(analysis, name), {"source": recorded()}, {"source": "source", **READING[name]}
+        )
+        for name in READING
     },
     "Config": lambda: Trial(
         Config, {}, {"data": "config", "seed": "seed", "threads": "count", "name": "column", "dtype": "name"}

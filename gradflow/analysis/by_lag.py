@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gradflow.checks import numbers, require
+from gradflow.checks import numbers, require, whole_number
 
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
 
@@ -109,6 +109,8 @@ def read_at_one_position(frame: pd.DataFrame) -> bool:
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
     """The rows of the last recorded iteration not after this one, or of the first recorded."""
+    if iteration is not None:
+        iteration = whole_number("iteration", iteration, 0)
     first = frame["iteration"].min()
     last = first if iteration is None else max(iteration, first)
     return frame[frame["iteration"] == frame.loc[frame["iteration"] <= last, "iteration"].max()]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.clipping import log_norm_before
-from gradflow.analysis.runs import Run, collect, runs_of
+from gradflow.analysis.runs import Run, check_place, collect, runs_of
 from gradflow.analysis.spectrum import largest_singular_value
 from gradflow.checks import check_kind, real_number, whole_number
 
@@ -75,6 +75,9 @@ def exploding_events(
     Raises:
         ValueError: No run recorded scalars.
     """
+    before = whole_number("before", before, 0)
+    fence, window = real_number("fence", fence, above=0), whole_number("window", window, 1)
+    check_place(layer, direction)
     parts = []
     for run in runs_of(source):
         norms = _norms(run, fence, window)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.cells.facts import CELLS, REMEMBER_BIAS
-from gradflow.checks import listed, shown
+from gradflow.checks import listed, shown, whole_number
 from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
@@ -173,6 +173,7 @@ def recorded(
     Raises:
         ValueError: No run has such rows, or a run recorded several modules.
     """
+    check_place(layer, direction)
     parts = [(run, _place(frame, layer, direction)) for run, frame in everywhere(source, table, columns)]
     parts = [(run, frame) for run, frame in parts if len(frame)]
     if not parts:
@@ -181,6 +182,13 @@ def recorded(
             f"{table}: expected recorded rows of {where}, got none in any run; see `record` in the settings"
         )
     return parts
+
+
+def check_place(layer: int | None = None, direction: int = 0) -> None:
+    """Raise a ValueError unless these can be a layer (None: the top one) and a direction."""
+    if layer is not None:
+        whole_number("layer", layer, 0)
+    whole_number("direction", direction, 0, " (forward, reverse)", most=1)
 
 
 def everywhere(source: Any, table: str, columns: Sequence[str]) -> list[tuple[Run, pd.DataFrame]]:

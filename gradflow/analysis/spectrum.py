@@ -4,6 +4,7 @@ import pandas as pd
 
 from gradflow.analysis.runs import Run, identity, recorded
 from gradflow.cells.facts import CELLS
+from gradflow.checks import require
 
 
 def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
@@ -15,8 +16,7 @@ def of_gate(run: Run, frame: pd.DataFrame, gate: str | None = None) -> pd.DataFr
     gates = list(frame["gate"].unique())
     facts = CELLS.get(identity(run)["cell"])  # singular values of the stacked matrix say nothing
     wanted = gate or (facts and facts.candidate_gate) or gates[0]
-    if wanted not in gates:
-        raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
+    require(isinstance(wanted, str) and wanted in gates, "gate", f"one of {gates}", wanted)
     return frame[frame["gate"] == wanted]
 
 
