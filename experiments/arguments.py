@@ -9,6 +9,7 @@ from gradflow.checks import shown
 
 LONGEST = 4_000  # characters of a value
 REQUIRED = "(required)"
+HELP = "--help says what there is"
 LAUNCHERS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/launcher/*.yaml"))
 
 
@@ -30,13 +31,22 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", r"\'") + "'"
 
 
+def named(key: str) -> str:
+    """What was given as the name of an argument, for errors: as it is, or quoted where it is none.
+
+    >>> named("cell.size"), named("a b")
+    ('cell.size', "'a b'")
+    """
+    return key if key.replace(".", "").isidentifier() else shown(key)
+
+
 def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
     """Reads `key=value` arguments; the first key of `defaults` may be left out, as in `compare.py outputs/compare`.
 
     A value may be empty where its default is.
 
     Args:
-        usage: What `--help` prints, and what comes before an error.
+        usage: What `--help` prints.
         arguments: The command line without the program.
         **defaults: Every key with its default, or `REQUIRED`.
 
@@ -53,21 +63,21 @@ def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> 
         key, equals, value = argument.partition("=")
         if not (equals and key in defaults):
             if argument in defaults and argument != first and not _exists(argument):
-                sys.exit(f"{usage}\n{argument}: expected {argument}=VALUE, got nothing")
+                sys.exit(f"{argument}: expected {argument}=VALUE, got nothing; {HELP}")
             if argument.startswith("-") or (equals and not _exists(argument)):
                 near = get_close_matches(key, defaults, n=1)
-                advice = f"; did you mean {near[0]}?" if near else ""
-                sys.exit(f"{usage}\n{shown(key)}: expected one of {', '.join(defaults)}, got {shown(argument)}{advice}")
+                advice = f"did you mean {near[0]}?" if near else HELP
+                sys.exit(f"{named(key)}: expected one of {', '.join(defaults)}, got {shown(argument)}; {advice}")
             key, value = first, argument  # folders of runs are called cell=gru,clip=norm
         if key in values:
-            sys.exit(f"{usage}\n{key}: expected one value, got {shown(values[key])} and {shown(value)}")
+            sys.exit(f"{key}: expected one value, got {shown(values[key])} and {shown(value)}; {HELP}")
         values[key] = value
     for key, default in defaults.items():
         value = values.setdefault(key, default)
         if value == REQUIRED or (default and not value.strip()):
-            sys.exit(f"{usage}\n{key}: expected {key}=VALUE, got nothing")
+            sys.exit(f"{key}: expected {key}=VALUE, got nothing; {HELP}")
         if "\0" in value or len(value) > LONGEST:
-            sys.exit(f"{usage}\n{key}: expected a value of at most {LONGEST:,} characters, got {shown(value)}")
+            sys.exit(f"{key}: expected a value of at most {LONGEST:,} characters, got {shown(value)}")
     return values
 
 
@@ -88,4 +98,4 @@ def check_look(arguments: Mapping[str, str]) -> None:
 
     for argument, known in {"lang": LANGUAGES, "context": tuple(CONTEXTS)}.items():
         if arguments[argument] not in known:
-            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {shown(arguments[argument])}")
+            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {named(arguments[argument])}")

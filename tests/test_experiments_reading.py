@@ -167,9 +167,7 @@ def test_arguments_are_keys_and_values():
 
     assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
     assert read("path=x=1") == {"path": "x=1", "lang": "en"}
-    with pytest.raises(
-        SystemExit, match=r"usage\n'lnag': expected one of path, lang, got 'lnag=zh'; did you mean lang\?"
-    ):
+    with pytest.raises(SystemExit, match=r"^lnag: expected one of path, lang, got 'lnag=zh'; did you mean lang\?"):
         read("outputs/a", "lnag=zh")
     for nothing in (["lang=zh"], ["path="], [""], ["path= "]):
         with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):

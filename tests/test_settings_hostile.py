@@ -123,7 +123,7 @@ def test_a_setting_without_effect_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["GROUP=3"], "'GROUP': expected a setting or a choice, got 'GROUP=3'; `python"),
+        (["GROUP=3"], "GROUP: expected a setting or a choice, got 'GROUP=3'; `python"),
         (["lr=1"], "did you mean flossing.lr, train.lr?"),
         (["name=a/b"], "name: expected the name of one folder"),
         (["name=.."], "name: expected the name of one folder"),
@@ -198,6 +198,6 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "'cell.hiden_size': expected a setting or a choice, got 'cell.hiden_size=3'; did you mean cell.hidden_size?"
+        "cell.hiden_size: expected a setting or a choice, got 'cell.hiden_size=3'; did you mean cell.hidden_size?"
     ]
     assert not done.stdout

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from experiments.arguments import named
 from experiments.sweeping.settings import CONF, as_hydra_reads
 from gradflow.checks import require, shown, whole_number
 from gradflow.config import check_folder_name, check_value, settings
@@ -67,7 +68,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = _Parser(add_help=False, parents=[get_args_parser()]).parse_args(arguments)
     for word in options.overrides:
         if "=" not in word and not word.startswith("~"):
-            raise ValueError(f"{shown(word)}: expected KEY=VALUE, such as cell=lstm, got no value; {LISTED}")
+            raise ValueError(f"{named(word)}: expected KEY=VALUE, such as cell=lstm, got no value; {LISTED}")
     for option in ("resolve", "package"):
         if getattr(options, option) and not options.cfg:
             raise ValueError(f"--{option}: expected --cfg job beside it, got none; add it")
@@ -79,7 +80,7 @@ def _parsed(argument: str) -> Override:
         return OverridesParser.create().parse_override(argument)
     except HydraException:
         raise ValueError(
-            f"{shown(argument.partition('=')[0])}: expected KEY=VALUE in Hydra's grammar, got {shown(argument)}; put "
+            f"{named(argument.partition('=')[0])}: expected KEY=VALUE in Hydra's grammar, got {shown(argument)}; put "
             f"special characters in quotes of their own, as in \"data.path='a, b.csv'\""
         ) from None
 
@@ -101,7 +102,7 @@ def _check_key(override: Override) -> None:
     key, argument = _key(override), shown(override.input_line)
     own = key in SETTINGS or key in GROUPS
     if not own and key.replace("/", ".").split(".")[0] != "hydra":
-        raise ValueError(f"{shown(key)}: expected a setting or a choice, got {argument}; {_nearest(key)}")
+        raise ValueError(f"{named(key)}: expected a setting or a choice, got {argument}; {_nearest(key)}")
     if own and (override.is_delete() or (key in GROUPS and (override.is_add() or override.is_force_add()))):
         raise ValueError(f"{key}: expected {key}=VALUE, got {argument}; what is left out has its default")
 
