@@ -5,7 +5,7 @@ TORCH ?= torch# what pip installs for it, such as "torch --index-url ADDRESS" fo
 ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.path='my names.csv'"
 
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-export ARGS
+override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
 .PHONY: help compare lecture test test-slow lint clean
 

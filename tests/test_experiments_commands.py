@@ -119,6 +119,7 @@ def clone(tmp_path) -> Path:
         ("cell=rnn; touch stolen", ["'cell=rnn;' 'touch' 'stolen'"]),
         ("cell=`touch stolen` && touch stolen | touch stolen #", ["'&&'", "'#'"]),
         ("data.path=王.csv", ["'data.path=王.csv'"]),
+        ("data.path=a$b.csv $(shell touch stolen)", ["'data.path=a$b.csv' '$(shell' 'touch' 'stolen)'"]),
     ],
 )
 def test_make_compare_passes_settings_on_as_they_are(settings, said, clone):
