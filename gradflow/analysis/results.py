@@ -36,7 +36,9 @@ def final_accuracy(run: Run) -> tuple[float, float, float]:
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
     value = float(measured.iloc[-1])
-    return value, *(wilson_interval(value, size) if size and 0 <= value <= 1 else (float("nan"), float("nan")))
+    if not (isinstance(size, int) and size > 0 and 0 <= value <= 1):
+        return value, float("nan"), float("nan")
+    return value, *wilson_interval(value, size)
 
 
 def solved_at(run: Run) -> int | None:
