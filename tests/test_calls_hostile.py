@@ -19,6 +19,7 @@ from torch import nn
 import gradflow as gf
 from gradflow import analysis, data, theory
 from gradflow.config import Config, DataConfig
+from gradflow.training.model import build_model
 
 WRONG: dict[str, list[Any]] = {
     "count": [None, "x", -1, 0, 1.5, nan, True, [1]],
@@ -293,6 +294,11 @@ TRIALS: dict[str, Callable[[], Trial]] = {
         )
         for name in READING
     },
+    "build_model": lambda: Trial(
+        build_model,
+        {"config": Config(), "input_size": 3, "outputs": 2},
+        {"config": "config", "input_size": "count", "outputs": "count", "everywhere": "flag", "numbers": "flag"},
+    ),
     "Config": lambda: Trial(
         Config, {}, {"data": "config", "seed": "seed", "threads": "count", "name": "column", "dtype": "name"}
     ),
