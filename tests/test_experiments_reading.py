@@ -167,10 +167,19 @@ def test_arguments_are_keys_and_values():
 
     assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
     assert read("path=x=1") == {"path": "x=1", "lang": "en"}
-    with pytest.raises(SystemExit, match=r"usage\nlnag: expected one of path, lang, got 'lnag=zh'"):
+    with pytest.raises(SystemExit, match=r"^lnag: expected one of path, lang, got 'lnag=zh'; did you mean lang\?"):
         read("outputs/a", "lnag=zh")
-    with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
-        read("lang=zh")
+    for nothing in (["lang=zh"], ["path="], [""], ["path= "]):
+        with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
+            read(*nothing)
+    with pytest.raises(SystemExit, match="lang: expected lang=VALUE, got nothing"):
+        read("a", "lang=")
+    with pytest.raises(SystemExit, match="path: expected one value, got 'a' and 'b'"):
+        read("a", "b")
+    with pytest.raises(SystemExit, match="'--lang': expected one of path, lang, got '--lang=zh'; did you mean lang"):
+        read("a", "--lang=zh")
+    with pytest.raises(SystemExit, match=r"path: expected a value of at most 4,000 characters, got 'aaaa.*\.\.\.'"):
+        read("a" * 5000)
 
 
 def test_a_folder_called_like_a_setting_is_a_folder(tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def job(settings: DictConfig) -> str:
 
 
 def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
-    check_presets(HydraConfig.get().overrides.task)
+    check_presets(HydraConfig.get().overrides.task, settings)
     config = to_config(settings)
     import torch  # here, so that --help and wrong settings do not wait for it
 

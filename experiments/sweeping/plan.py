@@ -78,7 +78,7 @@ def plan(config: DictConfig) -> list[Planned]:
         try:
             if path in runs:
                 raise ValueError(f"two runs would share the folder {path}: name each value once")
-            check_presets(run)
+            check_presets(run, settings)
             runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
         except ValueError as error:
             raise ValueError(f"{' '.join(run)}\n{error}") from None

@@ -75,13 +75,13 @@ def _processes(paths: Sequence[Path]) -> set[int]:
     return {process for process in found if process is not None}
 
 
-def patiently(command: list[str]) -> int:
+def patiently(command: list[str], stdout: int | None = None) -> int:
     """Runs a command that Ctrl-C reaches as well, waits until it has ended in its own way, and returns its status.
 
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    process, interrupted = subprocess.Popen(command), False
+    process, interrupted = subprocess.Popen(command, stdout=stdout), False
     while True:
         try:
             status = process.wait()

@@ -14,6 +14,7 @@ from unittest.mock import patch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -71,6 +72,8 @@ class Sweeper(HydraSweeper):
             self.directory = Path(self.settings.hydra.sweep.dir)
             self.directory.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.settings, self.directory / "multirun.yaml")
+        except HydraException:  # one of which is an OSError
+            raise
         except OSError as error:
             sys.exit(f"hydra.sweep.dir: cannot write into {self.settings.hydra.sweep.dir} ({error.strerror or error})")
         except ValueError as error:

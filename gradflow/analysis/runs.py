@@ -10,6 +10,7 @@ import pandas as pd
 from gradflow.analysis.modules import OneModule, layer_facts, modules_in
 from gradflow.analysis.settings import group, of_gradflow, start_of, treatment_of, value_of
 from gradflow.cells.facts import CELLS
+from gradflow.checks import listed, shown, whole_number
 from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
@@ -128,7 +129,10 @@ def runs_of(source: Any) -> list[Run]:
     """
     if hasattr(source, "config"):
         return [source]
-    runs = list(getattr(source, "members", source))
+    runs = listed("source", getattr(source, "members", source), "a run, a sweep, or a sequence of runs")
+    for run in runs:
+        if not hasattr(run, "config"):
+            raise TypeError(f"source: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")
     if not runs:
         raise ValueError("source: expected at least one run, got none; does the path hold any run.json?")
     return sorted(runs, key=_rank)
@@ -171,6 +175,7 @@ def recorded(
     Raises:
         ValueError: No run has such rows, or a run recorded several modules.
     """
+    check_place(layer, direction)
     parts = [(run, _place(frame, layer, direction)) for run, frame in everywhere(source, table, columns)]
     parts = [(run, frame) for run, frame in parts if len(frame)]
     if not parts:
@@ -179,6 +184,13 @@ def recorded(
             f"{table}: expected recorded rows of {where}, got none in any run; see `record` in the settings"
         )
     return parts
+
+
+def check_place(layer: int | None = None, direction: int = 0) -> None:
+    """Raise a ValueError unless these can be a layer (None: the top one) and a direction."""
+    if layer is not None:
+        whole_number("layer", layer, 0)
+    whole_number("direction", direction, 0, " (forward, reverse)", most=1)
 
 
 def everywhere(source: Any, table: str, columns: Sequence[str]) -> list[tuple[Run, pd.DataFrame]]:

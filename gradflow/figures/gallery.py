@@ -16,6 +16,7 @@ from gradflow.analysis.tasks import by_task
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
+from gradflow.figures.theme import check_look
 from gradflow.runlog import open_sweep
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def draw_all(
         FileNotFoundError: There is no run below the path.
         ValueError: An unknown language, context or figure.
     """
+    check_look(lang, context)
     unknown = sorted(set(only or ()) - set(GALLERY))
     if unknown:
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")

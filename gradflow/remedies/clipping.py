@@ -13,6 +13,8 @@ from math import inf, isfinite, nan
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import check_kind, listed, real_number
+
 _EPS = 1e-6  # torch's, in the denominator of the coefficient
 
 
@@ -237,11 +239,11 @@ CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
 
 def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float) -> list[Tensor]:
     """Those that have a gradient, each once."""
-    if not threshold > 0:
-        raise ValueError(f"{name}: expected a positive number, got {threshold}")
+    real_number(name, threshold, above=0, infinite=True)
     if isinstance(parameters, nn.Module):
         raise _no_tensors(f"a module, {type(parameters).__name__}", "pass model.parameters()")
-    given = list({id(p): p for p in ([parameters] if isinstance(parameters, Tensor) else parameters)}.values())
+    several = [parameters] if isinstance(parameters, Tensor) else listed("parameters", parameters, "tensors")
+    given = list({id(p): p for p in several}.values())
     for part in given:
         if not isinstance(part, Tensor):
             raise _no_tensors(*_instead(part))
@@ -251,6 +253,7 @@ def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float)
             "model.parameters() can be gone through only once: call it anew for each clipping, or keep a list of it"
         )
     for parameter in given:
+        check_kind("parameters", parameter, Tensor, "tensors, such as those of model.parameters()")
         if parameter.grad is None and not (parameter.requires_grad or isinstance(parameter, nn.Parameter)):
             raise ValueError(
                 f"parameters: expected tensors that are trained, got one of shape {tuple(parameter.shape)} that needs "
