@@ -119,10 +119,9 @@ def clip_grad_norm_(
         ValueError: if `max_norm` or `norm_type` is not positive, or there is no parameter to clip.
         RuntimeError: if a gradient is not finite and `error_if_nonfinite` is set.
     """
-    max_norm, norm_type = float(max_norm), float(norm_type)
-    parameters = _checked(parameters, "max_norm", max_norm)
-    if not norm_type > 0:
-        raise ValueError(f"norm_type: expected a positive number or math.inf, got {norm_type}")
+    max_norm = real_number("max_norm", max_norm, above=0, infinite=True)
+    norm_type = real_number("norm_type", inf if norm_type == "inf" else norm_type, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     measured = norms if norm_type == 2 else gradient_norms(parameters, norm_type)
     total = _total(measured, norm_type)
@@ -154,8 +153,8 @@ def clip_grad_parameter_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: f
         TypeError: if `parameters` are not tensors.
         ValueError: if `max_norm` is not positive, or there is no parameter to clip.
     """
-    max_norm = float(max_norm)
-    parameters = _checked(parameters, "max_norm", max_norm)
+    max_norm = real_number("max_norm", max_norm, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
         return _untouched(parameters, norms)
@@ -182,8 +181,8 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float, f
         TypeError: if `parameters` are not tensors.
         ValueError: if `clip_value` is not positive, or there is no parameter to clip.
     """
-    clip_value = float(clip_value)
-    parameters = _checked(parameters, "clip_value", clip_value)
+    clip_value = real_number("clip_value", clip_value, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
         return _untouched(parameters, norms)
@@ -237,9 +236,8 @@ CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
 }
 
 
-def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float) -> list[Tensor]:
+def _checked(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     """Those that have a gradient, each once."""
-    real_number(name, threshold, above=0, infinite=True)
     if isinstance(parameters, nn.Module):
         raise _no_tensors(f"a module, {type(parameters).__name__}", "pass model.parameters()")
     several = [parameters] if isinstance(parameters, Tensor) else listed("parameters", parameters, "tensors")
