@@ -112,6 +112,13 @@ def test_every_figure_of_every_strange_log(name, lang, log_of):
             check_legible(one.figure)
 
 
+def test_losses_that_are_all_nan_are_drawn_as_such(log_of):
+    made = drawn(log_of("nan_from_the_start"), only=["comparison"])["comparison"]
+    check_legible(made.figure)
+    triangles = [line for axes in made.figure.axes for line in axes.lines if line.get_marker() == "^"]
+    assert 7 in [len(line.get_xdata()) for line in triangles]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("name", ["without_loss", "clipped_by_torch", "two_modules_without_loss", "many_calls"])
