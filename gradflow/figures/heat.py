@@ -11,10 +11,11 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from gradflow.figures.catalogue import Labels
+from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.theme import GREY, NOTHING
 
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
+NOTE = 18  # columns of a note above a colour bar, which lies near the figure's edge
 
 
 def log_colours(log_gradient: pd.Series) -> LogNorm:
@@ -75,7 +76,7 @@ def add_colour_bar(
     bar = figure.colorbar(ScalarMappable(norm), ax=list(axes), extend=extend, aspect=28, pad=0.015)
     bar.set_label(label)
     if note:
-        bar.ax.set_title(note, fontsize="small", color=GREY)
+        bar.ax.set_title(wrap(note, NOTE), fontsize="small", color=GREY)
     return bar
 
 

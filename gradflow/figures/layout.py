@@ -1,6 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -261,7 +261,7 @@ def top_legend(figure: Figure, handles: Sequence[Artist], **more: Any) -> None:
         legend.remove()
 
 
-def mark_alone(points: Sequence[Any] | pd.Series) -> dict[str, Any]:
+def mark_alone(points: Sized) -> dict[str, Any]:
     """How a line is drawn so that it is seen if it has but one point."""
     return {"marker": "o", "clip_on": False} if len(points) == 1 else {}
 

@@ -74,10 +74,10 @@ def _draw_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], loss: pd.Da
 
 
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
-    kind = {"color": look(first["cell"]).colour, "linewidth": thin(0.7)} | mark_alone(loss)
-    axes.plot(loss["iteration"], loss["value"], **kind)
+    colour = look(first["cell"]).colour
+    axes.plot(loss["iteration"], loss["value"], color=colour, linewidth=thin(0.7), **mark_alone(loss))
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
-    mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
+    mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], colour)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.grid(False)
 
