@@ -19,9 +19,9 @@ IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "len
 
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
 all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. All three are empty
-where the log does not say; `clip` is `some` where it says no more than that clipping was at work. `length` is that of a
-task, 0 for names. `module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is
-shown.
+where the log does not say; `clip` is then what the gradients say: `some` where clipping was at work, `none` where it
+was not at any iteration. `length` is that of a task, 0 for names. `module` is empty unless the run recorded several; of
+up to `calls` calls per iteration the last is shown.
 """
 
 UNNAMED = "model"
@@ -76,7 +76,7 @@ def identity(run: Run) -> dict[str, Any]:
         **_network(run, config),
         "init": group(config, "init").get("name", ""),
         "start": start_of(config),
-        "clip": treatment_of(config) or (SOME if _clips(run) else ""),
+        "clip": treatment_of(config) or _clipping_seen(run),
         "threshold": value_of(group(config, "clip"), "threshold", float, float("nan")),
         "seed": _seed(run) or 0,
         "source": source,
@@ -99,9 +99,14 @@ def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _clips(run: Run) -> bool:
-    """Whether the log says for any iteration if clipping acted."""
-    return bool(run.frame("scalars", columns=["clipped"])["clipped"].notna().any())
+def _clipping_seen(run: Run) -> str:
+    """What the gradients say of clipping: at work, none at any iteration, or nothing at all."""
+    wanted = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
+    seen = run.frame("scalars", columns=wanted)
+    clipped, reported = seen["clipped"], seen.get("clipping_reported", seen["clipped"].notna())
+    if bool((clipped > 0).any()) or bool(((reported > 0) & clipped.notna()).any()):
+        return SOME
+    return "none" if len(clipped) and bool(clipped.notna().all()) else ""
 
 
 def _seed(run: Run) -> int | None:
