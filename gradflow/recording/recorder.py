@@ -97,7 +97,8 @@ def record(
         NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
             torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
             kernels but on a CPU.
-        FileExistsError: if the folder already holds a recorded run.
+        FileExistsError: if the folder already holds a recorded run, or another recorder, of this process or another,
+            records into it.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
     if not isinstance(model, nn.Module):
@@ -200,6 +201,8 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watcher.__exit__()
+        if not self._writer.is_ours:
+            return  # a forked child: the log is its parent's
         try:
             self._close(error)
         except Exception as failure:
