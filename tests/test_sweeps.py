@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,13 +41,19 @@ def set_status(path: str, **values: object) -> None:
     document.write_text(json.dumps(json.loads(document.read_text()) | values))
 
 
-@pytest.fixture
-def other_process():
-    """The number of a process that lives."""
-    process = subprocess.Popen(["sleep", "60"])
-    yield process.pid
-    process.kill()
-    process.wait()
+HOLD = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def recorded_elsewhere(path: str) -> Iterator[None]:
+    """While another process holds the folder of a run, which says that it is running."""
+    set_status(path, state="running", pid=1)
+    command = [sys.executable, "-S", "-c", HOLD, str(Path(path) / ".lock")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield
+    process.communicate()
 
 
 @pytest.fixture
@@ -113,11 +121,11 @@ def test_a_setting_that_was_not_known_then_had_its_default(train):
     assert train(*SWEEP, "seed=0") == 0
 
 
-def test_a_run_of_another_process_is_left_alone(train, other_process, capsys):
+def test_a_run_of_another_process_is_left_alone(train, capsys):
     assert train(*SWEEP, "seed=0") == 0
-    set_status("here/seed=0", state="running", pid=other_process)
-    before = files_of(Path("here/seed=0"))
-    assert train(*SWEEP, "seed=0,1") == 1
+    with recorded_elsewhere("here/seed=0"):
+        before = files_of(Path("here/seed=0"))
+        assert train(*SWEEP, "seed=0,1") == 1
     err = capsys.readouterr().err
     assert "0 of 2 already done, 1 new, 1 left alone\nhere/seed=0: left alone, another process records into it" in err
     assert "1 of 2 runs done, 1 running: here" in err
@@ -358,7 +366,7 @@ def test_the_view_counts_and_names_failures(tmp_path, monkeypatch):
 
 
 def test_the_table_of_a_sweep_that_goes_on(tmp_path):
-    RunWriter(tmp_path / "a", meta={}, config={"seed": 0})
+    writer = RunWriter(tmp_path / "a", meta={}, config={"seed": 0})
     write_status(tmp_path / "b", "failed", error="x" * 100)
     sweep = gf.open_sweep(tmp_path)
     rows = report.printed(report.table(sweep)).splitlines()
@@ -368,3 +376,4 @@ def test_the_table_of_a_sweep_that_goes_on(tmp_path):
         f"{tmp_path / 'b'}: failed: {'x' * 100}",
         "1 of 2 runs are still running",
     ]
+    writer.close()

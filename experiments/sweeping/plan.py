@@ -15,15 +15,17 @@ from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
 from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.standing import DONE, check_settings, standing
+from experiments.sweeping.signals import LEASH
+from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
 
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
 class Composed(str):
-    """The overrides of a run as text, which bring along the settings that were composed of them."""
+    """The overrides of a run as text, which bring along the settings that were composed of them, and the leash."""
 
     settings: bytes
+    leash: str | None = None
 
 
 class AsPlanned:
@@ -36,7 +38,11 @@ class AsPlanned:
         """The settings of one run."""
         [overrides] = sweep_overrides
         assert isinstance(overrides, Composed)
-        return pickle.loads(overrides.settings)
+        settings = pickle.loads(overrides.settings)
+        if overrides.leash:
+            with open_dict(settings):
+                settings.hydra.job.env_set[LEASH] = overrides.leash
+        return settings
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
-    if before in (*DONE, "running"):
+    if before in (*DONE, "running") or holds_rows(path):
         check_settings(path, config)
     return before
 
