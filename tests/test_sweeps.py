@@ -5,7 +5,9 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 import gradflow as gf
 from experiments import report
-from experiments.sweeping import launchers, sweeper, view
+from experiments.sweeping import launchers, signals, sweeper, view
 from experiments.sweeping.deaths import Deaths
 from experiments.sweeping.plan import AsPlanned, Composed, Planned
 from experiments.sweeping.settings import side_by_side
@@ -110,6 +112,21 @@ def test_a_finished_run_with_other_settings_is_an_error_and_nothing_starts(train
     assert "debug=tiny seed=0\nrecord.every: expected 7, with which here/seed=0 was recorded, got 1; nothing" in err
     assert not Path("here/seed=1").exists()
     assert files_of(Path("here/seed=0")).keys() == before.keys()
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", "running"])
+def test_what_was_recorded_with_other_settings_is_named_before_it_is_removed(state, train, capsys):
+    assert train(*SWEEP, "seed=0") == 0
+    set_status("here/seed=0", state=state)
+    before = files_of(Path("here/seed=0"))
+    capsys.readouterr()
+    assert train(*SWEEP, "seed=0", "record.every=2", "hydra.sweep.subdir='seed=${seed}'") == 1
+    err = capsys.readouterr().err
+    assert "record.every: expected 1, with which here/seed=0 was recorded, got 2; nothing was changed. Choose" in err
+    assert files_of(Path("here/seed=0")) == before
+    shutil.rmtree("here/seed=0/gradients")  # nothing is left that could be lost
+    assert train(*SWEEP, "seed=0", "record.every=2", "hydra.sweep.subdir='seed=${seed}'") == 0
+    assert gf.open_run("here/seed=0").config["record"]["every"] == 2
 
 
 def test_a_setting_that_was_not_known_then_had_its_default(train):
@@ -336,6 +353,44 @@ def test_the_first_death_is_known():
         processes[index].wait()
     assert deaths.first() == processes[2].pid
     assert deaths.first() is None
+
+
+def test_ctrl_c_signals_no_process_that_a_status_names(tmp_path, monkeypatch):
+    bystander = subprocess.Popen(["sleep", "60"])
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)) if number else None)
+    paths = [tmp_path / str(number) for number in range(6)]
+    for path, process in zip(paths, (bystander.pid, -1, 0, 1, "many", 2**80), strict=True):
+        write_status(path, "running")
+        set_status(str(path), pid=process, host=socket.gethostname())
+    monkeypatch.setattr(signals, "PATIENCE", 0.2)
+    with signals.leash() as held:
+        held.let_go()
+        signals.wait_for_end(paths)
+    assert sent == []
+    assert bystander.poll() is None
+    monkeypatch.undo()
+    bystander.kill()
+    bystander.wait()
+
+
+def test_a_run_is_interrupted_when_its_sweep_lets_go_of_it(monkeypatch):
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
+    monkeypatch.setattr(signals, "SECONDS", 0.01)
+    with signals.leashed("not/seen/on/this/host"), signals.leashed(None):
+        time.sleep(0.1)
+    with signals.leash() as held:
+        with signals.leashed(held.name):
+            time.sleep(0.1)
+            assert sent == []
+        with signals.leashed(held.name):
+            held.let_go()
+            time.sleep(0.3)
+            assert sent == [(os.getpid(), signal.SIGTERM)]
+    with signals.leashed(held.name):  # the sweep is over
+        time.sleep(0.1)
+    assert len(sent) == 1
 
 
 class Terminal(io.StringIO):

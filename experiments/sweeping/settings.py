@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
-from experiments.arguments import quoted
+from experiments.arguments import own_folder, quoted
 from gradflow.config import Config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -28,6 +28,7 @@ def side_by_side(threads: int) -> int:
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replace=True)
 
 
 PRESETS = {"network": ("cell", "init"), "remedy": ("clip", "omega")}
