@@ -89,7 +89,7 @@ class Sweeper(HydraSweeper):
             say(f"The sweep stops: {error}")
         recorded = [gf.open_run(run.path) for run in runs if standing(run.path)]
         if recorded:
-            sweep = gf.runlog.Sweep(self.directory, tuple(recorded))
+            sweep = gf.runlog.Sweep(self.directory, tuple(recorded)).kept()
             print("\n".join([printed(table(sweep)), *not_proved(sweep)]))
         if self._count(runs) < len(runs):
             sys.exit(1)

@@ -49,17 +49,17 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """`run.json` without settings and columns: seed, versions, git commit, host, device, dtype, reduction, ..."""
-        return {key: value for key, value in read_description(self.path).items() if key not in ("config", "columns")}
+        return {key: value for key, value in self._description.items() if key not in ("config", "columns")}
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
-        return config_in(read_description(self.path), self.path)
+        return config_in(self._description, self.path)
 
     @property
     def columns(self) -> dict[str, dict[str, Label]]:
         """For each table its columns with unit and long name (of one an older log lacks, those of every log)."""
-        description = read_description(self.path)
+        description = self._description
         return {table: columns_in([description], table) for table in TABLES}
 
     @property
@@ -117,7 +117,7 @@ class Run:
             ValueError: an unknown table or column; names near to it are listed.
         """
         check_name("table", table, KEYS)
-        known = columns_in([read_description(self.path)], table)
+        known = columns_in([self._description], table)
         return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
 
     def frame(
@@ -136,6 +136,10 @@ class Run:
         Variables carry `units` and `long_name`.
         """
         return to_dataset(self.frame(table, columns, where), KEYS[table], self.columns[table])
+
+    @property
+    def _description(self) -> dict[str, Any]:
+        return read_description(self.path)
 
     @property
     def _root(self) -> Path:
