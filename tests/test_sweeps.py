@@ -18,12 +18,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import gradflow as gf
 from experiments import report
 from experiments.sweeping import launchers, signals, sweeper, view
+from experiments.sweeping.composing import Composer
 from experiments.sweeping.deaths import Deaths
 from experiments.sweeping.plan import AsPlanned, Composed, Planned
 from experiments.sweeping.settings import side_by_side
@@ -127,6 +128,22 @@ def test_what_was_recorded_with_other_settings_is_named_before_it_is_removed(sta
     shutil.rmtree("here/seed=0/gradients")  # nothing is left that could be lost
     assert train(*SWEEP, "seed=0", "record.every=2", "hydra.sweep.subdir='seed=${seed}'") == 0
     assert gf.open_run("here/seed=0").config["record"]["every"] == 2
+
+
+def test_settings_are_composed_as_hydra_does(train, monkeypatch):
+    def both(self: Composer, run: list[str]) -> DictConfig:
+        mine, hydras = compose(self, run), self._loader.load_sweep_config(self._master, run)
+        assert OmegaConf.to_container(mine, resolve=False) == OmegaConf.to_container(hydras, resolve=False)
+        assert mine.hydra.job.override_dirname == hydras.hydra.job.override_dirname
+        seen.append(run)
+        return mine
+
+    compose, seen = Composer.compose, list[list[str]]()
+    monkeypatch.setattr(Composer, "compose", both)
+    monkeypatch.setattr(sweeper, "to_launch", lambda runs: [])
+    grid = ["cell=lstm,rnn", "seed=0,1", "cell.hidden_size=3,4", "threads=2", "hydra/job_logging=none"]
+    assert train(*SWEEP, *grid, "hydra.sweep.subdir=${hydra.job.num}") == 1
+    assert len(seen) == 8
 
 
 def test_a_setting_that_was_not_known_then_had_its_default(train):

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
+from experiments.sweeping.composing import Composer
 from experiments.sweeping.settings import check_presets, to_config
 from experiments.sweeping.signals import LEASH
 from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
@@ -75,9 +76,9 @@ def plan(config: DictConfig) -> list[Planned]:
     swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(loader).parse_overrides([*swept, *config.hydra.overrides.task])
     [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    runs: dict[Path, Planned] = {}
+    composer, runs = Composer(loader, config), dict[Path, Planned]()
     for number, run in enumerate(tqdm(grid, desc="checking", unit="run", leave=False, delay=2, disable=None)):
-        settings = loader.load_sweep_config(config, run)
+        settings = composer.compose(run)
         with open_dict(settings):
             settings.hydra.job.num = number
         path = directory / settings.hydra.sweep.subdir

@@ -15,6 +15,8 @@ from gradflow.config import Config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
+SCHEMA = OmegaConf.structured(Config)
+
 ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -81,7 +83,7 @@ def to_config(settings: DictConfig) -> Config:
     own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
     values = OmegaConf.to_container(own, resolve=True)
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+        config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, values))
     except ConfigKeyError as error:
         raise ValueError(
             f"{error.full_key}: no such setting; `python experiments/train.py --cfg job` lists them all"
