@@ -23,7 +23,10 @@ LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
 class Composed(str):
-    """The overrides of a run as text, which bring along the settings that were composed of them, and the leash."""
+    """The overrides of a run as text, which bring along the settings that were composed of them, and the leash.
+
+    Those of a run that is done, which is not launched, bring nothing.
+    """
 
     settings: bytes
     leash: str | None = None
@@ -86,7 +89,9 @@ def plan(config: DictConfig) -> list[Planned]:
             if path in runs:
                 raise ValueError(f"two runs would share the folder {path}: name each value once")
             check_presets(run)
-            runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
+            before = _checked(settings, path)
+            composed = Composed(" ".join(run)) if before in DONE else _composed(run, settings, path)
+            runs[path] = Planned(composed, path, before)
         except ValueError as error:
             raise ValueError(f"{' '.join(run)}\n{error}") from None
     return list(runs.values())
