@@ -1,8 +1,8 @@
 """The run log on disk: the writer, and the readers that need no torch.
 
 A run is one folder. `run.json` describes it (written once), `status.json` says how it stands (replaced atomically),
-`.lock` is held by the process that records, and `gradients/<table>/` holds the rows as Parquet parts whose content never
-changes. See :mod:`gradflow.runlog.schema` for the tables and their columns, and :mod:`gradflow.runlog.parts` for why a
+`.lock` is held by the process that records, and `gradients/<table>/` holds the rows as Parquet parts whose content
+never changes. See :mod:`gradflow.runlog.schema` for the tables and their columns, and :mod:`gradflow.runlog.parts` for why a
 killed run still opens.
 """
 
