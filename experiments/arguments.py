@@ -1,5 +1,7 @@
 """The arguments of the reading commands, `key=value` as everywhere in `experiments/`."""
 
+import itertools
+import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -38,6 +40,24 @@ def named(key: str) -> str:
     ('cell.size', "'a b'")
     """
     return key if key.replace(".", "").isidentifier() else shown(key)
+
+
+def own_folder(name: str) -> str:
+    """Makes a folder that is nobody else's: of that name, or where others started in the same second `NAME_2`, ...
+
+    It is what `${own_folder:NAME}` gives in conf/, which asks once and keeps the answer. A folder that cannot be
+    made is left to those who need it, who say why.
+    """
+    for number in itertools.count(1):
+        folder = name if number == 1 else f"{name}_{number}"
+        try:
+            os.makedirs(folder)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass
+        return folder
+    raise AssertionError("numbers do not end")
 
 
 def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ def main() -> None:
     path, lang = Path(arguments["path"]), arguments["lang"]
     check_look(arguments)
     try:
-        sweep = gf.open_sweep(path)
+        sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = gf.figures.draw_all(path, path / "figures" / lang, lang=lang, context=arguments["context"])
     except (ValueError, OSError) as error:

@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from experiments.arguments import own_folder
 from experiments.sweeping.signals import patiently
 
 HERE = Path(__file__).parent
@@ -36,9 +37,9 @@ def compare(arguments: list[str]) -> int:
     if any(word.startswith("-") and word not in ("-m", "--multirun") for word in arguments):  # such as --help
         return patiently([*train, *arguments])
     given = [word.removeprefix(FOLDER).strip("'\"") for word in arguments if word.startswith(FOLDER)]
-    folder = Path(given[-1] if given else datetime.now().strftime("outputs/compare/%Y-%m-%d_%H-%M-%S"))
+    folder = Path(given[-1] if given else own_folder(datetime.now().strftime("outputs/compare/%Y-%m-%d_%H-%M-%S")))
     status = patiently([*train, *([] if given else [f"{FOLDER}{folder}"]), *arguments], stdout=subprocess.DEVNULL)
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.iterdir()):
         return status
     return patiently([sys.executable, str(HERE / "compare.py"), f"path={folder}"]) or status
 

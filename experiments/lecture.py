@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments.arguments import LAUNCHERS, quoted, read_arguments, split_list
+from experiments.arguments import LAUNCHERS, own_folder, quoted, read_arguments, split_list
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
 from experiments.sweeping.signals import patiently
@@ -112,6 +112,8 @@ def arguments() -> dict[str, str]:
                 one_hot(name)  # in the alphabet of the generated names that the networks learn from
         except ValueError as error:
             sys.exit(f"{argument}: {str(error).partition(': ')[2]}")
+    if given["path"] == new:
+        given["path"] = own_folder(new)
     return given
 
 

@@ -24,7 +24,7 @@ def summary(run: Run) -> dict[str, object]:
         last[name] = values[-1] if values else float("nan")
     solved = gf.analysis.solved_at(run)
     return {
-        "status": standing(run.path),
+        "status": standing(run.path) if run.status == "running" else run.status,
         "iterations": len(scalars),
         "proof": run.proof,
         **last,

@@ -14,16 +14,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
+from experiments.sweeping.composing import Composer
 from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.standing import DONE, check_settings, standing
+from experiments.sweeping.signals import LEASH
+from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
 
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
 class Composed(str):
-    """The overrides of a run as text, which bring along the settings that were composed of them."""
+    """The overrides of a run as text, which bring along the settings that were composed of them, and the leash.
+
+    Those of a run that is done, which is not launched, bring nothing.
+    """
 
     settings: bytes
+    leash: str | None = None
 
 
 class AsPlanned:
@@ -36,7 +42,11 @@ class AsPlanned:
         """The settings of one run."""
         [overrides] = sweep_overrides
         assert isinstance(overrides, Composed)
-        return pickle.loads(overrides.settings)
+        settings = pickle.loads(overrides.settings)
+        if overrides.leash:
+            with open_dict(settings):
+                settings.hydra.job.env_set[LEASH] = overrides.leash
+        return settings
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,9 @@ def plan(config: DictConfig) -> list[Planned]:
     swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(loader).parse_overrides([*swept, *config.hydra.overrides.task])
     [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    runs: dict[Path, Planned] = {}
+    composer, runs = Composer(loader, config), dict[Path, Planned]()
     for number, run in enumerate(tqdm(grid, desc="checking", unit="run", leave=False, delay=2, disable=None)):
-        settings = loader.load_sweep_config(config, run)
+        settings = composer.compose(run)
         with open_dict(settings):
             settings.hydra.job.num = number
         path = directory / settings.hydra.sweep.subdir
@@ -79,7 +89,9 @@ def plan(config: DictConfig) -> list[Planned]:
             if path in runs:
                 raise ValueError(f"two runs would share the folder {path}: name each value once")
             check_presets(run, settings)
-            runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
+            before = _checked(settings, path)
+            composed = Composed(" ".join(run)) if before in DONE else _composed(run, settings, path)
+            runs[path] = Planned(composed, path, before)
         except ValueError as error:
             raise ValueError(f"{' '.join(run)}\n{error}") from None
     return list(runs.values())
@@ -96,7 +108,7 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
-    if before in (*DONE, "running"):
+    if before in (*DONE, "running") or holds_rows(path):
         check_settings(path, config)
     return before
 

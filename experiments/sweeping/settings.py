@@ -11,11 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import quoted
+from experiments.arguments import own_folder, quoted
 from experiments.sweeping.told import told
 from gradflow.config import MANY, ClipName, Config, Source
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+
+SCHEMA = OmegaConf.structured(Config)
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -30,6 +32,7 @@ def side_by_side(threads: int) -> int:
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replace=True)
 
 
 PRESETS = {"network": ("cell", "init"), "remedy": ("clip", "omega")}
@@ -139,7 +142,7 @@ def to_config(settings: DictConfig) -> Config:
     own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
     try:
         values = OmegaConf.to_container(own, resolve=True)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+        config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, values))
     except OmegaConfBaseException as error:
         raise ValueError(told(error)) from None
     assert isinstance(config, Config)

@@ -134,7 +134,7 @@ def draw_all(
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     files: list[Path] = []
-    for title, entry, runs in _jobs(open_sweep(path).members, chosen):
+    for title, entry, runs in _jobs(open_sweep(path).kept().members, chosen):
         try:
             made = make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context)
         except DoesNotApply as reason:

@@ -128,7 +128,8 @@ def record(
         NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
             torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
             kernels but on a CPU.
-        FileExistsError: if the folder already holds a recorded run, or one is being recorded there.
+        FileExistsError: if the folder already holds a recorded run, or another recorder, of this process or another,
+            records into it.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
     model = _one_module(model)
@@ -301,6 +302,8 @@ class Recorder:
             self._updates.stop()
         self._watcher.__exit__()
         self._rows.arrivals.stop()
+        if not self._writer.is_ours:
+            return  # a forked child: the log is its parent's
         try:
             self._close(error)
         except Exception as failure:

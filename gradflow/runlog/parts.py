@@ -130,8 +130,8 @@ def _place(root: Path, table: str, rows: pa.Table, folder: Path, durable: bool) 
     name = f"part-{first:012d}-{last:012d}.parquet"
     content = _encode(table, rows)
     partial = root / ".tmp" / f"{table}-{name}"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (partial.parent, folder.parent, folder):
+        place.mkdir(exist_ok=True)  # never `root`, in which the first lies: a log that is gone is not begun anew
     try:
         with open(partial, "wb") as file:
             file.write(content)

@@ -1,8 +1,6 @@
 """`open_run`: one recorded run, read lazily; running, killed and empty runs open like any other."""
 
 import os
-import socket
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import yaml
 
 from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description, read_json
+from gradflow.runlog.lock import is_alive
 from gradflow.runlog.parts import list_parts, read_parts
 from gradflow.runlog.proof import tolerance_in, verdict
 from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, table_columns
@@ -50,29 +49,30 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """`run.json` without settings and columns: seed, versions, git commit, host, device, dtype, reduction, ..."""
-        return {key: value for key, value in read_description(self.path).items() if key not in ("config", "columns")}
+        return {key: value for key, value in self._description.items() if key not in ("config", "columns")}
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
-        return config_in(read_description(self.path), self.path)
+        return config_in(self._description, self.path)
 
     @property
     def columns(self) -> dict[str, dict[str, Label]]:
         """For each table its columns with unit and long name (of one an older log lacks, those of every log)."""
-        description = read_description(self.path)
+        description = self._description
         return {table: columns_in([description], table) for table in TABLES}
 
     @property
     def status(self) -> str:
         """One of running, finished, diverged, failed, interrupted, lost.
 
-        A run is `lost` if it says `running` but its process is gone from this host, or nothing was written for longer
-        than two minutes and three flush intervals.
+        A run is `lost` if it says `running` but no process holds the lock of its folder any more. Where the lock
+        says nothing (older logs, file systems without locks, runs on another host) it is lost if its process is gone
+        from this host, or nothing was written for longer than two minutes and three flush intervals.
         """
         status = read_json(self.path / "status.json")
         state = status.get("state", "lost")
-        return "lost" if state == "running" and (self._process_is_gone(status) or self._is_silent()) else state
+        return "lost" if state == "running" and not self._is_alive(status) else state
 
     @property
     def error(self) -> str | None:
@@ -117,7 +117,7 @@ class Run:
             ValueError: an unknown table or column; names near to it are listed.
         """
         check_name("table", table, KEYS)
-        known = columns_in([read_description(self.path)], table)
+        known = columns_in([self._description], table)
         return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
 
     def frame(
@@ -138,24 +138,16 @@ class Run:
         return to_dataset(self.frame(table, columns, where), KEYS[table], self.columns[table])
 
     @property
+    def _description(self) -> dict[str, Any]:
+        return read_description(self.path)
+
+    @property
     def _root(self) -> Path:
         return self.path / "gradients"
 
-    def _process_is_gone(self, status: dict[str, Any]) -> bool:
-        if status["host"] != socket.gethostname() or os.name != "posix":
-            return False
-        try:
-            os.kill(status["pid"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass  # it lives, under another user
-        return False
-
-    def _is_silent(self) -> bool:
-        places = [self.path / "status.json", *(self._root / table for table in TABLES)]
-        newest = max(place.stat().st_mtime for place in places if place.exists())
-        return time.time() - newest > max(120, 3 * self.meta.get("flush_seconds", 0))
+    def _is_alive(self, status: dict[str, Any]) -> bool:
+        written = [self.path / "status.json", *(self._root / table for table in TABLES)]
+        return is_alive(self.path, status, written, max(120, 3 * self.meta.get("flush_seconds", 0)))
 
 
 def config_in(description: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -78,20 +78,23 @@ def trim(path: Path, start: int, meta: dict, config: dict | None, seed: int | No
     The scalars go first: as ever, an iteration that is among them is complete in every table.
     """
     root = path / "gradients"
+    parts = list_parts(root, "scalars")
+    known = parts[-1].last + 1 if parts else 0
+    if known > start:
+        log.warning(
+            "%s: resumed at iteration %d: iterations %d to %d of the log are removed, to be recorded anew",
+            path, start, start, known - 1,
+        )  # fmt: skip
     for table in ("scalars", *(table for table in TABLES if table != "scalars")):
         trim_parts(root, table, start, durable=durable)
     before = read_description(path)
     facts: dict[str, Any] = {name: meta[name] for name in sorted(_MAY_DIFFER & meta.keys())}
     facts |= {name: new for name, new in (("config", config), ("seed", seed)) if new not in (None, before.get(name))}
-    parts = list_parts(root, "scalars")
-    known = parts[-1].last + 1 if parts else 0
     if known < start:
         facts["missing"] = [known, start - 1]
         log.warning(
             "%s: resumed at iteration %d, but the log ends before %d: what lies between was lost when the run was "
             "killed; call recorder.flush() beside saving a checkpoint",
-            path,
-            start,
-            known,
-        )
+            path, start, known,
+        )  # fmt: skip
     note_resumption(path, start, facts)

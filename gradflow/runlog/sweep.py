@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description
+from gradflow.runlog.kept import KeptRun
 from gradflow.runlog.parts import read_parts
 from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
 from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema
@@ -56,6 +57,10 @@ class Sweep:
 
     path: Path
     members: tuple[Run, ...]
+
+    def kept(self) -> "Sweep":
+        """The same runs for who asks them many things at one moment: what is small of each is read once."""
+        return Sweep(self.path, tuple(KeptRun(run.path) for run in self.members))
 
     @property
     def runs(self) -> pd.DataFrame:
