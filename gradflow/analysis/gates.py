@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.analysis.runs import setting
 from gradflow.cells.facts import REMEMBER_BIAS, bias_of_keeping_gate
 
 NEVER = 10.0  # times the length: a memory longer than that is drawn there and counted
@@ -19,12 +20,11 @@ def keep_bias(config: Mapping[str, Any]) -> float:
         >>> keep_bias({"cell": {"name": "lstm"}, "init": {"name": "remember"}})
         3.0
     """
-    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
-    setting = bias_of_keeping_gate(cell)
-    if setting is None or init.get("name") == "chrono":
+    bias, init = bias_of_keeping_gate(setting(config, "cell.name", "")), setting(config, "init.name", "")
+    if bias is None or init == "chrono":
         return float("nan")
-    given = init.get(setting)
-    return float(given) if given is not None else REMEMBER_BIAS if init.get("name") == "remember" else 0.0
+    given = setting(config, f"init.{bias}", None, float)
+    return given if given is not None else REMEMBER_BIAS if init == "remember" else 0.0
 
 
 def time_scale(bias: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import Run, chance
+from gradflow.analysis.runs import Run, chance, setting
 
 FINAL = ("test_accuracy", "test_loss")
 """What a task is judged by at the end; see :func:`judged_by`."""
@@ -27,7 +27,7 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
 def final_accuracy(run: Run) -> tuple[float, float, float]:
     """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
     measured = _measured(run, "test_accuracy")
-    size = run.config.get("data", {}).get("test_size")
+    size = setting(run.config, "data.test_size", 0)
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
     value = float(measured.iloc[-1])

@@ -63,9 +63,10 @@ def start_of(config: Mapping[str, Any]) -> str:
         >>> start_of({"cell": {"name": "rnn"}, "init": {"name": "gaussian", "gain": 1.5}})
         'gaussian, g=1.5'
     """
-    cell, init = config.get("cell", {}).get("name", ""), config.get("init", {})
-    name, gain = init.get("name", "default"), init.get("gain", 1.0)
-    biases = {"b_f": init.get("forget_bias"), "b_z": init.get("update_bias")}
+    cell, name = setting(config, "cell.name", ""), setting(config, "init.name", "default")
+    gain, std = setting(config, "init.gain", 1.0), setting(config, "init.std", None, float)
+    biases = {"b_f": setting(config, "init.forget_bias", None, float)}
+    biases["b_z"] = setting(config, "init.update_bias", None, float)
     words = [name]
     if name == "remember":
         gate = CELLS[cell].keeping_gate if cell in CELLS else None
@@ -74,9 +75,9 @@ def start_of(config: Mapping[str, Any]) -> str:
             biases[f"b_{gate}"] = REMEMBER_BIAS
     if name == "gaussian" or gain != 1:
         words.append(f"g={gain:g}")
-    if init.get("std") is not None:
-        words.append(rf"\sigma={init['std']:g}")
-    if config.get("flossing", {}).get("iterations", 0):
+    if std is not None:
+        words.append(rf"\sigma={std:g}")
+    if setting(config, "flossing.iterations", 0):
         words.append("flossed")
     return ", ".join(words + [f"{bias}={value:g}" for bias, value in biases.items() if value is not None])
 
@@ -88,28 +89,51 @@ def treatment_of(config: Mapping[str, Any]) -> str:
         >>> treatment_of({"clip": {"name": "norm"}, "omega": {"weight": 4.0}})
         'norm, omega'
     """
-    words = [config.get("clip", {}).get("name", "none")]
-    return ", ".join(words + ["omega"] * (config.get("omega", {}).get("weight", 0) > 0))
+    words = [setting(config, "clip.name", "none")]
+    return ", ".join(words + ["omega"] * (setting(config, "omega.weight", 0.0) > 0))
 
 
 def identity(run: Run) -> dict[str, Any]:
     """The columns :data:`IDENTITY` of one run; a run without configuration is called after its recorded name."""
     config = run.config or {}
-    part = {group: config.get(group, {}) for group in ("cell", "init", "clip", "data")}
-    source = part["data"].get("source", "")
+    source = setting(config, "data.source", "")
     return {
-        "cell": part["cell"].get("name", UNNAMED),
-        "init": part["init"].get("name", "default"),
+        "cell": setting(config, "cell.name", UNNAMED),
+        "init": setting(config, "init.name", "default"),
         "start": start_of(config),
         "clip": treatment_of(config),
-        "threshold": float(part["clip"].get("threshold", float("nan"))),
-        "seed": config.get("seed", 0),
-        "num_layers": part["cell"].get("num_layers", 1),
-        "bidirectional": part["cell"].get("bidirectional", False),
+        "threshold": setting(config, "clip.threshold", float("nan")),
+        "seed": setting(config, "seed", 0),
+        "num_layers": setting(config, "cell.num_layers", 1),
+        "bidirectional": setting(config, "cell.bidirectional", False),
         "source": source,
-        "names_per_sequence": part["data"].get("names_per_sequence", 0),
-        "length": 0 if source in WITHOUT_LENGTH else part["data"].get("length", 0),
+        "names_per_sequence": setting(config, "data.names_per_sequence", 0),
+        "length": 0 if source in WITHOUT_LENGTH else setting(config, "data.length", 0),
     }
+
+
+def setting(config: Mapping[str, Any], name: str, default: Any, kind: type | None = None) -> Any:
+    """A setting of gradflow's by its dotted name, or the default if the settings are a script's own and have none such.
+
+    Args:
+        config: The settings of a run.
+        name: Such as `cell.name`.
+        default: What stands for a setting that is not there, or of another type: a list, or text for a number.
+        kind: The type, if it is not that of the default.
+
+    Example:
+        >>> setting({"cell": {"name": "rnn"}}, "cell.name", "model"), setting({"cell": "rnn"}, "cell.name", "model")
+        ('rnn', 'model')
+    """
+    value: Any = config
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    kind = kind or type(default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < 2**63 else default
+    if kind is int and (isinstance(value, bool) or (isinstance(value, int) and abs(value) >= 2**63)):
+        return default
+    return value if isinstance(value, kind) else default
 
 
 def runs_of(source: Any) -> list[Run]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles
-from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, one_seed, recorded, runs_of
+from gradflow.analysis.runs import before_clipping, claim, collect, curve_name, one_seed, recorded, runs_of, setting
 
 SHARES = (0.5, 0.9, 0.99)  # of the whole, whose lags are marked
 _COLUMNS = ["valid", "weight_gradient_share_q50"]
@@ -53,7 +53,7 @@ def _contributions(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.DataFra
         reached = data.loc[data["share"] >= share, "lag"]
         data[f"within_{100 * share:.0f}"] = float(reached.min() + 1) if len(reached) else np.nan
     oldest = frame[frame["valid"] > 0].nlargest(1, "lag").iloc[0]
-    starts_at_zero = "data" in config and config.get("train", {}).get("truncate") is None
+    starts_at_zero = "data" in config and setting(config, "train.truncate", None, int) is None
     zero = oldest["log_weight_gradient_zeros"] / oldest["valid"] if starts_at_zero else np.nan
     return data.assign(steps=oldest["lag"] + 1, whole=float(oldest["weight_gradient_share_q50"]), first_zero=zero)
 

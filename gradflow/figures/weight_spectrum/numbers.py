@@ -17,6 +17,7 @@ from gradflow.analysis.runs import (
     one_seed,
     recorded,
     runs_of,
+    setting,
 )
 from gradflow.analysis.spectrum import of_gate
 from gradflow.cells.facts import GATED
@@ -96,9 +97,9 @@ def _described(run: Run, frame: pd.DataFrame, candidate: bool) -> pd.DataFrame:
 
 def _started_as(config: Any) -> tuple[str, float]:
     """What filled W_hh before training, and its gain; nothing for what gradflow did not initialise or flossed."""
-    init, cell = config.get("init", {}), config.get("cell", {}).get("name")
-    name, gain = init.get("name", ""), float(init.get("gain", 1.0))
-    if cell is None or config.get("flossing", {}).get("iterations", 0):
+    name, cell = setting(config, "init.name", ""), setting(config, "cell.name", "")
+    gain = setting(config, "init.gain", 1.0)
+    if not cell or setting(config, "flossing.iterations", 0):
         return "", gain
     if name == "remember":
         return ("uniform" if cell in GATED else "orthogonal"), gain
