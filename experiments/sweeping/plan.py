@@ -17,6 +17,10 @@ from tqdm import tqdm
 from experiments.sweeping.settings import check_presets, to_config
 from experiments.sweeping.standing import DONE, check_settings, standing
 
+LEFT_ALONE = {
+    "running": "another process records into it",
+    "unreadable": "a file of it is damaged; move the folder away to train it anew",
+}
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
@@ -111,8 +115,8 @@ def _composed(run: Sequence[str], settings: DictConfig, path: Path) -> Composed:
 
 
 def to_launch(runs: Sequence[Planned]) -> list[Planned]:
-    """The runs that are not done, and that no other process records."""
-    return [run for run in runs if run.before not in (*DONE, "running")]
+    """The runs that are not done, that no other process records, and that can be read."""
+    return [run for run in runs if run.before not in (*DONE, *LEFT_ALONE)]
 
 
 def announcement(runs: Sequence[Planned]) -> str:
@@ -121,13 +125,13 @@ def announcement(runs: Sequence[Planned]) -> str:
     Such as `12 of 24 already done, 3 redone (2 lost, 1 failed), 9 new`, and a line for each that is left alone.
     """
     standings = Counter(run.before for run in runs)
-    again = {name: count for name, count in standings.items() if name not in (None, "running", *DONE)}
+    again = {name: count for name, count in standings.items() if name not in (None, *LEFT_ALONE, *DONE)}
     counts = [
         (sum(standings[state] for state in DONE), f"of {len(runs)} already done"),
         (sum(again.values()), f"redone ({', '.join(f'{count} {name}' for name, count in again.items())})"),
         (standings[None], "new"),
-        (standings["running"], "left alone"),
+        (sum(standings[state] for state in LEFT_ALONE), "left alone"),
     ]
     parts = [f"{count} {what}" for count, what in counts if count or what.endswith("already done")]
-    alone = [f"{run.path}: left alone, another process records into it" for run in runs if run.before == "running"]
+    alone = [f"{run.path}: left alone, {LEFT_ALONE[run.before]}" for run in runs if run.before in LEFT_ALONE]
     return "\n".join([", ".join(parts), *alone])

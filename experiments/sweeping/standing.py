@@ -19,15 +19,17 @@ LEFTOVERS = ("gradients", "run.json", "model.safetensors", "vocabulary.json")
 
 
 def standing(path: Path) -> str | None:
-    """The status of the run in a folder, None if there is none.
+    """The status of the run in a folder, `unreadable` if a document of it is damaged, None if there is none.
 
     A run that says `running` under the number of the process that asks is lost: that process has only just begun, and
     the number is that of another before it.
     """
     try:
-        status = gf.open_run(path).status
+        _, status = gf.open_run(path).config, gf.open_run(path).status
     except FileNotFoundError:
         return None
+    except gf.runlog.Unreadable:
+        return "unreadable"
     from gradflow.runlog.documents import was_written_here
 
     return "lost" if status == "running" and was_written_here(path) else status

@@ -59,7 +59,7 @@ def list_parts(root: Path, table: str) -> list[Part]:
 
 def has_parts(root: Path) -> bool:
     """Whether any table has a part."""
-    return any(list_parts(root, table) for table in TABLES)
+    return any(_listing(folder / table) for folder in (root, root / ".merge") for table in TABLES)
 
 
 def read_parts(root: Path, table: str, schema: pa.Schema, columns: list[str], where: object = None) -> pa.Table:
