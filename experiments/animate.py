@@ -98,7 +98,8 @@ def main() -> None:
         sys.exit(told(elsewhere(error, arguments["out"])))
     except ValueError as error:
         sys.exit(told(error))
-    print("\n".join(by_figure(files)))
+    for line in by_figure(files):
+        print(line)
 
 
 if __name__ == "__main__":

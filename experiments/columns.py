@@ -42,14 +42,28 @@ def told(error: Exception) -> str:
     return printable_lines(str(error), LONGEST)
 
 
-def show_log() -> None:
-    """Has what gradflow says while it reads and draws shown as it is."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines())
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("gradflow").setLevel(logging.INFO)
+class Shown(logging.StreamHandler):
+    """Shows what gradflow says while it reads and draws.
 
+    Attributes:
+        warned: Whether something was left out that cannot be read.
+    """
 
-class _Lines(logging.Formatter):
+    warned = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Shows a message."""
+        self.warned |= record.levelno >= logging.WARNING
+        super().emit(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record), LONGEST)
+        """The message alone."""
+        return printable_lines(record.getMessage(), LONGEST)
+
+
+def show_log() -> Shown:
+    """Has gradflow's log shown from now on."""
+    shown = Shown()
+    logging.basicConfig(handlers=[shown])
+    logging.getLogger("gradflow").setLevel(logging.INFO)
+    return shown

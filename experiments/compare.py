@@ -24,14 +24,13 @@ from experiments.report import not_done, not_proved, printed, table
 def main() -> None:
     """The command line."""
     arguments = read_arguments(__doc__, sys.argv[1:], path=REQUIRED, lang="en", context="slide", out="")
-    show_log()
+    shown = show_log()
     path, lang, out = Path(arguments["path"]), arguments["lang"], arguments["out"]
     check_look(arguments)
     try:
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path)
-        rows = table(sweep)
-        print("\n".join([printed(rows), *not_done(sweep), *not_proved(sweep)]))
+        print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = gf.figures.draw_all(path, folder, lang=lang, context=arguments["context"])
     except FileNotFoundError as error:
         sys.exit(told(error))
@@ -39,8 +38,10 @@ def main() -> None:
         sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
         sys.exit(told(error))
-    print("\n".join(by_figure(figures)))
-    sys.exit(1 if "unreadable" in set(rows["status"]) else 0)
+    for line in by_figure(figures):
+        print(line)
+    if shown.warned:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

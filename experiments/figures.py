@@ -70,7 +70,8 @@ def main() -> None:
         sys.exit(told(error))
     if not files:
         sys.exit(f"figures: none of those asked for is in the log of {run}; the lines above say why")
-    print("\n".join(by_figure(files)))
+    for line in by_figure(files):
+        print(line)
 
 
 if __name__ == "__main__":

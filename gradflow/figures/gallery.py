@@ -156,7 +156,7 @@ def _make_of_readable(entry: Entry, runs: Sequence[Any], lost: set[Any], **optio
             owners = {run for run in runs if damage.file.is_relative_to(run.path)}
             if not owners:
                 raise
-            log.warning(_LEFT_OUT, "a run", damage)
+            log.warning("left out: %s", damage)
             lost |= owners
 
 

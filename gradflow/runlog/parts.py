@@ -12,10 +12,10 @@ writes.
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -115,15 +115,30 @@ def _version(metadata: dict[bytes, bytes] | None) -> int:
     return int(stated) if stated.isdigit() and len(stated) < 10 else 0
 
 
+def check_parts(root: Path, table: str) -> None:
+    """Open every part of a table, as far as its footer, which says where its pages are.
+
+    Raises:
+        Unreadable: one is damaged.
+    """
+    for part in list_parts(root, table):
+        _opened(part)
+
+
 def _read(part: Part) -> pa.Table:
     """All of one part as it is.
 
     Raises:
         Unreadable: it is damaged.
     """
+    return _opened(part, pq.ParquetFile.read)
+
+
+def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any] = lambda file: None) -> Any:
     try:
         check_is_file(part.path)
-        return pq.ParquetFile(part.path, **_CHECKED).read()
+        with pq.ParquetFile(part.path, **_CHECKED) as file:
+            return ask(file)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:

@@ -150,7 +150,7 @@ class Run:
         return self.path / "gradients"
 
     def _process_is_gone(self, status: dict[str, Any]) -> bool:
-        if status.get("host") != socket.gethostname() or status.get("pid", -1) <= 0 or os.name != "posix":
+        if status.get("host") != socket.gethostname() or not 0 < (status.get("pid") or 0) < 2**31 or os.name != "posix":
             return False
         try:
             os.kill(status["pid"], 0)
