@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradflow as gf
 from experiments.sweeping.standing import DONE, standing
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradflow.runlog import Run, Sweep
 
 COLUMNS = {"test_accuracy": "test accuracy", "test_loss": "test loss", "wall_time": "seconds"}
-LONGEST_CELL = 255  # characters in the table
+LONGEST = {"run": 255}  # characters of a folder's name in the table
 LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
@@ -83,9 +83,13 @@ def table(sweep: Sweep) -> pd.DataFrame:
 
 def printed(table: pd.DataFrame) -> str:
     """The table as text."""
-    shown = table.map(lambda value: printable(value, LONGEST_CELL) if isinstance(value, str) else value)
-    shown = shown.rename(columns=lambda name: printable(str(name), LONGEST_CELL))
+    shown = table.apply(lambda column: column.map(lambda value: _cell(value, LONGEST.get(column.name, LONGEST_ERROR))))
+    shown = shown.rename(columns=lambda name: printable(str(name), LONGEST_ERROR))
     return shown.to_string(index=False, float_format="{:.3g}".format)
+
+
+def _cell(value: Any, longest: int) -> Any:
+    return printable(value, longest) if isinstance(value, str) else value
 
 
 def not_done(sweep: Sweep) -> list[str]:

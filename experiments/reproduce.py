@@ -120,7 +120,7 @@ def keep(table: pd.DataFrame, file: Path) -> None:
             table = pd.concat([before[~before["result"].isin(table["result"])], table])
         except (ValueError, KeyError) as error:
             raise ValueError(
-                f"{file}: expected verdicts of an earlier call, got others ({error}); move it away"
+                f"{file}: expected earlier verdicts, got other contents ({error}); move it away"
             ) from error
     write_files({file: csv_of(table)})
 

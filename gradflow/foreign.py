@@ -8,7 +8,7 @@ import hashlib
 import re
 import unicodedata
 
-_LINE, _LABEL, _CELL, _FILE = 500, 60, 1000, 120  # at most: characters, of the name of a file bytes
+_LINE, _LABEL, _CELL, _FILE = 500, 32, 1000, 120  # at most: characters, of the name of a file bytes
 _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 

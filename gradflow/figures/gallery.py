@@ -133,6 +133,7 @@ def draw_all(
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     files: list[Path] = []
     lost: set[Any] = set()
+    titles: set[str] = set()
     for title, entry, runs in _jobs(open_sweep(path).readable.members, chosen):
         try:
             made = _make_of_readable(entry, runs, lost, lang=lang, context=context)
@@ -142,6 +143,13 @@ def draw_all(
         except ValueError as reason:
             log.info(_LEFT_OUT, title, reason)
             continue
+        except Exception as error:  # settings and numbers that nobody foresaw cost this figure, and no other
+            log.warning(_LEFT_OUT, title, f"{type(error).__name__}: {error}")
+            log.debug("%s", title, exc_info=True)
+            continue
+        while title in titles:  # only a stranger's settings make two alike
+            title += "+"
+        titles.add(title)
         files += made.save(Path(out_dir) / file_name(title))
     return files
 

@@ -53,7 +53,10 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         check_is_file(file)
-        content = json.loads(file.read_bytes())
+        text = file.read_bytes()
+        content = json.loads(text)
+        if b"\\ud" in text.lower():  # half a character, which no other file could hold
+            json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
         return {}
     except OSError as error:
