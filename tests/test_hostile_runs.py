@@ -316,3 +316,29 @@ def test_compare_names_the_file_and_goes_on(sweep, where, damage):
         verdict = "clear"  # the lines that name figures left out are no part of the error
     record("compare.py on damaged runs", f"{where}: {damage.__name__}", verdict)
     assert verdict == "clear", text
+
+
+@pytest.mark.parametrize("file", ["run.json", "status.json"])
+def test_a_sweep_leaves_a_damaged_run_alone_and_goes_on(train, capsys, file):
+    command = ["-m", "debug=tiny", "hydra.sweep.dir=here"]
+    assert train(*command, "seed=0") == 0
+    (Path("here/seed=0") / file).write_text("{")
+    before = {path: path.read_bytes() for path in Path("here/seed=0").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert train(*command, "seed=0,1") == 1
+    said = capsys.readouterr()
+    assert "0 of 2 already done, 1 new, 1 left alone\nhere/seed=0: left alone, a file of it is damaged" in said.err
+    assert "1 of 2 runs done, 1 unreadable: here\n" in said.err
+    assert "Traceback" not in said.err
+    assert gf.open_run("here/seed=1").status == "finished"
+    assert {path: path.read_bytes() for path in Path("here/seed=0").rglob("*") if path.is_file()} == before
+
+
+def test_predict_names_the_file(trained, tmp_path, monkeypatch):
+    from experiments import predict
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    noise(run / "model.safetensors")
+    monkeypatch.setattr(sys, "argv", ["predict.py", f"run={run}", "names=王伟"])
+    with pytest.raises(SystemExit, match=r"^/.*run/model\.safetensors: expected weights in safetensors, got "):
+        predict.main()
