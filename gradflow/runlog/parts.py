@@ -116,13 +116,13 @@ def _version(metadata: dict[bytes, bytes] | None) -> int:
 
 
 def check_parts(root: Path, table: str) -> None:
-    """Open every part of a table, as far as its footer, which says where its pages are.
+    """Open every part of a table, as far as its footer, which says what it holds and where.
 
     Raises:
-        Unreadable: one is damaged.
+        Unreadable: one is damaged, of a newer gradflow, or of other columns.
     """
     for part in list_parts(root, table):
-        _opened(part)
+        _check_schema(part, table, _opened(part, lambda file: file.schema_arrow))
 
 
 def _read(part: Part) -> pa.Table:
@@ -134,7 +134,7 @@ def _read(part: Part) -> pa.Table:
     return _opened(part, pq.ParquetFile.read)
 
 
-def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any] = lambda file: None) -> Any:
+def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any]) -> Any:
     try:
         check_is_file(part.path)
         with pq.ParquetFile(part.path, **_CHECKED) as file:
@@ -154,12 +154,9 @@ def _check(part: Part, table: str, schema: pa.Schema) -> None:
         Unreadable: it is damaged, of a newer gradflow, or of other columns or iterations.
     """
     rows = _read(part)
-    version = _version(rows.schema.metadata)
-    if version > SCHEMA_VERSION:
-        expected = f"a schema version up to {SCHEMA_VERSION}"
-        raise unreadable(part.path, expected, str(version), "install a newer gradflow")
+    _check_schema(part, table, rows.schema)
     for key in KEYS[table]:
-        if key not in rows.column_names or rows[key].null_count:
+        if rows[key].null_count:
             raise unreadable(part.path, f"a value of {key} in every row", "rows without one")
     for name in rows.column_names:
         if name in schema.names:
@@ -167,6 +164,15 @@ def _check(part: Part, table: str, schema: pa.Schema) -> None:
                 rows[name].cast(schema.field(name).type)
             except pa.ArrowException as error:
                 raise unreadable(part.path, f"{schema.field(name).type} as {name}", str(rows[name].type)) from error
+
+
+def _check_schema(part: Part, table: str, schema: pa.Schema) -> None:
+    version = _version(schema.metadata)
+    if version > SCHEMA_VERSION:
+        expected = f"a schema version up to {SCHEMA_VERSION}"
+        raise unreadable(part.path, expected, str(version), "install a newer gradflow")
+    if missing := [key for key in KEYS[table] if key not in schema.names]:
+        raise unreadable(part.path, f"the column {missing[0]}", f"others ({', '.join(schema.names[:5])})")
 
 
 def write_part(root: Path, table: str, rows: pa.Table, *, durable: bool = False) -> None:

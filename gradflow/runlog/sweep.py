@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from gradflow.checks import check_name
 from gradflow.runlog.documents import read_description
-from gradflow.runlog.parts import read_parts
+from gradflow.runlog.parts import check_parts, read_parts
 from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
-from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema
+from gradflow.runlog.schema import KEYS, RESERVED, TABLES, arrow_schema
 from gradflow.runlog.unreadable import Unreadable
 
 if TYPE_CHECKING:
@@ -75,12 +75,15 @@ class Sweep:
 
     @property
     def readable(self) -> "Sweep":
-        """The sweep without the runs whose documents or scalars cannot be read, which are named in the log.
+        """The sweep without the runs that cannot be read, which are named in the log.
+
+        Documents and scalars are read, and every part of the other tables is opened; what is damaged further inside
+        of these is found when it is read.
 
         Raises:
             Unreadable: none can be read.
         """
-        return Sweep(self.path, tuple(_sieved(self.members, lambda run: (run.status, run.table("scalars")))))
+        return Sweep(self.path, tuple(_sieved(self.members, _looked_at)))
 
     def frame(
         self,
@@ -175,6 +178,13 @@ def _or_damage(read: Callable[[Run], Any], run: Run) -> Any:
         return read(run)
     except Unreadable as damage:
         return damage
+
+
+def _looked_at(run: Run) -> None:
+    """Raises Unreadable where a look at every file of a run's log finds damage."""
+    _ = run.status, run.table("scalars")
+    for table in TABLES:
+        check_parts(run.path / "gradients", table)
 
 
 def _row(run: Run) -> tuple[Any, ...]:
