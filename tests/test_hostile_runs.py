@@ -168,6 +168,26 @@ def test_a_damaged_file_costs_one_run_and_is_named(sweep, caplog, where, damage)
     record("damaged runs", f"{where}: {damage.__name__}", "clear")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "a: [",
+        "- 1",
+        "\x00",
+        "a0: &a0 [1]\n" + "\n".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(12)),
+        "a: " + "{a: " * 50 + "1" + "}" * 50,
+        "!!python/object/apply:os.system ['false']",
+    ],
+)
+def test_settings_that_hydra_left_are_refused_like_others(tmp_path, settings):
+    gf.runlog.write_status(tmp_path, "failed", error="it never began")
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(settings)
+    with pytest.raises(Unreadable, match=r"\.hydra/config\.yaml: expected settings .*, got .*; restore"):
+        _ = gf.open_run(tmp_path).config
+    assert gf.open_sweep(tmp_path).runs["status"].tolist() == ["failed"]
+
+
 def test_where_no_run_can_be_read_that_is_the_error(sweep):
     for name in "abc":
         (sweep / name / "run.json").write_text("")

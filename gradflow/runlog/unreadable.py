@@ -2,7 +2,7 @@
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from gradflow.foreign import printable
 from gradflow.runlog.schema import KEYS
 
-DEEPEST = 20  # settings within settings
+DEEPEST, MOST = 20, 100_000  # settings within settings, and beside each other
 _SMALL, _LARGE = -(2**31), 2**63
 _WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object", list: "a list", NoneType: "null"}
 
@@ -103,17 +103,25 @@ def check_columns(file: Path, columns: Mapping[str, Any]) -> None:
 
 
 def check_depth(file: Path, settings: Mapping[str, Any]) -> None:
-    """Raise where settings lie so deep within each other that following them would not end well.
+    """Raise where settings lie so deep within each other, or are so many, that following them would not end well.
+
+    YAML can say a thing once and mean it ten times, and that ten times, and so on.
 
     Raises:
         Unreadable: they do.
     """
     level: list[Any] = [settings]
     for _ in range(DEEPEST):
-        level = [value for part in level if isinstance(part, Mapping) for value in part.values()]
+        level = [value for part in level for value in _inside(part)]
         if not level:
             return
-    raise unreadable(file, f"settings at most {DEEPEST} levels deep", "deeper ones")
+        if len(level) > MOST:
+            break
+    raise unreadable(file, f"settings at most {DEEPEST} levels deep and {MOST} in all", "more")
+
+
+def _inside(part: Any) -> Iterable[Any]:
+    return part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
 
 
 def _shown(value: Any) -> str:
