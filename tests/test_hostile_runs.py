@@ -14,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile import judge, record
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
+from experiments.report import not_done, printed, table
+from gradflow.analysis.results import has_learned
 from gradflow.config import Config, DataConfig, TrainConfig
 from gradflow.runlog import RunWriter, Unreadable
 
@@ -168,8 +172,43 @@ def test_a_damaged_file_costs_one_run_and_is_named(sweep, caplog, where, damage)
     record("damaged runs", f"{where}: {damage.__name__}", "clear")
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_whatever_a_document_says_is_read_or_refused(sound, data):
+    """Any entry of run.json or status.json, at any depth, is replaced by anything."""
+    run = sound / "b"
+    file = run / data.draw(st.sampled_from(["run.json", "status.json"]))
+    before = file.read_bytes()
+    content = json.loads(before)
+    part = content
+    while isinstance(part, dict) and part:
+        key = data.draw(st.sampled_from(sorted(part)))
+        if not isinstance(part[key], dict) or not part[key] or data.draw(st.booleans()):
+            part[key] = data.draw(JSON)
+            break
+        part = part[key]
+    file.write_text(json.dumps(content))
+    try:
+        opened = gf.open_sweep(sound)
+        assert opened.runs["status"].iloc[0] == "finished"
+        assert printed(table(opened))
+        assert not_done(opened) is not None
+        for group in gf.analysis.by_task(opened.readable.members).values():
+            assert gf.analysis.gradient_by_lag(group) is not None
+            assert {has_learned(run) for run in group} <= {True, False}
+    finally:
+        file.write_bytes(before)
+
+
 @pytest.mark.parametrize(
-    "settings",
+    "text",
     [
         "a: [",
         "- 1",
@@ -179,10 +218,10 @@ def test_a_damaged_file_costs_one_run_and_is_named(sweep, caplog, where, damage)
         "!!python/object/apply:os.system ['false']",
     ],
 )
-def test_settings_that_hydra_left_are_refused_like_others(tmp_path, settings):
+def test_settings_that_hydra_left_are_refused_like_others(tmp_path, text):
     gf.runlog.write_status(tmp_path, "failed", error="it never began")
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "config.yaml").write_text(settings)
+    (tmp_path / ".hydra" / "config.yaml").write_text(text)
     with pytest.raises(Unreadable, match=r"\.hydra/config\.yaml: expected settings .*, got .*; restore"):
         _ = gf.open_run(tmp_path).config
     assert gf.open_sweep(tmp_path).runs["status"].tolist() == ["failed"]
@@ -326,7 +365,12 @@ def test_a_model_that_cannot_be_saved_is_no_finished_run(tmp_path, monkeypatch):
     assert (run.status, "model.safetensors" in run.error, len(run.scalars)) == ("failed", True, 2)
 
 
-FIGURES = {"gates": "gate_timescales", "spectrum": "singular_values_over_training", "lag": "gradient_by_lag"}
+FIGURES = {
+    "time": "cell_diagram",
+    "gates": "gate_timescales",
+    "spectrum": "singular_values_over_training",
+    "lag": "gradient_by_lag",
+}
 COMPARE = """
 import sys
 from gradflow.figures import gallery

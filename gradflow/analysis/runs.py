@@ -251,9 +251,9 @@ def chance(run: Run) -> tuple[float, float]:
 
     NaN where the log does not say.
     """
-    classes = len(run.meta.get("classes", ()))
-    loss = run.meta.get("chance_loss", np.log(classes) if classes else "nan")
-    return float(run.meta.get("chance", "nan")), float(loss)
+    meta = {name: value for name, value in run.meta.items() if value is not None}
+    classes = len(meta.get("classes", ()))
+    return float(meta.get("chance", "nan")), float(meta.get("chance_loss", np.log(classes) if classes else "nan"))
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
