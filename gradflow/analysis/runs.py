@@ -251,7 +251,7 @@ def chance(run: Run) -> tuple[float, float]:
 
     NaN where the log does not say.
     """
-    meta = {name: value for name, value in run.meta.items() if value is not None}
+    meta: dict[str, Any] = {name: value for name, value in run.meta.items() if value is not None}
     classes = len(meta.get("classes", ()))
     return float(meta.get("chance", "nan")), float(meta.get("chance_loss", np.log(classes) if classes else "nan"))
 
