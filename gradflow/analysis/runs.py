@@ -253,7 +253,8 @@ def chance(run: Run) -> tuple[float, float]:
     """
     meta: dict[str, Any] = {name: value for name, value in run.meta.items() if value is not None}
     classes = len(meta.get("classes", ()))
-    return float(meta.get("chance", "nan")), float(meta.get("chance_loss", np.log(classes) if classes else "nan"))
+    loss: Any = meta.get("chance_loss", np.log(classes) if classes else "nan")
+    return float(meta.get("chance", "nan")), float(loss)
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
