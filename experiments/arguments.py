@@ -108,6 +108,25 @@ def _exists(path: str) -> bool:
         return False
 
 
+def figures_folder(out: str, runs: Path, lang: str) -> Path:
+    """Where figures go: into the folder that was asked for, or `figures/LANG` in that of the runs.
+
+    Raises:
+        ValueError: If a link there leads elsewhere: whoever made the runs is not to choose where files are written.
+    """
+    folder = runs / "figures" / lang
+    for place in (folder.parent, folder):
+        if not out and place.is_symlink():
+            raise ValueError(f"out: expected a folder for the figures, got the link {place}; choose one by out=FOLDER")
+    return Path(out) if out else folder
+
+
+def elsewhere(error: OSError, out: str) -> OSError:
+    """The error of a file that cannot be written, which also says that figures may go elsewhere."""
+    hint = "" if out else "; out=FOLDER puts the figures elsewhere"
+    return OSError(error.errno, f"{error.strerror or error}{hint}", error.filename)
+
+
 def check_look(arguments: Mapping[str, str]) -> None:
     """Compares `lang` and `context` of the command line with those that figures have.
 

@@ -27,6 +27,7 @@ from gradflow.config import (
 from gradflow.training import loop as training
 from gradflow.training.model import SequenceModel, build_model
 from gradflow.training.prediction import predict
+from gradflow.training.storage import load_run
 
 SMALL = DataConfig(train_size=300, test_size=60, vocabulary_size=60)
 
@@ -157,7 +158,7 @@ def test_a_model_on_torch_layers_is_the_same_model(cell, kind):
 
 def test_prediction_asks_the_saved_model(tmp_path):
     training.train(config(iterations=30), tmp_path, progress=False)
-    model = training.load_run(tmp_path)
+    model = load_run(tmp_path)
     vocabulary = json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf-8"))
     name = "".join(vocabulary["alphabet"][:3])
     (answer,) = predict(tmp_path, [name])

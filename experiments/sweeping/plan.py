@@ -19,6 +19,10 @@ from experiments.sweeping.settings import check_presets, to_config
 from experiments.sweeping.signals import LEASH
 from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
 
+LEFT_ALONE = {
+    "running": "another process records into it",
+    "unreadable": "a file of it is damaged; move the folder away to train it anew",
+}
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
@@ -108,6 +112,8 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
+    if before == "unreadable":
+        return before
     if before in (*DONE, "running") or holds_rows(path):
         check_settings(path, config)
     return before
@@ -123,8 +129,8 @@ def _composed(run: Sequence[str], settings: DictConfig, path: Path) -> Composed:
 
 
 def to_launch(runs: Sequence[Planned]) -> list[Planned]:
-    """The runs that are not done, and that no other process records."""
-    return [run for run in runs if run.before not in (*DONE, "running")]
+    """The runs that are not done, that no other process records, and that can be read."""
+    return [run for run in runs if run.before not in (*DONE, *LEFT_ALONE)]
 
 
 def announcement(runs: Sequence[Planned]) -> str:
@@ -133,13 +139,13 @@ def announcement(runs: Sequence[Planned]) -> str:
     Such as `12 of 24 already done, 3 redone (2 lost, 1 failed), 9 new`, and a line for each that is left alone.
     """
     standings = Counter(run.before for run in runs)
-    again = {name: count for name, count in standings.items() if name not in (None, "running", *DONE)}
+    again = {name: count for name, count in standings.items() if name not in (None, *LEFT_ALONE, *DONE)}
     counts = [
         (sum(standings[state] for state in DONE), f"of {len(runs)} already done"),
         (sum(again.values()), f"redone ({', '.join(f'{count} {name}' for name, count in again.items())})"),
         (standings[None], "new"),
-        (standings["running"], "left alone"),
+        (sum(standings[state] for state in LEFT_ALONE), "left alone"),
     ]
     parts = [f"{count} {what}" for count, what in counts if count or what.endswith("already done")]
-    alone = [f"{run.path}: left alone, another process records into it" for run in runs if run.before == "running"]
+    alone = [f"{run.path}: left alone, {LEFT_ALONE[run.before]}" for run in runs if run.before in LEFT_ALONE]
     return "\n".join([", ".join(parts), *alone])

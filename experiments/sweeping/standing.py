@@ -22,15 +22,17 @@ LEFTOVERS = ("gradients", "run.json", "model.safetensors", "vocabulary.json")
 
 
 def standing(path: Path) -> str | None:
-    """The status of the run in a folder, None if there is none.
+    """The status of the run in a folder, `unreadable` if a document of it is damaged, None if there is none.
 
     A run that says `running` under the number of the process that asks, which does not hold the folder, is lost: the
     number is that of another process before it.
     """
     try:
-        status = gf.open_run(path).status
+        _, status = gf.open_run(path).config, gf.open_run(path).status
     except FileNotFoundError:
         return None
+    except gf.runlog.Unreadable:
+        return "unreadable"
     from gradflow.runlog.documents import was_written_here
     from gradflow.runlog.lock import is_held_here
 

@@ -9,6 +9,7 @@ why a killed run still opens.
 from gradflow.runlog.documents import config_hash, write_status
 from gradflow.runlog.reader import Run, open_run
 from gradflow.runlog.sweep import Sweep, open_sweep
+from gradflow.runlog.unreadable import Unreadable
 from gradflow.runlog.writer import FlushPolicy, RunWriter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "RunWriter",
     "Sweep",
+    "Unreadable",
     "config_hash",
     "open_run",
     "open_sweep",

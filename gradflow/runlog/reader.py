@@ -1,9 +1,11 @@
 """`open_run`: one recorded run, read lazily; running, killed and empty runs open like any other."""
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,11 +13,12 @@ import pyarrow as pa
 import yaml
 
 from gradflow.checks import check_name
-from gradflow.runlog.documents import read_description, read_json
+from gradflow.runlog.documents import read_description, read_status
 from gradflow.runlog.lock import is_alive
 from gradflow.runlog.parts import list_parts, read_parts
 from gradflow.runlog.proof import tolerance_in, verdict
 from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, table_columns
+from gradflow.runlog.unreadable import check_depth, check_is_file, unreadable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +45,11 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run. Every access reads what the disk holds at that moment; nothing is written."""
+    """A recorded run. Every access reads what the disk holds at that moment; nothing is written.
+
+    A file of it that is damaged, not gradflow's or of a newer gradflow raises :class:`Unreadable`, a ValueError that
+    names the file, wherever it is needed.
+    """
 
     path: Path
 
@@ -70,14 +77,14 @@ class Run:
         says nothing (older logs, file systems without locks, runs on another host) it is lost if its process is gone
         from this host, or nothing was written for longer than two minutes and three flush intervals.
         """
-        status = read_json(self.path / "status.json")
+        status = read_status(self.path)
         state = status.get("state", "lost")
         return "lost" if state == "running" and not self._is_alive(status) else state
 
     @property
     def error(self) -> str | None:
         """What went wrong, in one line, if anything did."""
-        return read_json(self.path / "status.json").get("error")
+        return read_status(self.path).get("error")
 
     @property
     def proof(self) -> str:
@@ -91,7 +98,7 @@ class Run:
     @property
     def iteration(self) -> int | None:
         """The last iteration, or the one that diverged; while the run goes on, the last on disk."""
-        last = read_json(self.path / "status.json").get("iteration")
+        last = read_status(self.path).get("iteration")
         if last is None:
             ends = [parts[-1].last for parts in (list_parts(self._root, table) for table in TABLES) if parts]
             last = max(ends, default=None)
@@ -115,6 +122,7 @@ class Run:
 
         Raises:
             ValueError: an unknown table or column; names near to it are listed.
+            Unreadable: a part of the table is damaged.
         """
         check_name("table", table, KEYS)
         known = columns_in([self._description], table)
@@ -152,10 +160,21 @@ class Run:
 
 def config_in(description: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings in the `run.json` of the run at `path`, or, before there is one, those composed by Hydra."""
-    composed = path / ".hydra" / "config.yaml"
-    if not description and composed.is_file():
-        return yaml.safe_load(composed.read_text(encoding="utf-8")) or {}
-    return description.get("config", {})
+    return description.get("config", {}) if description else _composed(path / ".hydra" / "config.yaml")
+
+
+def _composed(file: Path) -> dict[str, Any]:
+    try:
+        check_is_file(file)
+        settings = yaml.safe_load(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise unreadable(file, "settings in YAML", str(error)) from error
+    if not isinstance(settings, dict | NoneType):
+        raise unreadable(file, "settings in YAML", type(settings).__name__)
+    check_depth(file, settings or {})
+    return json.loads(json.dumps(settings or {}, default=str))  # names are text and values JSON's, as in run.json
 
 
 def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, Label]:
@@ -163,7 +182,8 @@ def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, 
     found: dict[str, Any] = {}
     for description in descriptions:
         found |= description.get("columns", {}).get(table, {})
-    return {name: Label(**label) for name, label in found.items()} or table_columns()[table]
+    labels = {name: Label(label.get("unit", ""), label.get("long_name", "")) for name, label in found.items()}
+    return labels or table_columns()[table]
 
 
 def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> list[str]:

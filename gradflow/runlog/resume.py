@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.runlog.documents import note_resumption, plain, read_description
-from gradflow.runlog.parts import has_parts, list_parts, trim_parts
+from gradflow.runlog.parts import check_parts, has_parts, list_parts, trim_parts
 from gradflow.runlog.proof import TOLERANCE
 from gradflow.runlog.reader import columns_in
 from gradflow.runlog.schema import TABLES, Label
@@ -48,10 +48,10 @@ def first_iteration(path: Path, resume: int | bool) -> int | None:
 
 
 def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]) -> None:
-    """Raise unless a run was recorded with the same options and columns.
+    """Raise unless a run was recorded with the same options and columns, and can be read.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: naming what differs, or as :class:`Unreadable` the file that is damaged.
     """
     before = read_description(path)
     for name in sorted(meta.keys() - _MAY_DIFFER):
@@ -70,6 +70,7 @@ def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]
                 + " and ".join([f"none of {', '.join(gone)}"] * bool(gone) + [f"{', '.join(added)} more"] * bool(added))
                 + "; resume with the same model, scalars= and quantities=, or record into another folder"
             )
+        check_parts(path / "gradients", table)
 
 
 def trim(path: Path, start: int, meta: dict, config: dict | None, seed: int | None, *, durable: bool) -> None:

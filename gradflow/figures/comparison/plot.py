@@ -172,7 +172,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
 
 def _dash(i: int, clips: Sequence[str]) -> Any:
     """Line style of the i-th kind of clipping: of several the first dashed, which is none, and the next solid."""
-    return DASHES[1 - i if i < 2 and len(clips) > 1 else i]
+    return DASHES[(1 - i if i < 2 and len(clips) > 1 else i) % len(DASHES)]
 
 
 def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
