@@ -270,12 +270,11 @@ def losses(run: Run) -> pd.Series:
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
     """One table out of the rows of several runs, with the columns IDENTITY in front; `calls` is the most of any run."""
-    named = [
-        frame.assign(**identity(run))[[*IDENTITY, *(name for name in frame if name not in IDENTITY)]]
-        for run, frame in parts
-    ]
-    data = pd.concat(named, ignore_index=True)
-    return data.assign(calls=data["calls"].max())
+    whole = pd.concat([frame for _, frame in parts], ignore_index=True)
+    told = pd.DataFrame([identity(run) for run, _ in parts], columns=IDENTITY)
+    named = told.take(np.repeat(np.arange(len(parts)), [len(frame) for _, frame in parts])).reset_index(drop=True)
+    own = whole[[name for name in whole if name not in IDENTITY]]
+    return pd.concat([named.assign(calls=named["calls"].max()), own], axis=1)
 
 
 def before_clipping(data: pd.DataFrame) -> pd.DataFrame:

@@ -197,10 +197,13 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     return list(dict.fromkeys([*KEYS[table], *wanted]))
 
 
+_LARGE = 1 << 20  # bytes of a table to which several threads bring something
+
+
 def to_frame(rows: pa.Table) -> pd.DataFrame:
     """A pandas frame with plain strings, which, unlike categories, bring no empty groups along."""
     fields = [pa.field(f.name, f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
-    return rows.cast(pa.schema(fields)).to_pandas()
+    return rows.cast(pa.schema(fields)).to_pandas(use_threads=rows.nbytes > _LARGE)
 
 
 def to_long(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
