@@ -19,6 +19,7 @@ from gradflow.flow.stepping import (
     Heads,
     Marked,
     Step,
+    are_coupled,
     jacobians,
     keep_gradients,
 )
@@ -203,11 +204,13 @@ class Joiner:
         """
         given = dict(zip(layer.cell_class.state_names, states, strict=True))
         chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
+        last = chain.last
+        last.coupled = are_coupled(states)
         if step is not None:
-            last = chain.last
             recorded = list(chosen(chain.call.batch_size, examples) or range(chain.call.batch_size))
-            few = [recorded[i * len(recorded) // OF_FEW] for i in range(min(OF_FEW, len(recorded)))]
-            last.jacobian, last.again = jacobians(layer.name, step, previous, states, few)
+            few = [recorded[i] for i in chosen(len(recorded), OF_FEW) or range(len(recorded))]
+            last.jacobian, last.again, left = jacobians(layer.name, step, previous, states, few)
+            last.redone = left if last.coupled else None
         return chain, trained
 
     def _joined(
