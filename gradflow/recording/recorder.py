@@ -89,7 +89,7 @@ def record(
             that a GradScaler skips is no update. The loss and what else :meth:`Recorder.step` takes:
             :meth:`Recorder.log`.
         every: iterations between recordings of state gradients and Jacobians, or rising iterations, such as those of
-            :func:`gradflow.log_spaced`; the first and the last are always there.
+            :func:`gradflow.log_spaced`; the first is always there, and the last but of what the script steps itself.
         examples: examples of the batch that are recorded, at positions ⌊iB/n⌋, or ``"all"``.
         spectrum_every: the same as `every` for singular values and eigenvalues of W_hh.
         reduction: of the loss over the batch: with ``"mean"`` state gradients are multiplied by the number of targets,
