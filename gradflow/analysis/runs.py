@@ -99,8 +99,11 @@ def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clips(run: Run) -> bool:
-    """Whether the log says for any iteration if clipping acted."""
-    return bool(run.frame("scalars", columns=["clipped"])["clipped"].notna().any())
+    """Whether the script said that it clips, or gradients were clipped at any iteration."""
+    there = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
+    scalars = run.frame("scalars", columns=there)
+    told = scalars.get("clipping_reported", scalars["clipped"].notna())  # once only the script could say
+    return bool(((scalars["clipped"] == 1) | (told == 1)).any())
 
 
 def _seed(run: Run) -> int | None:
