@@ -28,7 +28,7 @@ class Sizes:
     updates: int = 3
 
 
-# --- A language model: the state is carried over, detached -----------------------------------------------------------
+# --- A language model: the state is carried over, detached ------------------------------------------------------------
 
 
 class LanguageModel(nn.Module):
@@ -100,7 +100,7 @@ def time_series(record, note, size):
     return model
 
 
-# --- A character model, called once a step ---------------------------------------------------------------------------
+# --- A character model, called once a step ----------------------------------------------------------------------------
 
 
 class CharacterModel(nn.Module):
@@ -131,7 +131,7 @@ def character_model(record, note, size):
     return model
 
 
-# --- A recurrent policy: episodes end within a batch -----------------------------------------------------------------
+# --- A recurrent policy: episodes end within a batch ------------------------------------------------------------------
 
 
 class Policy(nn.Module):
@@ -171,7 +171,7 @@ def policy(record, note, size):
     return model
 
 
-# --- Encoder and decoder: attention, teacher forcing by chance, an optimiser each --------------------------------------
+# --- Encoder and decoder: attention, teacher forcing by chance, an optimiser each -------------------------------------
 
 
 class Encoder(nn.Module):
@@ -219,7 +219,7 @@ def encoder_decoder(record, note, size):
     return nn.ModuleList((encoder, decoder))
 
 
-# --- A forecaster of ragged series, which packs inside of its layer ----------------------------------------------------
+# --- A forecaster of ragged series, which packs inside of its layer ---------------------------------------------------
 
 
 class PackingLSTM(nn.LSTM):
@@ -254,7 +254,7 @@ def forecaster(record, note, size):
     return model
 
 
-# --- Speech: CTC on a stack of two directions --------------------------------------------------------------------------
+# --- Speech: CTC on a stack of two directions -------------------------------------------------------------------------
 
 
 class Acoustic(nn.Module):
@@ -282,7 +282,7 @@ def speech(record, note, size):
     return model
 
 
-# --- WeightDrop: the recurrent weight is dropped out anew in every pass ------------------------------------------------
+# --- WeightDrop: the recurrent weight is dropped out anew in every pass -----------------------------------------------
 
 
 class WeightDrop(nn.Module):
@@ -322,7 +322,7 @@ def weight_drop(record, note, size):
     return model
 
 
-# --- A step by hand, i2h and h2h: names of several lengths, one at a time ----------------------------------------------
+# --- A step by hand, i2h and h2h: names of several lengths, one at a time ---------------------------------------------
 
 
 class NameModel(nn.Module):
@@ -420,7 +420,7 @@ def oscillators_by_hand(record, note, size):
     return _oscillators(OscillatorLoop(size.H), record, note, size, states=["yz"])
 
 
-# --- minGRU: gates of the whole sequence at once, then step by step -----------------------------------------------------
+# --- minGRU: gates of the whole sequence at once, then step by step ---------------------------------------------------
 
 
 class MinGRU(nn.Module):

@@ -7,10 +7,13 @@ import loops_by_hand
 import numpy as np
 import pytest
 import torch
-from kinds_of_scripts import KINDS, MAX_NORM, Sizes
+from figure_checks import words
+from kinds_of_scripts import KINDS, MAX_NORM, Sizes, character_model, language_model, min_gru
 
 import gradflow as gf
+from gradflow import analysis, figures
 
+SIZE = Sizes()
 PROOF = {"names": "unproved", "oscillators": "unproved", "oscillators_by_hand": "unproved", "min_gru": "unproved"}
 """Of the others, whose weights are torch's: proved."""
 
@@ -26,7 +29,7 @@ def nothing(*args, **options):
     """Neither record nor note."""
 
 
-def trained(kind, path=None, size=Sizes(), **options):
+def trained(kind, path=None, size=SIZE, **options):
     """The model of one training, and what it noted before each update."""
     notes, recorders = [], []
 
@@ -140,3 +143,39 @@ def test_every_number_is_that_of_an_own_loop(kind, tmp_path, caplog):
         if norm is not None:
             assert scalars["log_grad_norm_before"] == pytest.approx(before, rel=1e-6)
             assert scalars["coefficient"] == pytest.approx(MAX_NORM / (norm.item() + 1e-6), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_recorded_now_and_then(kind, tmp_path, caplog):
+    """As users have it, with iterations that are not due."""
+    size = Sizes(updates=4)
+    plain, _ = trained(kind, size=size)
+    recorded, _ = trained(kind, tmp_path, size, every=2)
+    assert all(map(torch.equal, plain.parameters(), recorded.parameters()))
+    assert not caplog.messages
+    run = gf.open_run(tmp_path)
+    assert (run.status, run.proof) == ("finished", PROOF.get(kind.__name__, "proved"))
+    assert set(run.frame("time")["iteration"]) >= {0, 2}
+
+
+def test_figures_say_nothing_of_memory_where_the_gradient_is_a_sum_over_many_steps(tmp_path):
+    trained(language_model, tmp_path, every=1)
+    run = gf.open_run(tmp_path)
+    data = analysis.lstm_cell_highway(run)
+    assert data["many_steps"].all()
+    assert data[data["quantity"].isin(["cell", "state"])]["factor"].isna().all()
+    assert analysis.lstm_cell_highway_claims(data) == []
+    lattice = analysis.stacked_lattice(run)
+    assert [claim["claim"] for claim in analysis.stacked_lattice_claims(lattice)] == ["layer_alone"]
+    for made in (figures.plot_lstm_cell_highway(data), figures.plot_stacked_lattice(lattice)):
+        assert "The loss reads many steps" in " ".join(words(made).split())
+        assert "back" not in words(made).replace("steps back from the end", "")
+
+
+@pytest.mark.parametrize(("kind", "clips"), [(min_gru, True), (character_model, False)])
+def test_clipping_is_spoken_of_where_somebody_clips(kind, clips, tmp_path):
+    trained(kind, tmp_path)
+    data = analysis.clipping_effect(gf.open_run(tmp_path))
+    (claim,) = analysis.clipping_effect_claims(data)
+    assert claim["claim"] == ("clipping_acted_somehow" if clips else "norm_ranges")
+    assert ("clip" in words(figures.plot_clipping_effect(data))) == clips
