@@ -435,3 +435,32 @@ def test_marked_states_of_which_one_is_made_of_another(order, examples, tmp_path
     totals = torch.stack([state.grad[which].norm(dim=-1).log() for state in kept]).mean(1)
     np.testing.assert_allclose(rows["log_state_gradient_mean"], totals, 1e-5, 1e-5)
     assert rows["log_joint_gradient_non_finite"].eq(len(which)).all()
+
+
+def scan(parts):
+    """A parallel scan gives all steps at once."""
+    decay = torch.full((T, 1, 1), 0.5, dtype=torch.float64).cumprod(0)
+    return decay * torch.cumsum(parts / decay, 0)
+
+
+class Scans(nn.Module):
+    def __init__(self, take):
+        super().__init__()
+        self.inner, self.take = nn.Linear(D, H), take
+
+    def forward(self, x):
+        return torch.stack([gf.mark("h", h) for h in self.take(scan(self.inner(x)))])
+
+
+@pytest.mark.parametrize("take", [lambda h: h.unbind(0), lambda h: [h[0], h[0].sin()] * 2], ids=["scan", "twice"])
+def test_marks_that_one_operation_gave_are_refused(take, tmp_path):
+    model = Scans(take).double()
+    with gf.record(model, tmp_path, states=["h"]), pytest.raises(ValueError, match=r"mark: .*'h'.* same operation"):
+        model(torch.randn(T, B, D, dtype=torch.float64))
+
+
+def test_marks_of_which_none_goes_on_are_spoken_of(tmp_path, caplog):
+    model = Scans(lambda h: [h[t] for t in range(T)]).double()
+    recorded(model, torch.randn(T, B, D, dtype=torch.float64), lambda y: y.sum(), tmp_path, states=["h"])
+    assert len(caplog.messages) == 1
+    assert f"'h' was marked {T} times at iteration 0, and none was computed from the one before" in caplog.messages[0]

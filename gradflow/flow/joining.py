@@ -201,7 +201,17 @@ class Joiner:
             previous: the ones before, if the step is known.
             examples: how many of the batch are recorded.
             begin: see :meth:`step`.
+
+        Raises:
+            ValueError: if they came out of the same operation as those that were marked before.
         """
+        if self._heads.setdefault(layer.name, Heads()).hold(states):
+            raise ValueError(
+                f"mark: expected each {layer.name!r} to be computed from the one marked before, got one that came out "
+                f"of the same operation (it was marked twice, or a scan gives all steps at once, so that no gradient "
+                f"passes from one to the next); mark the states of a loop over the steps, or write the step as a "
+                f"gradflow.Cell in gradflow.Recurrent"
+            )
         given = dict(zip(layer.cell_class.state_names, states, strict=True))
         chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
         last = chain.last

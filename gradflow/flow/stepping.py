@@ -114,13 +114,17 @@ class Step:
 
 
 class Head:
-    """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states."""
+    """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states.
+
+    Attributes:
+        ran: sequence numbers of the nodes that gave its states.
+    """
 
     def __init__(self, chain: Any, step: Any, given: Sequence[Tensor], nodes: Sequence[Any]):
         self._chain: Any = weakref.ref(chain)  # which the hooks in the graph hold
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
-        self._ran = {node._sequence_nr() for node in nodes}
+        self.ran = {node._sequence_nr() for node in nodes}
 
     @property
     def chain(self) -> Any:
@@ -133,7 +137,7 @@ class Head:
             return False, False
         if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
             return True, True
-        return _descend(self._ran, [state.grad_fn for state in states if state is not None]), False
+        return _descend(self.ran, [state.grad_fn for state in states if state is not None]), False
 
 
 def _descend(ran: Collection[int], nodes: Sequence[Any]) -> bool:
@@ -171,6 +175,11 @@ class Heads:
             if goes_on:
                 return self._heads.pop(place), same
         return None, False
+
+    def hold(self, states: Sequence[Tensor]) -> bool:
+        """Whether one of the states came out of the same node of the graph as the end of a sequence."""
+        ran = {state.grad_fn._sequence_nr() for state in states if state.grad_fn is not None}
+        return any(head.chain is not None and not ran.isdisjoint(head.ran) for head in self._heads)
 
     def add(self, head: Head) -> None:
         """Another one that may go on."""
