@@ -396,3 +396,78 @@ def test_marks_that_never_come(tmp_path):
         model(torch.randn(T, B, D, dtype=torch.float64)).sum().backward()
         with pytest.raises(RuntimeError, match=r"step: .*'hidden'.*marked.*'h'"):
             recorder.step()
+
+
+@pytest.mark.parametrize("examples", ["all", 2])
+@pytest.mark.parametrize("order", [("y", "z"), ("z", "y")])
+def test_marked_states_of_which_one_is_made_of_another(order, examples, tmp_path):
+    """With the step they are told apart as those of a cell; without it only the total of the first is known."""
+    torch.manual_seed(0)
+    cell, kept = Coupled().double(), []
+
+    class Marks(nn.Module):
+        def __init__(self, tells):
+            super().__init__()
+            self.inner, self.tells = cell.inner, tells
+
+        def forward(self, x):
+            now, kept[:] = {name: torch.zeros(B, H, dtype=torch.float64) for name in order}, []
+            for x_t in x:
+                before = now
+
+                def step(*states, x_t=x_t):
+                    now = cell.step(x_t, dict(zip(order, states, strict=True)))
+                    return tuple(now[name] for name in order)
+
+                now = step(*(before[name] for name in order))
+                given = {"step": step, "previous": [before[name] for name in order]} if self.tells else {}
+                now = dict(zip(order, gf.mark("yz", *now, **given), strict=True))
+                now[order[0]].retain_grad()
+                kept.append(now[order[0]])
+            return now["y"]
+
+    x, loss_of = torch.randn(T, B, D, dtype=torch.float64), lambda y: y.square().sum()
+    options = {"examples": examples, "reduction": "sum"}
+    whole = recorded(
+        gf.Recurrent(copy.deepcopy(cell)), x, lambda given: loss_of(given[0][-1]), tmp_path / "w", **options
+    )
+    marks = {"states": ["yz"], **options}
+    run = recorded(Marks(True), x, loss_of, tmp_path / "told", **marks)
+    rows, expected = (each.frame("time").query("iteration == 0") for each in (run, whole))
+    names = ["log_joint_gradient_mean", "log_relative_gradient_mean"]
+    names += ["log_jacobian_frobenius_mean"] * (examples == "all")  # which few it is of depends on all
+    np.testing.assert_allclose(rows[names], expected[names], 1e-5, 1e-5)
+    rows = recorded(Marks(False), x, loss_of, tmp_path / "untold", **marks).frame("time").query("iteration == 2")
+    which = list(range(B)) if examples == "all" else [0, 2]
+    totals = torch.stack([state.grad[which].norm(dim=-1).log() for state in kept]).mean(1)
+    np.testing.assert_allclose(rows["log_state_gradient_mean"], totals, 1e-5, 1e-5)
+    assert rows["log_joint_gradient_non_finite"].eq(len(which)).all()
+
+
+def scan(parts):
+    """A parallel scan gives all steps at once."""
+    decay = torch.full((T, 1, 1), 0.5, dtype=torch.float64).cumprod(0)
+    return decay * torch.cumsum(parts / decay, 0)
+
+
+class Scans(nn.Module):
+    def __init__(self, take):
+        super().__init__()
+        self.inner, self.take = nn.Linear(D, H), take
+
+    def forward(self, x):
+        return torch.stack([gf.mark("h", h) for h in self.take(scan(self.inner(x)))])
+
+
+@pytest.mark.parametrize("take", [lambda h: h.unbind(0), lambda h: [h[0], h[0].sin()] * 2], ids=["scan", "twice"])
+def test_marks_that_one_operation_gave_are_refused(take, tmp_path):
+    model = Scans(take).double()
+    with gf.record(model, tmp_path, states=["h"]), pytest.raises(ValueError, match=r"mark: .*'h'.* same operation"):
+        model(torch.randn(T, B, D, dtype=torch.float64))
+
+
+def test_marks_of_which_none_goes_on_are_spoken_of(tmp_path, caplog):
+    model = Scans(lambda h: [h[t] for t in range(T)]).double()
+    recorded(model, torch.randn(T, B, D, dtype=torch.float64), lambda y: y.sum(), tmp_path, states=["h"])
+    assert len(caplog.messages) == 1
+    assert f"'h' was marked {T} times at iteration 0, and none was computed from the one before" in caplog.messages[0]

@@ -116,11 +116,27 @@ def read_at_the_end(frame: pd.DataFrame) -> bool:
     Returns:
         False where the direct gradient was not recorded (`log_direct_gradient_zeros`).
     """
-    if "log_direct_gradient_zeros" not in frame:
-        return False
     position = "lag" if "lag" in frame else "time"
     last = frame[position].max() if position == "time" and (frame["direction"] == 0).all() else 0
-    return frame.loc[frame["log_direct_gradient_zeros"] < frame["valid"], position].tolist() == [last]
+    return _read(frame, position) == [last]
+
+
+def read_at_many(frame: pd.DataFrame) -> bool:
+    """Whether the loss reads one direction of a layer at several steps: its total gradient is a sum over them.
+
+    Args:
+        frame: Its rows of `lag` or `time` at one iteration.
+
+    Returns:
+        False where the direct gradient was not recorded.
+    """
+    return len(_read(frame, "lag" if "lag" in frame else "time")) > 1
+
+
+def _read(frame: pd.DataFrame, position: str) -> list[int]:
+    if "log_direct_gradient_zeros" not in frame:
+        return []
+    return frame.loc[frame["log_direct_gradient_zeros"] < frame["valid"], position].tolist()
 
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import ReplayedCell, replayed
 from gradflow.flow.adjoint import in_time, kept
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
-from gradflow.flow.examples import picked
+from gradflow.flow.examples import index_of, picked
 from gradflow.flow.recursion import Block, Direct, recur
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -139,6 +139,8 @@ def descend_steps(
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
         adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
+        if isinstance(unrolled.cell, MarkedCell) and any(step.coupled for step in steps):
+            adjoints = _marked_apart(steps, adjoints, examples)
         direct, carried, cut, hidden = _direct(unrolled, adjoints, above)
         unrolled = replace(unrolled, carried=carried, cut=cut)
         blocks: list[Block] = []
@@ -262,15 +264,42 @@ def _apart_by_autodiff(unrolled: Stepped, total: State) -> State:
     with torch.enable_grad():
         entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
         left = cell.step(unrolled.inputs.flatten(0, 1), entered)
-        uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
-        found: State = {}
-        while len(found) < len(left):
-            name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
-            found[name] = total[name]
-            for other in uses[name]:
-                arriving = found[other].flatten(0, 1)
-                (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
-                found[name] = told_apart(found[name], through.view_as(total[name]))
+    found = _apart(left, {name: part.flatten(0, 1) for name, part in total.items()})
+    return {name: part.view_as(total[name]) for name, part in found.items()}
+
+
+def _marked_apart(steps: Sequence[Step], total: State, examples: Sequence[int] | None) -> State:
+    """The same of marked states; without the step, NaN for all but the first, of which the total is known."""
+    names = list(total)
+    if any(step.coupled and step.redone is None for step in steps):
+        return {name: part if name == names[0] else torch.full_like(part, torch.nan) for name, part in total.items()}
+    found: list[State] = []
+    for t, step in enumerate(steps):
+        arrived = {name: part[t] for name, part in total.items()}
+        left = dict(zip(names, step.redone or (), strict=bool(step.redone)))
+        found.append(_apart(left, arrived, examples) if left else arrived)
+    return {name: torch.stack([each[name] for each in found]) for name in names}
+
+
+def _apart(left: State, total: State, examples: Sequence[int] | None = None) -> State:
+    """What arrives at each state of a step, less what came through the others, which are made of it.
+
+    Args:
+        left: the states of all examples, with their graph.
+        total: name -> [n, H], what arrives at those examples.
+        examples: their positions; None: all.
+    """
+    uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
+    found: State = {}
+    while len(found) < len(left):
+        name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
+        found[name] = total[name]
+        for other in uses[name]:
+            arriving = torch.zeros_like(left[other]).view(-1, left[other].shape[-1])
+            rows = slice(None) if examples is None else index_of(examples, arriving.device)
+            arriving[rows] = found[other].to(arriving.dtype)
+            (through,) = torch.autograd.grad(left[other], left[name], arriving.view_as(left[other]), retain_graph=True)
+            found[name] = told_apart(found[name], through.view_as(arriving)[rows].to(total[name].dtype))
     return found
 
 

@@ -19,6 +19,7 @@ from gradflow.flow.stepping import (
     Heads,
     Marked,
     Step,
+    are_coupled,
     jacobians,
     keep_gradients,
 )
@@ -200,14 +201,26 @@ class Joiner:
             previous: the ones before, if the step is known.
             examples: how many of the batch are recorded.
             begin: see :meth:`step`.
+
+        Raises:
+            ValueError: if they came out of the same operation as those that were marked before.
         """
+        if self._heads.setdefault(layer.name, Heads()).hold(states):
+            raise ValueError(
+                f"mark: expected each {layer.name!r} to be computed from the one marked before, got one that came out "
+                f"of the same operation (it was marked twice, or a scan gives all steps at once, so that no gradient "
+                f"passes from one to the next); mark the states of a loop over the steps, or write the step as a "
+                f"gradflow.Cell in gradflow.Recurrent"
+            )
         given = dict(zip(layer.cell_class.state_names, states, strict=True))
         chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
+        last = chain.last
+        last.coupled = are_coupled(states)
         if step is not None:
-            last = chain.last
             recorded = list(chosen(chain.call.batch_size, examples) or range(chain.call.batch_size))
-            few = [recorded[i * len(recorded) // OF_FEW] for i in range(min(OF_FEW, len(recorded)))]
-            last.jacobian, last.again = jacobians(layer.name, step, previous, states, few)
+            few = [recorded[i] for i in chosen(len(recorded), OF_FEW) or range(len(recorded))]
+            last.jacobian, last.again, left = jacobians(layer.name, step, previous, states, few)
+            last.redone = left if last.coupled else None
         return chain, trained
 
     def _joined(

@@ -7,7 +7,7 @@ detached states, begins the next.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -82,12 +82,14 @@ class Step:
         dropout: between the layers of a stack; None: nothing was dropped.
         jacobian: [n, S, S] of some examples, of a marked step that says how it is made; else None.
         again: how far a marked step that is done again is from what was marked, [B] relative; None: it was not.
+        coupled: one marked state is made of another one of the same step.
+        redone: the marked step done again, with its graph, if they are coupled.
         arrived: number of a backward pass -> what it left at the outputs.
     """
 
     __slots__ = (
-        "__weakref__", "again", "arrived", "as_left", "dropout", "entering", "index", "jacobian", "leaving",
-        "versions", "x",
+        "__weakref__", "again", "arrived", "as_left", "coupled", "dropout", "entering", "index", "jacobian",
+        "leaving", "redone", "versions", "x",
     )  # fmt: skip
 
     def __init__(self, index: int, x: Tensor | None, entering: tuple, leaving: tuple[Tensor, ...], as_left: bool):
@@ -95,6 +97,8 @@ class Step:
         self.dropout: Dropout | None = None
         self.jacobian: Tensor | None = None
         self.again: Tensor | None = None
+        self.coupled = False
+        self.redone: tuple[Tensor, ...] | None = None
         self.arrived: dict[int, Arrived] = {}
         self.versions = [tensor._version for tensor in self.tensors()]
 
@@ -110,13 +114,17 @@ class Step:
 
 
 class Head:
-    """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states."""
+    """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states.
+
+    Attributes:
+        ran: sequence numbers of the nodes that gave its states.
+    """
 
     def __init__(self, chain: Any, step: Any, given: Sequence[Tensor], nodes: Sequence[Any]):
         self._chain: Any = weakref.ref(chain)  # which the hooks in the graph hold
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
-        self._ran = {node._sequence_nr() for node in nodes}
+        self.ran = {node._sequence_nr() for node in nodes}
 
     @property
     def chain(self) -> Any:
@@ -129,23 +137,29 @@ class Head:
             return False, False
         if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
             return True, True
-        return self._leads_to([s for s in states if s is not None]), False
+        return _descend(self.ran, [state.grad_fn for state in states if state is not None]), False
 
-    def _leads_to(self, states: Sequence[Tensor]) -> bool:
-        lowest = min(self._ran)
-        waiting: list[Any] = [state.grad_fn for state in states]
-        seen: set[Any] = set()
-        while waiting and len(seen) < _SEARCHED:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            ran = node._sequence_nr()
-            if ran in self._ran:
-                return True
-            if ran > lowest:
-                waiting += [child for child, _ in node.next_functions]
-        return False
+
+def _descend(ran: Collection[int], nodes: Sequence[Any]) -> bool:
+    """Whether some nodes of the graph descend from one of those of the given sequence numbers, or are one."""
+    lowest, waiting, seen = min(ran), list(nodes), set[Any]()
+    while waiting and len(seen) < _SEARCHED:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node._sequence_nr() in ran:
+            return True
+        if node._sequence_nr() > lowest:
+            waiting += [child for child, _ in node.next_functions]
+    return False
+
+
+def are_coupled(states: Sequence[Tensor]) -> bool:
+    """Whether one of the states of a step was computed from another one of them."""
+    nodes = [state.grad_fn for state in states if state.grad_fn is not None]
+    above = [child for node in nodes for child, _ in node.next_functions]
+    return len(nodes) > 1 and _descend({node._sequence_nr() for node in nodes}, above)
 
 
 class Heads:
@@ -161,6 +175,11 @@ class Heads:
             if goes_on:
                 return self._heads.pop(place), same
         return None, False
+
+    def hold(self, states: Sequence[Tensor]) -> bool:
+        """Whether one of the states came out of the same node of the graph as the end of a sequence."""
+        ran = {state.grad_fn._sequence_nr() for state in states if state.grad_fn is not None}
+        return any(head.chain is not None and not ran.isdisjoint(head.ran) for head in self._heads)
 
     def add(self, head: Head) -> None:
         """Another one that may go on."""
@@ -247,7 +266,7 @@ def jacobians(
     previous: tuple[Tensor, ...],
     states: tuple[Tensor, ...],
     examples: Sequence[int],
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """∂states/∂previous of a step of the script's own, by automatic differentiation; each example is taken by itself.
 
     Args:
@@ -259,7 +278,7 @@ def jacobians(
 
     Returns:
         [n, S, S] of these examples, S all states side by side; and how far the step done again is from what was marked,
-        [B] relative. Random numbers are put back.
+        [B] relative; and what it gave, with its graph. Random numbers are put back.
 
     Raises:
         ValueError: if the step does not give states of the shape of those that were marked.
@@ -288,4 +307,4 @@ def jacobians(
             parts = [part.reshape(len(unit), len(whole), -1)[:, examples] for part in found]
             rows.append(torch.cat(parts, -1))
     apart = (whole.detach() - seen).double().norm(dim=-1)
-    return torch.cat(rows).movedim(0, 1).detach(), apart / seen.double().norm(dim=-1).clamp(min=1e-300)
+    return torch.cat(rows).movedim(0, 1).detach(), apart / seen.double().norm(dim=-1).clamp(min=1e-300), left

@@ -603,7 +603,9 @@ def mark(
 
     Where no recorder was asked for a state of that name (``gf.record(..., states=["h"])``), nothing happens, so the
     line may stay. A state that descends from the one marked before goes on with its sequence; another one begins the
-    next. Recorded is the total gradient, exactly; with `step` also norms of the Jacobian, of 4 examples.
+    next. Recorded is the total gradient, exactly; with `step` also norms of the Jacobian, of 4 examples. Of several
+    states of which one is made of another one of the same step, as h of an LSTM is of c, what arrives at each alone is
+    told apart with `step`; without it only the total of the first is known, and the others are NaN.
 
     Args:
         name: as it was told to :func:`gradflow.record`.

@@ -89,8 +89,7 @@ def record(
             that a GradScaler skips is no update. The loss and what else :meth:`Recorder.step` takes:
             :meth:`Recorder.log`.
         every: iterations between recordings of state gradients and Jacobians, or rising iterations, such as those of
-            :func:`gradflow.log_spaced`; the first and the last are always there (of modules that a script steps
-            through, the last has state gradients if it is due).
+            :func:`gradflow.log_spaced`; the first is always there, and the last but of what the script steps itself.
         examples: examples of the batch that are recorded, at positions ⌊iB/n⌋, or ``"all"``.
         spectrum_every: the same as `every` for singular values and eigenvalues of W_hh.
         reduction: of the loss over the batch: with ``"mean"`` state gradients are multiplied by the number of targets,
@@ -540,6 +539,7 @@ class Recorder:
         if self._probe is not None:
             added = Added() if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
+        self._say_what_does_not_go_on(calls, iteration)
         calls = pooled(calls)
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
         for number, seen in grouped(calls) if quantities else ():
@@ -549,6 +549,22 @@ class Recorder:
         if added is not None:
             self._prove(iteration, calls, added)
         self._owed = False
+
+    def _say_what_does_not_go_on(self, calls: list[tuple[int, Seen | Chain]], iteration: int) -> None:
+        """Say once of marked states that each of them is a sequence of its own."""
+        steps: dict[str, list[int]] = defaultdict(list)
+        for _, seen in calls:
+            if isinstance(seen, Chain) and isinstance(seen.call.layer, Marked):
+                steps[seen.name].append(seen.length)
+        for name, lengths in steps.items():
+            if len(lengths) > 1 and max(lengths) == 1 and (name, "single") not in self._warned:
+                self._warned.add((name, "single"))
+                log.warning(
+                    "%s: %r was marked %d times at iteration %d, and none was computed from the one before, so that "
+                    "each is a sequence of one step and nothing is seen along time; if a scan gives all steps at once, "
+                    "step through them, or write the step as a gradflow.Cell in gradflow.Recurrent",
+                    self.path, name, len(lengths), iteration,
+                )  # fmt: skip
 
     def _prove(self, iteration: int, calls: list[tuple[int, Seen | Chain]], added: Added) -> None:
         """Ask whether what was recorded is what happened; say at once where it is not."""

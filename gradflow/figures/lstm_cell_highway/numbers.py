@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_the_end
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_many, read_at_the_end
 from gradflow.analysis.gates import keep_bias
 from gradflow.analysis.runs import (
     DoesNotApply,
@@ -42,8 +42,9 @@ def lstm_cell_highway(
 
     Returns:
         The columns IDENTITY, quantity, layer, direction, iteration, lag, valid, log_median (natural log, median over
-        examples), zeros, non_finite, bias (see :func:`keep_bias`), factor (per step), last_step_only (whether the loss
-        reaches this layer at the last step alone, so that the path and the cell start from the same). Quantities: of an
+        examples), zeros, non_finite, bias (see :func:`keep_bias`), factor (per step; NaN of `cell` and `state` where
+        many_steps), last_step_only (whether the loss reaches this layer at the last step alone, so that the path and
+        the cell start from the same), many_steps (whether it does at several, over which they sum). Quantities: of an
         LSTM `cell`, the cell's part of the adjoint of (h, c), and `path`, (∏ f_s) ∘ dL/dc_T; of both cells `state`,
         dL/dh_t, and `gate`, σ(bias)^k from where the path, or else the state, begins.
 
@@ -75,7 +76,9 @@ def _curves(frame: pd.DataFrame, run: Any) -> pd.DataFrame:
         )
         for name, curve in curves.items()
     ]
-    return pd.concat(parts).assign(bias=bias, last_step_only=read_at_the_end(frame))
+    data, many = pd.concat(parts).assign(bias=bias, last_step_only=read_at_the_end(frame)), read_at_many(frame)
+    data["factor"] = data["factor"].mask(many & data["quantity"].isin(["cell", "state"]))
+    return data.assign(many_steps=many)
 
 
 def _sigmoid(bias: float) -> float:

@@ -42,7 +42,8 @@ def plot_lstm_cell_highway(
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.lag" if grid.shape[1] < 3 else "axis.lag_short"), labels("axis.gradient_norm"))
         _add_legend(figure, data, labels)
-        add_caption(figure, data, claims, labels)
+        notes = [labels("note.many_steps")] if data["many_steps"].any() else []
+        add_caption(figure, data, claims, labels, notes)
         finish(figure)
     return figure
 

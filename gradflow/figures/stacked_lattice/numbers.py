@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_the_end
+from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quantiles, read_at_many, read_at_the_end
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
@@ -34,8 +34,9 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
     Returns:
         The columns IDENTITY, direction, iteration, layer, lag, valid, value (natural log, median over examples; -inf
         where it is zero in all of them), zeros, non_finite, per_layer (what one layer down multiplies it by at lag 0,
-        mean over the layers), per_step (the same of one step back in the top layer), last_step_only
-        (whether the loss reaches the top layer at the last step alone).
+        mean over the layers), per_step (the same of one step back in the top layer; NaN where many_steps),
+        last_step_only (whether the loss reaches the top layer at the last step alone), many_steps (whether it does at
+        several, over which the gradient is a sum).
 
     Raises:
         DoesNotApply: No run has rows of several layers in the `lag` table.
@@ -59,18 +60,23 @@ def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
     top = data[data["layer"] == data["layer"].max()]
     with np.errstate(invalid="ignore"):
         per_layer = float(np.exp((last.iloc[0] - last.iloc[-1]) / (len(last) - 1)))
-    per_step = factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
-    alone = read_at_the_end(frame[frame["layer"] == frame["layer"].max()])
+    at_top = frame[frame["layer"] == frame["layer"].max()]
+    alone, many = read_at_the_end(at_top), read_at_many(at_top)
+    per_step = np.nan if many else factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
     columns = ["direction", "iteration", "layer", "lag", "valid", "value", "zeros", "non_finite"]
-    return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone)
+    return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone, many_steps=many)
 
 
 def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most."""
-    panels = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset=["per_layer", "per_step"])
+    panels = data.drop_duplicates(["cell", "start", "clip"])
     panels = panels[np.isfinite(panels["per_layer"])]
     if panels.empty:
         return []
+    if panels["per_step"].isna().all():
+        least = panels.nsmallest(1, "per_layer").iloc[0]
+        return [claim("layer_alone", least["per_layer"], "a number", True, curve=curve_name(least))]
+    panels = panels.dropna(subset=["per_step"])
     least = panels.nsmallest(1, "per_layer").iloc[0]
     details = {"layers": float(data["layer"].max() + 1), "steps": float(data["lag"].max() + 1)}
     plain = panels[panels["cell"].isin(["linear", "rnn"]) & (panels["start"] == "default")]

@@ -43,7 +43,9 @@ def plot_stacked_lattice(
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
         add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))
-        add_caption(figure, data, claims, labels, notes=grey_notes(data["value"], labels))
+        notes = grey_notes(data["value"], labels)
+        notes += [labels("note.many_steps")] if data["many_steps"].any() else []
+        add_caption(figure, data, claims, labels, notes=notes)
         finish(figure)
     return figure
 
