@@ -323,7 +323,8 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
 
 def is_of_many_passes(value: Tensor) -> bool:
     """Whether it is of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), or within torch.func."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(value)
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(value) or functorch.is_legacy_batchedtensor(value)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:

@@ -3,12 +3,13 @@
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradflow.flow.calls import cell_class, kernel_dtype_of
+from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.examples import chosen
@@ -40,7 +41,8 @@ class Chain:
         passes: number of a backward pass -> the steps that it reached.
         counted: numbers of the passes whose gradients count.
         landed: these ended in ``.grad`` by themselves.
-        parameters: of the module.
+        parameters: those that the module had at the first step.
+        own: parameters of the module, unless functional_call lends it others.
     """
 
     reading = True  # the gradients of its steps are those of the backward pass
@@ -61,6 +63,7 @@ class Chain:
         self.last: Any = None  # step
         self.follows: Any = None  # the call whose states enter the first step
         self.parameters = list(call.layer.parameters())
+        self.own = self.parameters
         self._versions = [parameter._version for parameter in self.parameters]
 
     @property
@@ -77,8 +80,8 @@ class Chain:
     def check_parameters(self) -> None:
         """Raise if the module's parameters were changed or replaced since the first step."""
         now = list(self.call.layer.parameters())
-        same = len(now) == len(self.parameters) and all(a is b for a, b in zip(now, self.parameters, strict=True))
-        if not same or [parameter._version for parameter in now] != self._versions:
+        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, now)
+        if is_replaced or [parameter._version for parameter in self.parameters] != self._versions:
             raise RuntimeError(
                 f"{self.policy.method}: the {self.policy.parameters} of {self.name!r} changed since its forward pass; "
                 f"{self.policy.advice}"
@@ -238,7 +241,7 @@ class Joiner:
         else:
             within, place, order = begin()
             nodes = {id(state.grad_fn) for state in states}
-            separate = "output" in given or len(nodes) == 1
+            separate = "output" in given or len(nodes) == 1 or (weights_known(layer) and states[0].dim() == 1)
             kind = kernel_dtype_of(states[0])
             call = ChainCall(layer, weights, states[0].device, kind, batch, separate)
             chain = Chain(name, call, self._policy, within, place, order)
@@ -261,11 +264,15 @@ class Joiner:
             if arrives is not None:
                 arrives(chain, number)
 
-        trained = keep_gradients(step, given, reached)
+        trained = keep_gradients(step.arrived, given, reached)
         made = [value.grad_fn for value in given.values() if value.grad_fn is not None]
         if made:
             heads.add(Head(chain, step, states, made))
         return chain, trained
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _before(head: Head, call: Any) -> Any:

@@ -17,7 +17,6 @@ from gradflow.cells.cell import Cell, State
 from gradflow.flow.calls import SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
 
-_HEADS = 8  # sequences of one module that may go on side by side
 _SEARCHED = 1000  # nodes between two steps
 
 
@@ -131,13 +130,19 @@ class Head:
         """The sequence, as long as its graph is there."""
         return self._chain()
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its step is still in some graph."""
+        return self._step() is not None
+
     def goes_on_with(self, states: Sequence[Tensor | None]) -> tuple[bool, bool]:
         """Whether the states that enter a step descend from those given out here, and whether they are the same."""
-        if self._step() is None:
+        if not self.is_there:
             return False, False
-        if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
+        entered = [state for state in states if state is not None]
+        if len(entered) == len(self._given) and all(ref() is s for ref, s in zip(self._given, entered, strict=True)):
             return True, True
-        return _descend(self.ran, [state.grad_fn for state in states if state is not None]), False
+        return _descend(self.ran, [state.grad_fn for state in entered]), False
 
 
 def _descend(ran: Collection[int], nodes: Sequence[Any]) -> bool:
@@ -183,7 +188,7 @@ class Heads:
 
     def add(self, head: Head) -> None:
         """Another one that may go on."""
-        self._heads = [*self._heads[1 - _HEADS :], head]
+        self._heads = [*(other for other in self._heads if other.is_there), head]
 
 
 def one_step(layer: Any, x: Any) -> bool:
@@ -228,15 +233,14 @@ def cell_given(
     return x, entering, dict(zip(names, left, strict=True))
 
 
-def keep_gradients(step: Step, outputs: State, reached: Callable[[int], None]) -> bool:
-    """Have autograd leave in a step what arrives at its outputs; False if they are not in the graph.
+def keep_gradients(arrived: dict[int, Arrived], outputs: State, reached: Callable[[int], None]) -> bool:
+    """Have autograd leave what arrives at the outputs of a step; False if they are not in the graph.
 
     Args:
-        step: it must not hold the graph.
+        arrived: number of a backward pass -> what it left, filled here.
         outputs: name -> tensor.
         reached: told the number of each backward pass at the first gradient that it brings.
     """
-    arrived = step.arrived
 
     def hook(name: str, node: Any, place: int) -> None:
         def keep(gradients: tuple[Tensor | None, ...]) -> None:

@@ -30,7 +30,7 @@ from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Trace, Unrolled
-from gradflow.flow.stepping import Arrived, Marked, cell_given, one_step
+from gradflow.flow.stepping import Arrived, Marked, cell_given, keep_gradients, one_step
 
 log = logging.getLogger(__name__)
 
@@ -472,10 +472,13 @@ class Watcher(Generic[Taken]):
             return
         if self.examples is None:
             self._passes_by(name, layer)
+            return
+        x, state, outputs = cell_given(self._policy.called(name, module), layer, args, kwargs, output)
+        if is_of_many_passes(next(iter(outputs.values()))):
+            self._since.transformed.add(name)
         elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            self._since.again.add(name)
+            keep_gradients({}, outputs, lambda number: self._since.again.add(name))
         else:
-            x, state, outputs = cell_given(self._policy.called(name, module), layer, args, kwargs, output)
             self._joins(name, layer, x, state, outputs, None, dict(layer.named_parameters()))
 
     def _passes_by(self, name: str, layer: Any) -> None:
@@ -484,6 +487,7 @@ class Watcher(Generic[Taken]):
         if name not in since.bare:
             since.ran_at_all.add(name)
             since.bare[name] = self._joiner.bare(name, layer, self._pass)
+            since.bare[name].own = self._own.get(name, [])
 
     def _joins(
         self,
@@ -500,6 +504,7 @@ class Watcher(Generic[Taken]):
         begin = partial(self._begin, name)
         chain, trained = self._joiner.step(name, layer, x, entering, outputs, dropout, weights, begin)
         if chain.length == 1:
+            chain.own = self._own[name]
             self._follow(chain.parameters)
             if self.added is not None:
                 self.added.follow(chain.call)
@@ -522,7 +527,11 @@ class Watcher(Generic[Taken]):
         if self.examples is None:
             self._passes_by(name, layer)
         elif torch._C._current_graph_task_id() < 0:
-            _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+            self.open = False  # a step that is done again may run modules that are watched
+            try:
+                _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+            finally:
+                self.open = True
             self._ran(name, trained=trained)
 
     def _ran(self, name: str, *, trained: bool) -> None:
