@@ -7,7 +7,7 @@ ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
-.PHONY: help compare lecture test test-slow lint clean
+.PHONY: help compare lecture test test-slow hostile lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,13 +28,18 @@ test: .venv/ready ## Run the tests, on all cores
 test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
+hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wrong settings), and count their verdicts
+	@rm -f .hostile.jsonl; GRADFLOW_HOSTILE=$(CURDIR)/.hostile.jsonl \
+	  .venv/bin/python -m pytest -q -n auto --dist worksteal -m "" tests/test_*hostile*.py tests/test_runlog_kill.py; \
+	status=$$?; .venv/bin/python -m tests.hostile .hostile.jsonl; exit $$status
+
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
 	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples
 	@.venv/bin/python -m mypy
 
 clean: ## Remove the virtual environment and caches; outputs stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl
 
 .venv/ready: pyproject.toml
 	@python=$$(for p in $(PYTHON); do \
