@@ -150,7 +150,7 @@ def test_a_settings_name_leads_nowhere(sound, tmp_path):
 @pytest.mark.parametrize("settings", [{"cell": "rnn"}, {"cell": {"name": 3}}, {"seed": "x", "clip": {"threshold": []}}])
 def test_settings_of_a_script_of_its_own_are_no_settings_of_gradflow(settings):
     class Run:
-        config = settings
+        config, meta, columns = settings, {}, {"scalars": {}}
 
     row = gf.analysis.runs.identity(Run())
     assert (row["cell"], row["seed"], row["threshold"] == row["threshold"]) == ("model", 0, False)

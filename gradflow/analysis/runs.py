@@ -102,6 +102,8 @@ def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
 def _clipping_seen(run: Run) -> str:
     """What the gradients say of clipping: at work, none at any iteration, or nothing at all."""
     wanted = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
+    if "clipped" not in wanted:
+        return ""
     seen = run.frame("scalars", columns=wanted)
     clipped, reported = seen["clipped"], seen.get("clipping_reported", seen["clipped"].notna())
     if bool((clipped > 0).any()) or bool(((reported > 0) & clipped.notna()).any()):
