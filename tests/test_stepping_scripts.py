@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import gradflow as gf
+from gradflow.flow.between import between
 
 T, B, D, H = 5, 4, 3, 4
 X = torch.randn(T, B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -341,3 +342,20 @@ def test_a_step_that_gives_out_what_entered_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"cell: expected new states.*'s' as it entered.*give out a copy"):
         recorded(Loop(Slow()), tmp_path, pass_of)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_factors_in_any_precision(dtype):
+    """Of a mask, a cast and dropout a number; of the states of other examples none, though all have one value."""
+    h = torch.full((B, H), 0.5, dtype=dtype, requires_grad=True).tanh()
+    number = h.grad_fn._sequence_nr()
+
+    def factor(entered):
+        return between((entered,), [[(number, 0)]], {number: 0}, asked=True).factors[0]
+
+    torch.testing.assert_close(factor(h * LIVE[1]), LIVE[1].double().expand(B, H))
+    torch.testing.assert_close(factor(h.float().double() * 2), torch.full((B, H), 2.0, dtype=torch.float64))
+    dropped = nn.functional.dropout(h, 0.5)
+    torch.testing.assert_close(factor(dropped), (dropped / h).double())
+    assert factor(h.roll(1, 0)).isnan().any(-1).all()
+    assert factor(h.roll(1, 1)).isnan().any(-1).all()

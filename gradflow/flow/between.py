@@ -8,6 +8,7 @@ diagonal, and what stands there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -120,16 +121,15 @@ class _Way:
         unknown = torch.full_like(state, torch.nan)
         if not ends <= {number for number, _ in places} or _is_hooked(state) or _are_packed():
             return unknown
-        spread = torch.arange(state.numel(), dtype=state.dtype, device=state.device).view(state.shape)
-        spread = spread / max(1, state.numel()) + 1
+        ones, spread = _vectors(state.shape, state.device)
         try:
             with torch.no_grad():
-                once, again = self._back(torch.ones_like(state), places), self._back(spread, places)
+                once, again = self._back(ones, places), self._back(spread, places)
         except (RuntimeError, TypeError):  # the graph has gone, or has a function of the script's own
             return unknown
         if once is None or again is None:
             return unknown
-        rounding = 64 * torch.finfo(state.dtype).eps
+        rounding = 4 * max(torch.finfo(kind).eps for kind in self._dtypes())
         return once.masked_fill(~((again - once * spread).abs() <= rounding * once.abs()), torch.nan)
 
     def _back(self, vector: Tensor, places: Places) -> Tensor | None:
@@ -157,6 +157,11 @@ class _Way:
             return None
         return sum((part.reshape(vector.shape).to(vector.dtype) for part in parts), torch.zeros_like(vector))
 
+    def _dtypes(self) -> list[torch.dtype]:
+        """Of all that lies on the way, and of the state."""
+        nodes = [*self._path(), *(node for node, number in self._numbers.items() if number in self.ends)]
+        return [self._state.dtype, *(found.dtype for node in nodes for found in node._input_metadata)]
+
     def _path(self) -> list[Any]:
         """The nodes that lie on the way, the last one first."""
         leads: set[Any] = set()
@@ -166,6 +171,15 @@ class _Way:
             ):
                 leads.add(node)
         return sorted(leads, key=self._numbers.__getitem__, reverse=True)
+
+
+@lru_cache(8)
+def _vectors(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ones, and numbers between 1 and 2 that are far from those beside them, float64; not to be changed."""
+    with torch.inference_mode(False):
+        places = torch.arange(shape.numel(), dtype=torch.float64)
+        spread = 1 + (places * (5**0.5 - 1) / 2).frac().view(shape).to(device)
+        return torch.ones_like(spread), spread
 
 
 class Look:
