@@ -359,3 +359,23 @@ def test_factors_in_any_precision(dtype):
     torch.testing.assert_close(factor(dropped), (dropped / h).double())
     assert factor(h.roll(1, 0)).isnan().any(-1).all()
     assert factor(h.roll(1, 1)).isnan().any(-1).all()
+
+
+def test_a_leaf_whose_gradient_is_that_of_a_state(tmp_path):
+    """The second backward pass adds to the leaf's gradient in place, which autograd gave the state's memory."""
+
+    def twice(model):
+        h, model.kept, outputs = None, [], []
+        for x_t in X:
+            h = model.cell(x_t, h)
+            h.retain_grad()
+            model.kept.append(h)
+            outputs.append(h + torch.zeros_like(h, requires_grad=True))
+        loss = torch.stack(outputs).square().sum()
+        (loss * 0.3).backward(retain_graph=True)
+        (loss * 0.7).backward()
+
+    model = Loop(nn.GRUCell(D, H))
+    run = recorded(model, tmp_path, twice)
+    assert_exact(run, model.kept)
+    assert run.proof == "proved"

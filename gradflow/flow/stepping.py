@@ -255,7 +255,7 @@ def keep_gradients(
             if number not in arrived:
                 arrived[number] = Arrived()
                 reached(number)
-            add(arrived[number], name, gradient.detach())
+            add(arrived[number], name, gradient.detach().clone())  # a leaf's .grad may take its memory
 
         value.register_hook(look)
         cast(Any, node).register_prehook(keep)  # which comes after the hooks on the tensor
