@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import gradflow as gf
+from gradflow.flow.between import between
 
 T, B, D, H = 5, 4, 3, 4
 X = torch.randn(T, B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -182,3 +183,199 @@ def test_a_mark_whose_step_runs_a_recorded_cell(tmp_path):
     run = recorded(model, tmp_path, backward, states=["h"])
     assert_exact(run, model.kept)
     assert_exact(run, model.kept, module="h")
+
+
+class Reversed(torch.autograd.Function):
+    """The gradient turned round, as in domain-adversarial training."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def hooked(t, h):
+    """A hook that halves the gradient, as MuZero does at every step."""
+    h.register_hook(lambda gradient: gradient * 0.5)
+    return h
+
+
+def looked_at(t, h):
+    """A hook that only looks."""
+    h.register_hook(lambda gradient: None)
+    return h
+
+
+LIVE = torch.stack([(torch.arange(B) + t) % 3 != 0 for t in range(T)]).unsqueeze(-1)
+BETWEEN = {
+    "mask": lambda t, h: h * LIVE[t],
+    "mask a masked unit": lambda t, h: h * LIVE[t] * (torch.arange(H) != t),
+    "dropout": lambda t, h: nn.functional.dropout(h, 0.4),
+    "copies": lambda t, h: torch.stack(h.clone().unbind(0)).view(1, B, H)[0],
+    "detached for some": lambda t, h: torch.where(LIVE[t], h, h.detach()),
+    "half of it detached": lambda t, h: h * 0.5 + h.detach() * 0.5,
+    "straight through": lambda t, h: h + (h.sign() - h).detach(),
+    "looked at": looked_at,
+}
+"""What is done to a state, and the factor of its gradient is a number of each unit."""
+MORE = {
+    "swapped": lambda t, h: h.flip(0),
+    "the best": lambda t, h: h[torch.zeros(B, dtype=torch.long)],
+    "halved by a hook": hooked,
+    "a copy halved by a hook": lambda t, h: hooked(t, h * 1),
+    "turned round": lambda t, h: Reversed.apply(h),
+    "normalised": lambda t, h: nn.functional.layer_norm(h, (H,)),
+}
+"""More than that, or what nobody can ask."""
+
+
+@pytest.mark.parametrize("between", [*BETWEEN, *MORE])
+@pytest.mark.parametrize("kind", ["relu", "LSTMCell"])
+@pytest.mark.parametrize("alike", [False, True])
+def test_what_arrives_directly_is_right_or_unknown(kind, between, alike, tmp_path):
+    """Whatever is done to a state between steps, also where values do not tell: units that are zero, equal examples."""
+    torch.manual_seed(0)
+    cell = nn.RNNCell(D, H, nonlinearity="relu") if kind == "relu" else nn.LSTMCell(D, H)
+    change = (BETWEEN | MORE)[between]
+    direct = []
+
+    def step(cell, x, state):
+        if isinstance(state, tuple):
+            state = tuple(change(len(direct), part) for part in state)
+        elif state is not None:
+            state = change(len(direct), state)
+        return cell(x, state)
+
+    def pass_of(model):
+        direct.clear()
+        state, loss = None, 0.0
+        for t, x_t in enumerate(X[:, :1].expand(T, B, D) if alike else X):
+            state = step(model.cell, x_t, state)
+            h = state[0] if isinstance(state, tuple) else state
+            direct.append(torch.zeros_like(h, requires_grad=True))  # its gradient is what arrives at h directly
+            read = h + direct[-1]
+            loss = loss + ((read.square() + read) * (t + 1)).sum()
+        loss.backward()
+
+    run = recorded(Loop(cell), tmp_path, pass_of)
+    rows = run.table("time").to_pandas().query("iteration == 1")
+    unknown = rows["log_direct_gradient_non_finite"].to_numpy()
+    assert unknown[-1] == 0
+    assert unknown.any() == (between in MORE)
+    some = unknown == 0
+    np.testing.assert_allclose(rows["log_direct_gradient_mean"][some], _mean(direct)[some], 1e-5, 1e-5)
+    assert run.proof == "proved"
+
+
+def _mean(direct):
+    """Of those that are not zero."""
+    logs = torch.stack([each.grad.norm(dim=-1).log() for each in direct]).numpy()
+    return np.where(np.isfinite(logs), logs, 0).sum(1) / np.isfinite(logs).sum(1)
+
+
+def test_what_is_asked_between_steps_is_not_seen_by_the_script(tmp_path):
+    """No hook of the script is called once more, and no gradient retained that backward did not bring."""
+    called = []
+
+    def step(cell, x, state):
+        if state is not None:
+            state.register_hook(lambda gradient: called.append(1))
+            state = state * LIVE[0]
+            state.retain_grad()
+        return cell(x, state)
+
+    model = Loop(nn.GRUCell(D, H), step)
+    recorded(model, tmp_path, backward)
+    assert len(called) == 2 * (T - 1)
+
+
+def test_examples_that_are_done_keep_their_state(tmp_path):
+    """What a mask leaves as it was comes to the earlier state directly; what came through a later step does not."""
+
+    def frozen(model):
+        h, model.kept = torch.zeros(B, H, dtype=X.dtype), []
+        for t, x_t in enumerate(X):
+            new = model.cell(x_t, h)
+            new.retain_grad()
+            model.kept.append(new)
+            h = torch.where((torch.arange(B) < t).unsqueeze(1), h, new)  # example t - 1 is done at t
+        h.square().sum().backward()
+
+    model = Loop(nn.GRUCell(D, H))
+    run = recorded(model, tmp_path / "a", frozen)
+    rows = run.table("time").to_pandas().query("iteration == 1")
+    assert rows["log_direct_gradient_non_finite"].eq(0).all()
+    assert rows["log_direct_gradient_zeros"].tolist() == [3, 3, 3, 3, 4]  # one is done at each, and at 4 the last
+    assert run.proof == "proved"
+
+    def skipping(model):
+        states = [torch.zeros(B, H, dtype=X.dtype)]
+        for x_t in X:
+            states.append(model.cell(x_t, states[-1] + (states[-3] if len(states) > 3 else 0)))
+        states[-1].square().sum().backward()
+
+    rows = recorded(model, tmp_path / "b", skipping).table("time").to_pandas().query("iteration == 1")
+    assert rows["log_direct_gradient_non_finite"].tolist() == [B, B, 0, 0, 0]
+
+
+def test_a_step_that_gives_out_what_entered_is_refused(tmp_path):
+    class Slow(gf.Cell):
+        state_names = ("h", "s")
+
+        def __init__(self):
+            super().__init__()
+            self.hidden_size, self.inner = H, nn.Linear(D + 2 * H, H)
+
+        def step(self, x_t, state):
+            h = torch.tanh(self.inner(torch.cat((x_t, state["h"], state["s"]), -1)))
+            return {"h": h, "s": state["s"]}
+
+    def pass_of(model):
+        h = torch.zeros(B, H, dtype=X.dtype)
+        state = {"h": h, "s": h.clone().requires_grad_() * 1}
+        for x_t in X:
+            state = model.cell(x_t, state)
+        state["h"].sum().backward()
+
+    with pytest.raises(ValueError, match=r"cell: expected new states.*'s' as it entered.*give out a copy"):
+        recorded(Loop(Slow()), tmp_path, pass_of)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_factors_in_any_precision(dtype):
+    """Of a mask, a cast and dropout a number; of the states of other examples none, though all have one value."""
+    h = torch.full((B, H), 0.5, dtype=dtype, requires_grad=True).tanh()
+    number = h.grad_fn._sequence_nr()
+
+    def factor(entered):
+        return between((entered,), [[(number, 0)]], {number: 0}, asked=True).factors[0]
+
+    torch.testing.assert_close(factor(h * LIVE[1]), LIVE[1].double().expand(B, H))
+    torch.testing.assert_close(factor(h.float().double() * 2), torch.full((B, H), 2.0, dtype=torch.float64))
+    dropped = nn.functional.dropout(h, 0.5)
+    torch.testing.assert_close(factor(dropped), (dropped / h).double())
+    assert factor(h.roll(1, 0)).isnan().any(-1).all()
+    assert factor(h.roll(1, 1)).isnan().any(-1).all()
+
+
+def test_a_leaf_whose_gradient_is_that_of_a_state(tmp_path):
+    """The second backward pass adds to the leaf's gradient in place, which autograd gave the state's memory."""
+
+    def twice(model):
+        h, model.kept, outputs = None, [], []
+        for x_t in X:
+            h = model.cell(x_t, h)
+            h.retain_grad()
+            model.kept.append(h)
+            outputs.append(h + torch.zeros_like(h, requires_grad=True))
+        loss = torch.stack(outputs).square().sum()
+        (loss * 0.3).backward(retain_graph=True)
+        (loss * 0.7).backward()
+
+    model = Loop(nn.GRUCell(D, H))
+    run = recorded(model, tmp_path, twice)
+    assert_exact(run, model.kept)
+    assert run.proof == "proved"

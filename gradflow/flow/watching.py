@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
+from gradflow.flow.between import Between
 from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
 from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
@@ -116,6 +117,7 @@ class Seen:
     landed: bool = False  # these ended in .grad by themselves
     own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
     follows: "Seen | Chain | None" = None  # the call whose states enter this one
+    between: Between | None = None  # what happens to them before
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -477,7 +479,7 @@ class Watcher(Generic[Taken]):
         if is_of_many_passes(next(iter(outputs.values()))):
             self._since.transformed.add(name)
         elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            keep_gradients({}, outputs, lambda number: self._since.again.add(name))
+            keep_gradients({}, outputs, lambda number: self._since.again.add(name), lambda: None)
         else:
             self._joins(name, layer, x, state, outputs, None, dict(layer.named_parameters()))
 
