@@ -172,6 +172,12 @@ def test_figures_say_nothing_of_memory_where_the_gradient_is_a_sum_over_many_ste
         assert "back" not in words(made).replace("steps back from the end", "")
 
 
+def test_figures_by_lag_say_so_where_nobody_knows_how_many_steps_the_loss_reads(tmp_path):
+    trained(min_gru, tmp_path, every=1)
+    made = figures.plot_gradient_by_lag(analysis.gradient_by_lag(gf.open_run(tmp_path)))
+    assert "Where the loss reads many steps this gradient is a sum over them" in " ".join(words(made).split())
+
+
 @pytest.mark.parametrize(("kind", "clips"), [(min_gru, True), (character_model, False)])
 def test_clipping_is_spoken_of_where_somebody_clips(kind, clips, tmp_path):
     trained(kind, tmp_path)

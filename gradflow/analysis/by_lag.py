@@ -26,7 +26,7 @@ ANCHORED = "log_anchored_gradient"
 """Recorded where the loss reads many positions, whose sum says nothing of memory; with a count of its own."""
 
 
-LAG_COLUMNS = ["valid", f"{ANCHORED}_valid"] + [
+LAG_COLUMNS = ["valid", "log_direct_gradient_zeros", f"{ANCHORED}_valid"] + [
     f"{quantity}_{statistic}"
     for quantity in (ANCHORED, "log_relative_gradient", "log_joint_gradient", "log_state_gradient")
     for statistic in _STATISTICS
@@ -42,8 +42,9 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
 
     Returns:
         Columns layer, direction, iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros,
-        non_finite (counts), anchored (whether of single positions); without the lags that have fewer than
-        FEWEST_EXAMPLES examples, or pairs of an example and a position.
+        non_finite (counts), anchored (whether of single positions), many_steps (whether the whole loss reads several,
+        or the log does not say how many); without the lags that have fewer than FEWEST_EXAMPLES examples, or pairs of
+        an example and a position.
 
     Raises:
         ValueError: The quantity was not recorded.
@@ -51,10 +52,11 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
     if relative and f"{ANCHORED}_valid" in frame and (frame[f"{ANCHORED}_valid"] > 0).any():
         own = frame[frame[f"{ANCHORED}_valid"] > 0]
         counted = own.assign(valid=own[f"{ANCHORED}_valid"].astype(int))
-        return quantiles(counted, ANCHORED).assign(anchored=True)
+        return quantiles(counted, ANCHORED).assign(anchored=True, many_steps=False)
     wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    return quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False)
+    many = "log_direct_gradient_zeros" not in frame or read_at_many(at_iteration(frame, None))
+    return quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False, many_steps=many)
 
 
 def quantiles(frame: pd.DataFrame, quantity: str, *, position: str = "lag", more: Sequence[str] = ()) -> pd.DataFrame:

@@ -26,6 +26,7 @@ def of_lag(data: pd.DataFrame, labels: Labels) -> OfLag:
     whole, anchored = labels("axis.relative_gradient"), labels("axis.anchored_gradient")
     unreached = (data["lag"] == 0) & (data["zeros"] > 0) & ~data["anchored"].astype(bool)
     notes = [labels("note.reached")] if unreached.any() else []
+    notes += [labels("note.sum")] if data["many_steps"].any() else []
     if kinds == {False}:
         return OfLag(whole, labels("axis.lag"), notes)
     notes.append(labels("note.anchored"))

@@ -39,7 +39,7 @@ def gradient_by_lag(
     Returns:
         The columns IDENTITY (`seed` is the number of seeds), layer, direction, iteration, lag, valid, low, median,
         high (the 10 %, 50 % and 90 % quantile over examples, ratios), log_median (natural log), zeros, non_finite,
-        anchored (whether of single positions), factor (per step).
+        anchored (whether of single positions), many_steps (see :func:`lag_gradient`), factor (per step).
 
     Raises:
         ValueError: No run has rows of the `lag` table.
@@ -60,9 +60,9 @@ def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
     data = data[data["anchored"] == data.groupby(["cell", "start", "clip"])["anchored"].transform("any")]
     keys = [name for name in IDENTITY if name != "seed"] + [*_KEYS, "anchored"]
     how = dict.fromkeys(["log_low", "log_median", "log_high"], "median")
-    how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique"}
+    how |= dict.fromkeys(["valid", "zeros", "non_finite"], "sum") | {"seed": "nunique", "many_steps": "any"}
     result = data.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
-    return result[[*IDENTITY, *_KEYS, "valid", *QUANTILES, "zeros", "non_finite", "anchored"]]
+    return result[[*IDENTITY, *_KEYS, "valid", *QUANTILES, "zeros", "non_finite", "anchored", "many_steps"]]
 
 
 def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def _image(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
     image = image[image["iteration"].isin(kept)].reset_index(drop=True)
     image["value"] = image["log_median"].mask(image["zeros"] == image["valid"], -np.inf)
     columns = ["layer", "direction", "iteration", "lag", "value", "valid", "zeros", "non_finite", "anchored"]
-    return image[columns].assign(quantity="gradient")
+    return image[[*columns, "many_steps"]].assign(quantity="gradient")
 
 
 def _loss(run: Run) -> pd.DataFrame:
