@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from operator import is_
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -291,6 +291,23 @@ def _is_hooked(layer: nn.Module) -> bool:
     return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
 
 
+def _outlived(hook: Callable[..., None]) -> Callable[..., None]:
+    """A method of a watcher that runs within the script's forward pass, which only a refusal may stop."""
+
+    @wraps(hook)
+    def outlived(watcher: "Watcher[Any]", *args: Any, **kwargs: Any) -> None:
+        try:
+            hook(watcher, *args, **kwargs)
+        except (NotImplementedError, TypeError, ValueError):
+            raise
+        except Exception as error:
+            if watcher.meets is None:
+                raise
+            watcher.meets("what was to be seen in the forward pass", error)
+
+    return outlived
+
+
 class Watcher(Generic[Taken]):
     """Sees the calls of recurrent layers, and the gradients that reach them, while it is entered.
 
@@ -308,6 +325,8 @@ class Watcher(Generic[Taken]):
         examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
             are in the graph; "all", or None: of none.
         added: is asked to follow the weights of each call; None: nobody is.
+        meets: told what is missing and the error, if something else than a refusal goes wrong in a forward pass; None:
+            it is raised.
     """
 
     def __init__(
@@ -327,6 +346,7 @@ class Watcher(Generic[Taken]):
         self.open = False
         self.examples: int | str | None = None
         self.added: Added | None = None
+        self.meets: Callable[[str, Exception], None] | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._own = {name: _parameters(layer) for name, layer in layers.items()}
@@ -375,6 +395,23 @@ class Watcher(Generic[Taken]):
     def _hooked(self) -> list[nn.Module]:
         layers = [layer.cell if isinstance(layer, SteppedCell) else layer for layer in self._layers.values()]
         return [*layers, *([] if self._model is None else [self._model])]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the layers and of the marked states."""
+        return [*self._layers, *self._marks]
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names of the layers that are no longer in the model."""
+        if self._model is None:
+            return []
+        there = set(map(id, unwrapped(self._model).modules()))
+        return [
+            name
+            for name, layer in self._layers.items()
+            if id(layer.cell if isinstance(layer, SteppedCell) else layer) not in there
+        ]
 
     @property
     def has_seen(self) -> bool:
@@ -426,6 +463,7 @@ class Watcher(Generic[Taken]):
         if self.open and torch.is_grad_enabled():
             self._dropout[name] = active_dropout(layer, self._policy.called(name, layer))
 
+    @_outlived
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
@@ -435,6 +473,7 @@ class Watcher(Generic[Taken]):
         called = self._policy.called(name, layer)
         self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
 
+    @_outlived
     def _note(self, name: str, call: LayerCall) -> None:
         """See a call that has just run."""
         if not self.open or not torch.is_grad_enabled():
@@ -466,6 +505,7 @@ class Watcher(Generic[Taken]):
         call.detach()
         seen.versions = _versions_of(call.tensors())
 
+    @_outlived
     def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """One step of a cell, or of a layer with T = 1; nothing is kept of it unless it is to be recorded."""
         if not self.open or not torch.is_grad_enabled():
@@ -505,6 +545,7 @@ class Watcher(Generic[Taken]):
                 self.added.follow(chain.call)
         self._ran(name, trained=trained)
 
+    @_outlived
     def mark(
         self,
         name: str,

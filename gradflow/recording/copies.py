@@ -30,5 +30,6 @@ class Copies:
             self._sources, self._kinds = sources, kinds
             self._copies = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
         with torch.no_grad():
-            torch._foreach_copy_(list(self._copies.values()), sources)
+            if sources:  # none is known of a marked state
+                torch._foreach_copy_(list(self._copies.values()), sources)
         return self._copies
