@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradflow.analysis.runs import IDENTITY
+from gradflow.checks import check_kind
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.output import save_evidence, strict_glyphs
+from gradflow.figures.output import check_evidence, save_evidence, strict_glyphs
 from gradflow.figures.player import player
 from gradflow.figures.theme import CONTEXTS, style
 
@@ -127,6 +128,8 @@ def save_animation(
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
+    check_evidence(path, data, claims)
+    check_kind("animation", animation, Animation, "what an animate function returned")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     gif, page = (path.with_name(f"{path.name}.{suffix}") for suffix in ("gif", "html"))

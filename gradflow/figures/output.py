@@ -14,6 +14,8 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from gradflow.checks import check_kind, check_path
+from gradflow.figures.room import check_claims
 from gradflow.figures.theme import style, without_engine
 
 METADATA: dict[str, dict[str, Any]] = {
@@ -76,6 +78,8 @@ def save(
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
+    check_evidence(path, data, claims)
+    check_kind("figure", figure, Figure, "what a plot function returned")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{kind}") for kind in METADATA]
@@ -83,6 +87,14 @@ def save(
         for file, (kind, metadata) in zip(files, METADATA.items(), strict=True):
             figure.savefig(file, format=kind, metadata=metadata)
     return files + save_evidence(path, data, claims)
+
+
+def check_evidence(path: Any, data: Any, claims: Any) -> None:
+    """Raise unless this is what :func:`save` takes."""
+    check_path("path", path, "a path without suffix")
+    if data is not None:
+        check_kind("data", data, pd.DataFrame, "the numbers as a pandas.DataFrame")
+    check_claims(claims)
 
 
 def save_evidence(path: Path, data: pd.DataFrame | None, claims: Sequence[Mapping[str, Any]] | None) -> list[Path]:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import require, shown
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
 from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
@@ -665,6 +666,7 @@ def mark(
     >>> for x_t in torch.ones(5, 4, 3):
     ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
     """
+    require(isinstance(name, str) and name != "", "name", "the name of a state, as states= of gradflow.record", name)
     if not states or not all(isinstance(state, Tensor) for state in states):
         raise TypeError(f"mark: expected one or more tensors after the name, got {[type(s).__name__ for s in states]}")
     if any(state.dim() not in (1, 2) or state.shape != states[0].shape for state in states):
@@ -673,6 +675,11 @@ def mark(
         )
     if (step is None) != (previous is None):
         raise ValueError("mark: expected step and previous together (step makes the states of the previous ones)")
+    require(step is None or callable(step), "step", "a function that makes the states of the previous ones", step)
+    if not isinstance(previous, Tensor | Sequence | None) or (
+        isinstance(previous, Sequence) and not all(isinstance(state, Tensor) for state in previous)
+    ):
+        raise TypeError(f"previous: expected the states that entered the step, got {shown(previous)}")
     before = () if previous is None else (previous,) if isinstance(previous, Tensor) else tuple(previous)
     if step is not None and [part.shape for part in before] != [state.shape for state in states]:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -39,20 +38,6 @@ def one_module(model: Any) -> nn.Module:
         fits = isinstance(name, str) and name != "" and "." not in name and not hasattr(nn.ModuleDict, name)
         require(fits, "model", "names of models that are text without dots and no method of torch.nn.ModuleDict", name)
     return nn.ModuleDict({name: unwrapped(part) for name, part in parts.items()})
-
-
-def folder(path: Any) -> str | os.PathLike[str]:
-    """The path of a run folder.
-
-    Raises:
-        TypeError: if it is none.
-        ValueError: if it is empty, which would be the current folder, or no file system knows such a name.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise TypeError(f'path: expected the folder of a run, such as "outputs/my-run", got {shown(path)}')
-    if not os.fspath(path).strip() or "\0" in os.fspath(path):
-        raise ValueError(f'path: expected the folder of a run, such as "outputs/my-run", got {os.fspath(path)!r}')
-    return path
 
 
 def names(argument: str, given: Any, known: Collection[str] | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradflow.cells.cell import has_closed_form
-from gradflow.checks import listed, require, shown, whole_number
+from gradflow.checks import check_path, listed, require, shown, whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.chains import ChainCall
@@ -34,7 +34,6 @@ from gradflow.recording.arguments import (
     Lengths,
     check_lengths,
     facts,
-    folder,
     lengths_by_name,
     log_of,
     names,
@@ -149,7 +148,8 @@ def record(
         FileExistsError: if the folder already holds a recorded run, or one is being recorded there.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
-    model, path = one_module(model), folder(path)
+    model = one_module(model)
+    check_path("path", path, 'the folder of a run, such as "outputs/my-run"')
     optimizers = {} if optimizer is None else named_optimizers(optimizer)
     when, when_spectrum = Schedule("every", every), Schedule("spectrum_every", spectrum_every)
     if examples != "all":
@@ -542,6 +542,7 @@ class Recorder:
             callback: takes the iteration and {column: number}, without what is not known. A callback that raises is
                 logged with its traceback and not called again: training and the log go on.
         """
+        require(callable(callback), "callback", "a function of the iteration and its row", callback)
         self._callbacks.append(callback)
 
     def flush(self) -> None:

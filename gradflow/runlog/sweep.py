@@ -13,10 +13,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gradflow.checks import check_name
+from gradflow.checks import check_flags, check_name, check_path, listed
 from gradflow.runlog.documents import read_description
 from gradflow.runlog.parts import read_parts
-from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
+from gradflow.runlog.reader import (
+    Run,
+    check_where,
+    columns_in,
+    config_in,
+    is_run,
+    select,
+    to_dataset,
+    to_frame,
+    to_long,
+)
 from gradflow.runlog.schema import KEYS, RESERVED, arrow_schema
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ def open_sweep(path: str | os.PathLike[str]) -> "Sweep":
     Raises:
         FileNotFoundError: there is none.
     """
+    check_path("path", path, "a folder with runs below it")
     folders = []
     for folder, below, _ in os.walk(path):
         below[:] = sorted(name for name in below if name not in _NOT_SEARCHED and not name.startswith("."))
@@ -86,6 +97,8 @@ class Sweep:
             ValueError: an unknown table, column or setting; names near to it are listed.
         """
         check_name("table", table, KEYS)
+        check_flags(long=long)
+        check_where(where)
         descriptions = self._descriptions()
         settings, known = self._settings(params, descriptions), columns_in(descriptions, table)
         wanted, schema = select(table, columns, known), arrow_schema(table, known)
@@ -125,7 +138,7 @@ class Sweep:
         keys = {short: key for key, short in shorts.items()} | {key: key for key in shorts}
         if params is None:
             params = [short for key, short in shorts.items() if _varies(key, settings)]
-        params = list(params)
+        params = listed("params", params, "a list of names")
         for name in params:
             check_name("params", name, keys)
         columns = {name: [row.get(keys[name]) for row in settings] for name in params}
