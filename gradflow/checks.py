@@ -1,6 +1,7 @@
 """Small checks of arguments that all rooms share; no torch."""
 
 import operator
+import os
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from math import inf, isfinite, nan
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 LONGEST = 60  # characters of a value in an error
+MOST = 20  # names in one
 
 
 def shown(value: Any) -> str:
@@ -92,7 +94,7 @@ def check_flags(**flags: Any) -> None:
         require(isinstance(value, bool), name, "True or False", value)
 
 
-def check_kind(name: str, value: Any, kind: type, expected: str) -> None:
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
     """Raise a TypeError that says what was expected of an argument, and of which kind it is, unless it is of this one.
 
     >>> check_kind("x", None, int, "a number")
@@ -124,7 +126,20 @@ def check_name(argument: str, name: str, known: Collection[str]) -> None:
     """Raise a ValueError that lists the nearest known names, unless `name` is one of them."""
     if not isinstance(name, str) or name not in known:
         near = get_close_matches(str(name)[:LONGEST], known, n=3) or sorted(known)
+        near = near if len(near) <= MOST else [*near[:MOST], "..."]
         raise ValueError(f"{argument}: expected a known name, got {shown(name)}; did you mean {', '.join(near)}?")
+
+
+def check_path(name: str, path: Any, expected: str) -> None:
+    """Raise unless a value can be a path that names something: an empty one would be the current folder.
+
+    Raises:
+        TypeError: if it is no path.
+        ValueError: if it is empty, or no file system knows such a name.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    check_kind(name, text if isinstance(text, str) else path, str, expected)
+    require(bool(str(text).strip()) and "\0" not in str(text), name, expected, text)
 
 
 def require(condition: bool, argument: str, expected: str, got: Any) -> None:

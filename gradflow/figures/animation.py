@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradflow.analysis.runs import IDENTITY
+from gradflow.checks import check_kind
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.output import evidence, place, strict_glyphs
+from gradflow.figures.output import check_evidence, evidence, place, strict_glyphs
 from gradflow.figures.player import player
 from gradflow.figures.theme import CONTEXTS, style
 
@@ -129,6 +130,8 @@ def save_animation(
         ValueError: A character has no glyph in the fonts.
         OSError: It cannot be written; the files that were there are as before.
     """
+    check_evidence(path, data, claims)
+    check_kind("animation", animation, Animation, "what an animate function returned")
     images, gif = list(_in_few_colours(animation, progress)), BytesIO()
     times = [MILLISECONDS] * len(images)
     times[0] = times[-1] = STAY * MILLISECONDS

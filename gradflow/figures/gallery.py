@@ -13,6 +13,7 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
+from gradflow.checks import check_path, listed
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
@@ -132,7 +133,9 @@ def draw_all(
         OSError: A figure cannot be written.
     """
     check_look(lang, context)
-    unknown = sorted(set(only or ()) - set(GALLERY))
+    check_path("out_dir", out_dir, "the folder for the figures")
+    only = None if only is None else listed("only", only, "a list of names of figures")
+    unknown = [str(name) for name in only or () if name not in GALLERY]
     if unknown:
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}

@@ -15,6 +15,8 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from gradflow.checks import check_kind, check_path
+from gradflow.figures.room import check_claims
 from gradflow.figures.theme import style, without_engine
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
@@ -80,6 +82,8 @@ def save(
         ValueError: A character has no glyph in the fonts.
         OSError: It cannot be written; the files that were there are as before.
     """
+    check_evidence(path, data, claims)
+    check_kind("figure", figure, Figure, "what a plot function returned")
     pictures = {}
     with style(), without_engine(), strict_glyphs():
         for kind, metadata in METADATA.items():
@@ -87,6 +91,14 @@ def save(
             figure.savefig(picture, format=kind, metadata=metadata)
             pictures[kind] = picture.getvalue()
     return place(Path(path), pictures | evidence(data, claims))
+
+
+def check_evidence(path: Any, data: Any, claims: Any) -> None:
+    """Raise unless this is what :func:`save` takes."""
+    check_path("path", path, "a path without suffix")
+    if data is not None:
+        check_kind("data", data, pd.DataFrame, "the numbers as a pandas.DataFrame")
+    check_claims(claims)
 
 
 def place(path: Path, contents: Mapping[str, bytes]) -> list[Path]:

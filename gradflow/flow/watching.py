@@ -11,13 +11,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from operator import is_
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import require, shown
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
 from gradflow.flow.between import Between
@@ -293,6 +294,23 @@ def _is_hooked(layer: nn.Module) -> bool:
     return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
 
 
+def _outlived(hook: Callable[..., None]) -> Callable[..., None]:
+    """A method of a watcher that runs within the script's forward pass, which only a refusal may stop."""
+
+    @wraps(hook)
+    def outlived(watcher: "Watcher[Any]", *args: Any, **kwargs: Any) -> None:
+        try:
+            hook(watcher, *args, **kwargs)
+        except (NotImplementedError, TypeError, ValueError):
+            raise
+        except Exception as error:
+            if watcher.meets is None:
+                raise
+            watcher.meets("what was to be seen in the forward pass", error)
+
+    return outlived
+
+
 class Watcher(Generic[Taken]):
     """Sees the calls of recurrent layers, and the gradients that reach them, while it is entered.
 
@@ -310,6 +328,8 @@ class Watcher(Generic[Taken]):
         examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
             are in the graph; "all", or None: of none.
         added: is asked to follow the weights of each call; None: nobody is.
+        meets: told what is missing and the error, if something else than a refusal goes wrong in a forward pass; None:
+            it is raised.
     """
 
     def __init__(
@@ -329,6 +349,7 @@ class Watcher(Generic[Taken]):
         self.open = False
         self.examples: int | str | None = None
         self.added: Added | None = None
+        self.meets: Callable[[str, Exception], None] | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._own = {name: _parameters(layer) for name, layer in layers.items()}
@@ -377,6 +398,23 @@ class Watcher(Generic[Taken]):
     def _hooked(self) -> list[nn.Module]:
         layers = [layer.cell if isinstance(layer, SteppedCell) else layer for layer in self._layers.values()]
         return [*layers, *([] if self._model is None else [self._model])]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the layers and of the marked states."""
+        return [*self._layers, *self._marks]
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names of the layers that are no longer in the model."""
+        if self._model is None:
+            return []
+        there = set(map(id, unwrapped(self._model).modules()))
+        return [
+            name
+            for name, layer in self._layers.items()
+            if id(layer.cell if isinstance(layer, SteppedCell) else layer) not in there
+        ]
 
     @property
     def has_seen(self) -> bool:
@@ -428,6 +466,7 @@ class Watcher(Generic[Taken]):
         if self.open and torch.is_grad_enabled():
             self._dropout[name] = active_dropout(layer, self._policy.called(name, layer))
 
+    @_outlived
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
@@ -437,6 +476,7 @@ class Watcher(Generic[Taken]):
         called = self._policy.called(name, layer)
         self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
 
+    @_outlived
     def _note(self, name: str, call: LayerCall) -> None:
         """See a call that has just run."""
         if not self.open or not torch.is_grad_enabled():
@@ -468,6 +508,7 @@ class Watcher(Generic[Taken]):
         call.detach()
         seen.versions = _versions_of(call.tensors())
 
+    @_outlived
     def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """One step of a cell, or of a layer with T = 1; nothing is kept of it unless it is to be recorded."""
         if not self.open or not torch.is_grad_enabled():
@@ -512,6 +553,7 @@ class Watcher(Generic[Taken]):
                 self.added.follow(chain.call)
         self._ran(name, trained=trained)
 
+    @_outlived
     def mark(
         self,
         name: str,
@@ -637,6 +679,7 @@ def mark(
     >>> for x_t in torch.ones(5, 4, 3):
     ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
     """
+    require(isinstance(name, str) and name != "", "name", "the name of a state, as states= of gradflow.record", name)
     if not states or not all(isinstance(state, Tensor) for state in states):
         raise TypeError(f"mark: expected one or more tensors after the name, got {[type(s).__name__ for s in states]}")
     if any(state.dim() not in (1, 2) or state.shape != states[0].shape for state in states):
@@ -645,6 +688,11 @@ def mark(
         )
     if (step is None) != (previous is None):
         raise ValueError("mark: expected step and previous together (step makes the states of the previous ones)")
+    require(step is None or callable(step), "step", "a function that makes the states of the previous ones", step)
+    if not isinstance(previous, Tensor | Sequence | None) or (
+        isinstance(previous, Sequence) and not all(isinstance(state, Tensor) for state in previous)
+    ):
+        raise TypeError(f"previous: expected the states that entered the step, got {shown(previous)}")
     before = () if previous is None else (previous,) if isinstance(previous, Tensor) else tuple(previous)
     if step is not None and [part.shape for part in before] != [state.shape for state in states]:
         raise ValueError(

@@ -5,7 +5,7 @@ Norms can tell: those that the gradients have when a backward pass ends, and tho
 counters of in-place changes say is not enough: ``p.grad.data.clamp_()`` and GradScaler leave them as they were.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -36,10 +36,12 @@ class Arrivals:
 
     Attributes:
         open: whether gradients are looked at.
+        meets: told what is missing and the error, if norms cannot be taken; None: the error is raised.
     """
 
     def __init__(self) -> None:
         self.open = True
+        self.meets: Callable[[str, Exception], None] | None = None
         self._followed: dict[int, tuple[Tensor, Any]] = {}  # held, so that an id stays theirs; and the hook's handle
         self._arrived: dict[int, Arrived] = {}
         self._arriving: dict[int, Tensor] = {}  # in the backward pass that runs
@@ -98,7 +100,14 @@ class Arrivals:
         parameters = [parameter for parameter in self._arriving.values() if parameter.grad is not None]
         self._arriving = {}
         gradients: list[Any] = [parameter.grad for parameter in parameters]
-        for parameter, gradient, norm in zip(parameters, gradients, _norms(gradients), strict=True):
+        norms: list[Any] = [None] * len(gradients)
+        try:
+            norms = _norms(gradients)
+        except Exception as error:
+            if self.meets is None:
+                raise
+            self.meets("the norms of gradients as they arrived", error)
+        for parameter, gradient, norm in zip(parameters, gradients, norms, strict=True):
             earlier = self._arrived.get(id(parameter))
             is_as_left = earlier is None or earlier.gradient is not gradient or gradient._version == earlier.version + 1
             is_known = is_as_left and not _has_other_hooks(parameter)

@@ -121,6 +121,8 @@ class Updates:
 
     def _update(self, place: int, optimizer: Optimizer, loss: Any = None) -> bool:
         """Record; False if no backward pass has reached a recurrent layer since the last update."""
+        if not self._watcher.open:
+            return True  # the log has ended, and there is nothing more to say
         if not self._watcher.has_seen:
             return False
         told, scaling = self._told, _scaling(optimizer)

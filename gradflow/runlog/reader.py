@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
-from gradflow.checks import check_name
+from gradflow.checks import check_flags, check_name, check_path, listed, require
 from gradflow.runlog.documents import read_description, read_status
 from gradflow.runlog.lock import is_alive
 from gradflow.runlog.parts import list_parts, read_parts
@@ -35,6 +36,7 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
     Raises:
         FileNotFoundError: there is no run at `path`.
     """
+    check_path("path", path, "the folder of a run")
     if not is_run(Path(path)):
         raise FileNotFoundError(
             f"path: expected the folder of a run (one that holds run.json or status.json), got {path}; "
@@ -125,6 +127,7 @@ class Run:
             Unreadable: a part of the table is damaged.
         """
         check_name("table", table, KEYS)
+        check_where(where)
         known = columns_in([self._description], table)
         return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
 
@@ -135,6 +138,7 @@ class Run:
 
         With `long`, one row per value: the key columns, `quantity` (its column) and `value`, as seaborn takes it.
         """
+        check_flags(long=long)
         frame = to_frame(self.table(table, columns, where))
         return to_long(frame, KEYS[table]) if long else frame
 
@@ -191,10 +195,16 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     known = list(known)
     if isinstance(columns, str):
         raise ValueError(f"columns: expected a list of names, got the text {columns!r}; write [{columns!r}]")
-    wanted = known if columns is None else list(columns)
+    wanted = known if columns is None else listed("columns", columns, "a list of names")
     for name in wanted:
         check_name(f"columns of table {table!r}", name, known)
     return list(dict.fromkeys([*KEYS[table], *wanted]))
+
+
+def check_where(where: Any) -> None:
+    """Raise a ValueError unless rows can be chosen by it."""
+    fits = where is None or isinstance(where, pc.Expression)
+    require(fits, "where", 'a pyarrow expression, such as pyarrow.compute.field("layer") == 0', where)
 
 
 _LARGE = 1 << 20  # bytes of a table to which several threads bring something

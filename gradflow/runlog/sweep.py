@@ -15,11 +15,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gradflow.checks import check_name
+from gradflow.checks import check_flags, check_name, check_path, listed
 from gradflow.runlog.documents import read_description
 from gradflow.runlog.kept import KeptRun
 from gradflow.runlog.parts import check_parts, read_parts
-from gradflow.runlog.reader import Run, columns_in, config_in, is_run, select, to_dataset, to_frame, to_long
+from gradflow.runlog.reader import (
+    Run,
+    check_where,
+    columns_in,
+    config_in,
+    is_run,
+    select,
+    to_dataset,
+    to_frame,
+    to_long,
+)
 from gradflow.runlog.schema import KEYS, RESERVED, TABLES, arrow_schema
 from gradflow.runlog.unreadable import Unreadable
 
@@ -38,6 +48,7 @@ def open_sweep(path: str | os.PathLike[str]) -> "Sweep":
     Raises:
         FileNotFoundError: there is none.
     """
+    check_path("path", path, "a folder with runs below it")
     folders = []
     for folder, below, _ in os.walk(path):
         below[:] = sorted(name for name in below if name not in _NOT_SEARCHED and not name.startswith("."))
@@ -111,6 +122,9 @@ class Sweep:
             ValueError: an unknown table, column or setting; names near to it are listed.
             Unreadable: no run can be read.
         """
+        check_name("table", table, KEYS)
+        check_flags(long=long)
+        check_where(where)
         frame, labels = self._frame(self._described(), table, columns, params, where)
         return to_long(frame, [*labels, *KEYS[table]]) if long else frame
 
@@ -154,7 +168,7 @@ class Sweep:
         keys = {short: key for key, short in shorts.items()} | {key: key for key in shorts}
         if params is None:
             params = [short for key, short in shorts.items() if _varies(key, settings)]
-        params = list(params)
+        params = listed("params", params, "a list of names")
         for name in params:
             check_name("params", name, keys)
         columns = {name: [row.get(keys[name]) for row in settings] for name in params}

@@ -148,7 +148,8 @@ class RunWriter:
 
         Raises:
             ValueError: an unknown table or column, arrays of different lengths, or an iteration out of order.
-            OSError: a flush failed; what was flushed before stays readable.
+            OSError: a flush failed, before these rows were taken, which may be given again; what was flushed before
+                stays readable.
             RuntimeError: this process was forked from the one that records.
         """
         if table not in self._buffers:
@@ -231,9 +232,15 @@ class RunWriter:
             raise ValueError(
                 f"iteration: expected at least {earliest}, got {iteration}; rows come in order of iteration"
             )
-        if self._is_due():
-            self.flush()
         self.iteration = iteration
+        if self._is_due():
+            self._last_flush = time.monotonic()  # should this fail, the next try is that far away
+            self.flush()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits in memory that it can wait no longer."""
+        return sum(buffer.nbytes for buffer in self._buffers.values()) >= self._policy.max_nbytes
 
     def _is_due(self) -> bool:
         waiting = sum(buffer.nbytes for buffer in self._buffers.values())

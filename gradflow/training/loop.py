@@ -153,6 +153,8 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
             bar.set_postfix(loss=f"{value:.3g}", accuracy=f"{accuracy:.2f}", refresh=False)
         save(model, dataset, Path(path))  # before the log says that the run is finished
     seconds = time.monotonic() - started
+    if recorder.error is not None:
+        raise recorder.error  # a run whose log is not whole is not finished
     last_iteration = recorder.iteration - 1
     if diverged:
         return Outcome("diverged", last_iteration, math.nan, math.nan, False, seconds)
