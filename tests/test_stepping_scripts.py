@@ -411,3 +411,24 @@ def test_what_arrives_directly_between_calls_of_several_steps(between, tmp_path)
             loss = loss + (h + direct[-1]).square().sum()
     loss.backward()
     np.testing.assert_allclose(rows["log_direct_gradient_mean"], _mean(direct), 1e-5, 1e-5)
+
+
+def test_marks_where_most_iterations_are_not_recorded(tmp_path):
+    """Of a marked state nobody knows weights that could be kept for the last iteration."""
+
+    class Marks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(D + H, H).double()
+
+        def forward(self, x):
+            h, self.kept = x.new_zeros(B, H), []
+            for x_t in x:
+                h = gf.mark("h", torch.tanh(self.inner(torch.cat((x_t, h), -1))))
+                h.retain_grad()
+                self.kept.append(h)
+            return torch.stack(self.kept)
+
+    run = recorded(Marks(), tmp_path, backward, states=["h"], every=3)
+    assert run.table("time").to_pandas()["time"].tolist() == list(range(T))
+    assert len(run.scalars) == 2
