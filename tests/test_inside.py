@@ -1,5 +1,6 @@
 """What torch's kernels did inside of subclasses and wrappers, and what `gf.trace` takes; each against a loop."""
 
+import contextlib
 import re
 from functools import partial
 
@@ -652,3 +653,34 @@ def test_parametrized_layers_of_gradflows_own_are_refused():
     layer = parametrizations.weight_norm(gf.GRU(H, H), "weight_hh_l0")
     with pytest.raises(NotImplementedError, match="layer: weight_norm, spectral_norm, pruning"):
         gf.trace(layer, sequences().float())
+
+
+def test_a_forward_that_the_user_interrupts(tmp_path):
+    """Hooks are not told of KeyboardInterrupt; the layers that run after it are not taken for the one that was left."""
+
+    class Interrupted(nn.LSTM):
+        stops = False
+
+        def forward(self, x, hx=None):
+            found = super().forward(x, hx)
+            if self.stops:
+                raise KeyboardInterrupt
+            return found
+
+    model = nn.ModuleDict({"first": Interrupted(3, 4), "other": nn.LSTM(3, 4), "gru": nn.GRU(3, 4)})
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    recorder = gf.record(model, tmp_path, optimizer=optimizer, every=1, spectrum_every=1)
+    x = torch.randn(5, 2, 3)
+    for iteration in range(3):
+        model["first"].stops = iteration == 1
+        optimizer.zero_grad()
+        with contextlib.suppress(KeyboardInterrupt):
+            model["first"](x)[0].square().sum().backward()
+        (model["other"](x)[0].square().sum() + model["gru"](x)[0].square().sum()).backward()
+        optimizer.step()
+    recorder.close()
+    assert not torch.overrides._get_current_function_mode_stack()
+    run = gf.open_run(tmp_path)
+    assert run.proof != "failed"
+    calls = run.table("proof").to_pandas().groupby(["iteration", "module"]).size()
+    assert calls.loc[2].eq(1).all()

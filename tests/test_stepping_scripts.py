@@ -222,7 +222,7 @@ BETWEEN = {
 }
 """What is done to a state, and the factor of its gradient is a number of each unit."""
 MORE = {
-    "swapped": lambda t, h: h.flip(0),
+    "swapped": lambda t, h: h.flip(-2),
     "the best": lambda t, h: h[torch.zeros(B, dtype=torch.long)],
     "halved by a hook": hooked,
     "a copy halved by a hook": lambda t, h: hooked(t, h * 1),
@@ -379,3 +379,56 @@ def test_a_leaf_whose_gradient_is_that_of_a_state(tmp_path):
     run = recorded(model, tmp_path, twice)
     assert_exact(run, model.kept)
     assert run.proof == "proved"
+
+
+@pytest.mark.parametrize("between", ["mask", "looked at", "detached for some", "swapped", "halved by a hook"])
+def test_what_arrives_directly_between_calls_of_several_steps(between, tmp_path):
+    """The last step of each call, against a loop over a cell with the same weights."""
+    change, parts = (BETWEEN | MORE)[between], X.split([2, 1, 2])
+    model, cell = Loop(nn.GRU(D, H)), nn.GRUCell(D, H).double()
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in model.cell.state_dict().items()})
+
+    def pass_of(model):
+        h, outputs = None, []
+        for t, x in enumerate(parts):
+            output, h = model.cell(x, h if h is None else change(t, h))
+            outputs.append(output)
+        torch.cat(outputs).square().sum().backward()
+
+    run = recorded(model, tmp_path, pass_of)
+    rows = run.table("time").to_pandas().query("iteration == 0")
+    assert rows["time"].tolist() == list(range(T))
+    assert run.proof == "proved"
+    if between not in ("mask", "looked at"):
+        assert rows["log_direct_gradient_non_finite"].tolist() == [0, B, B, 0, 0]
+        return
+    h, direct, loss = None, [], 0.0
+    for t, x in enumerate(parts):
+        h = h if h is None else change(t, h)
+        for x_t in x:
+            h = cell(x_t, h)
+            direct.append(torch.zeros_like(h, requires_grad=True))
+            loss = loss + (h + direct[-1]).square().sum()
+    loss.backward()
+    np.testing.assert_allclose(rows["log_direct_gradient_mean"], _mean(direct), 1e-5, 1e-5)
+
+
+def test_marks_where_most_iterations_are_not_recorded(tmp_path):
+    """Of a marked state nobody knows weights that could be kept for the last iteration."""
+
+    class Marks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(D + H, H).double()
+
+        def forward(self, x):
+            h, self.kept = x.new_zeros(B, H), []
+            for x_t in x:
+                h = gf.mark("h", torch.tanh(self.inner(torch.cat((x_t, h), -1))))
+                h.retain_grad()
+                self.kept.append(h)
+            return torch.stack(self.kept)
+
+    run = recorded(Marks(), tmp_path, backward, states=["h"], every=3)
+    assert run.table("time").to_pandas()["time"].tolist() == list(range(T))
+    assert len(run.scalars) == 2

@@ -6,10 +6,10 @@ graph between the steps is asked, while it is there: two products with its trans
 diagonal, and what stands there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -196,6 +196,19 @@ class Look:
         """Whether the gradient is another one by now, or was changed in place."""
         seen, self._seen = self._seen, None
         return seen is not None and (seen[0] is not gradient or seen[1] != gradient._version)
+
+
+def tell_of_changes(state: Tensor, changed: Callable[[], None]) -> None:
+    """Have somebody told in a backward pass if a hook of the script has changed the gradient of a state."""
+    look, place, node = Look(), state.output_nr, state.grad_fn
+
+    def ask(gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[place]
+        if gradient is not None and look.has_seen_other_than(gradient):
+            changed()
+
+    state.register_hook(look)
+    cast(Any, node).register_prehook(ask)
 
 
 def _is_hooked(state: Tensor) -> bool:

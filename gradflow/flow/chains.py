@@ -364,7 +364,9 @@ def _direct(
         for name, part in later.items():
             part[:-1] = factors[name] * back[name][1:]
             known[:-1] &= ~factors[name].isnan().any(-1)
-        known &= ~_passed_by(unrolled, back, factors, steps)
+    else:
+        back = {}
+    known &= ~_passed_by(unrolled, back, factors, steps)
     direct = told_apart(total, torch.cat([later[name] for name in names], -1))
     if above is not None and len(names) == 1:
         alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.flow.between import AS_LEFT, Between
+from gradflow.flow.between import AS_LEFT, Between, tell_of_changes
 from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
@@ -115,6 +115,11 @@ class Chain:
                 yield place, unrolled, blocks, {}
 
     @property
+    def is_hooked(self) -> bool:
+        """Whether a hook of the script changed the gradient of a state of the last step."""
+        return any(step.is_hooked for step in self.steps[-1:])
+
+    @property
     def again(self) -> float:
         """How far marked steps that were done again are from what was marked, relative; NaN: nobody can ask."""
         found = [step.again for step in self.steps if step.again is not None]
@@ -187,6 +192,9 @@ class Joiner:
         given = call.hx if isinstance(call.hx, tuple) else () if call.hx is None else (call.hx,)
         head, found = heads.before(given) if given else (None, None)
         made = [part for part in (call.output, *call.finals) if part.grad_fn is not None]
+        for final in call.finals:
+            if final.grad_fn is not None:
+                tell_of_changes(final, partial(setattr, seen, "is_hooked", True))
         if made:
             heads.add(Head(seen, seen, 0, call.finals, made, {}))
         seen.between = found

@@ -5,18 +5,20 @@ likes; a hook may replace that once more. What the kernel itself took and gave i
 torch's functions goes through, entered before the layer's forward and left after it. The kernel stays as it is.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from gradflow.flow.calls import LayerCall
 from gradflow.flow.dropout import active_dropout
 
 _MODES: dict[Any, str] = {torch.rnn_tanh: "RNN_TANH", torch.rnn_relu: "RNN_RELU", torch.lstm: "LSTM", torch.gru: "GRU"}
+_CALL = nn.Module._call_impl.__code__
 _TORCHS_OWN = (nn.RNN.forward, nn.LSTM.forward, nn.GRU.forward)
 
 
@@ -49,6 +51,8 @@ class Inside:
 
     def enter(self, layer: nn.Module, args: tuple) -> None:
         """The hook before the layer's forward."""
+        if self._depth > 0 and _calls_that_run(self._layer) == 1:
+            self.remove()  # left over
         if self._depth == 0:
             self._ran, self._with_gradients = False, torch.is_grad_enabled()
             self._mode.__enter__()
@@ -69,8 +73,11 @@ class Inside:
 
     def remove(self) -> None:
         """Leave a forward pass that was broken off by what hooks do not see, such as the user's interrupt."""
-        if self._depth > 0 and self._mode in _get_current_function_mode_stack():
-            self._mode.__exit__(None, None, None)
+        above: list[Any] = []  # modes that were entered since
+        while self._depth > 0 and self._mode in _get_current_function_mode_stack():
+            above.append(_pop_mode())
+        for mode in reversed([mode for mode in above if mode is not self._mode]):
+            _push_mode(mode)
         self._depth = 0
 
     def __enter__(self) -> Self:
@@ -88,6 +95,9 @@ class Inside:
     def _run(self, mode: str, kernel: Callable, args: tuple, kwargs: dict) -> tuple[Tensor, ...]:
         weights = args[3 if self._takes_packed(args) else 2] if len(args) > 3 else ()
         if any(weights is inner._flat_weights for inner in self._others()):
+            return kernel(*args, **kwargs)
+        is_own = any(weight is own for weight in weights for own in self._layer._flat_weights)
+        if not is_own and not _calls_that_run(self._layer):  # of another layer, since this one was broken off
             return kernel(*args, **kwargs)
         self._ran = True
         if torch.is_grad_enabled() != self._with_gradients:
@@ -121,6 +131,15 @@ class Inside:
                 f"says (bias, num_layers, dropout, training, bidirectional, batch_first: {says}), it runs {mode} with "
                 f"{tuple(does)}; call super().forward"
             )
+
+
+def _calls_that_run(layer: nn.Module) -> int:
+    """How many calls of a layer have begun and not ended; those that are compiled are not counted."""
+    count, frame = 0, sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        count += frame.f_code is _CALL and frame.f_locals.get("self") is layer
+    return count
 
 
 class _Mode(TorchFunctionMode):

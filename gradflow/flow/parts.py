@@ -41,8 +41,10 @@ class Parts:
             unrolled = [each[1] for each in found]
             blocks = [each[2] for each in found]
             (layer, _), *_ = found[0]
-            between = [part.between for part in self._parts[1:]]
-            factors = [_factors(*pair, b, layer, examples) for pair, b in zip(pairwise(unrolled), between, strict=True)]
+            factors = [
+                _factors(*pair, part.between, layer, examples, known=not before.is_hooked)
+                for pair, (before, part) in zip(pairwise(unrolled), pairwise(self._parts), strict=True)
+            ]
             carried = all(bool(known) and all(bool((f == 1).all()) for f in fs.values()) for fs, known in factors)
             whole = _joined(unrolled, carried=carried and all(part.carried for part in unrolled))
             yield found[0][0], whole, _in_one(whole, unrolled, blocks, factors), found[-1][3]
@@ -70,10 +72,10 @@ def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
 
 
 def _factors(
-    before: Unrolled, after: Unrolled, between: Between, layer: int, examples: Sequence[int] | None
+    before: Unrolled, after: Unrolled, between: Between, layer: int, examples: Sequence[int] | None, *, known: bool
 ) -> tuple[State, bool]:
     """State name -> [B, H], by what gradients are multiplied between two calls; and whether no more was done."""
-    found, known = State(), True
+    found = State()
     for place, (name, states) in enumerate(before.states.items()):
         left, entered = states[-1], after.previous[name][0]
         found[name] = factor = between.factor(place, left, layer, examples)

@@ -29,9 +29,8 @@ class Copies:
         if not is_same:
             self._sources, self._kinds = sources, kinds
             self._copies = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
-        if not sources:
+        if not sources:  # of a marked state nobody knows the weights
             return {}
         with torch.no_grad():
-            if sources:  # none is known of a marked state
-                torch._foreach_copy_(list(self._copies.values()), sources)
+            torch._foreach_copy_(list(self._copies.values()), sources)
         return self._copies
