@@ -342,6 +342,17 @@ def factor_between(left: Tensor, entered: Tensor) -> tuple[Tensor, Tensor]:
     return factor, known | (scaled | zero).flatten(1).all(1)
 
 
+def began_anew(factors: State) -> Tensor | None:
+    """Where examples begin anew, from zeros in all their states, [..., B]; None if more was done to some.
+
+    Args:
+        factors: state name -> [..., B, H], see :func:`factor_between`.
+    """
+    rows = torch.stack([(factor == 0).all(-1) for factor in factors.values()]).all(0)
+    only = all(bool(((factor == 1).all(-1) | rows).all()) for factor in factors.values())
+    return rows if only else None
+
+
 def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
     return factor_between(unrolled.states[name][:-1], unrolled.previous[name][1:])
 
@@ -354,23 +365,23 @@ def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[T
         return torch.full_like(total, torch.nan), False, None
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
     carried, known = True, torch.ones(len(total), dtype=torch.bool, device=total.device)
-    cut, only_cut = torch.zeros(total.shape[:2], dtype=torch.bool, device=total.device), True
+    cut, factors = torch.zeros(total.shape[:2], dtype=torch.bool, device=total.device), dict[str, Tensor]()
     if len(total) > 1:
         flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
         back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
         for name, part in later.items():
             factor, told = _factor(unrolled, name)
+            factors[name] = factor
             part[:-1] = factor * back[name][1:]
             known[:-1] &= told
             carried = carried and bool((factor == 1).all())
-            rows = (factor == 0).all(-1)
-            only_cut = only_cut and bool(((factor == 1).all(-1) | rows).all())
-            cut[1:] |= rows
     direct = told_apart(total, torch.cat([later[name] for name in names], -1))
     if above is not None and len(names) == 1:
         alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
     others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
     carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
-    only_cut = only_cut and bool(known.all()) and not carried
-    return direct.masked_fill(~known[:, None, None], torch.nan), carried, cut if only_cut else None
+    anew = began_anew(factors) if factors and bool(known.all()) and not carried else None
+    if anew is not None:
+        cut[1:] = anew
+    return direct.masked_fill(~known[:, None, None], torch.nan), carried, None if anew is None else cut
