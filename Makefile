@@ -2,12 +2,12 @@
 
 PYTHON ?= python3.13 python3.12 python3.11 python3# the first that is 3.11 to 3.13 is taken
 TORCH ?= torch# what pip installs for it, such as "torch --index-url ADDRESS" for a CPU build
-ARGS ?=# settings for `make compare`, such as "data=csv data.path=names.csv"
+ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.path='my names.csv'"
 
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-RUNS := outputs/compare/$(shell date +%Y-%m-%d_%H-%M-%S)
+override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
-.PHONY: help compare lecture test test-slow lint clean
+.PHONY: help compare lecture test test-slow hostile lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -17,11 +17,10 @@ help: ## List the targets
 	@echo 'make test PYTHON=python3.12                        with this Python (first use only)'
 
 compare: .venv/ready ## Train the cells with and without clipping, then print a table and draw the figures
-	@.venv/bin/python experiments/train.py experiment=compare hydra.sweep.dir=$(RUNS) $(ARGS) >/dev/null; status=$$?; \
-	if [ -d $(RUNS) ]; then .venv/bin/python experiments/compare.py $(RUNS) || exit; fi; exit $$status
+	@.venv/bin/python experiments/from_make.py compare
 
 lecture: .venv/ready ## Train what the lecture shows, then draw the whole deck (ARGS="lang=zh" for Chinese)
-	@.venv/bin/python experiments/lecture.py $(ARGS)
+	@.venv/bin/python experiments/from_make.py lecture
 
 test: .venv/ready ## Run the tests, on all cores
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal
@@ -29,13 +28,18 @@ test: .venv/ready ## Run the tests, on all cores
 test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
+hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wrong settings), and count their verdicts
+	@rm -f .hostile.jsonl; GRADFLOW_HOSTILE=$(CURDIR)/.hostile.jsonl \
+	  .venv/bin/python -m pytest -q -n auto --dist worksteal -m "" tests/test_*hostile*.py tests/test_runlog_kill.py; \
+	status=$$?; .venv/bin/python -m tests.hostile .hostile.jsonl; exit $$status
+
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
 	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples
 	@.venv/bin/python -m mypy
 
 clean: ## Remove the virtual environment and caches; outputs stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl
 
 .venv/ready: pyproject.toml
 	@python=$$(for p in $(PYTHON); do \

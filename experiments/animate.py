@@ -8,8 +8,7 @@ run      the folder of a run or of a sweep, or a pattern of folders (in quotes):
 figures  names with commas between them: MOVING
 lang     language: en, zh
 context  what they are for: slide, paper, notebook
-
-The files go to the folder `figures/LANG` of the run, or of the folder that the pattern starts from.
+out      the folder that they go to; `figures/LANG` in that of the run or that the pattern starts from, if left out
 """
 
 import re
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from experiments.arguments import REQUIRED, check_look, read_arguments, split_list
-from experiments.columns import by_figure
+from experiments.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments, split_list
+from experiments.columns import by_figure, show_log, told
 from gradflow.figures.room import rooms
+from gradflow.foreign import file_name
 
 if TYPE_CHECKING:
     from gradflow.runlog import Run
@@ -40,7 +40,7 @@ def find(text: str) -> tuple[Path, str, "list[Run]"]:
 
     path = Path(text)
     if path.exists() or not WILD.search(text):
-        return path, "", list(gf.open_sweep(path).members)
+        return path, "", list(gf.open_sweep(path).readable.members)
     fixed = 0
     while not WILD.search(path.parts[fixed]):
         fixed += 1
@@ -49,7 +49,8 @@ def find(text: str) -> tuple[Path, str, "list[Run]"]:
     if not found:
         raise FileNotFoundError(f"run: expected a pattern that folders match, got {text}; none below {folder} does")
     words = [word.strip(",") for word in re.split(r"[*?/]+", pattern)]
-    return folder, ",".join(filter(None, words)), [run for match in found for run in gf.open_sweep(match).members]
+    runs = tuple(run for match in found for run in gf.open_sweep(match).members)
+    return folder, ",".join(filter(None, words)), list(gf.runlog.Sweep(folder, runs).readable.members)
 
 
 def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -> list[Path]:
@@ -75,28 +76,33 @@ def main() -> None:
     """The command line."""
     moving = [name for name, room in rooms().items() if room.moving]
     usage = (__doc__ or "").replace("MOVING", ", ".join(moving))
-    arguments = read_arguments(usage, sys.argv[1:], run=REQUIRED, figures=",".join(moving), lang="en", context="slide")
     from gradflow.analysis.modules import modules_of
+
+    defaults = {"run": REQUIRED, "figures": ",".join(moving), "lang": "en", "context": "slide", "out": ""}
+    arguments = read_arguments(usage, sys.argv[1:], **defaults)
     from gradflow.figures import ANIMATIONS
 
+    show_log()
     check_look(arguments)
     wanted, files = split_list(arguments["figures"]), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     if unknown or not wanted:
         sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {', '.join(unknown) or 'nothing'}")
     try:
-        folder, words, runs = find(arguments["run"])
+        home, words, runs = find(arguments["run"])
+        folder = figures_folder(arguments["out"], home, arguments["lang"])
         for name in wanted:
             for module, own in modules_of(runs).items():
                 title = "-".join(filter(None, [f"animated_{name}", words, module]))
-                path = folder / "figures" / arguments["lang"] / title
-                files += animate(name, own, path, arguments["lang"], arguments["context"])
+                files += animate(name, own, folder / file_name(title), arguments["lang"], arguments["context"])
     except FileNotFoundError as error:
-        sys.exit(str(error).replace("path: ", "run: ", 1))
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    for figure, suffixes in by_figure(files).items():
-        print(f"{figure} ({', '.join(suffixes)})")
+        sys.exit(told(error).replace("path: ", "run: ", 1))
+    except OSError as error:
+        sys.exit(told(elsewhere(error, arguments["out"])))
+    except ValueError as error:
+        sys.exit(told(error))
+    for line in by_figure(files):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def runs_of_part(folder: Path, part: str, **wanted: Any) -> list[gf.runlog.Run]:
     Raises:
         ValueError: There is none.
     """
-    runs = [run for run in gf.open_sweep(folder / part).members if _matches(identity(run), wanted)]
+    runs = [run for run in gf.open_sweep(folder / part).readable.members if _matches(identity(run), wanted)]
     if not runs:
         raise ValueError(f"{folder / part}: expected runs with {wanted}, got none; the same command trains them")
     return runs

@@ -1,4 +1,4 @@
-"""Redraws figures of finished runs: those asked for, in the folder `figures/LANG` of the run. It trains nothing.
+"""Redraws figures of finished runs, those asked for. It trains nothing.
 
     python experiments/figures.py run=outputs/train/DATE
     python experiments/figures.py run=outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper
@@ -10,17 +10,17 @@ figures  names with commas between them, or all: whatever the log supports. name
          GRU) ask the model; they are drawn where they are named
 lang     language of the figures: en, zh
 context  what they are for: slide, paper, notebook
+out      the folder that they go to; `figures/LANG` in that of the run, if left out
 names    what the model is asked: names with commas between them (for gate_map one); of a roll-call model sequences of
          names, each joined by |
 """
 
 import gc
-import logging
 import sys
 from pathlib import Path
 
-from experiments.arguments import REQUIRED, check_look, read_arguments, split_list
-from experiments.columns import by_figure
+from experiments.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments, split_list
+from experiments.columns import by_figure, show_log, told
 
 FROM_MODEL = ("name_saliency", "gate_map")
 
@@ -45,31 +45,33 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
 
 def main() -> None:
     """The command line."""
-    arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, figures="all", lang="en", context="slide", names="")
+    defaults = {"run": REQUIRED, "figures": "all", "lang": "en", "context": "slide", "names": "", "out": ""}
+    arguments = read_arguments(__doc__, sys.argv[1:], **defaults)
     gc.set_threshold(20_000, 50, 100)  # imports and figures make many objects, few of them garbage: a tenth of the time
     from gradflow.figures import draw_all
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("gradflow").setLevel(logging.INFO)
+    show_log()
     check_look(arguments)
-    run, lang, context = Path(arguments["run"]), arguments["lang"], arguments["context"]
-    folder, files = run / "figures" / lang, list[Path]()
+    run, lang, context, files = Path(arguments["run"]), arguments["lang"], arguments["context"], list[Path]()
     wanted = None if arguments["figures"] == "all" else split_list(arguments["figures"])
     from_log = None if wanted is None else [name for name in wanted if name not in FROM_MODEL]
     try:
+        folder = figures_folder(arguments["out"], run, lang)
         if from_log is None or from_log:
             files += draw_all(run, folder, only=from_log, lang=lang, context=context)
         for name in FROM_MODEL:
             if name in (wanted or ()):
                 files += draw_from_model(name, run, split_list(arguments["names"]), folder, lang, context)
     except FileNotFoundError as error:
-        sys.exit(str(error).replace("path: ", "run: ", 1))
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(told(error).replace("path: ", "run: ", 1))
+    except OSError as error:
+        sys.exit(told(elsewhere(error, arguments["out"])))
+    except ValueError as error:
+        sys.exit(told(error))
     if not files:
         sys.exit(f"figures: none of those asked for is in the log of {run}; the lines above say why")
-    for figure, suffixes in by_figure(files).items():
-        print(f"{figure} ({', '.join(suffixes)})")
+    for line in by_figure(files):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments.arguments import LAUNCHERS, quoted, read_arguments, split_list
+from experiments.arguments import LAUNCHERS, own_folder, quoted, read_arguments, split_list
+from experiments.columns import told
 from experiments.deck import PARTS, Slide, deck
 from experiments.page import write_page
 from experiments.sweeping.signals import patiently
@@ -62,7 +63,7 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
             try:
                 drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
             except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
-                left_out.append(f"left out {slide.title}: {error}")
+                left_out.append(f"left out {slide.title}: {told(error)}")
     return drawn, left_out
 
 
@@ -76,13 +77,23 @@ def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """Gives a new folder that takes the place of this one at the end, or of nothing if that does not come."""
+    """Gives a new folder that takes the place of this one at the end, or of nothing if that does not come.
+
+    Raises:
+        OSError: It cannot be made, or the one that is there cannot be moved, which then stays.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as new:
         yield Path(new) / folder.name
+        before = Path(new) / "before"
         if folder.exists():
-            folder.rename(Path(new) / "before")
-        (Path(new) / folder.name).rename(folder)
+            folder.rename(before)
+        try:
+            (Path(new) / folder.name).rename(folder)
+        except BaseException:
+            if before.exists() and not folder.exists():
+                before.rename(folder)
+            raise
 
 
 def sections(slides: Sequence[Slide], drawn: Mapping[Slide, Path]) -> list[tuple[str, list[Path]]]:
@@ -112,6 +123,8 @@ def arguments() -> dict[str, str]:
                 one_hot(name)  # in the alphabet of the generated names that the networks learn from
         except ValueError as error:
             sys.exit(f"{argument}: {str(error).partition(': ')[2]}")
+    if given["path"] == new:
+        given["path"] = own_folder(new)
     return given
 
 
@@ -130,7 +143,7 @@ def main() -> None:
         sys.stderr.write(f"\nInterrupted; the same command with path={folder} goes on.\n")
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"path: expected a folder that can be written, got {folder} ({error.strerror or error})")
+        sys.exit(told(ValueError(f"path: expected a folder that can be written, got {folder} ({error})")))
     failed = [f"{part}: not all runs are done, see the lines above" for part in unfinished] + left_out
     moving = sum(slide.moves for slide in drawn)
     page = folder / "deck" / lang / "index.html"

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 from gradflow.figures.catalogue import texts
+from gradflow.files import write_files
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="$lang">
@@ -45,13 +47,14 @@ def write_page(folder: Path, sections: Sequence[tuple[str, Sequence[Path]]], lan
         if pictures
     ]
     page = PAGE.substitute(lang=lang, title=words["deck.title"], about=words["deck.about"], body="\n".join(body))
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_files({folder / "index.html": page.encode()})
     return folder / "index.html"
 
 
 def _figure(picture: Path) -> str:
     """A picture with links to all files of its name."""
     files = [picture.with_suffix(f".{kind}") for kind in KINDS]
-    links = " ".join(f'<a href="{escape(file.name)}">{file.suffix[1:]}</a>' for file in files if file.is_file())
-    name = escape(picture.name)
-    return f'<figure><img src="{name}" alt="{name}"><figcaption>{escape(picture.stem)}: {links}</figcaption></figure>'
+    links = " ".join(f'<a href="{quote(file.name)}">{file.suffix[1:]}</a>' for file in files if file.is_file())
+    alt = escape(picture.name)
+    caption = f"<figcaption>{escape(picture.stem)}: {links}</figcaption>"
+    return f'<figure><img src="{quote(picture.name)}" alt="{alt}">{caption}</figure>'

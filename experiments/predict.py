@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.arguments import REQUIRED, read_arguments, split_list
-from experiments.columns import aligned
+from experiments.columns import aligned, told
 
 if TYPE_CHECKING:
     from gradflow.training.prediction import Prediction
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         predictions = predict(arguments["run"], split_list(arguments["names"]))
     except (ValueError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(told(error))
     print(aligned(rows(predictions)))
 
 

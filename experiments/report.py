@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradflow as gf
 from experiments.sweeping.standing import DONE, standing
+from gradflow.foreign import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,18 +14,27 @@ if TYPE_CHECKING:
     from gradflow.runlog import Run, Sweep
 
 COLUMNS = {"test_accuracy": "test accuracy", "test_loss": "test loss", "wall_time": "seconds"}
+LONGEST = {"run": 255}  # characters of a folder's name in the table
 LONGEST_ERROR = 60  # characters in the table; the run's status.json has it all
 
 
 def summary(run: Run) -> dict[str, object]:
     """Status, iterations and proof of a run, the last test accuracy, loss and seconds, and when it solved its task."""
+    try:
+        return _summary(run)
+    except gf.runlog.Unreadable:
+        unknown = dict.fromkeys(COLUMNS.values(), float("nan"))
+        return {"status": "unreadable", "iterations": 0, "proof": "unproved", **unknown, "solved at": ""}
+
+
+def _summary(run: Run) -> dict[str, object]:
     scalars, last = run.scalars, {}
     for column, name in COLUMNS.items():
         values = scalars[column].dropna().tolist() if column in scalars else []
         last[name] = values[-1] if values else float("nan")
     solved = gf.analysis.solved_at(run)
     return {
-        "status": standing(run.path),
+        "status": standing(run.path) if run.status == "running" else run.status,
         "iterations": len(scalars),
         "proof": run.proof,
         **last,
@@ -34,9 +44,16 @@ def summary(run: Run) -> dict[str, object]:
 
 def describe(run: Run) -> str:
     """How a run ended, such as `finished, 500 iterations, test accuracy 0.930, 3.1 s`, or its error."""
+    try:
+        return _described(run)
+    except gf.runlog.Unreadable as damage:
+        return f"unreadable: {damage}"
+
+
+def _described(run: Run) -> str:
     if run.error:
-        return f"{run.status}: {run.error}"
-    values = summary(run)
+        return f"{run.status}: {printable(run.error)}"
+    values = _summary(run)
     if values["status"] == "lost":
         return (
             f"lost: its process ended without a word (killed? out of memory? disk full?), "
@@ -53,38 +70,66 @@ def table(sweep: Sweep) -> pd.DataFrame:
     """A row per run, sorted: the settings that vary (the run's folder, if none do), how it ended, and any error."""
     import pandas as pd
 
-    settings = sweep.runs.drop(columns=["path", "status", "iteration", "proof", "error"])
+    runs = sweep.runs
+    settings = runs.drop(columns=["path", "status", "iteration", "proof", "error"])
     if len(settings.columns) > 1:
         settings = settings.drop(columns="run")
     ends = pd.DataFrame([summary(run) for run in sweep.members])
-    errors = pd.Series([_shortened(run.error or "") for run in sweep.members], name="error")
+    errors = runs["error"].fillna("").map(_shortened)
     settings = settings.rename(columns={name: f"{name} (set)" for name in [*ends, "error"]})
     rows = settings.join(ends)
-    return (rows.join(errors) if errors.any() else rows).sort_values([*settings.columns])
+    return (rows.join(errors) if errors.any() else rows).sort_values([*settings.columns], key=_sortable)
 
 
 def printed(table: pd.DataFrame) -> str:
     """The table as text."""
-    return table.to_string(index=False, float_format="{:.3g}".format)
+    shown = table.apply(lambda column: column.map(lambda value: _cell(value, LONGEST.get(column.name, LONGEST_ERROR))))
+    shown = shown.rename(columns=lambda name: printable(str(name), LONGEST_ERROR))
+    return shown.to_string(index=False, float_format="{:.3g}".format)
+
+
+def _cell(value: Any, longest: int) -> Any:
+    return printable(value, longest) if isinstance(value, str) else value
 
 
 def not_done(sweep: Sweep) -> list[str]:
     """A line for each run that did not come to its end, and one that says how many are on their way."""
-    ended = [run for run in sweep.members if run.status not in (*DONE, "running")]
-    running = sum(run.status == "running" for run in sweep.members)
-    lines = [f"{run.path}: {describe(run)}" for run in ended]
+    statuses = {run: _status(run) for run in sweep.members}
+    ended = [run for run, status in statuses.items() if status not in (*DONE, "running")]
+    running = list(statuses.values()).count("running")
+    lines = [f"{printable(str(run.path))}: {describe(run)}" for run in ended]
     return lines + [f"{running} of {len(sweep.members)} runs are still running"] * bool(running)
 
 
 def not_proved(sweep: Sweep) -> list[str]:
     """A line if the proof of any record failed."""
-    failed = [run.path for run in sweep.members if run.proof == "failed"]
+    failed = [run.path for run in sweep.members if _proof(run) == "failed"]
     if not failed:
         return []
     return [
         f"proof of the record failed for {len(failed)} of {len(sweep.members)} runs: gradients may be wrong; "
         f"which: gradflow.open_run({str(failed[0])!r}).frame('proof')"
     ]
+
+
+def _status(run: Run) -> str:
+    try:
+        run.table("scalars", [])
+        return run.status
+    except gf.runlog.Unreadable:
+        return "unreadable"
+
+
+def _proof(run: Run) -> str:
+    try:
+        return run.proof
+    except gf.runlog.Unreadable:
+        return "unproved"
+
+
+def _sortable(column: pd.Series) -> pd.Series:
+    """As it is, or as text where it holds several kinds of things."""
+    return column if len({type(value) for value in column.dropna()}) <= 1 else column.map(str)
 
 
 def _shortened(text: str) -> str:

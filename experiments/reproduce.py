@@ -23,8 +23,10 @@ import pandas as pd
 
 import gradflow as gf
 from experiments.arguments import LAUNCHERS, quoted, read_arguments
-from experiments.columns import aligned
+from experiments.columns import aligned, told
 from experiments.sweeping.signals import patiently
+from gradflow.figures.output import csv_of
+from gradflow.files import write_files
 
 TRAIN = Path(__file__).with_name("train.py")
 LANG = ["en", "zh"]
@@ -85,7 +87,7 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     status = patiently([sys.executable, str(TRAIN), *settings, *(what.quick if quick else ())])
     if status and not (folder / name).is_dir():
         sys.exit(f"{name}: the sweep did not start, see above")
-    sweep = gf.open_sweep(folder / name)
+    sweep = gf.open_sweep(folder / name).readable
     data = gf.analysis.accuracy_by_lag(sweep, what.quantity)
     minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
     spent = f", {len(sweep.members)} runs, {minutes:.0f} minutes of training in all"
@@ -113,9 +115,14 @@ def printed(table: pd.DataFrame) -> str:
 def keep(table: pd.DataFrame, file: Path) -> None:
     """Writes the verdicts, beside those of other results that the file holds from before."""
     if file.is_file():
-        before = pd.read_csv(file)
-        table = pd.concat([before[~before["result"].isin(table["result"])], table])
-    table.to_csv(file, index=False)
+        try:
+            before = pd.read_csv(file)
+            table = pd.concat([before[~before["result"].isin(table["result"])], table])
+        except (ValueError, KeyError) as error:
+            raise ValueError(
+                f"{file}: expected earlier verdicts, got other contents ({error}); move it away"
+            ) from error
+    write_files({file: csv_of(table)})
 
 
 def arguments() -> dict[str, Any]:
@@ -151,12 +158,12 @@ def main() -> None:
                 claims[name] = trained(name, folder, given["lang"], quick=quick, launcher=given["launcher"])
             else:
                 claims[name] = exact(name, folder, given["lang"])
+        table = gf.analysis.verdict_table(claims)
+        keep(table, folder / "verdicts.csv")
     except KeyboardInterrupt:
         sys.exit(f"\nInterrupted; the same command goes on in {folder}.")
     except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    table = gf.analysis.verdict_table(claims)
-    keep(table, folder / "verdicts.csv")
+        sys.exit(told(error))
     passed = int(table["holds"].sum())
     print(printed(table))
     print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")

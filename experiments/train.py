@@ -5,19 +5,22 @@ import sys
 from unittest.mock import patch
 
 import hydra
-from hydra.errors import CompactHydraException
-from omegaconf.errors import OmegaConfBaseException
 
+from experiments.sweeping.command_line import read_command_line
 from experiments.sweeping.job import job
 from experiments.sweeping.launchers import name_missing_plugins
-from experiments.sweeping.settings import CONF, as_hydra_reads
+from experiments.sweeping.settings import CONF
 from experiments.sweeping.sweeper import in_place_of_hydras
+from experiments.sweeping.told import is_of_hydra, told
 
 
 def main() -> None:
     """The command line: one run, or with `-m` or an experiment of its own a sweep."""
     name_missing_plugins()
-    sys.argv[1:] = map(as_hydra_reads, sys.argv[1:])
+    try:
+        sys.argv[1:] = read_command_line(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
     whole_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         # errors come here: Hydra has one line for its own, but a traceback for a full disk
@@ -26,11 +29,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
         sys.exit(130)
-    except (CompactHydraException, OmegaConfBaseException, OSError) as error:
-        if whole_tracebacks:
+    except Exception as error:
+        ours = not isinstance(error, (OSError, ValueError)) and not is_of_hydra(error)
+        if whole_tracebacks or ours:
             raise
-        causes = [error, error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [error]
-        sys.exit("\n".join(map(str, causes)))
+        sys.exit(told(error))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_rows_that_seeds_do_not_tell_apart_are_an_error(run_of):
     data = analysis.gradient_decay(run_of(seed=4))
     with pytest.raises(ValueError, match=r"got several for seed 4; .*what tells them apart: by=\['iteration'\]"):
         analysis.over_seeds(data, "rate")
-    with pytest.raises(ValueError, match=r"data: expected the columns \['speed'\], got .*'rate'"):
+    with pytest.raises(ValueError, match=r"value: expected a column out of .*'rate'.*, got 'speed'"):
         analysis.over_seeds(data, "speed")
 
 
@@ -361,7 +361,7 @@ def test_shares_that_were_not_recorded_are_an_error(run_of, tmp_path):
     writer.close()
     with pytest.raises(ValueError, match=r"lag: expected weight_gradient_share in the log.*record\(quantities=\)"):
         analysis.weight_gradient_reach(gf.open_run(tmp_path / "without"))
-    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps: expected a whole number of at least 1, got 0"):
         analysis.weight_gradient_reach(run_of("other"), steps=0)
 
 

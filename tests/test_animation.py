@@ -345,7 +345,7 @@ def test_the_command_says_what_it_cannot_draw(arguments, message, run_of, tmp_pa
     run_of("run", Planted(steps=4, iterations=1))
     run_of("empty", Planted(iterations=0, state="failed"), names=8)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["animate.py", "run", *arguments])
+    monkeypatch.setattr(sys, "argv", ["animate.py", *([] if arguments[0].startswith("run=") else ["run"]), *arguments])
     with pytest.raises(SystemExit, match=message):
         animate.main()
 

@@ -161,7 +161,7 @@ def test_other_norms_over_the_whole_range(norm_type):
 
 @pytest.mark.parametrize("norm_type", [0, -1, math.nan, -math.inf])
 def test_orders_must_be_positive(norm_type):
-    with pytest.raises(ValueError, match=r"norm_type: expected a positive number or math.inf, got"):
+    with pytest.raises(ValueError, match=r"norm_type: expected a positive number, got"):
         gf.clip_grad_norm_(parameters([1.0]), 1.0, norm_type)
 
 

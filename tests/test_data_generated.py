@@ -1,6 +1,5 @@
 """Generated names: their make-up, and whether a model that learnt from them knows real ones."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_the_alphabet_does_not_depend_on_the_seed_but_the_names_do(dataset: Data
 
 
 def test_characters_follow_the_counts_of_their_position_and_sex() -> None:
-    names, _ = generate(20_000, 500, np.random.default_rng(0), Counter())
+    names, _ = generate(20_000, 500, np.random.default_rng(0), {})
     counts = pd.read_csv(TABLE).query("position == 'given_2'").set_index("character")
     men = names[(names["label"] == "男") & (names["name"].str.len() == 3)]
     drawn = men["name"].str[2].value_counts(normalize=True)
@@ -91,7 +90,7 @@ def test_counting_characters() -> None:
 
 @pytest.mark.shared
 def test_the_packaged_table_is_what_the_real_names_give(shared_data: Path) -> None:
-    names = clean(read_csv(shared_data / "chinese_names_labelled.csv"), Counter())
+    names = clean(read_csv(shared_data / "chinese_names_labelled.csv"), {})
     pd.testing.assert_frame_equal(count_characters(names), pd.read_csv(TABLE), check_names=False)
 
 

@@ -40,7 +40,7 @@ def test_csv_says_when_it_took_the_first_row_for_a_header(tmp_path: Path, caplog
     path.write_text("name,sex\na,x\nb,x\n")
     with caplog.at_level(logging.INFO, logger="gradflow"):
         read_csv(path)
-    assert f"{path}: the first row, name,sex, was taken for a header" in caplog.messages
+    assert f"{path}: the first row, 'name,sex', was taken for a header" in caplog.messages
 
 
 def test_csv_keeps_names_that_look_like_missing_values_or_numbers(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_corpus_format_is_read_from_behind_its_header(tmp_path: Path, encoding: 
 def test_corpus_with_another_label_or_header_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "corpus.txt"
     path.write_text(CORPUS + "阿呆,男性\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"expected the labels 女, 未知, 男 in .*, got '男性'; read .* by data=csv"):
+    with pytest.raises(ValueError, match=r"expected the labels 女, 未知, 男 in .*'男性' in line 9 .*by data=csv"):
         read_corpus(path)
     path.write_text("阿安,男\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"expected a line dict,sex before the names.*by data=csv"):

@@ -228,7 +228,7 @@ def test_digits_say_what_to_install(monkeypatch):
             r"data.symbols: expected 2 or 3 .*, got 4",
         ),
         ({"source": Source.copy_memory, "length": 20, "symbols": 10}, r"data.length: expected at least 21"),
-        ({"source": Source.copy_memory, "symbols": 0}, r"data.symbols: expected at least 1, got 0"),
+        ({"source": Source.copy_memory, "symbols": 0}, r"data.symbols: expected a whole number from 1 .*, got 0"),
         ({"source": Source.chaotic_map, "gain": 0.0}, r"data.gain: expected a positive number, got 0.0"),
     ],
 )

@@ -87,11 +87,58 @@ def test_make_lists_its_targets():
         assert f"make {target} " in done.stdout
 
 
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """The Makefile with commands that only say what they are given, and make folders of runs."""
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv" / "ready").touch()
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments" / "from_make.py", tmp_path / "experiments")
+    show = "import sys\nfrom pathlib import Path\n"
+    folder = "[Path(w[16:].strip(chr(39))).mkdir(parents=True) for w in sys.argv if w.startswith('hydra.sweep.dir=')]\n"
+    said = "print(Path(sys.argv[0]).stem, *map(repr, sys.argv[1:]), file=sys.stderr)\n"
+    for name in ("train", "compare", "lecture"):
+        body = show + said + (folder if name == "train" else "") + "sys.exit('fails' in sys.argv)\n"
+        (tmp_path / "experiments" / f"{name}.py").write_text(body)
+    return tmp_path
+
+
 @needs_make
-def test_make_compare_passes_settings_on():
-    done = make("-n", "compare", "ARGS=data=csv data.path=names.csv")
-    assert "experiment=compare" in done.stdout
-    assert "data=csv data.path=names.csv >/dev/null;" in done.stdout
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("data=csv data.path=names.csv", ["'data=csv' 'data.path=names.csv'"]),
+        ("data=csv data.path='my names (1).csv'", ["'data.path=my names (1).csv'"]),
+        ("'data.path=my names.csv'", ["'data.path=my names.csv'"]),
+        ("hydra.sweep.dir=there", ["train 'experiment=compare' 'hydra.sweep.dir=there'\n", "compare 'path=there'"]),
+        ("hydra.sweep.dir='over there'", ["compare 'path=over there'"]),
+        ("cell=rnn; touch stolen", ["'cell=rnn;' 'touch' 'stolen'"]),
+        ("cell=`touch stolen` && touch stolen | touch stolen #", ["'&&'", "'#'"]),
+        ("data.path=王.csv", ["'data.path=王.csv'"]),
+        ("data.path=a$b.csv $(shell touch stolen)", ["'data.path=a$b.csv' '$(shell' 'touch' 'stolen)'"]),
+    ],
+)
+def test_make_compare_passes_settings_on_as_they_are(settings, said, clone):
+    done = make("compare", f"ARGS={settings}", cwd=clone)
+    assert done.returncode == 0, done.stderr
+    for words in said:
+        assert words in done.stderr
+    assert done.stderr.count("\ncompare 'path=") == 1
+    assert not (clone / "stolen").exists()
+
+
+@needs_make
+def test_make_tells_what_failed(clone):
+    assert make("compare", "ARGS=fails", cwd=clone).returncode != 0
+    done = make("compare", "ARGS=data.path='a", cwd=clone)
+    assert done.returncode != 0
+    assert "ARGS: expected KEY=VALUE KEY=VALUE ..., got data.path='a (no closing quotation); close the" in done.stderr
+    done = make("lecture", "ARGS=lang=zh names='王晓丽, 李建国'", cwd=clone)
+    assert done.stderr == "lecture 'lang=zh' 'names=王晓丽, 李建国'\n"
 
 
 @needs_make

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 
 import gradflow as gf
 from experiments import compare, figures, predict
-from experiments.arguments import REQUIRED, read_arguments
+from experiments.arguments import REQUIRED, own_folder, read_arguments
 from experiments.report import describe, not_proved, summary
 from gradflow.runlog import RunWriter, write_status
 
@@ -167,10 +168,28 @@ def test_arguments_are_keys_and_values():
 
     assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
     assert read("path=x=1") == {"path": "x=1", "lang": "en"}
-    with pytest.raises(SystemExit, match=r"usage\nlnag: expected one of path, lang, got 'lnag=zh'"):
+    with pytest.raises(SystemExit, match=r"^lnag: expected one of path, lang, got 'lnag=zh'; did you mean lang\?"):
         read("outputs/a", "lnag=zh")
-    with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
-        read("lang=zh")
+    for nothing in (["lang=zh"], ["path="], [""], ["path= "]):
+        with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
+            read(*nothing)
+    with pytest.raises(SystemExit, match="lang: expected lang=VALUE, got nothing"):
+        read("a", "lang=")
+    with pytest.raises(SystemExit, match="path: expected one value, got 'a' and 'b'"):
+        read("a", "b")
+    with pytest.raises(SystemExit, match="'--lang': expected one of path, lang, got '--lang=zh'; did you mean lang"):
+        read("a", "--lang=zh")
+    with pytest.raises(SystemExit, match=r"path: expected a value of at most 4,000 characters, got 'aaaa.*\.\.\.'"):
+        read("a" * 5000)
+
+
+def test_folders_of_the_same_second_have_names_of_their_own(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(own_folder, [str(tmp_path / "outputs" / "12-00-00")] * 8))
+    assert sorted(made) == sorted(str(path) for path in (tmp_path / "outputs").iterdir())
+    assert str(tmp_path / "outputs" / "12-00-00_8") in made
+    (tmp_path / "file").touch()
+    assert own_folder(str(tmp_path / "file" / "below")) == str(tmp_path / "file" / "below")  # its user says why not
 
 
 def test_a_folder_called_like_a_setting_is_a_folder(tmp_path, monkeypatch):

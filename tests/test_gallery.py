@@ -476,8 +476,8 @@ def test_the_gates_that_keep_are_those_of_the_top_layer(cell, gate, keeping):
     import torch
 
     from gradflow.data import encode
-    from gradflow.training.loop import load_run
     from gradflow.training.prediction import gate_map
+    from gradflow.training.storage import load_run
 
     path, name = keeping(cell), "王晓丽"
     data = gate_map(path, name)

@@ -187,9 +187,9 @@ def test_errors():
         gf.GRU(2, 3, reset="never")
     with pytest.raises(ValueError, match=r'nonlinearity: expected "tanh", "relu" or "sigmoid", got \'gelu\''):
         gf.RNN(2, 3, nonlinearity="gelu")
-    with pytest.raises(ValueError, match=r"hidden_size: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"hidden_size: expected a whole number of at least 1, got 0"):
         gf.LinearRNN(2, 0)
-    with pytest.raises(ValueError, match=r"dropout: expected a probability"):
+    with pytest.raises(ValueError, match=r"dropout: expected a finite number from 0 to 1, got 2"):
         gf.LinearRNN(2, 2, dropout=2)
     with pytest.raises(ValueError, match=r"input: expected 2 features in the last dimension, got 3"):
         gf.LinearRNN(2, 3)(torch.zeros(1, 1, 3))

@@ -117,8 +117,8 @@ def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_p
         "lang": "lang: expected lang=VALUE, got nothing",
         "name=龘龖": "name: expected characters of the alphabet",
         "names=王晓丽,龘": "names: expected characters of the alphabet",
-        "names=": "names: expected names with commas between them, got nothing",
-        "name=": "name: expected",
+        "names=": "names: expected names=VALUE, got nothing",
+        "name=": "name: expected name=VALUE, got nothing",
         "speed=high": "speed: expected one of path, lang, name, names, launcher, got 'speed=high'",
     }.items():
         monkeypatch.setattr(sys, "argv", ["lecture.py", argument])

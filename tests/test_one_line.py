@@ -5,6 +5,7 @@ import copy
 import gc
 import logging
 import math
+import multiprocessing
 import subprocess
 import sys
 import weakref
@@ -158,6 +159,13 @@ def test_each_form_refuses_the_words_of_the_other(tmp_path):
         recorder.step()
 
 
+class Wrapper(torch.optim.Optimizer):
+    """An optimiser in name, as libraries put around torch's."""
+
+    def __init__(self):
+        pass
+
+
 @pytest.mark.parametrize(
     ("optimizer", "error", "message"),
     [
@@ -167,6 +175,7 @@ def test_each_form_refuses_the_words_of_the_other(tmp_path):
             r"optimizer: expected a torch.optim.Optimizer, or a list or .* got str; pass the",
         ),
         (lambda o: [o, None], TypeError, r"optimizer: expected a torch.optim.Optimizer, .* got NoneType"),
+        (lambda o: Wrapper(), TypeError, r"got Wrapper; pass the one that it wraps"),
         (lambda o: [o, o], ValueError, r"optimizer: expected at least one, each once, got 2"),
         (lambda o: {}, ValueError, r"optimizer: expected at least one, each once, got 0"),
     ],
@@ -264,6 +273,37 @@ def test_a_closure_that_raises_leaves_all_as_it_was(fails_at, tmp_path):
     assert len(gf.open_run(tmp_path).scalars) == 1 + fails_at
 
 
+class Twice(torch.optim.SGD):
+    """A subclass whose step goes around that of its parent: torch calls hooks for both."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+def test_the_step_of_a_subclass_makes_one_row(with_closure, tmp_path, caplog):
+    model = Model()
+    torch.optim.SGD(model.parameters(), lr=0.1)  # torch hooks into the parent's step when one is made
+    optimizer = Twice(model.parameters(), lr=0.1)
+    seeds = iter(range(3))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model, next(seeds))
+        loss.backward()
+        return loss
+
+    with gf.record(model, tmp_path, optimizer=optimizer):
+        for _ in range(3):
+            if with_closure:
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+    assert len(gf.open_run(tmp_path).scalars) == 3
+    assert not caplog.records
+
+
 # --- Several optimisers, several models ------------------------------------------------------------------------------
 
 
@@ -344,6 +384,14 @@ def test_nothing_recorded_is_said(tmp_path, caplog):
     assert "nothing was recorded, because no optimizer.step() came after a backward pass" in caplog.text
 
 
+def test_a_probe(tmp_path):
+    """Rows of a fixed batch, at the weights of their updates."""
+    for name, way in (("line", "one line"), ("hand", "by hand")):
+        options = {"probe": (data(9), None), "criterion": lambda out, _: out.square().mean(), "every": 2}
+        train(Model(), tmp_path / name, way=way, **options)
+    assert_same_logs(tmp_path / "line", tmp_path / "hand")
+
+
 def test_learning_rates_that_differ_are_not_one(tmp_path):
     model = Model()
     groups = [{"params": model.recurrent.parameters(), "lr": 0.1}, {"params": model.read_out.parameters(), "lr": 0.2}]
@@ -419,6 +467,25 @@ ENDS = {
         ("finished", None),
     ),
 }
+
+
+def test_a_fork_leaves_the_log_alone(tmp_path, monkeypatch):
+    kept = begun(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.getpid", lambda: -1)
+        ending._close_all()
+    assert gf.open_run(tmp_path).status == "running"
+    ending._close_all()
+    assert gf.open_run(tmp_path).status == "finished"
+    assert not kept[1]._optimizer_step_pre_hooks
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_of_multiprocessing_ends_the_log(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=begun, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert gf.open_run(tmp_path).status == "finished"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_what_cannot_be_counted_is_refused_by_name():
     for names in (empty, empty.iloc[:0]):
         with pytest.raises(ValueError, match="names: expected one or more non-empty names"):
             names_corpus(names)
-    with pytest.raises(ValueError, match="vocabulary: expected at least 1 character to be kept, got 0; try 500"):
+    with pytest.raises(ValueError, match="vocabulary: expected a whole number of at least 1, or characters, got 0"):
         names_corpus(empty.iloc[:1], 0)
     with pytest.raises(ValueError, match=r"data\.source: expected names, such as generated or corpus, got adding"):
         all_names(DataConfig(source=Source.adding))

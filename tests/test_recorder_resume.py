@@ -124,6 +124,12 @@ def test_the_same_script_starts_a_run_and_goes_on_with_it(resume, tmp_path):
     assert_same_logs(tmp_path / "run", tmp_path / "whole")
 
 
+def test_what_is_removed_is_said(tmp_path, caplog):
+    train(tmp_path / "run", 6)
+    with gf.record(Model(), tmp_path / "run", resume=4, **OPTIONS):
+        assert "resumed at iteration 4: iterations 4 to 5 of the log are removed" in caplog.text
+
+
 def test_a_log_that_ends_before_the_checkpoint_says_what_it_lacks(tmp_path, caplog):
     interrupted(tmp_path / "run")
     with gf.record(Model(), tmp_path / "run", resume=17, **OPTIONS):

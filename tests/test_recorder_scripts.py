@@ -420,7 +420,7 @@ def test_bad_arguments_of_step(tmp_path):
         model(data()).sum().backward()
         with pytest.raises(ValueError, match=r"'accurcy' is not declared .* record\(..., scalars=\['accurcy'\]\)"):
             recorder.step(scalars={"accurcy": 1.0})
-        with pytest.raises(ValueError, match=r"loss: expected one number, got tensor"):
+        with pytest.raises(ValueError, match=r"loss: expected one number, got Tensor of shape \[3\]"):
             recorder.step(torch.ones(3))
         with pytest.raises(ValueError, match=r"loss_scale: expected a positive number, got 0"):
             recorder.step(loss_scale=0)
@@ -457,15 +457,16 @@ def no_space(*args):
     raise OSError(28, "No space left on device")
 
 
-def test_a_run_whose_end_could_not_be_recorded_has_failed(tmp_path, monkeypatch):
+def test_what_is_missing_of_the_end_alone_is_counted(tmp_path, monkeypatch):
     model = Model()
-    with pytest.raises(ZeroDivisionError, match="inside"), gf.record(model, tmp_path, every=5) as recorder:  # noqa: PT012
+    with gf.record(model, tmp_path, every=5) as recorder:
         for _ in range(2):
             model(data()).sum().backward()
             recorder.step()
-        monkeypatch.setattr(recorder, "_record", divide)
+        monkeypatch.setattr("gradflow.recording.recorder.state_rows", divide)
     run = gf.open_run(tmp_path)
-    assert (run.status, run.error, len(run.scalars)) == ("failed", "ZeroDivisionError: inside", 2)
+    assert (run.status, len(run.scalars)) == ("finished", 2)
+    assert run.error == "not recorded: the states of 'recurrent' of 1 iteration, first of 1 (ZeroDivisionError: inside)"
 
 
 def divide(*args, **options):
@@ -625,5 +626,5 @@ def test_other_mistakes_are_named(tmp_path):
     model = nn.ModuleDict({"rnn": nn.RNN(3, 4)})
     with gf.record(model, tmp_path) as recorder:
         model["rnn"](torch.randn(5, 0, 3))[0].sum().backward()
-        with pytest.raises(ValueError, match=r"step: expected a batch of at least one example"):
-            recorder.step()
+        recorder.step()
+    assert "expected at least one example, got a batch of none; leave it out" in gf.open_run(tmp_path).error

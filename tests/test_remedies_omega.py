@@ -268,7 +268,7 @@ def test_mistakes_by_name():
         return [trace]
 
     for wrong in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match=rf"weight: expected a finite number, 0 or more, got {wrong}"):
+        with pytest.raises(ValueError, match=rf"weight: expected a finite number of at least 0, got {wrong}"):
             gf.add_omega_gradient_(seen(nn.RNN(D, H)), wrong)
     for gated in (nn.LSTM(D, H), nn.GRU(D, H), gf.GRU(D, H)):
         with pytest.raises(TypeError, match=rf"traces: Ω is that of cells without gates .* got {type(gated).__name__}"):

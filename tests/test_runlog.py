@@ -260,28 +260,6 @@ def test_a_status_keeps_the_hash_and_the_iteration_but_no_error(tmp_path):
     assert os.listdir(tmp_path / "new") == ["status.json"]
 
 
-def test_a_run_is_lost_when_its_process_is_gone(tmp_path):
-    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    start(tmp_path)
-    status = json.loads((tmp_path / "status.json").read_text())
-    assert gf.open_run(tmp_path).status == "running"
-    (tmp_path / "status.json").write_text(json.dumps(status | {"pid": int(child.stdout)}))
-    assert gf.open_run(tmp_path).status == "lost"
-    (tmp_path / "status.json").write_text(json.dumps(status | {"pid": int(child.stdout), "host": "another"}))
-    assert gf.open_run(tmp_path).status == "running"
-
-
-def test_a_run_is_lost_when_it_was_silent_for_three_flush_intervals(tmp_path):
-    writer = start(tmp_path, policy=FlushPolicy(max_seconds=100))
-    writer.append("scalars", 0, {"loss": 1.0})
-    writer.flush()
-    for seconds, status in ((290, "running"), (310, "lost")):
-        then = time.time() - seconds
-        for place in (tmp_path / "status.json", tmp_path / "gradients" / "scalars"):
-            os.utime(place, (then, then))
-        assert gf.open_run(tmp_path).status == status
-
-
 def test_a_run_that_failed_before_recording_still_knows_its_settings(tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("cell: {name: lstm}\n")

@@ -132,9 +132,16 @@ def assert_same(run, other, *, tables=("time", "lag", "gates", "spectrum"), tole
                 np.testing.assert_allclose(found[name], expected[name], tolerance, tolerance, err_msg=f"{table} {name}")
 
 
+QUICK = [("every step", "all"), ("the end", 3)]
+WAYS = [
+    pytest.param(loss, examples, marks=[] if (loss, examples) in QUICK else pytest.mark.slow)
+    for loss in LOSSES
+    for examples in ("all", 3)
+]
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("examples", ["all", 3])
+@pytest.mark.parametrize(("loss", "examples"), WAYS)
 def test_steps_are_one_sequence(kind, loss, examples, tmp_path):
     torch.manual_seed(0)
     layer, stepped = pair(kind)
@@ -161,7 +168,7 @@ class InParts(Whole):
 @pytest.mark.parametrize(
     "kind", ["RNN", "LSTM", "GRU", "LSTM stack", "GRU stack", "gf.LSTM", "gf.RNN stack", Own, Coupled]
 )
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["every step", pytest.param("the end", marks=pytest.mark.slow), "the middle"])
 def test_calls_of_several_steps_are_one_sequence(kind, loss, tmp_path):
     torch.manual_seed(0)
     whole = Whole(pair(kind)[0]).double()

@@ -5,21 +5,26 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import gradflow as gf
 from experiments import report
-from experiments.sweeping import launchers, sweeper, view
+from experiments.sweeping import launchers, signals, sweeper, view
+from experiments.sweeping.composing import Composer
 from experiments.sweeping.deaths import Deaths
 from experiments.sweeping.plan import AsPlanned, Composed, Planned
 from experiments.sweeping.settings import side_by_side
@@ -39,13 +44,19 @@ def set_status(path: str, **values: object) -> None:
     document.write_text(json.dumps(json.loads(document.read_text()) | values))
 
 
-@pytest.fixture
-def other_process():
-    """The number of a process that lives."""
-    process = subprocess.Popen(["sleep", "60"])
-    yield process.pid
-    process.kill()
-    process.wait()
+HOLD = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def recorded_elsewhere(path: str) -> Iterator[None]:
+    """While another process holds the folder of a run, which says that it is running."""
+    set_status(path, state="running", pid=1)
+    command = [sys.executable, "-S", "-c", HOLD, str(Path(path) / ".lock")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield
+    process.communicate()
 
 
 @pytest.fixture
@@ -104,6 +115,37 @@ def test_a_finished_run_with_other_settings_is_an_error_and_nothing_starts(train
     assert files_of(Path("here/seed=0")).keys() == before.keys()
 
 
+@pytest.mark.parametrize("state", ["interrupted", "failed", "running"])
+def test_what_was_recorded_with_other_settings_is_named_before_it_is_removed(state, train, capsys):
+    assert train(*SWEEP, "seed=0") == 0
+    set_status("here/seed=0", state=state)
+    before = files_of(Path("here/seed=0"))
+    capsys.readouterr()
+    assert train(*SWEEP, "seed=0", "record.every=2", "hydra.sweep.subdir='seed=${seed}'") == 1
+    err = capsys.readouterr().err
+    assert "record.every: expected 1, with which here/seed=0 was recorded, got 2; nothing was changed. Choose" in err
+    assert files_of(Path("here/seed=0")) == before
+    shutil.rmtree("here/seed=0/gradients")  # nothing is left that could be lost
+    assert train(*SWEEP, "seed=0", "record.every=2", "hydra.sweep.subdir='seed=${seed}'") == 0
+    assert gf.open_run("here/seed=0").config["record"]["every"] == 2
+
+
+def test_settings_are_composed_as_hydra_does(train, monkeypatch):
+    def both(self: Composer, run: list[str]) -> DictConfig:
+        mine, hydras = compose(self, run), self._loader.load_sweep_config(self._master, run)
+        assert OmegaConf.to_container(mine, resolve=False) == OmegaConf.to_container(hydras, resolve=False)
+        assert mine.hydra.job.override_dirname == hydras.hydra.job.override_dirname
+        seen.append(run)
+        return mine
+
+    compose, seen = Composer.compose, list[list[str]]()
+    monkeypatch.setattr(Composer, "compose", both)
+    monkeypatch.setattr(sweeper, "to_launch", lambda runs: [])
+    grid = ["cell=lstm,rnn", "seed=0,1", "cell.hidden_size=3,4", "threads=2", "hydra/job_logging=none"]
+    assert train(*SWEEP, *grid, "hydra.sweep.subdir=${hydra.job.num}") == 1
+    assert len(seen) == 8
+
+
 def test_a_setting_that_was_not_known_then_had_its_default(train):
     assert train(*SWEEP, "seed=0") == 0
     document = Path("here/seed=0/run.json")
@@ -113,11 +155,11 @@ def test_a_setting_that_was_not_known_then_had_its_default(train):
     assert train(*SWEEP, "seed=0") == 0
 
 
-def test_a_run_of_another_process_is_left_alone(train, other_process, capsys):
+def test_a_run_of_another_process_is_left_alone(train, capsys):
     assert train(*SWEEP, "seed=0") == 0
-    set_status("here/seed=0", state="running", pid=other_process)
-    before = files_of(Path("here/seed=0"))
-    assert train(*SWEEP, "seed=0,1") == 1
+    with recorded_elsewhere("here/seed=0"):
+        before = files_of(Path("here/seed=0"))
+        assert train(*SWEEP, "seed=0,1") == 1
     err = capsys.readouterr().err
     assert "0 of 2 already done, 1 new, 1 left alone\nhere/seed=0: left alone, another process records into it" in err
     assert "1 of 2 runs done, 1 running: here" in err
@@ -330,6 +372,44 @@ def test_the_first_death_is_known():
     assert deaths.first() is None
 
 
+def test_ctrl_c_signals_no_process_that_a_status_names(tmp_path, monkeypatch):
+    bystander = subprocess.Popen(["sleep", "60"])
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)) if number else None)
+    paths = [tmp_path / str(number) for number in range(6)]
+    for path, process in zip(paths, (bystander.pid, -1, 0, 1, "many", 2**80), strict=True):
+        write_status(path, "running")
+        set_status(str(path), pid=process, host=socket.gethostname())
+    monkeypatch.setattr(signals, "PATIENCE", 0.2)
+    with signals.leash() as held:
+        held.let_go()
+        signals.wait_for_end(paths)
+    assert sent == []
+    assert bystander.poll() is None
+    monkeypatch.undo()
+    bystander.kill()
+    bystander.wait()
+
+
+def test_a_run_is_interrupted_when_its_sweep_lets_go_of_it(monkeypatch):
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
+    monkeypatch.setattr(signals, "SECONDS", 0.01)
+    with signals.leashed("not/seen/on/this/host"), signals.leashed(None):
+        time.sleep(0.1)
+    with signals.leash() as held:
+        with signals.leashed(held.name):
+            time.sleep(0.1)
+            assert sent == []
+        with signals.leashed(held.name):
+            held.let_go()
+            time.sleep(0.3)
+            assert sent == [(os.getpid(), signal.SIGTERM)]
+    with signals.leashed(held.name):  # the sweep is over
+        time.sleep(0.1)
+    assert len(sent) == 1
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -358,7 +438,7 @@ def test_the_view_counts_and_names_failures(tmp_path, monkeypatch):
 
 
 def test_the_table_of_a_sweep_that_goes_on(tmp_path):
-    RunWriter(tmp_path / "a", meta={}, config={"seed": 0})
+    writer = RunWriter(tmp_path / "a", meta={}, config={"seed": 0})
     write_status(tmp_path / "b", "failed", error="x" * 100)
     sweep = gf.open_sweep(tmp_path)
     rows = report.printed(report.table(sweep)).splitlines()
@@ -368,3 +448,4 @@ def test_the_table_of_a_sweep_that_goes_on(tmp_path):
         f"{tmp_path / 'b'}: failed: {'x' * 100}",
         "1 of 2 runs are still running",
     ]
+    writer.close()

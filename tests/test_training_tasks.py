@@ -30,6 +30,7 @@ from gradflow.flow.calls import torch_cell_class
 from gradflow.training import loop as training
 from gradflow.training.model import build_model
 from gradflow.training.objective import loss_of, right_answers
+from gradflow.training.storage import load_run
 
 TASKS = [source for source in Source if not source.of_names and source != Source.digits]
 TRAIN = TrainConfig(iterations=4, batch_size=6, evaluate_every=2)
@@ -64,7 +65,7 @@ def test_every_task_trains_and_says_what_it_asks(source, tmp_path):
     lags = run.frame("lag")
     assert lags["lag"].max() == 11
     assert lags["log_state_gradient_non_finite"].sum() == 0
-    model = training.load_run(tmp_path)
+    model = load_run(tmp_path)
     assert model.everywhere == task.everywhere
 
 
@@ -188,7 +189,7 @@ def test_flossing_comes_before_training(source, cell, tmp_path):
         settings.data.train_size, settings.train = 100, replace(TRAIN, lr=0.0, iterations=1)
         training.train(settings, tmp_path / str(iterations), progress=False)
         run = gf.open_run(tmp_path / str(iterations))
-        model, batch = training.load_run(run.path), next(training.batches(load(settings.data, 0), settings))
+        model, batch = load_run(run.path), next(training.batches(load(settings.data, 0), settings))
         trace = gf.trace(model.recurrent, model.encode(batch.inputs.t()), lengths=batch.lengths)
         exponents = gf.lyapunov_exponents(trace[0, 0].jacobian)[:, :3]
         largest[iterations] = exponents.square().mean().item()

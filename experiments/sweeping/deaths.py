@@ -16,10 +16,10 @@ class Deaths:
         self._epoll = select.epoll() if hasattr(os, "pidfd_open") and hasattr(select, "epoll") else None
         self._processes: dict[int, int] = {}
 
-    def watch(self, process: int) -> None:
-        """Adds a process; one that is gone already is left out."""
-        if self._epoll is not None and process not in self._processes.values():
-            with suppress(OSError):
+    def watch(self, process: object) -> None:
+        """Adds a process; one that is gone already, and what is no number of a process, is left out."""
+        if self._epoll is not None and isinstance(process, int) and process not in self._processes.values():
+            with suppress(OSError, OverflowError):
                 descriptor = os.pidfd_open(process)
                 self._processes[descriptor] = process
                 self._epoll.register(descriptor, select.EPOLLIN)

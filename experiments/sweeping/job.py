@@ -1,12 +1,11 @@
 """One run: settings in, a run folder out, and whatever goes wrong written down where it is looked for."""
 
 import logging
-import multiprocessing
 import os
 import sys
 import threading
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,8 +16,8 @@ from tqdm import tqdm
 import gradflow as gf
 from experiments.report import describe
 from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.signals import end_with_parent, handled_by, interrupt
-from experiments.sweeping.standing import check_free, occupy, standing
+from experiments.sweeping.signals import LEASH, handled_by, interrupt, leashed
+from experiments.sweeping.standing import claim, is_recorded_elsewhere, occupy, standing
 
 log = logging.getLogger(__name__)
 logging.raiseExceptions = False  # a log file that cannot be written (disk full) would print a traceback for every line
@@ -39,18 +38,16 @@ def job(settings: DictConfig) -> str:
     path = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     worker = sweeping and not hydra_config.launcher._target_.endswith(".BasicLauncher")
-    if multiprocessing.current_process().name != "MainProcess":  # joblib's; the others see to it themselves
-        end_with_parent()
     if sweeping:
         _keep_off_the_console()
         os.chdir(hydra_config.runtime.cwd)  # workers on another machine start elsewhere
-    with handled_by(interrupt):
+    with handled_by(interrupt), leashed(os.environ.get(LEASH) if worker else None), ExitStack() as hold:
         try:
-            if not sweeping:
-                check_free(path)
-            elif not occupy(path):
-                log.info("%s is left alone: %s", path, describe(gf.open_run(path)))
-                return gf.open_run(path).status
+            lock = occupy(path) if sweeping else claim(path)
+            if lock is None:
+                log.info("%s is left alone: it is done, or another process records it", path)
+                return standing(path) or "running"
+            hold.callback(lock.release)
             _train(settings, path, progress=not sweeping and sys.stderr.isatty())
         except KeyboardInterrupt:
             _mark(path, "interrupted")
@@ -76,7 +73,7 @@ def job(settings: DictConfig) -> str:
 
 
 def _train(settings: DictConfig, path: Path, *, progress: bool) -> None:
-    check_presets(HydraConfig.get().overrides.task)
+    check_presets(HydraConfig.get().overrides.task, settings)
     config = to_config(settings)
     import torch  # here, so that --help and wrong settings do not wait for it
 
@@ -97,7 +94,7 @@ def _mark(path: Path, state: str, error: str | None = None, error_traceback: str
     from gradflow.runlog import write_status
 
     with suppress(OSError):  # the disk that the run failed for may have no room for this either
-        if standing(path) != "running":
+        if not is_recorded_elsewhere(path):
             write_status(path, state, error=error, error_traceback=error_traceback)
 
 

@@ -14,16 +14,26 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
+from experiments.sweeping.composing import Composer
 from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.standing import DONE, check_settings, standing
+from experiments.sweeping.signals import LEASH
+from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
 
+LEFT_ALONE = {
+    "running": "another process records into it",
+    "unreadable": "a file of it is damaged; move the folder away to train it anew",
+}
 LONGEST_NAME = 255  # bytes of a folder's name on the usual file systems
 
 
 class Composed(str):
-    """The overrides of a run as text, which bring along the settings that were composed of them."""
+    """The overrides of a run as text, which bring along the settings that were composed of them, and the leash.
+
+    Those of a run that is done, which is not launched, bring nothing.
+    """
 
     settings: bytes
+    leash: str | None = None
 
 
 class AsPlanned:
@@ -36,7 +46,11 @@ class AsPlanned:
         """The settings of one run."""
         [overrides] = sweep_overrides
         assert isinstance(overrides, Composed)
-        return pickle.loads(overrides.settings)
+        settings = pickle.loads(overrides.settings)
+        if overrides.leash:
+            with open_dict(settings):
+                settings.hydra.job.env_set[LEASH] = overrides.leash
+        return settings
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,19 @@ def plan(config: DictConfig) -> list[Planned]:
     swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(loader).parse_overrides([*swept, *config.hydra.overrides.task])
     [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    runs: dict[Path, Planned] = {}
+    composer, runs = Composer(loader, config), dict[Path, Planned]()
     for number, run in enumerate(tqdm(grid, desc="checking", unit="run", leave=False, delay=2, disable=None)):
-        settings = loader.load_sweep_config(config, run)
+        settings = composer.compose(run)
         with open_dict(settings):
             settings.hydra.job.num = number
         path = directory / settings.hydra.sweep.subdir
         try:
             if path in runs:
                 raise ValueError(f"two runs would share the folder {path}: name each value once")
-            check_presets(run)
-            runs[path] = Planned(_composed(run, settings, path), path, _checked(settings, path))
+            check_presets(run, settings)
+            before = _checked(settings, path)
+            composed = Composed(" ".join(run)) if before in DONE else _composed(run, settings, path)
+            runs[path] = Planned(composed, path, before)
         except ValueError as error:
             raise ValueError(f"{' '.join(run)}\n{error}") from None
     return list(runs.values())
@@ -96,7 +112,9 @@ def _checked(settings: DictConfig, path: Path) -> str | None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"hydra.sweep.dir: {path} is to be the folder of this run, but it is a file; move it away")
     before = standing(path)
-    if before in (*DONE, "running"):
+    if before == "unreadable":
+        return before
+    if before in (*DONE, "running") or holds_rows(path):
         check_settings(path, config)
     return before
 
@@ -111,8 +129,8 @@ def _composed(run: Sequence[str], settings: DictConfig, path: Path) -> Composed:
 
 
 def to_launch(runs: Sequence[Planned]) -> list[Planned]:
-    """The runs that are not done, and that no other process records."""
-    return [run for run in runs if run.before not in (*DONE, "running")]
+    """The runs that are not done, that no other process records, and that can be read."""
+    return [run for run in runs if run.before not in (*DONE, *LEFT_ALONE)]
 
 
 def announcement(runs: Sequence[Planned]) -> str:
@@ -121,13 +139,13 @@ def announcement(runs: Sequence[Planned]) -> str:
     Such as `12 of 24 already done, 3 redone (2 lost, 1 failed), 9 new`, and a line for each that is left alone.
     """
     standings = Counter(run.before for run in runs)
-    again = {name: count for name, count in standings.items() if name not in (None, "running", *DONE)}
+    again = {name: count for name, count in standings.items() if name not in (None, *LEFT_ALONE, *DONE)}
     counts = [
         (sum(standings[state] for state in DONE), f"of {len(runs)} already done"),
         (sum(again.values()), f"redone ({', '.join(f'{count} {name}' for name, count in again.items())})"),
         (standings[None], "new"),
-        (standings["running"], "left alone"),
+        (sum(standings[state] for state in LEFT_ALONE), "left alone"),
     ]
     parts = [f"{count} {what}" for count, what in counts if count or what.endswith("already done")]
-    alone = [f"{run.path}: left alone, another process records into it" for run in runs if run.before == "running"]
+    alone = [f"{run.path}: left alone, {LEFT_ALONE[run.before]}" for run in runs if run.before in LEFT_ALONE]
     return "\n".join([", ".join(parts), *alone])

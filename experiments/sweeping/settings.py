@@ -1,19 +1,23 @@
 """From Hydra's configuration to :class:`gradflow.config.Config`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
+from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import quoted
-from gradflow.config import Config
+from experiments.arguments import own_folder, quoted
+from experiments.sweeping.told import told
+from gradflow.config import MANY, ClipName, Config, Source
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+
+SCHEMA = OmegaConf.structured(Config)
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -23,31 +27,89 @@ def side_by_side(threads: int) -> int:
     try:
         from joblib import cpu_count  # knows the limits of containers as well
     except ImportError:
-        return max(1, (os.cpu_count() or 1) // threads)
-    return max(1, cpu_count() // threads)
+        return max(1, (os.cpu_count() or 1) // max(1, threads))
+    return max(1, cpu_count() // max(1, threads))
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replace=True)
 
 
 PRESETS = {"network": ("cell", "init"), "remedy": ("clip", "omega")}
 """Group -> the groups that it chooses from."""
 
 
-def check_presets(overrides: Sequence[str]) -> None:
+NAMED = ("cell", "init", "clip")
+"""Groups whose choice has a name, which is a setting, too."""
+
+
+class Use(NamedTuple):
+    """When settings have an effect: where another is one of these values; in words for errors."""
+
+    setting: str
+    values: Container[Any]
+    words: str
+
+
+OF_NAMES = Use("data.source", [source for source in Source if source.of_names], "names, such as data=generated")
+OF_LENGTH = {source for source in Source if not source.of_names and source != "digits"}
+CLIPPED = Use("clip.name", {*ClipName} - {ClipName.none}, "clip=norm or another")
+FLOSSED = Use("flossing.iterations", range(1, MANY + 1), "flossing=before")
+USES = {
+    "clip.threshold": CLIPPED,
+    "flossing.exponents": FLOSSED,
+    "flossing.lr": FLOSSED,
+    "data.names_per_sequence": OF_NAMES,
+    "data.vocabulary_size": OF_NAMES,
+    "data.train_size": OF_NAMES,
+    "data.path": OF_NAMES,
+    "data.length": Use("data.source", OF_LENGTH, "a task, such as data=adding"),
+    "data.symbols": Use("data.source", {"temporal_order", "copy_memory"}, "data=temporal_order or copy_memory"),
+    "data.gain": Use("data.source", {"chaotic_map"}, "data=chaotic_map"),
+}
+"""Setting -> when it has an effect; those of `init` are in :data:`gradflow.config.INIT_USES`."""
+
+
+def check_presets(overrides: Sequence[str], settings: DictConfig) -> None:
     """Compares the choices of a run with each other.
 
+    Args:
+        overrides: what was said on the command line, or by the grid of an experiment.
+        settings: what came of it.
+
     Raises:
-        ValueError: If one choice would silently undo another.
+        ValueError: If one choice would silently undo another, or what was said has no effect.
     """
-    chosen = dict(override.split("=", 1) for override in overrides if "=" in override)
+    chosen = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
     for preset, parts in PRESETS.items():
-        also = [f"{part}={chosen[part]}" for part in parts if part in chosen]
-        if also and chosen.get(preset, "null") != "null":
+        choices = [choice for part in parts for choice in (part, f"{part}.name") if choice in chosen]
+        if choices and chosen.get(preset, "null") != "null":
             raise ValueError(
                 f"{preset}: expected no {' and no '.join(parts)} beside {preset}={chosen[preset]}, which chooses them, "
-                f"got {' '.join(also)}; drop one of the two (single settings, such as cell.hidden_size=32, go with it)"
+                f"got {' '.join(f'{choice}={chosen[choice]}' for choice in choices)}; drop one of the two (single "
+                f"settings, such as cell.hidden_size=32, go with it)"
             )
+    for group in NAMED:
+        name = chosen.get(f"{group}.name")
+        if group in chosen and name is not None:
+            raise ValueError(
+                f"{group}.name: expected none beside {group}={chosen[group]}, got {name}; drop one of the two"
+            )
+    for setting in chosen.keys() & USES.keys():
+        _check_used(setting, settings)
+
+
+def _check_used(setting: str, settings: DictConfig) -> None:
+    use = USES[setting]
+    given, default, found = (
+        OmegaConf.select(tree, name, throw_on_resolution_failure=False)
+        for tree, name in ((settings, setting), (OmegaConf.structured(Config), setting), (settings, use.setting))
+    )
+    if given != default and found not in use.values:
+        raise ValueError(
+            f"{setting}: expected {use.words}, which uses it, got {given} with {use.setting}={found}; drop one of the "
+            f"two"
+        )
 
 
 def as_hydra_reads(argument: str) -> str:
@@ -75,15 +137,13 @@ def to_config(settings: DictConfig) -> Config:
         settings: The configuration of one run; its `hydra` part, if any, is ignored.
 
     Raises:
-        ValueError: If a key is unknown (Hydra lets `+key=value` pass) or a value is out of range.
+        ValueError: If a key is unknown, a value is out of range, or what it refers to is not there.
     """
     own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
-    values = OmegaConf.to_container(own, resolve=True)
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
-    except ConfigKeyError as error:
-        raise ValueError(
-            f"{error.full_key}: no such setting; `python experiments/train.py --cfg job` lists them all"
-        ) from None
+        values = OmegaConf.to_container(own, resolve=True)
+        config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, values))
+    except OmegaConfBaseException as error:
+        raise ValueError(told(error)) from None
     assert isinstance(config, Config)
     return config

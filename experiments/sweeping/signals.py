@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and the death of the parent end a run alike: its log is saved and says `interrupted`."""
+"""Ctrl-C, SIGTERM and the end of the sweep end a run alike: its log is saved and says `interrupted`."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -7,17 +9,23 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from experiments.sweeping.standing import process_here, read_status
+from experiments.sweeping.standing import is_recorded_elsewhere
+
+if TYPE_CHECKING:
+    from gradflow.runlog.lock import Lock
 
 log = logging.getLogger(__name__)
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+LEASH = "GRADFLOW_SWEEP"  # the environment variable that tells a run the name of its leash
 PATIENCE = 10.0  # seconds that interrupted runs get to save their log
-_guard: threading.Thread | None = None
+SECONDS = 0.3  # between two looks at the leash
 
 
 @contextmanager
@@ -38,50 +46,81 @@ def interrupt(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def end_with_parent() -> None:
-    """From now on this worker process ends soon after its parent does, whatever killed that."""
-    global _guard
-    if _guard is None:
-        _guard = threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True)
-        _guard.start()
+@contextmanager
+def leash() -> Iterator[Leash]:
+    """Holds the runs that a sweep starts in other processes of this host, as long as it lives.
+
+    No number of a process is involved: the runs look whether their sweep still holds on (see :func:`leashed`), and
+    interrupt themselves. So a sweep never signals a process, and none but its own runs ever answers.
+    """
+    from gradflow.runlog.lock import take
+
+    with TemporaryDirectory(prefix="gradflow-sweep-") as folder:
+        held = Leash(folder, take(Path(folder)))
+        try:
+            yield held
+        finally:
+            held.let_go()
 
 
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    log.warning("The process of the sweep (%d) is gone, so this run is interrupted.", parent)
+class Leash:
+    """What a sweep holds its runs by.
+
+    Attributes:
+        name: What runs are given.
+    """
+
+    def __init__(self, name: str, lock: Lock) -> None:
+        self.name, self._lock = name, lock
+
+    def let_go(self) -> None:
+        """Has all runs interrupted. Doing so twice does nothing."""
+        if self._lock.is_ours:
+            self._lock.release()
+
+
+@contextmanager
+def leashed(name: str | None) -> Iterator[None]:
+    """Interrupts what goes on here, in a worker process, when the sweep lets go of it, or is gone.
+
+    Args:
+        name: That of the leash; None if there is none. One that is not seen, as on another host, has no effect.
+    """
+    ended = threading.Event()
+    if name is not None:
+        threading.Thread(target=_watch, args=(Path(name), ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(held: Path, ended: threading.Event) -> None:
+    from gradflow.runlog.lock import is_held
+
+    while is_held(held) is not False:
+        if ended.wait(SECONDS):
+            return
+    log.warning("The sweep was interrupted or is gone, so this run is interrupted.")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(PATIENCE)
-    os._exit(1)
-
-
-def terminate(paths: Sequence[Path]) -> None:
-    """Has runs in other processes of this host save what they recorded, and waits until they have."""
-    for process in _processes(paths):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
-    wait_for_end(paths)
+    if not ended.wait(PATIENCE):
+        os._exit(1)
 
 
 def wait_for_end(paths: Sequence[Path]) -> None:
-    """Waits until no other process of this host records these runs, but not longer than `PATIENCE`."""
+    """Waits until no other process records these runs, but not longer than `PATIENCE`."""
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and _processes(paths):
+    while time.monotonic() < deadline and any(map(is_recorded_elsewhere, paths)):
         time.sleep(0.05)
 
 
-def _processes(paths: Sequence[Path]) -> set[int]:
-    found = (process_here(read_status(path)) for path in paths)
-    return {process for process in found if process is not None}
-
-
-def patiently(command: list[str]) -> int:
+def patiently(command: list[str], stdout: int | None = None) -> int:
     """Runs a command that Ctrl-C reaches as well, waits until it has ended in its own way, and returns its status.
 
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    process, interrupted = subprocess.Popen(command), False
+    process, interrupted = subprocess.Popen(command, stdout=stdout), False
     while True:
         try:
             status = process.wait()

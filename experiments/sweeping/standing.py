@@ -1,17 +1,20 @@
 """How the folder of a run stands before the run: free, done, recorded into by another process, or to be redone."""
 
+from __future__ import annotations
+
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradflow as gf
 from gradflow.config import Config
+
+if TYPE_CHECKING:
+    from gradflow.runlog.lock import Lock
 
 DONE = ("finished", "diverged")
 OF_THE_MACHINE = {"name", "threads", "device"}  # settings that may differ between a run and its continuation
@@ -19,61 +22,80 @@ LEFTOVERS = ("gradients", "run.json", "model.safetensors", "vocabulary.json")
 
 
 def standing(path: Path) -> str | None:
-    """The status of the run in a folder, None if there is none.
+    """The status of the run in a folder, `unreadable` if a document of it is damaged, None if there is none.
 
-    A run that says `running` under the number of the process that asks is lost: that process has only just begun, and
-    the number is that of another before it.
+    A run that says `running` under the number of the process that asks, which does not hold the folder, is lost: the
+    number is that of another process before it.
     """
     try:
-        status = gf.open_run(path).status
+        _, status = gf.open_run(path).config, gf.open_run(path).status
     except FileNotFoundError:
         return None
+    except gf.runlog.Unreadable:
+        return "unreadable"
     from gradflow.runlog.documents import was_written_here
+    from gradflow.runlog.lock import is_held_here
 
-    return "lost" if status == "running" and was_written_here(path) else status
+    return "lost" if status == "running" and was_written_here(path) and not is_held_here(path) else status
+
+
+def is_recorded_elsewhere(path: Path) -> bool:
+    """Whether another process than the one that asks records into a folder."""
+    from gradflow.runlog.lock import is_held_here
+
+    return standing(path) == "running" and not is_held_here(path)
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """What `status.json` says, empty if there is none yet."""
-    with suppress(FileNotFoundError):
-        return json.loads((path / "status.json").read_text(encoding="utf-8"))
+    """What `status.json` says, empty if there is none yet, or nothing that can be read."""
+    with suppress(FileNotFoundError, ValueError):
+        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
+        return status if isinstance(status, dict) else {}
     return {}
 
 
-def process_here(status: dict[str, Any]) -> int | None:
-    """The process that records the run of this status, if it lives on this host and is not the one that asks."""
-    if status.get("state") != "running" or status["host"] != socket.gethostname() or status["pid"] == os.getpid():
-        return None
-    with suppress(ProcessLookupError):
-        os.kill(status["pid"], 0)
-        return int(status["pid"])
-    return None
-
-
-def check_free(path: Path) -> None:
-    """Raises where a folder holds a recorded run, or one that has begun.
+def claim(path: Path) -> Lock:
+    """Takes the folder of a run for this process.
 
     Raises:
-        FileExistsError: With its status.
+        FileExistsError: If it holds a recorded run, or one that has begun; with its status.
     """
+    from gradflow.runlog.lock import take
+
     before = standing(path)
-    if before == "running" or (before and (path / "run.json").is_file()):
-        raise FileExistsError(
-            f"hydra.run.dir: expected a folder without a recorded run, got {path}, which holds one ({before}); "
-            f"choose another folder, or delete that one"
-        )
+    if before != "running" and not (before and (path / "run.json").is_file()):
+        try:
+            return take(path, reserve=True)
+        except FileExistsError as error:
+            if error.errno is not None:
+                raise
+            before = "running"
+    raise FileExistsError(
+        f"hydra.run.dir: expected a folder without a recorded run, got {path}, which holds one ({before}); "
+        f"choose another folder, or delete that one"
+    )
 
 
-def occupy(path: Path) -> bool:
+def occupy(path: Path) -> Lock | None:
     """Takes the folder of a run for this process, and removes what an attempt before left in it.
 
     Returns:
-        Whether the run is to be made; not so if it is done, or another process records it.
+        The hold on the folder; None if the run is done, or another process records it.
     """
     if standing(path) in (*DONE, "running"):
-        return False
+        return None
     from gradflow.runlog import write_status
+    from gradflow.runlog.lock import take
 
+    try:
+        lock = take(path, reserve=True)
+    except FileExistsError as error:
+        if error.errno is not None:
+            raise
+        return None
+    if read_status(path).get("state") in DONE:  # another process was faster
+        lock.release()
+        return None
     write_status(path, "running")
     for name in LEFTOVERS:
         leftover = path / name
@@ -81,7 +103,14 @@ def occupy(path: Path) -> bool:
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
-    return True
+    return lock
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether anything was recorded in a folder."""
+    from gradflow.runlog.parts import has_parts
+
+    return has_parts(path / "gradients")
 
 
 def check_settings(path: Path, config: Config) -> None:

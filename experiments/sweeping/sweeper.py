@@ -14,6 +14,7 @@ from unittest.mock import patch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +23,7 @@ import gradflow as gf
 from experiments.report import not_proved, printed, table
 from experiments.sweeping import launchers
 from experiments.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
-from experiments.sweeping.signals import handled_by, terminate, wait_for_end
+from experiments.sweeping.signals import handled_by, leash, wait_for_end
 from experiments.sweeping.standing import DONE, read_status, standing
 from experiments.sweeping.view import View, say
 
@@ -71,6 +72,8 @@ class Sweeper(HydraSweeper):
             self.directory = Path(self.settings.hydra.sweep.dir)
             self.directory.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.settings, self.directory / "multirun.yaml")
+        except HydraException:  # one of which is an OSError
+            raise
         except OSError as error:
             sys.exit(f"hydra.sweep.dir: cannot write into {self.settings.hydra.sweep.dir} ({error.strerror or error})")
         except ValueError as error:
@@ -89,7 +92,7 @@ class Sweeper(HydraSweeper):
             say(f"The sweep stops: {error}")
         recorded = [gf.open_run(run.path) for run in runs if standing(run.path)]
         if recorded:
-            sweep = gf.runlog.Sweep(self.directory, tuple(recorded))
+            sweep = gf.runlog.Sweep(self.directory, tuple(recorded)).kept()
             print("\n".join([printed(table(sweep)), *not_proved(sweep)]))
         if self._count(runs) < len(runs):
             sys.exit(1)
@@ -125,7 +128,7 @@ class Sweeper(HydraSweeper):
         wait_for_end([run.path for run in runs])
         statuses = {run: read_status(run.path) for run in runs if view.state(run.path) == "running"}
         first = view.deaths.first()
-        lost = [run for run, status in statuses.items() if first in (None, status["pid"])]
+        lost = [run for run, status in statuses.items() if first in (None, status.get("pid"))]
         for run in lost:
             view.lose(run.path)
         return [run for run in runs if view.state(run.path) in (None, "running")]
@@ -137,10 +140,13 @@ class Sweeper(HydraSweeper):
         def interrupt(signal_number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
             if not self._is_queue():
-                terminate([run.path for run in runs])
+                held.let_go()
+                wait_for_end([run.path for run in runs])
             raise KeyboardInterrupt
 
-        with handled_by(interrupt):
+        with leash() as held, handled_by(interrupt):
+            for run in runs:
+                run.overrides.leash = None if self._is_queue() else held.name
             yield
 
     def _count(self, runs: Sequence[Planned]) -> int:

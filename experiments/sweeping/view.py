@@ -12,7 +12,7 @@ from tqdm import tqdm
 import gradflow as gf
 from experiments.report import describe
 from experiments.sweeping.deaths import Deaths
-from experiments.sweeping.standing import process_here, read_status, standing
+from experiments.sweeping.standing import read_status, standing
 
 SECONDS = 0.5  # between two looks at the folders
 
@@ -60,8 +60,8 @@ class View:
         if path in self._lost:
             return "lost"
         status = read_status(path)
-        if (process := process_here(status)) is not None:
-            self.deaths.watch(process)
+        if status.get("state") == "running":
+            self.deaths.watch(status.get("pid"))
         return status.get("state")
 
     def _watch(self) -> None:

@@ -42,7 +42,8 @@ class GradientFlow(Callback):
         **options: Any,
     ):
         self.path, self.step_arguments = path, step_arguments
-        self.__dict__.update(options)  # each an attribute, by which scikit-learn copies estimators
+        for name, value in options.items():  # scikit-learn copies estimators by their attributes
+            setattr(self, name, value)
         self.recorder_: Recorder | None = None
 
     def initialize(self) -> "GradientFlow":

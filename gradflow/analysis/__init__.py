@@ -8,6 +8,8 @@ the same way. Rates and horizons, explosions, drift of the spectrum and ranking 
 Names are loaded when first used; those of a figure lie in its folder, see :mod:`gradflow.figures.room`.
 """
 
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
 from typing import Any
 
@@ -41,19 +43,41 @@ _HOMES = {
 }
 
 
+_OF_A_TABLE = {"adding_claims", "roll_call_claims", "temporal_order_claims"}
+
+
 def _of_figures() -> dict[str, Any]:
     """Name -> the record of the figure whose numbers have it."""
     rooms = import_module("gradflow.figures.room").rooms()
     return {name: room for room in rooms.values() for name in room.analyses}
 
 
+@cache
+def _of_a_table(claims: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a figure's claims, which names its argument where it is not the table of that figure."""
+
+    @wraps(claims)
+    def checked(data: Any) -> Any:
+        try:
+            return claims(data)
+        except (KeyError, AttributeError, TypeError, IndexError) as error:
+            columns = list(data)[:8] if hasattr(data, "columns") else type(data).__name__
+            raise ValueError(
+                f"data: expected the table of {claims.__name__.removesuffix('_claims')}, got {columns} ({error})"
+            ) from error
+
+    return checked
+
+
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted([*_HOMES, *_of_figures()])
     if name in _HOMES:
-        return getattr(import_module(f"gradflow.analysis.{_HOMES[name]}"), name)
+        found = getattr(import_module(f"gradflow.analysis.{_HOMES[name]}"), name)
+        return _of_a_table(found) if name in _OF_A_TABLE else found
     if not name.startswith("_") and name in (figures := _of_figures()):
-        return getattr(figures[name].part("numbers"), name)
+        found = getattr(figures[name].part("numbers"), name)
+        return _of_a_table(found) if name.endswith("_claims") else found
     raise AttributeError(f"module 'gradflow.analysis' has no attribute {name!r}")
 
 

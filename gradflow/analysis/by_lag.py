@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from gradflow.checks import numbers, require, whole_number
+
 FEWEST_EXAMPLES = 5  # lags with fewer valid examples say nothing
 
 
@@ -96,6 +98,8 @@ def factor_per_step(lag: np.ndarray, log_value: np.ndarray) -> float:
         >>> round(factor_per_step(lag, lag * np.log(0.57)), 6)
         0.57
     """
+    lag, log_value = numbers("lag", lag), numbers("log_value", log_value)
+    require(len(lag) == len(log_value), "log_value", f"as many values as lags, {len(lag)}", log_value)
     finite = np.isfinite(log_value)
     if finite.sum() < 2:
         return float("nan")
@@ -139,6 +143,8 @@ def _read(frame: pd.DataFrame, position: str) -> list[int]:
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
     """The rows of the last recorded iteration not after this one, or of the first recorded."""
+    if iteration is not None:
+        iteration = whole_number("iteration", iteration, 0)
     first = frame["iteration"].min()
     last = first if iteration is None else max(iteration, first)
     return frame[frame["iteration"] == frame.loc[frame["iteration"] <= last, "iteration"].max()]

@@ -25,7 +25,7 @@ def clipped_share(source: Any) -> pd.DataFrame:
 
     Returns:
         The columns IDENTITY, iterations (for which the log says whether clipping acted), share (NaN where it says so
-        for none, as without clipping), coefficient (geometric mean of what clipping multiplied by where it acted).
+        for none), coefficient (geometric mean of what clipping multiplied by where it acted).
     """
     return collect([(run, _share(run)) for run in runs_of(source)])
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.runs import IDENTITY, collect, recorded
+from gradflow.checks import numbers, whole_number
 
 _SHARE = "weight_gradient_share"
 _COLUMNS = ["valid", f"{_SHARE}_mean", f"{_SHARE}_zeros", f"{_SHARE}_non_finite"]
@@ -26,7 +27,7 @@ def effective_lag(share: np.ndarray) -> float:
         >>> effective_lag(np.ones(5)), round(effective_lag(np.arange(1, 6) / 5), 6)
         (0.0, 2.0)
     """
-    return float((1 - np.asarray(share, dtype=float)).sum())
+    return float((1 - numbers("share", share)).sum())
 
 
 def weight_gradient_reach(
@@ -50,8 +51,7 @@ def weight_gradient_reach(
     Raises:
         ValueError: `steps` is below 1, no run has rows of the `lag` table, or the quantity was not recorded.
     """
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps!r}")
+    steps = whole_number("steps", steps, 1)
     parts = recorded(source, "lag", _COLUMNS, layer=layer, direction=direction)
     if not all(f"{_SHARE}_mean" in frame for _, frame in parts):
         raise ValueError(f"lag: expected {_SHARE} in the log, got a log without; name it in record(quantities=)")

@@ -8,6 +8,7 @@ import pandas as pd
 from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag_gradient
 from gradflow.analysis.reach import horizon
 from gradflow.analysis.runs import collect, recorded
+from gradflow.checks import numbers, require, share
 
 
 def vanishing_lag(lag: np.ndarray, log_value: np.ndarray, vanished: float = VANISHED) -> float:
@@ -28,6 +29,9 @@ def vanishing_lag(lag: np.ndarray, log_value: np.ndarray, vanished: float = VANI
         >>> vanishing_lag(lag, lag * np.log(0.5)), vanishing_lag(lag, lag * np.log(0.9)), round(horizon(0.9), 1)
         (10.0, inf, 65.6)
     """
+    share("vanished", vanished)
+    lag, log_value = numbers("lag", lag), numbers("log_value", log_value)
+    require(len(lag) == len(log_value), "log_value", f"as many values as lags, {len(lag)}", log_value)
     known = ~np.isnan(log_value)
     if not known.any():
         return float("nan")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradflow.analysis.runs import IDENTITY, Run, collect, recorded
 from gradflow.analysis.spectrum import of_gate
+from gradflow.checks import numbers
 
 
 def spectral_distance(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
@@ -28,7 +29,8 @@ def spectral_distance(before: np.ndarray, after: np.ndarray) -> tuple[float, flo
         >>> spectral_distance(np.array([3.0, 1.0]), np.array([1.0, 6.0]))
         (3.0, 3.0, 3.0)
     """
-    if np.shape(before) != np.shape(after):
+    before, after = numbers("before", before), numbers("after", after)
+    if len(before) != len(after):
         raise ValueError(f"after: expected as many values as before, {len(before)}, got {len(after)}")
     change = np.abs(np.sort(after) - np.sort(before))
     return float(change.max()), float(change.sum()), float(np.sqrt((change**2).sum()))

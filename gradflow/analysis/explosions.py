@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.clipping import log_norm_before
-from gradflow.analysis.runs import Run, collect, runs_of
+from gradflow.analysis.runs import Run, check_place, collect, runs_of
 from gradflow.analysis.spectrum import largest_singular_value
+from gradflow.checks import check_kind, real_number, whole_number
 
 FENCE = 3.0  # interquartile ranges above the upper quartile, from which Tukey calls a value far out
 LEAST = np.log(2)  # and at least twice the median, however little the norm varies
@@ -34,6 +35,8 @@ def explosion_threshold(log_norm: pd.Series, fence: float = FENCE, window: int =
         >>> np.exp(explosion_threshold(pd.Series(np.zeros(12)))).round(6).tolist()[8:]
         [nan, nan, 2.0, 2.0]
     """
+    check_kind("log_norm", log_norm, pd.Series, "a pandas Series of numbers")
+    fence, window = real_number("fence", fence, above=0), whole_number("window", window, 1)
     past = log_norm.where(np.isfinite(log_norm)).shift().rolling(window, min_periods=min(FEWEST, window))
     low, median, high = (past.quantile(share) for share in (0.25, 0.5, 0.75))
     return np.maximum(high + fence * (high - low), median + LEAST)
@@ -72,6 +75,9 @@ def exploding_events(
     Raises:
         ValueError: No run recorded scalars.
     """
+    before = whole_number("before", before, 0)
+    fence, window = real_number("fence", fence, above=0), whole_number("window", window, 1)
+    check_place(layer, direction)
     parts = []
     for run in runs_of(source):
         norms = _norms(run, fence, window)

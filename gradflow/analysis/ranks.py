@@ -7,6 +7,7 @@ import pandas as pd
 
 from gradflow.analysis.results import final_accuracy, solved_at
 from gradflow.analysis.runs import IDENTITY, Run, binned, collect, runs_of
+from gradflow.checks import require
 
 BEST = {"accuracy": "highest", "loss": "lowest", "solved_at": "lowest"}
 """What runs are ranked by, and which is best."""
@@ -30,8 +31,7 @@ def ranking(source: Any, by: str = "accuracy") -> pd.DataFrame:
     Raises:
         ValueError: `by` is none of these.
     """
-    if by not in BEST:
-        raise ValueError(f"by: expected one of {', '.join(BEST)}, got {by!r}")
+    require(isinstance(by, str) and by in BEST, "by", f"one of {', '.join(BEST)}", by)
     data = collect([(run, _achieved(run)) for run in runs_of(source)])
     counted = data[by].where(np.isfinite(data[by]))
     if by != "solved_at":

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradflow.analysis.by_lag import VANISHED
 from gradflow.analysis.runs import IDENTITY, claim, curve_name
+from gradflow.checks import require, share
 
 CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence", "length")]
 
@@ -15,12 +16,19 @@ CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence",
 def horizon(factor: float, vanished: float = VANISHED) -> float:
     """Steps back after which less than a share of the gradient is left, at a constant factor per step.
 
-    k* = ln(vanished) / ln(factor), infinite where the gradient does not shrink.
+    k* = ln(vanished) / ln(factor), infinite where the gradient does not shrink, NaN where the factor is.
+
+    Raises:
+        ValueError: The factor is negative or no number, or the share not between 0 and 1.
 
     Example:
         >>> round(horizon(0.5), 2), horizon(1.01)
         (9.97, inf)
     """
+    share("vanished", vanished)
+    require(isinstance(factor, (int, float, np.floating)) and not factor < 0, "factor", "a number from 0", factor)
+    if factor == 0:
+        return 0.0
     return float(np.log(vanished) / np.log(factor)) if factor < 1 else float("inf") if factor >= 1 else float("nan")
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradflow.analysis.runs import Run, chance
 from gradflow.analysis.settings import group, value_of
+from gradflow.checks import real_number, whole_number
 
 FINAL = ("test_accuracy", "test_loss")
 """What a task is judged by at the end; see :func:`judged_by`."""
@@ -19,10 +20,14 @@ CLEARLY_BELOW = 0.9  # of a constant answer's loss: by which a test set of some 
 def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's 95 % interval of a share seen in n trials (Wilson 1927, JASA 22, 209-212).
 
+    Raises:
+        ValueError: The share is not from 0 to 1, n no number of trials, or z not positive.
+
     Example:
         >>> [round(bound, 3) for bound in wilson_interval(0.5, 1000)]
         [0.469, 0.531]
     """
+    share, n, z = real_number("share", share, least=0, most=1), whole_number("n", n, 1), real_number("z", z, above=0)
     centre, scale = share + z * z / (2 * n), 1 + z * z / n
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
@@ -35,8 +40,9 @@ def final_accuracy(run: Run) -> tuple[float, float, float]:
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
     value = float(measured.iloc[-1])
-    known = size and 0 <= value <= 1  # of a script's own number, such as one in per cent, there is no interval
-    return value, *(wilson_interval(value, size) if known else (float("nan"), float("nan")))
+    if not (isinstance(size, int) and size > 0 and 0 <= value <= 1):
+        return value, float("nan"), float("nan")
+    return value, *wilson_interval(value, size)
 
 
 def solved_at(run: Run) -> int | None:

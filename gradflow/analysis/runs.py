@@ -10,6 +10,7 @@ import pandas as pd
 from gradflow.analysis.modules import OneModule, layer_facts, modules_in
 from gradflow.analysis.settings import group, of_gradflow, start_of, treatment_of, value_of
 from gradflow.cells.facts import CELLS
+from gradflow.checks import listed, shown, whole_number
 from gradflow.config import Source
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
@@ -18,9 +19,9 @@ IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "len
 
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
 all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. All three are empty
-where the log does not say; `clip` is `some` where it says no more than that clipping was at work. `length` is that of a
-task, 0 for names. `module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is
-shown.
+where the log does not say; `clip` is then what the gradients say: `some` where clipping was at work, `none` where it
+was not at any iteration. `length` is that of a task, 0 for names. `module` is empty unless the run recorded several; of
+up to `calls` calls per iteration the last is shown.
 """
 
 UNNAMED = "model"
@@ -75,7 +76,7 @@ def identity(run: Run) -> dict[str, Any]:
         **_network(run, config),
         "init": group(config, "init").get("name", ""),
         "start": start_of(config),
-        "clip": treatment_of(config) or (SOME if _clips(run) else ""),
+        "clip": treatment_of(config) or _clipping_seen(run),
         "threshold": value_of(group(config, "clip"), "threshold", float, float("nan")),
         "seed": _seed(run) or 0,
         "source": source,
@@ -98,12 +99,16 @@ def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _clips(run: Run) -> bool:
-    """Whether the script said that it clips, or gradients were clipped at any iteration."""
-    there = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
-    scalars = run.frame("scalars", columns=there)
-    told = scalars.get("clipping_reported", scalars["clipped"].notna())  # once only the script could say
-    return bool(((scalars["clipped"] == 1) | (told == 1)).any())
+def _clipping_seen(run: Run) -> str:
+    """What the gradients say of clipping: at work, none at any iteration, or nothing at all."""
+    wanted = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
+    if "clipped" not in wanted:
+        return ""
+    seen = run.frame("scalars", columns=wanted)
+    clipped, reported = seen["clipped"], seen.get("clipping_reported", seen["clipped"].notna())
+    if bool((clipped > 0).any()) or bool(((reported > 0) & clipped.notna()).any()):
+        return SOME
+    return "none" if len(clipped) and bool(clipped.notna().all()) else ""
 
 
 def _seed(run: Run) -> int | None:
@@ -131,7 +136,10 @@ def runs_of(source: Any) -> list[Run]:
     """
     if hasattr(source, "config"):
         return [source]
-    runs = list(getattr(source, "members", source))
+    runs = listed("source", getattr(source, "members", source), "a run, a sweep, or a sequence of runs")
+    for run in runs:
+        if not hasattr(run, "config"):
+            raise TypeError(f"source: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")
     if not runs:
         raise ValueError("source: expected at least one run, got none; does the path hold any run.json?")
     return sorted(runs, key=_rank)
@@ -174,6 +182,7 @@ def recorded(
     Raises:
         ValueError: No run has such rows, or a run recorded several modules.
     """
+    check_place(layer, direction)
     parts = [(run, _place(frame, layer, direction)) for run, frame in everywhere(source, table, columns)]
     parts = [(run, frame) for run, frame in parts if len(frame)]
     if not parts:
@@ -182,6 +191,13 @@ def recorded(
             f"{table}: expected recorded rows of {where}, got none in any run; see `record` in the settings"
         )
     return parts
+
+
+def check_place(layer: int | None = None, direction: int = 0) -> None:
+    """Raise a ValueError unless these can be a layer (None: the top one) and a direction."""
+    if layer is not None:
+        whole_number("layer", layer, 0)
+    whole_number("direction", direction, 0, " (forward, reverse)", most=1)
 
 
 def everywhere(source: Any, table: str, columns: Sequence[str]) -> list[tuple[Run, pd.DataFrame]]:
@@ -256,12 +272,11 @@ def losses(run: Run) -> pd.Series:
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
     """One table out of the rows of several runs, with the columns IDENTITY in front; `calls` is the most of any run."""
-    named = [
-        frame.assign(**identity(run))[[*IDENTITY, *(name for name in frame if name not in IDENTITY)]]
-        for run, frame in parts
-    ]
-    data = pd.concat(named, ignore_index=True)
-    return data.assign(calls=data["calls"].max())
+    whole = pd.concat([frame for _, frame in parts], ignore_index=True)
+    told = pd.DataFrame([identity(run) for run, _ in parts], columns=IDENTITY)
+    named = told.take(np.repeat(np.arange(len(parts)), [len(frame) for _, frame in parts])).reset_index(drop=True)
+    own = whole[[name for name in whole if name not in IDENTITY]]
+    return pd.concat([named.assign(calls=named["calls"].max()), own], axis=1)
 
 
 def before_clipping(data: pd.DataFrame) -> pd.DataFrame:

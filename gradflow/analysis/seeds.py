@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.runs import IDENTITY
+from gradflow.checks import listed, numbers, share, shown
 
 _FOLLOWS = ("start", "threshold")  # from other settings; they say nothing about which runs belong together
 
@@ -32,9 +33,8 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, confidence: 
     """
     from scipy.special import stdtrit
 
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, such as 0.95, got {confidence!r}")
-    known = np.asarray(values, dtype=float)
+    share("confidence", confidence)
+    known = numbers("values", values)
     known = known[~np.isnan(known)]
     mean = float(known.mean()) if len(known) else float("nan")
     if len(known) < 2 or not np.isfinite(known).all():
@@ -64,7 +64,8 @@ def over_seeds(data: pd.DataFrame, value: str, *, by: Sequence[str] = (), confid
         >>> over_seeds(runs, "rate").round(3).to_dict("records")
         [{'cell': 'rnn', 'seed': 3, 'quantity': 'rate', 'value': -0.6, 'low': -0.848, 'high': -0.352}]
     """
-    identity = _identity(data, value, *by)
+    share("confidence", confidence)
+    identity = _identity(data, value=[value], by=by)
     keys = [name for name in identity if name != "seed"] + list(by)
     _one_row_each(data, [*identity, *by])
     rows = []
@@ -97,11 +98,13 @@ def difference_over_seeds(
     Raises:
         ValueError: An unknown column, a baseline that is not there or has several rows per seed, or no pairs.
     """
-    identity = _identity(data, value, across, *by)
+    share("confidence", confidence)
+    identity = _identity(data, value=[value], across=[across], by=by)
     keys = [name for name in identity if name not in (across, *_FOLLOWS)] + list(by)
     reference = data[data[across] == baseline]
     if reference.empty:
-        raise ValueError(f"baseline: expected one of {sorted(data[across].unique(), key=str)}, got {baseline!r}")
+        known = shown(sorted(data[across].unique(), key=str))
+        raise ValueError(f"baseline: expected one of {known}, got {shown(baseline)}")
     _one_row_each(reference, keys)
     pairs = data[data[across] != baseline].merge(reference[[*keys, value]], on=keys, suffixes=("", "_baseline"))
     if pairs.empty:
@@ -110,11 +113,15 @@ def difference_over_seeds(
     return over_seeds(pairs.assign(**{value: difference}), value, by=by, confidence=confidence)
 
 
-def _identity(data: pd.DataFrame, *needed: str) -> list[str]:
-    """The columns of IDENTITY that a table has."""
-    absent = [name for name in (*needed, "seed") if name not in data]
-    if absent:
-        raise ValueError(f"data: expected the columns {absent}, got {list(data)}; pass a table of gradflow.analysis")
+def _identity(data: pd.DataFrame, **needed: Sequence[str]) -> list[str]:
+    """The columns of IDENTITY that a table has; argument -> the columns that it names must be there."""
+    if not isinstance(data, pd.DataFrame) or "seed" not in data:
+        came = shown(list(data) if isinstance(data, pd.DataFrame) else data)
+        raise ValueError(f"data: expected a table of gradflow.analysis, with the column 'seed', got {came}")
+    for argument, names in needed.items():
+        for name in listed(argument, names, "a list of columns"):
+            if not isinstance(name, str) or name not in data:
+                raise ValueError(f"{argument}: expected a column out of {list(data)}, got {shown(name)}")
     return [name for name in IDENTITY if name in data]
 
 

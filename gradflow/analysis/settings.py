@@ -33,6 +33,8 @@ def value_of(settings: Mapping[str, Any], name: str, kind: type, default: Any) -
     value = settings.get(name)
     if isinstance(value, bool) and kind is not bool:
         return default
+    if isinstance(value, int) and abs(value) >= 2**63:  # of a file that nobody wrote with gradflow
+        return default
     return kind(value) if isinstance(value, (int, float) if kind is float else kind) else default
 
 

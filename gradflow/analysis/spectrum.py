@@ -4,6 +4,7 @@ import pandas as pd
 
 from gradflow.analysis.runs import Run, recorded
 from gradflow.cells.facts import CANDIDATE_GATES
+from gradflow.checks import require
 
 
 def of_gate(frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
@@ -14,8 +15,7 @@ def of_gate(frame: pd.DataFrame, gate: str | None = None) -> pd.DataFrame:
     """
     gates = list(frame["gate"].unique())
     wanted = gate or next((name for name in CANDIDATE_GATES if name in gates), gates[0])  # stacked they say nothing
-    if wanted not in gates:
-        raise ValueError(f"gate: expected one of {gates}, got {wanted!r}")
+    require(isinstance(wanted, str) and wanted in gates, "gate", f"one of {gates}", wanted)
     return frame[frame["gate"] == wanted]
 
 

@@ -14,6 +14,8 @@ from typing import Self
 
 from torch import Tensor
 
+from gradflow.checks import require
+
 
 class Form:
     """A closed form of the Jacobian; its kinds are dataclasses of tensors and of dicts of tensors."""
@@ -110,6 +112,10 @@ class Coefficients(Form):
         reset: Tensor | None = None,
     ) -> Form:
         """The form; a class and no function, so that it may stand in annotations."""
+        for name, part in {"rows": rows, "diagonal": diagonal}.items():
+            whole = part is None or (isinstance(part, dict) and all(isinstance(n, Tensor) for n in part.values()))
+            require(whole, name, "a dict of tensors, or None", part)
+        require(bool(rows or diagonal), "rows, diagonal", "at least one of them", rows)
         diagonal = diagonal or {}
         if not rows:
             return Diagonal(diagonal)

@@ -18,6 +18,7 @@ from gradflow.cells.gru import GRUBeforeCell, GRUCell
 from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.rnn import LinearCell, ReLUCell, SigmoidCell, TanhCell
 from gradflow.cells.scanning import scan
+from gradflow.checks import check_flags, check_kind, real_number, shown, whole_number
 
 
 class SequenceLayer(nn.Module):
@@ -33,6 +34,7 @@ class SequenceLayer(nn.Module):
         if isinstance(input, PackedSequence):
             x, lengths = pad_packed_sequence(input)
             return x, lengths, True
+        check_kind("input", input, Tensor, "a tensor or a PackedSequence")
         size = self.input_size
         dimensions = input.dim() + (0 if input.is_floating_point() else 1)
         if dimensions not in (2, 3):
@@ -58,11 +60,13 @@ class SequenceLayer(nn.Module):
             return {name: like.new_zeros(rows, *size) for name in names}
         given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
         expected = (rows, *size) if batched else (rows, self.hidden_size)
-        if len(given) != len(names) or any(state.shape != expected for state in given):
+        if len(given) != len(names) or any(getattr(state, "shape", None) != expected for state in given):
             raise ValueError(
                 f"hx: expected a tensor {expected} for each of the states {list(names)}, got "
-                f"{[tuple(state.shape) for state in given]}"
+                f"{[tuple(state.shape) if isinstance(state, Tensor) else shown(state) for state in given]}"
             )
+        for state in given:
+            check_kind("hx", state, Tensor, f"a tensor for each of the states {list(names)}")
         return {name: state if batched else state.unsqueeze(1) for name, state in zip(names, given, strict=True)}
 
     def _own_layout(
@@ -107,12 +111,11 @@ class RecurrentLayer(SequenceLayer):
         dtype: Any = None,
     ):
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if size < 1:
-                raise ValueError(f"{name}: expected at least 1, got {size}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout: expected a probability between 0 and 1, got {dropout}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.input_size = input_size = whole_number("input_size", input_size, 1)
+        self.hidden_size = hidden_size = whole_number("hidden_size", hidden_size, 1)
+        self.num_layers = num_layers = whole_number("num_layers", num_layers, 1)
+        dropout = real_number("dropout", dropout, least=0, most=1)
+        check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         rows = len(self.cell_class.gate_names) * hidden_size
         for layer in range(num_layers):
@@ -211,7 +214,7 @@ class RNN(RecurrentLayer):
 
     def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any):
         cells: dict[str, type[TorchCell]] = {"tanh": TanhCell, "relu": ReLUCell, "sigmoid": SigmoidCell}
-        if nonlinearity not in cells:
+        if not isinstance(nonlinearity, str) or nonlinearity not in cells:
             raise ValueError(f'nonlinearity: expected "tanh", "relu" or "sigmoid", got {nonlinearity!r}')
         self.cell_class = cells[nonlinearity]
         super().__init__(*args, **kwargs)
@@ -257,7 +260,7 @@ class GRU(RecurrentLayer):
 
     def __init__(self, *args: Any, reset: str = "before", **kwargs: Any):
         cells: dict[str, type[TorchCell]] = {"before": GRUBeforeCell, "after": GRUCell}
-        if reset not in cells:
+        if not isinstance(reset, str) or reset not in cells:
             raise ValueError(f'reset: expected "before" or "after", got {reset!r}')
         self.cell_class = cells[reset]
         super().__init__(*args, **kwargs)

@@ -17,6 +17,7 @@ from gradflow.cells.copying import copied, get_held, holding, set_held
 from gradflow.cells.forms import Form, Rows
 from gradflow.cells.layers import SequenceLayer
 from gradflow.cells.scanning import check_states, scan
+from gradflow.checks import check_flags
 
 
 class Recurrent(SequenceLayer):
@@ -46,6 +47,7 @@ class Recurrent(SequenceLayer):
     def __init__(self, cell: Cell, batch_first: bool = False):
         super().__init__()
         check_cell_names(cell)
+        check_flags(batch_first=batch_first)
         self.cell, self.batch_first, self.hidden_size = cell, batch_first, cell.hidden_size
 
     @property

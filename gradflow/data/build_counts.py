@@ -5,7 +5,6 @@ characters, and writes counts by position and sex, which no longer tell what nam
 """
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -37,5 +36,5 @@ def count_characters(names: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    names = clean(read_csv(Path(sys.argv[1])), Counter())
+    names = clean(read_csv(Path(sys.argv[1])), {})
     count_characters(names).to_csv(TABLE, index=False, compression={"method": "gzip", "mtime": 0})

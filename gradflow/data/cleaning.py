@@ -1,17 +1,21 @@
 """What is kept of a table of names (columns ``name`` and ``label``): every drop is counted by its reason."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from gradflow.data.encoding import SEPARATOR, code_points, indices, lengths_of
+from gradflow.data.tables import LINE
 
 UNKNOWN = "未知"  # the label of names whose sex nobody knows
+SAID = 3  # lines that are named for each reason
+
+Dropped = dict[str, pd.Index]
+"""Reason -> what the index said of the rows that were dropped for it: of a file the numbers of their lines."""
 
 
-def clean(table: pd.DataFrame, dropped: Counter[str], keep_ambiguous: bool = False) -> pd.DataFrame:
+def clean(table: pd.DataFrame, dropped: Dropped, keep_ambiguous: bool = False) -> pd.DataFrame:
     """The rows with a name and a known label, each once.
 
     A name that occurs with several labels is dropped with all its rows: no model can get it right.
@@ -19,7 +23,7 @@ def clean(table: pd.DataFrame, dropped: Counter[str], keep_ambiguous: bool = Fal
 
     Args:
         table: columns ``name`` and ``label``, text without missing values.
-        dropped: reason -> number of rows, added to.
+        dropped: what is dropped, added to.
         keep_ambiguous: whether a name may have several labels.
     """
     name, label = table["name"], table["label"]
@@ -48,7 +52,7 @@ def most_frequent_characters(names: Iterable[str], size: int) -> tuple[str, ...]
     return tuple(chr(code) for code in order if counts[code])
 
 
-def keep_inside(table: pd.DataFrame, alphabet: Sequence[str], dropped: Counter[str]) -> pd.DataFrame:
+def keep_inside(table: pd.DataFrame, alphabet: Sequence[str], dropped: Dropped) -> pd.DataFrame:
     """The rows whose name has all its characters in the alphabet; no name may be empty."""
     if table.empty:
         return table
@@ -59,16 +63,24 @@ def keep_inside(table: pd.DataFrame, alphabet: Sequence[str], dropped: Counter[s
     return _drop(table, outside, f"outside the {len(alphabet)} most frequent characters", dropped)
 
 
-def describe(dropped: Counter[str]) -> str:
-    """The drops in words, most first.
+def describe(dropped: Mapping[str, pd.Index]) -> str:
+    """The drops in words, most first, of a file with the first lines that were dropped.
 
-    >>> describe(Counter({"given twice": 1200, "without a name": 3}))
-    '1,200 given twice, 3 without a name'
+    >>> describe({"without a name": pd.Index([7], name="line"), "given twice": pd.Index(range(4, 1204), name="line")})
+    '1,200 given twice (lines 4, 5, 6, ...), 1 without a name (line 7)'
     """
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common()) or "none"
+    most_first = sorted(dropped.items(), key=lambda item: -len(item[1]))
+    return ", ".join(f"{len(rows):,} {reason}{_lines(rows)}" for reason, rows in most_first) or "none"
 
 
-def _drop(table: pd.DataFrame, rows: pd.Series, reason: str, dropped: Counter[str]) -> pd.DataFrame:
+def _lines(rows: pd.Index) -> str:
+    if rows.name != LINE:
+        return ""
+    named = ", ".join(map(str, rows[:SAID])) + ", ..." * (len(rows) > SAID)
+    return f" (line{'s' * (len(rows) > 1)} {named})"
+
+
+def _drop(table: pd.DataFrame, rows: pd.Series, reason: str, dropped: Dropped) -> pd.DataFrame:
     if rows.any():
-        dropped[reason] += int(rows.sum())
+        dropped[reason] = table.index[rows]
     return table[~rows]

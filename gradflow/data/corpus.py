@@ -7,8 +7,9 @@ from urllib.parse import quote
 import pandas as pd
 import pooch
 
+from gradflow.checks import shown
 from gradflow.data.cleaning import UNKNOWN
-from gradflow.data.tables import parse_rows, read_text
+from gradflow.data.tables import parse_rows, read_lines
 
 URL = "https://github.com/wainshine/Chinese-Names-Corpus/raw/47d4af8/" + quote(
     "Chinese_Names_Corpus/Chinese_Names_Corpus_Gender（120W）.txt"
@@ -26,24 +27,25 @@ def read_corpus(path: Path) -> pd.DataFrame:
     Another label is an error, not a drop: the format has these three, so the file is damaged or another one.
 
     Returns:
-        Columns ``name`` and ``label``.
+        Columns ``name`` and ``label``; the index is the number of the line.
 
     Raises:
         FileNotFoundError: no file at `path`.
         ValueError: not UTF-8, no line ``dict,sex``, a row without two columns, or another label.
     """
-    _, header, body = read_text(path).partition(HEADER)
-    if not header:
+    lines = read_lines(path)
+    header = next((number for number, line in enumerate(lines, 1) if line.strip() == HEADER), None)
+    if header is None:
         raise ValueError(
             f"data.path: expected a line {HEADER} before the names, as Chinese-Names-Corpus has, "
             f"got {path} without it; read any other file of name,label by data=csv"
         )
-    table = parse_rows(body, path)
-    other = sorted(set(table["label"].unique()) - LABELS)
-    if other:
+    table = parse_rows(lines[header:], path, first=header + 1)
+    other = table["label"][~table["label"].isin(LABELS)]
+    if len(other):
         raise ValueError(
-            f"data.path: expected the labels {', '.join(sorted(LABELS))} in {path}, "
-            f"got {', '.join(map(repr, other[:5]))}; read a file with other labels by data=csv"
+            f"data.path: expected the labels {', '.join(sorted(LABELS))} in {path}, got {shown(other.iloc[0])} in line "
+            f"{other.index[0]} ({len(other):,} rows like it); read a file with other labels by data=csv"
         )
     return table
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from gradflow.checks import check_kind, listed, require, shown
+
 SEPARATOR = "|"  # between the names of a roll call; no name holds it
 
 
@@ -49,18 +51,24 @@ def encode(names: Sequence[str], alphabet: Sequence[str]) -> tuple[np.ndarray, n
     ([[0, 1], [2, 0]], [2, 1])
     """
     if isinstance(names, str):
-        raise TypeError(f"names: expected a list of names, got one string; write [{names!r}]")
+        raise TypeError(f"names: expected a list of names, got one string; write [{shown(names)}]")
+    names = listed("names", names, "a list of names")
+    for name in names:
+        check_kind("names", name, str, "texts")
+    known = list(alphabet) if isinstance(alphabet, str) else listed("alphabet", alphabet, "single characters")
+    for character in known:
+        require(isinstance(character, str) and len(character) == 1, "alphabet", "single characters", character)
     lengths = lengths_of(names)
     if not len(names) or not lengths.all():
         raise ValueError(
-            f"names: expected one or more non-empty names, got {list(names[:10])!r}; leave out the empty ones"
+            f"names: expected one or more non-empty names, got {shown(list(names[:10]))}; leave out the empty ones"
         )
     flat = indices(names, alphabet)
     if (flat < 0).any():
         outside = "".join(sorted(set("".join(names)) - set(alphabet)))
         raise ValueError(
-            f"names: expected characters of the alphabet of the model, which has {len(alphabet)}, got {outside!r}; "
-            f"leave out the names that hold them, or train with a larger data.vocabulary_size"
+            f"names: expected characters of the alphabet of the model, which has {len(alphabet)}, got "
+            f"{shown(outside)}; leave out the names that hold them, or train with a larger data.vocabulary_size"
         )
     inputs = np.zeros((len(names), lengths.max()), dtype=np.int64)
     inputs[np.arange(lengths.max()) < lengths[:, None]] = flat

@@ -4,13 +4,12 @@ The table counts the characters of three-character names by position (surname, f
 `build_counts.py` made it; it holds no one's name.
 """
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from gradflow.data.cleaning import clean
+from gradflow.data.cleaning import Dropped, clean
 
 TABLE = Path(__file__).with_name("name_counts.csv.gz")
 SEXES = ("女", "男")
@@ -24,7 +23,7 @@ _MAX_DRAWS = 20  # for each name asked for
 
 
 def generate(
-    count: int, vocabulary_size: int, rng: np.random.Generator, dropped: Counter[str]
+    count: int, vocabulary_size: int, rng: np.random.Generator, dropped: Dropped
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """At least `count` different names, each of one sex, within the most frequent characters.
 
@@ -36,7 +35,7 @@ def generate(
         count: names needed; up to a tenth more are returned.
         vocabulary_size: characters to draw from.
         rng: decides the draws.
-        dropped: reason -> number of draws, added to.
+        dropped: the draws that are dropped, added to.
 
     Returns:
         Table of ``name`` and ``label``, and the alphabet, most frequent character first.
@@ -57,7 +56,7 @@ def generate(
                 f"got {vocabulary_size}, which gave {len(kept):,}; raise it, or lower data.train_size"
             )
         drawn = pd.concat([drawn, _draw(count - len(kept) + count // 10 + 10, counts, rng)], ignore_index=True)
-        reasons: Counter[str] = Counter()
+        reasons: Dropped = {}
         kept = clean(drawn, reasons)
     dropped.update(reasons)
     return kept, alphabet

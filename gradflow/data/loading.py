@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gradflow.checks import check_kind, whole_number
 from gradflow.config import DataConfig
 from gradflow.data.names import load_names
 from gradflow.tasks import Dataset, problem
@@ -23,5 +24,6 @@ def load(config: DataConfig, seed: int) -> Dataset:
     Raises:
         FileNotFoundError, ConnectionError, ModuleNotFoundError, ValueError: for data that cannot be had or used.
     """
-    rng = np.random.default_rng(seed)
+    check_kind("config", config, DataConfig, "a gradflow.config.DataConfig")
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     return load_names(config, rng) if config.source.of_names else problem(config.source).make(config, rng)

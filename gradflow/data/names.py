@@ -1,16 +1,17 @@
 """Every source of names: read or draw, clean, keep the frequent characters, split, encode."""
 
 import logging
-from collections import Counter
 from dataclasses import replace
 from math import log
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from gradflow.checks import check_kind, shown, whole_number
 from gradflow.config import DataConfig, Source
-from gradflow.data.cleaning import clean, describe, keep_inside, most_frequent_characters
+from gradflow.data.cleaning import Dropped, clean, describe, keep_inside, most_frequent_characters
 from gradflow.data.corpus import download_corpus, read_corpus
 from gradflow.data.dataset import Names
 from gradflow.data.encoding import SEPARATOR, encode
@@ -43,10 +44,11 @@ def load_names(config: DataConfig, rng: np.random.Generator) -> Names:
 
     Raises:
         FileNotFoundError: nothing at ``config.path``.
+        OSError: what is there cannot be read.
         ConnectionError: the corpus could not be downloaded.
         ValueError: a file that is not as its source should be, or too few names left; it says what to change.
     """
-    dropped: Counter[str] = Counter()
+    dropped: Dropped = {}
     if config.source == Source.generated:
         table, alphabet = _generated(config, rng, dropped)
     else:
@@ -65,7 +67,7 @@ def load_names(config: DataConfig, rng: np.random.Generator) -> Names:
         alphabet=alphabet,
         classes=classes,
         names_per_sequence=config.names_per_sequence,
-        dropped=dict(dropped),
+        dropped={reason: len(rows) for reason, rows in dropped.items()},
     )
 
 
@@ -84,12 +86,14 @@ def all_names(config: DataConfig, seed: int = 0) -> tuple[pd.DataFrame, tuple[st
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as :func:`load_names`; for a source that is not of names.
     """
+    check_kind("config", config, DataConfig, "a gradflow.config.DataConfig")
+    seed = whole_number("seed", seed, 0)
     if not config.source.of_names:
         raise ValueError(f"data.source: expected names, such as generated or corpus, got {config.source}")
     if config.source != Source.generated:
-        return _cleaned(config, Counter())
+        return _cleaned(config, {})
     everything = replace(config, vocabulary_size=len(frequent_characters()))
-    table, _ = _generated(everything, np.random.default_rng(seed), Counter())
+    table, _ = _generated(everything, np.random.default_rng(seed), {})
     return table, frequent_characters(config.vocabulary_size)
 
 
@@ -101,9 +105,7 @@ def split(table: pd.DataFrame, config: DataConfig, rng: np.random.Generator) -> 
     return train, test
 
 
-def _generated(
-    config: DataConfig, rng: np.random.Generator, dropped: Counter[str]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _generated(config: DataConfig, rng: np.random.Generator, dropped: Dropped) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if config.path:
         raise ValueError(
             f"data.path: expected none, as data=generated reads no file, got {config.path}; "
@@ -112,24 +114,37 @@ def _generated(
     return generate(config.train_size + config.test_size, config.vocabulary_size, rng, dropped)
 
 
-def _read(config: DataConfig, dropped: Counter[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _read(config: DataConfig, dropped: Dropped) -> tuple[pd.DataFrame, tuple[str, ...]]:
     table, alphabet = _cleaned(config, dropped)
     return keep_inside(table, alphabet, dropped), alphabet
 
 
-def _cleaned(config: DataConfig, dropped: Counter[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    path = Path(config.path).expanduser() if config.path else download_corpus()
+def _cleaned(config: DataConfig, dropped: Dropped) -> tuple[pd.DataFrame, tuple[str, ...]]:
     keep_ambiguous = config.source == Source.languages
-    table = clean(_READERS[config.source](path), dropped, keep_ambiguous)
+    table = clean(_rows(config), dropped, keep_ambiguous)
     return table, most_frequent_characters(table["name"], config.vocabulary_size)
 
 
-def _require_enough(table: pd.DataFrame, classes: tuple[str, ...], config: DataConfig, dropped: Counter[str]) -> None:
+def _rows(config: DataConfig) -> pd.DataFrame:
+    try:
+        path = Path(expanduser(config.path)) if config.path else download_corpus()
+        return _READERS[config.source](path)
+    except OSError as error:
+        if error.errno is None:  # ours, which says it
+            raise
+        raise type(error)(
+            f"data.path: expected a file or folder that can be read, got {shown(config.path)} ({error.strerror}); "
+            f"check its name and its permissions"
+        ) from error
+
+
+def _require_enough(table: pd.DataFrame, classes: tuple[str, ...], config: DataConfig, dropped: Dropped) -> None:
     left, asked = table["name"].nunique(), config.train_size + config.test_size
     origin = f"data={config.source} {config.path or ''}".strip()
     if len(classes) < 2:
+        label = shown(classes[0]) if classes else "none"
         raise ValueError(
-            f"{origin}: expected names of two or more labels, got {left:,} names of label {', '.join(classes)}, "
+            f"{origin}: expected names of two or more labels, got {left:,} names of label {label}, "
             f"dropped: {describe(dropped)}; check the file, or raise data.vocabulary_size"
         )
     if left < asked:

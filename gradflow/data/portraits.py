@@ -1,12 +1,12 @@
 """Tables that show names as a network meets them: all of a source counted, and one as its one-hot vectors."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from gradflow.checks import check_kind, require, shown, whole_number
 from gradflow.data.cleaning import keep_inside, most_frequent_characters
 from gradflow.data.encoding import code_points, encode
 from gradflow.data.generated import frequent_characters
@@ -36,10 +36,14 @@ def names_corpus(names: pd.DataFrame, vocabulary: int | Sequence[str] = 500) -> 
         >>> data[data["quantity"] == "kept"][["rank", "character", "count", "share"]].to_dict("list")
         {'rank': [1, 2], 'character': ['a', 'n'], 'count': [4, 3], 'share': [0.4, 0.3]}
     """
+    is_table = isinstance(names, pd.DataFrame) and {"name", "label"} <= set(names)
+    require(is_table, "names", "a table with the columns name and label", names)
     if names.empty or (names["name"] == "").any():
         raise ValueError(f"names: expected one or more non-empty names, got {len(names)}; leave out the empty ones")
-    if isinstance(vocabulary, int) and vocabulary < 1:
-        raise ValueError(f"vocabulary: expected at least 1 character to be kept, got {vocabulary}; try 500")
+    if not isinstance(vocabulary, (str, list, tuple)):
+        vocabulary = whole_number("vocabulary", vocabulary, 1, ", or characters")
+    elif not all(isinstance(character, str) and len(character) == 1 for character in vocabulary):
+        raise ValueError(f"vocabulary: expected single characters, or how many are kept, got {shown(vocabulary)}")
     everything = most_frequent_characters(names["name"], sys.maxunicode)
     kept = everything[:vocabulary] if isinstance(vocabulary, int) else tuple(vocabulary)
     parts = [_characters(names, everything, kept), _inside(names, kept)]
@@ -63,7 +67,7 @@ def _characters(names: pd.DataFrame, everything: Sequence[str], kept: Sequence[s
 
 
 def _inside(names: pd.DataFrame, kept: Sequence[str]) -> pd.DataFrame:
-    count = len(keep_inside(names, kept, Counter()))
+    count = len(keep_inside(names, kept, {}))
     return pd.DataFrame({"quantity": "inside", "count": [count], "share": [count / len(names)]})
 
 
@@ -94,7 +98,11 @@ def one_hot(name: str = "王晓丽", alphabet: Sequence[str] | None = None) -> p
         [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     """
     alphabet = frequent_characters(500) if alphabet is None else tuple(alphabet)
-    [hits], _ = encode([name], alphabet)
+    check_kind("name", name, str, "one text")
+    try:
+        [hits], _ = encode([name], alphabet)
+    except ValueError as error:
+        raise ValueError(str(error).replace("names:", "name:", 1)) from None
     steps, size = len(name), len(alphabet)
     return pd.DataFrame(
         {

@@ -13,7 +13,7 @@ used.
 from importlib import import_module
 from typing import Any
 
-from gradflow.figures.room import rooms
+from gradflow.figures.room import of_its_table, rooms
 
 _HOMES = {
     "ANIMATIONS": "gallery",
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
         return module if name == _HOMES[name] else getattr(module, name)
     part, _, figure = name.partition("_")
     if part in ("plot", "animate") and figure in rooms() and name in rooms()[figure].drawings:
-        return getattr(rooms()[figure].part(part), name)
+        return of_its_table(getattr(rooms()[figure].part(part), name), figure)
     raise AttributeError(f"module 'gradflow.figures' has no attribute {name!r}")
 
 

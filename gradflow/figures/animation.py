@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradflow.analysis.runs import IDENTITY
+from gradflow.checks import check_kind
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.output import save_evidence, strict_glyphs
+from gradflow.figures.output import check_evidence, evidence, place, strict_glyphs
 from gradflow.figures.player import player
 from gradflow.figures.theme import CONTEXTS, style
 
@@ -126,16 +128,16 @@ def save_animation(
 
     Raises:
         ValueError: A character has no glyph in the fonts.
+        OSError: It cannot be written; the files that were there are as before.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    gif, page = (path.with_name(f"{path.name}.{suffix}") for suffix in ("gif", "html"))
-    images = list(_in_few_colours(animation, progress))
+    check_evidence(path, data, claims)
+    check_kind("animation", animation, Animation, "what an animate function returned")
+    images, gif = list(_in_few_colours(animation, progress)), BytesIO()
     times = [MILLISECONDS] * len(images)
     times[0] = times[-1] = STAY * MILLISECONDS
-    images[0].save(gif, save_all=True, append_images=images[1:], duration=times, loop=0)
-    page.write_text(_page(animation, images), encoding="utf-8")
-    return [gif, page, *save_evidence(path, data, claims)]
+    images[0].save(gif, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
+    contents = {"gif": gif.getvalue(), "html": _page(animation, images).encode()}
+    return place(Path(path), contents | evidence(data, claims))
 
 
 def _page(animation: Animation, images: Sequence[Image.Image]) -> str:

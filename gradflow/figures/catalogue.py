@@ -15,6 +15,7 @@ import yaml
 from gradflow.cells.facts import CELLS
 from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
+from gradflow.foreign import label
 from gradflow.tasks import problem, problem_names
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
@@ -23,6 +24,8 @@ _UNBROKEN = re.compile(
     r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
 )
 """What a line is not broken in: a word, a formula or a Chinese character, with its punctuation; or white space."""
+_START = re.compile(r"(b_[fz]|g|\\sigma)=(-?\d[-+.e\d]*|-?inf|nan)")
+"""A formula in :func:`gradflow.analysis.runs.start_of`; whatever else has an equals sign in it is not typeset."""
 _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 
@@ -175,7 +178,8 @@ class Labels:
 
     def word(self, kind: str, name: str) -> str:
         """A setting's name; one that gradflow does not know, as a script's own settings may have, stands for itself."""
-        return self._texts.get(f"{kind}.{name}", name)
+        known = self._texts.get(f"{kind}.{name}")
+        return label(name) if known is None else known
 
     def _worded(self, value: Any) -> str:
         if isinstance(value, Mapping):
@@ -188,7 +192,7 @@ class Labels:
 
     @staticmethod
     def _formula(word: str) -> str:
-        return f"${word}$"
+        return f"${word}$" if _START.fullmatch(word) else label(word)
 
 
 def _places(data: pd.DataFrame, column: str) -> list[int]:

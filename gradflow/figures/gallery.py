@@ -13,10 +13,13 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
+from gradflow.checks import check_path, listed
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
-from gradflow.runlog import open_sweep
+from gradflow.figures.theme import check_look
+from gradflow.foreign import file_name
+from gradflow.runlog import Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
 _LEFT_OUT = "left out %s: %s"
@@ -125,24 +128,52 @@ def draw_all(
 
     Raises:
         FileNotFoundError: There is no run below the path.
-        ValueError: An unknown language, context or figure.
+        ValueError: An unknown language, context or figure, or no run that can be read; one among others that cannot is
+            left out and named in the log (WARNING).
+        OSError: A figure cannot be written.
     """
-    unknown = sorted(set(only or ()) - set(GALLERY))
+    check_look(lang, context)
+    check_path("out_dir", out_dir, "the folder for the figures")
+    only = None if only is None else listed("only", only, "a list of names of figures")
+    unknown = [str(name) for name in only or () if name not in GALLERY]
     if unknown:
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     files: list[Path] = []
-    for title, entry, runs in _jobs(open_sweep(path).members, chosen):
+    lost: set[Any] = set()
+    titles: set[str] = set()
+    for title, entry, runs in _jobs(open_sweep(path).kept().readable.members, chosen):
         try:
-            made = make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context)
+            made = _make_of_readable(entry, runs, lost, lang=lang, context=context)
         except DoesNotApply as reason:
             log.log(logging.DEBUG if only is None else logging.INFO, _LEFT_OUT, title, reason)
             continue
         except ValueError as reason:
             log.info(_LEFT_OUT, title, reason)
             continue
-        files += made.save(Path(out_dir) / title)
+        except Exception as error:  # settings and numbers that nobody foresaw cost this figure, and no other
+            log.warning(_LEFT_OUT, title, f"{type(error).__name__}: {error}")
+            log.debug("%s", title, exc_info=True)
+            continue
+        while title in titles:  # only a stranger's settings make two alike
+            title += "+"
+        titles.add(title)
+        files += made.save(Path(out_dir) / file_name(title))
     return files
+
+
+def _make_of_readable(entry: Entry, runs: Sequence[Any], lost: set[Any], **options: Any) -> Made:
+    """As :func:`make`, without the runs in `lost`, to which those are added whose tables turn out to be damaged."""
+    while True:
+        runs = [run for run in runs if run not in lost]
+        try:
+            return make(entry, entry.analyse(runs), runs=runs, **options)
+        except Unreadable as damage:
+            owners = {run for run in runs if damage.file.is_relative_to(run.path)}
+            if not owners:
+                raise
+            log.warning("left out: %s", damage)
+            lost |= owners
 
 
 def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[str, Entry, list[Run]]]:
@@ -175,10 +206,11 @@ def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
     if entry.beside is not None:
         groups = _joined(groups, entry.beside)
     varying = [i for i in range(len(entry.apart)) if len({values[i] for values in groups}) > 1]
-    return {
-        ",".join(f"{entry.apart[i]}={values[i].translate(_IN_FILES)}" for i in varying): members
-        for values, members in groups.items()
-    }
+    named: dict[str, list[Run]] = {}
+    for number, (values, members) in enumerate(groups.items(), 1):
+        name = ",".join(f"{entry.apart[i]}={values[i].translate(_IN_FILES)}" for i in varying)
+        named[f"{name},group={number}" if name in named else name] = members
+    return named
 
 
 def _joined(groups: dict[tuple[str, ...], list[Run]], beside: str) -> dict[tuple[str, ...], list[Run]]:

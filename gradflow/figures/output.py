@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from gradflow.checks import check_kind, check_path
+from gradflow.figures.room import check_claims
 from gradflow.figures.theme import style, without_engine
+from gradflow.files import write_files
+from gradflow.foreign import table_cell
 
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": "gradflow"},
@@ -75,26 +80,60 @@ def save(
 
     Raises:
         ValueError: A character has no glyph in the fonts.
+        OSError: It cannot be written; the files that were there are as before.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_name(f"{path.name}.{kind}") for kind in METADATA]
+    check_evidence(path, data, claims)
+    check_kind("figure", figure, Figure, "what a plot function returned")
+    pictures = {}
     with style(), without_engine(), strict_glyphs():
-        for file, (kind, metadata) in zip(files, METADATA.items(), strict=True):
-            figure.savefig(file, format=kind, metadata=metadata)
-    return files + save_evidence(path, data, claims)
+        for kind, metadata in METADATA.items():
+            picture = BytesIO()
+            figure.savefig(picture, format=kind, metadata=metadata)
+            pictures[kind] = picture.getvalue()
+    return place(Path(path), pictures | evidence(data, claims))
 
 
-def save_evidence(path: Path, data: pd.DataFrame | None, claims: Sequence[Mapping[str, Any]] | None) -> list[Path]:
-    """Write the numbers as CSV and the checks of the claims as JSON, as far as they are given."""
-    files = []
+def check_evidence(path: Any, data: Any, claims: Any) -> None:
+    """Raise unless this is what :func:`save` takes."""
+    check_path("path", path, "a path without suffix")
     if data is not None:
-        files.append(path.with_name(f"{path.name}.csv"))
-        data.to_csv(files[-1], index=False)
+        check_kind("data", data, pd.DataFrame, "the numbers as a pandas.DataFrame")
+    check_claims(claims)
+
+
+def place(path: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write all files of one figure or none; their folders are made.
+
+    Args:
+        path: Where, without suffix.
+        contents: By suffix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = {path.with_name(f"{path.name}.{suffix}"): content for suffix, content in contents.items()}
+    write_files(files)
+    return list(files)
+
+
+def evidence(data: pd.DataFrame | None, claims: Sequence[Mapping[str, Any]] | None) -> dict[str, bytes]:
+    """The numbers as CSV and the checks of the claims as JSON, by suffix, as far as they are given."""
+    contents = {}
+    if data is not None:
+        contents["csv"] = csv_of(data)
     if claims is not None:
-        files.append(path.with_name(f"{path.name}.json"))
-        files[-1].write_text(json.dumps(_plain(list(claims)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return files
+        text = json.dumps(_plain(list(claims)), ensure_ascii=False, indent=1)
+        contents["json"] = f"{text}\n".encode(errors="backslashreplace")
+    return contents
+
+
+def csv_of(data: pd.DataFrame) -> bytes:
+    """A table as CSV in which no text is a formula to a spreadsheet."""
+    texts = data.select_dtypes(["object", "string", "category"]).columns
+    safe = data.assign(**{name: data[name].map(_in_a_table) for name in texts})
+    return safe.to_csv(index=False).encode()
+
+
+def _in_a_table(value: Any) -> Any:
+    return table_cell(value) if isinstance(value, str) else value
 
 
 @contextmanager
@@ -102,15 +141,17 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     """A PDF with a slide of 16:9 a page: gives a function that adds a figure, and writes the file at the end.
 
     Args:
-        path: The file; folders are made. It is not written if no figure was added.
+        path: The file; folders are made. It is not written if no figure was added, or something went wrong.
 
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
-    path = Path(path)
+    path, content = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style(), strict_glyphs(), PdfPages(path, metadata=METADATA["pdf"]) as pages:
+    with style(), strict_glyphs(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
         yield lambda figure: pages.savefig(figure, bbox_inches=_slide(figure))
+    if content.getbuffer().nbytes:
+        write_files({path: content.getvalue()})
 
 
 def _slide(figure: Figure) -> Bbox:

@@ -14,7 +14,7 @@ and nothing else names it. Neither torch nor matplotlib is imported here.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gradflow.figures.animation import Animation
+
+from gradflow.checks import check_kind, listed, shown
 
 PACKAGE = "gradflow.figures"
 Check = Callable[["pd.DataFrame"], list[dict[str, Any]]]
@@ -106,6 +108,33 @@ class Room:
     def animate(self) -> Callable[..., "Animation"]:
         """The animation, of that table; options: claims, lang, context."""
         return getattr(self.part("animate"), f"animate_{self.name}")
+
+
+def check_claims(claims: Any) -> None:
+    """Raise a TypeError unless these are checked claims, or None."""
+    for claim in () if claims is None else listed("claims", claims, "a list of checked claims"):
+        check_kind("claims", claim, Mapping, "checked claims, each with claim, value, expected, holds")
+        if "claim" not in claim:
+            raise ValueError(f"claims: expected each to have claim, value, expected and holds, got {shown(claim)}")
+
+
+@cache
+def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
+    """A function that draws, which names its argument where that is not the table of the figure."""
+
+    @wraps(draw)
+    def drawn(data: "pd.DataFrame", **options: Any) -> Any:
+        from gradflow.figures.theme import check_look  # it knows matplotlib
+
+        check_look(options.get("lang", "en"), options.get("context", "slide"))
+        check_claims(options.get("claims"))
+        try:
+            return draw(data, **options)
+        except (KeyError, AttributeError, TypeError, IndexError) as error:
+            got = list(data)[:8] if hasattr(data, "columns") else shown(data)
+            raise ValueError(f"data: expected the table of {figure}, got {got} ({error})") from error
+
+    return drawn
 
 
 @cache

@@ -12,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from gradflow.cells.facts import CELLS
+from gradflow.checks import require
 
 LANGUAGES = ("en", "zh")
 CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
@@ -65,6 +66,12 @@ def register_font() -> None:
     font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / "GradflowSansSC-Regular.ttf"))
 
 
+def check_look(lang: str, context: str) -> None:
+    """Raise a ValueError for an unknown language or context."""
+    for argument, value, known in (("lang", lang, LANGUAGES), ("context", context, tuple(CONTEXTS))):
+        require(value in known, argument, f"one of {', '.join(known)}", value)
+
+
 @contextmanager
 def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     """Apply gradflow's style to what is drawn inside, and put everything back afterwards.
@@ -76,9 +83,7 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     Raises:
         ValueError: An unknown language or context.
     """
-    for argument, value, known in (("lang", lang, LANGUAGES), ("context", context, CONTEXTS)):
-        if value not in known:
-            raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}")
+    check_look(lang, context)
     register_font()
     sheet = mpl.rc_params_from_file(str(files("gradflow.figures") / "gradflow.mplstyle"), use_default_template=False)
     params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.layers import suffix
+from gradflow.flow.calls import is_of_many_passes
 
 
 class Added:
@@ -29,6 +30,8 @@ class Added:
         by_pass = self._by_pass
 
         def keep(gradient: Tensor) -> None:
+            if is_of_many_passes(gradient):
+                return
             key = which, torch._C._current_graph_task_id()
             copy = gradient.detach().to(torch.float64, copy=True)  # autograd may go on to add to what it hands out
             by_pass[key] = by_pass[key] + copy if key in by_pass else copy

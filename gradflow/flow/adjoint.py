@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
+from gradflow.checks import check_kind
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.padding import check_padding
@@ -74,6 +75,7 @@ def state_gradients(
     >>> state_gradients(seen)[0, 0].log_norm["h"].shape
     torch.Size([5, 4])
     """
+    check_kind("trace", trace, Trace, "what gradflow.trace returned")
     if c_n_gradient is not None and len(trace.call.finals) < 2:
         raise ValueError(f"c_n_gradient: expected None, a {type(trace.call.layer).__name__} has no c_n; leave it out")
     given = {"output": output_gradient}
@@ -93,6 +95,7 @@ def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
     for name, gradient in given.items():
         if gradient is None or isinstance(gradient, PackedSequence):
             continue
+        check_kind(f"{name}_gradient", gradient, Tensor, "a tensor, such as output.grad")
         expected = tuple(outputs[name].data.shape)
         if tuple(gradient.shape) != expected:
             raise ValueError(

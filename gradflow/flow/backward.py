@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
+from gradflow.checks import check_kind, listed
 from gradflow.flow.finding import recurrent_layers
 from gradflow.flow.replay import Trace
 from gradflow.flow.watching import Policy, Seen, Since, Watcher
@@ -44,6 +45,7 @@ def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:
     >>> trace[0, 0].states["h"].shape
     torch.Size([5, 4, 2])
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     return Watcher(recurrent_layers(model), EveryBackward(), leaves=list(model.parameters()))
 
 
@@ -73,7 +75,7 @@ def check_traces(traces: Sequence[Trace]) -> None:
     """
     if isinstance(traces, Trace):
         raise TypeError("traces: expected a list of traces, got one; write [trace]")
-    for trace in traces:
+    for trace in listed("traces", traces, "a list of traces"):
         if not isinstance(trace, Trace):
             raise TypeError(f"traces: expected those of take() or gradflow.trace, got {type(trace).__name__}")
         if trace.call.weights_have_changed():

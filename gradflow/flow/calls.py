@@ -18,6 +18,7 @@ from gradflow.cells.layers import RecurrentLayer, suffix
 from gradflow.cells.lstm import LSTMCell
 from gradflow.cells.recurrent import Recurrent
 from gradflow.cells.rnn import ReLUCell, TanhCell
+from gradflow.checks import shown
 from gradflow.flow.dropout import Dropout
 
 SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
@@ -268,7 +269,10 @@ class LayerCall:
             lengths = pad_packed_sequence(self.x)[1]
         if lengths is None:
             return None
-        lengths = torch.as_tensor(lengths).cpu()
+        try:
+            lengths = torch.as_tensor(lengths).cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"lengths: expected whole numbers, one for each example, got {shown(lengths)}") from error
         if lengths.is_floating_point():
             raise ValueError(f"lengths: expected whole numbers, got {lengths.dtype}; pass lengths.long()")
         steps = len(self.time_major(self.output))
@@ -323,7 +327,8 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
 
 def is_of_many_passes(value: Tensor) -> bool:
     """Whether it is of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), or within torch.func."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(value)
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(value) or functorch.is_legacy_batchedtensor(value)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:

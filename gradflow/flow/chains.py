@@ -10,6 +10,7 @@ Shapes: T steps, B examples, L layers, H hidden size.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import ReplayedCell, replayed
 from gradflow.flow.adjoint import in_time, kept
+from gradflow.flow.between import AS_LEFT
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
 from gradflow.flow.examples import index_of, picked
 from gradflow.flow.recursion import Block, Direct, recur
@@ -138,13 +140,14 @@ def descend_steps(
     for index in reversed(range(count)):
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
-        adjoints = _adjoints(unrolled, at_states, above, separate=call.separate)
+        factors = {} if isinstance(unrolled.cell, MarkedCell) else _factors(unrolled, steps, index, examples)
+        adjoints = _adjoints(unrolled, at_states, above, factors, separate=call.separate)
         if isinstance(unrolled.cell, MarkedCell) and any(step.coupled for step in steps):
             adjoints = _marked_apart(steps, adjoints, examples)
-        direct, carried, cut = _direct(unrolled, adjoints, above)
+        direct, carried, cut, hidden = _direct(unrolled, adjoints, above, factors, steps)
         unrolled = replace(unrolled, carried=carried, cut=cut)
         blocks: list[Block] = []
-        given = Direct(direct, adjoints=adjoints, carried=carried)
+        given = Direct(direct, adjoints=adjoints, carried=carried and not hidden)
         yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
         if index:
             parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
@@ -189,10 +192,31 @@ def _entering(steps: Sequence[Step], place: int, leaving: Tensor, examples: Sequ
     zeros = torch.zeros_like(leaving[:1])
     given = [step.entering[place] for step in steps]
     first = zeros if given[0] is None else _stacked(given[:1], leaving.shape[1], examples)
-    if all(step.as_left and step.index == i + 1 + steps[0].index for i, step in enumerate(steps[1:])):
+    if all(_is_as_left(*pair) for pair in pairwise(steps)):
         return torch.cat((first.to(leaving.dtype), leaving[:-1]))
     parts = [zeros if part is None else _stacked([part], leaving.shape[1], examples) for part in given]
     return torch.cat([part.to(leaving.dtype) for part in parts])
+
+
+def _is_as_left(before: Step, step: Step) -> bool:
+    return step.between is AS_LEFT and step.index == before.index + 1
+
+
+def _factors(unrolled: Stepped, steps: Sequence[Step], layer: int, examples: Sequence[int] | None) -> State:
+    """By what the gradients of the states of one layer are multiplied between two steps, [T-1, B, H]; NaN: unknown."""
+    if all(_is_as_left(*pair) for pair in pairwise(steps)):
+        return {name: torch.ones_like(part[1:]) for name, part in unrolled.states.items()}
+    unknown = torch.full_like(unrolled.like[0], torch.nan)
+    found: State = {}
+    for place, name in enumerate(unrolled.states):
+        parts = [
+            step.between.factor(place, unknown, layer, examples)
+            if step.between is not None and step.index == before.index + 1
+            else unknown
+            for before, step in pairwise(steps)
+        ]
+        found[name] = torch.stack(parts)
+    return found
 
 
 def _inputs(call: ChainCall, steps: Sequence[Step], like: Tensor, examples: Sequence[int] | None) -> Tensor:
@@ -229,13 +253,14 @@ def _gradients(
     return _stacked(whole, count, examples).to(like.dtype)
 
 
-def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, *, separate: bool) -> State:
+def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, factors: State, *, separate: bool) -> State:
     """The gradients of all states of one layer as functions of the step's outputs alone.
 
     Args:
         unrolled: the steps.
         at_states: state name -> [T, B, H], what autograd brought to the state as it was given out.
         above: [T, B, H], what arrives at the layer's output beside that.
+        factors: see :func:`_factors`.
         separate: see :class:`ChainCall`.
     """
     zeros = torch.zeros_like(unrolled.like)
@@ -250,8 +275,7 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, *, sepa
         direct = told_apart(total["c"], through)
         later = unrolled.gates["f"] * total["c"]
         later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
-        factor, _ = _factor(unrolled, "c")
-        expected = torch.cat((factor * later[1:], zeros[:1]))  # has more digits than a difference
+        expected = torch.cat((factors["c"] * later[1:], zeros[:1]))  # has more digits than a difference
         same = (direct - expected).abs() <= _tolerance(unrolled.like) * (total["c"].abs() + through.abs())
         direct = torch.where(same.all(-1, keepdim=True), expected, direct)
         return total | {"c": direct}
@@ -319,69 +343,72 @@ def told_apart(whole: Tensor, part: Tensor) -> Tensor:
     return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= _tolerance(whole) * size, 0)
 
 
-def factor_between(left: Tensor, entered: Tensor) -> tuple[Tensor, Tensor]:
-    """By what states were multiplied between two steps, and whether no more was done to them.
-
-    Args:
-        left: [T, B, H], as they left the steps.
-        entered: [T, B, H], as they entered the next ones.
+def _direct(
+    unrolled: Stepped, adjoints: State, above: Tensor | None, factors: State, steps: Sequence[Step]
+) -> tuple[Tensor, bool, Tensor | None, bool]:
+    """What arrives directly.
 
     Returns:
-        The factors [T, B, H]: 1, 0, or one number of each step, as of a mask or of dropout; and [T] bool.
+        At the states shown, not through the next step, [T, B, ·]; `carried` and `cut` of an Unrolled; and whether
+        something arrives directly at the other states.
     """
-    rounding = 64 * torch.finfo(left.dtype).eps * left.abs().amax(-1, keepdim=True)  # of a c_t that was found anew
-    zero, same = entered == 0, (entered - left).abs() <= rounding
-    known = (same | zero).flatten(1).all(1)
-    if bool(known.all()):
-        return same.to(left.dtype), known
-    flat = left.flatten(1)
-    largest = flat.abs().masked_fill(zero.flatten(1), -1).argmax(-1, keepdim=True)
-    scale = entered.flatten(1).gather(1, largest) / flat.gather(1, largest)  # of dropout: 1 / (1 - p)
-    scaled = torch.isclose(entered, left * scale.unsqueeze(-1), rtol=1e-5, atol=0.0)
-    factor = torch.where(known[:, None, None], same.to(left.dtype), (scaled & ~zero) * scale.unsqueeze(-1))
-    return factor, known | (scaled | zero).flatten(1).all(1)
+    names = unrolled.cell.output_names
+    total = torch.cat([adjoints[name] for name in names], -1)
+    if isinstance(unrolled.cell, MarkedCell):
+        return torch.full_like(total, torch.nan), False, None, False
+    later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
+    known = torch.ones(total.shape[:2], dtype=torch.bool, device=total.device)
+    if len(total) > 1:
+        flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
+        back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
+        for name, part in later.items():
+            part[:-1] = factors[name] * back[name][1:]
+            known[:-1] &= ~factors[name].isnan().any(-1)
+        known &= ~_passed_by(unrolled, back, factors, steps)
+    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
+    if above is not None and len(names) == 1:
+        alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
+        direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
+    others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
+    carried = all(bool((part == 1).all()) for part in factors.values())
+    carried = carried and bool(known.all())
+    hidden = any(bool(part.any()) for part in others)  # something arrives directly at states that are not shown
+    anew = began_anew(factors) if bool(known.all()) and not carried else None
+    cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
+    return direct.masked_fill(~known.unsqueeze(-1), torch.nan), carried, cut, hidden
 
 
 def began_anew(factors: State) -> Tensor | None:
     """Where examples begin anew, from zeros in all their states, [..., B]; None if more was done to some.
 
     Args:
-        factors: state name -> [..., B, H], see :func:`factor_between`.
+        factors: state name -> [..., B, H], by what gradients are multiplied between steps.
     """
     rows = torch.stack([(factor == 0).all(-1) for factor in factors.values()]).all(0)
     only = all(bool(((factor == 1).all(-1) | rows).all()) for factor in factors.values())
     return rows if only else None
 
 
-def _factor(unrolled: Stepped, name: str) -> tuple[Tensor, Tensor]:
-    return factor_between(unrolled.states[name][:-1], unrolled.previous[name][1:])
+def _passed_by(unrolled: Stepped, back: State, factors: State, steps: Sequence[Step]) -> Tensor:
+    """Where a gradient that is not direct came through no next step, [T, B] bool.
 
+    A hook of the script may have changed it, or it came to an earlier state through a later step, into which more
+    enters than what left the step before.
 
-def _direct(unrolled: Stepped, adjoints: State, above: Tensor | None) -> tuple[Tensor, bool, Tensor | None]:
-    """What arrives at the states shown not through the next step, [T, B, ·]; and Unrolled's carried and cut."""
-    names = unrolled.cell.output_names
-    total = torch.cat([adjoints[name] for name in names], -1)
-    if isinstance(unrolled.cell, MarkedCell):
-        return torch.full_like(total, torch.nan), False, None
-    later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
-    carried, known = True, torch.ones(len(total), dtype=torch.bool, device=total.device)
-    cut, factors = torch.zeros(total.shape[:2], dtype=torch.bool, device=total.device), dict[str, Tensor]()
-    if len(total) > 1:
-        flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
-        back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
-        for name, part in later.items():
-            factor, told = _factor(unrolled, name)
-            factors[name] = factor
-            part[:-1] = factor * back[name][1:]
-            known[:-1] &= told
-            carried = carried and bool((factor == 1).all())
-    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
-    if above is not None and len(names) == 1:
-        alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
-        direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
-    others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
-    carried = carried and bool(known.all()) and not any(bool(part.any()) for part in others)
-    anew = began_anew(factors) if factors and bool(known.all()) and not carried else None
-    if anew is not None:
-        cut[1:] = anew
-    return direct.masked_fill(~known[:, None, None], torch.nan), carried, None if anew is None else cut
+    Args:
+        unrolled: the steps.
+        back: state name -> [T, B, H], J_tᵀ δ_t.
+        factors: see :func:`_factors`.
+        steps: as they were seen.
+    """
+    found = torch.tensor([step.is_hooked for step in steps], device=unrolled.like.device).unsqueeze(1)
+    found = found.expand(unrolled.like.shape[:2]).clone()
+    place = {step.index: position for position, step in enumerate(steps)}
+    for t, step in enumerate(steps):
+        for index in () if step.between is None else step.between.earlier & place.keys():
+            for name, states in unrolled.states.items():
+                left = factors[name][t - 1] * states[t - 1]
+                rounding = 64 * torch.finfo(left.dtype).eps * states[t - 1].abs().amax(-1, keepdim=True)
+                is_more = ~((unrolled.previous[name][t] - left).abs() <= rounding).all(-1)
+                found[place[index]] |= is_more & (back[name][t] != 0).any(-1)
+    return found

@@ -6,7 +6,7 @@ Python asks `copyreg` how a class is copied; while a module is watched, its clas
 import copyreg
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +50,10 @@ def copy_as_ever(modules: Iterable[nn.Module]) -> None:
 
 
 def _reduced(module: nn.Module) -> Any:
-    made, arguments, state, *rest = cast(tuple[Any, ...], module.__reduce_ex__(2))
+    reduced = module.__reduce_ex__(2)
+    if isinstance(reduced, str) or len(reduced) < 3:
+        return reduced
+    made, arguments, state, *rest = reduced
     return made, arguments, _without_hooks(state) if isinstance(state, dict) else state, *rest
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.checks import whole_number
+from gradflow.checks import check_kind, whole_number
 from gradflow.flow.adjoint import state_gradients
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.replay import Trace
@@ -153,14 +153,16 @@ def lag_resolved_gradients(trace: Trace, output_gradient: Tensor | None = None, 
         zero, NaN where h_t comes after s and past an example's length.
 
     Raises:
-        ValueError: if there is no gradient at all.
-        KeyError: if there is no such direction.
+        ValueError: if there is no gradient at all, or no such direction.
 
     >>> from gradflow import trace
     >>> seen = trace(torch.nn.RNN(3, 2), torch.zeros(5, 4, 3))
     >>> lag_resolved_gradients(seen, torch.ones(5, 4, 2)).shape
     torch.Size([5, 5, 4])
     """
+    check_kind("trace", trace, Trace, "what gradflow.trace returned")
+    most = int(trace.call.layer.bidirectional)
+    direction = whole_number("direction", direction, 0, " (forward, reverse)", most=most)
     key = trace.call.layer.num_layers - 1, direction
     unrolled = trace[key]
     direct = torch.cat(list(state_gradients(trace, output_gradient)[key].direct.values()), -1).double()

@@ -3,12 +3,15 @@
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradflow.flow.calls import cell_class, kernel_dtype_of
+from gradflow.flow.between import AS_LEFT, Between
+from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.examples import chosen
@@ -22,6 +25,7 @@ from gradflow.flow.stepping import (
     are_coupled,
     jacobians,
     keep_gradients,
+    place_of,
 )
 
 OF_FEW = 4
@@ -40,7 +44,8 @@ class Chain:
         passes: number of a backward pass -> the steps that it reached.
         counted: numbers of the passes whose gradients count.
         landed: these ended in ``.grad`` by themselves.
-        parameters: of the module.
+        parameters: those that the module had at the first step.
+        own: parameters of the module, unless functional_call lends it others.
     """
 
     reading = True  # the gradients of its steps are those of the backward pass
@@ -59,8 +64,11 @@ class Chain:
         self.landed = False
         self.length = 0
         self.last: Any = None  # step
+        self.ran: dict[int, int] = {}  # number of each node that gave out states -> the index of its step
         self.follows: Any = None  # the call whose states enter the first step
+        self.between: Between | None = None  # what happens to them before
         self.parameters = list(call.layer.parameters())
+        self.own = self.parameters
         self._versions = [parameter._version for parameter in self.parameters]
 
     @property
@@ -77,8 +85,8 @@ class Chain:
     def check_parameters(self) -> None:
         """Raise if the module's parameters were changed or replaced since the first step."""
         now = list(self.call.layer.parameters())
-        same = len(now) == len(self.parameters) and all(a is b for a, b in zip(now, self.parameters, strict=True))
-        if not same or [parameter._version for parameter in now] != self._versions:
+        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, now)
+        if is_replaced or [parameter._version for parameter in self.parameters] != self._versions:
             raise RuntimeError(
                 f"{self.policy.method}: the {self.policy.parameters} of {self.name!r} changed since its forward pass; "
                 f"{self.policy.advice}"
@@ -177,10 +185,11 @@ class Joiner:
         call = seen.call
         heads = self._heads.setdefault(seen.name, Heads())
         given = call.hx if isinstance(call.hx, tuple) else () if call.hx is None else (call.hx,)
-        head, _ = heads.before(given) if given else (None, False)
-        made = [part.grad_fn for part in (call.output, *call.finals) if part.grad_fn is not None]
+        head, found = heads.before(given) if given else (None, None)
+        made = [part for part in (call.output, *call.finals) if part.grad_fn is not None]
         if made:
-            heads.add(Head(seen, seen, call.finals, made))
+            heads.add(Head(seen, seen, 0, call.finals, made, {}))
+        seen.between = found
         return None if head is None else _before(head, call)
 
     def mark(
@@ -230,7 +239,9 @@ class Joiner:
     ) -> tuple[Chain, bool]:  # fmt: skip
         heads = self._heads.setdefault(name, Heads())
         marked = isinstance(layer, Marked)
-        head, same = heads.before(states if marked and not entering else entering)
+        if not marked:
+            _check_new(name, entering, given)
+        head, found = heads.before(states if marked and not entering else entering, asked=not marked)
         batch = states[0].numel() // (layer.num_layers * states[0].shape[-1])
         whole = head is not None and isinstance(head.chain, Chain)
         if whole and head is not None and head.chain.call.batch_size == batch:
@@ -238,19 +249,20 @@ class Joiner:
         else:
             within, place, order = begin()
             nodes = {id(state.grad_fn) for state in states}
-            separate = "output" in given or len(nodes) == 1
+            separate = "output" in given or len(nodes) == 1 or (weights_known(layer) and states[0].dim() == 1)
             kind = kernel_dtype_of(states[0])
             call = ChainCall(layer, weights, states[0].device, kind, batch, separate)
             chain = Chain(name, call, self._policy, within, place, order)
             chain.follows = None if head is None or whole else _before(head, call)
-            head, same = None, False
+            chain.between = found
+            head, found = None, None
         if marked and not entering:
             entering = chain.last.leaving if head is not None else (None,) * len(states)
-        elif same:
+        elif found is AS_LEFT:
             entering = chain.last.leaving
         else:
             entering = tuple(None if state is None else state.detach() for state in entering)
-        step = Step(chain.length, None if x is None else x.detach(), entering, tuple(s.detach() for s in states), same)
+        step = Step(chain.length, None if x is None else x.detach(), entering, tuple(s.detach() for s in states), found)
         step.dropout = dropout
         chain.length += 1
         chain.last = step
@@ -261,11 +273,30 @@ class Joiner:
             if arrives is not None:
                 arrives(chain, number)
 
-        trained = keep_gradients(step, given, reached)
-        made = [value.grad_fn for value in given.values() if value.grad_fn is not None]
-        if made:
-            heads.add(Head(chain, step, states, made))
+        trained = keep_gradients(step.arrived, given, reached, partial(setattr, step, "is_hooked", True))
+        made = list(given.values())
+        if any(value.grad_fn is not None for value in made):
+            heads.add(Head(chain, step, step.index, states, made, chain.ran))
         return chain, trained
+
+
+def _check_new(name: str, entering: Sequence[Tensor | None], left: Mapping[str, Tensor]) -> None:
+    """Raise if a step gives out one state twice, or a state that entered it: their gradients would be one sum."""
+    taken = {place_of(state): "as it entered" for state in entering if state is not None and state.grad_fn is not None}
+    for key, value in left.items():
+        if value.grad_fn is None:
+            continue
+        place = place_of(value)
+        if place in taken:
+            raise ValueError(
+                f"{name}: expected new states from a step, got {key!r} {taken[place]}, so that autograd has one "
+                f"gradient for both; give out a copy: {key} * 1"
+            )
+        taken[place] = f"that is also {key!r}"
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _before(head: Head, call: Any) -> Any:

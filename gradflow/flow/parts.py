@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
-from gradflow.flow.chains import began_anew, factor_between, told_apart
+from gradflow.flow.between import Between
+from gradflow.flow.chains import began_anew, told_apart
 from gradflow.flow.recursion import Arriving, Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -39,7 +40,9 @@ class Parts:
         for found in zip(*(part.descend(examples) for part in self._parts), strict=True):
             unrolled = [each[1] for each in found]
             blocks = [each[2] for each in found]
-            factors = [_between(*pair) for pair in pairwise(unrolled)]
+            (layer, _), *_ = found[0]
+            between = [part.between for part in self._parts[1:]]
+            factors = [_factors(*pair, b, layer, examples) for pair, b in zip(pairwise(unrolled), between, strict=True)]
             carried = all(bool(known) and all(bool((f == 1).all()) for f in fs.values()) for fs, known in factors)
             whole = _joined(unrolled, carried=carried and all(part.carried for part in unrolled))
             whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, factors))
@@ -67,10 +70,17 @@ def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
     return [group[0] if len(group) == 1 else (group[0][0], Parts([s for _, s in group])) for group in groups.values()]
 
 
-def _between(before: Unrolled, after: Unrolled) -> tuple[State, bool]:
-    """State name -> the factor [B, H] between two calls; and whether no more was done."""
-    found = {n: factor_between(before.states[n][-1:], after.previous[n][:1]) for n in before.states}
-    return {name: factor[0] for name, (factor, _) in found.items()}, all(bool(known) for _, known in found.values())
+def _factors(
+    before: Unrolled, after: Unrolled, between: Between, layer: int, examples: Sequence[int] | None
+) -> tuple[State, bool]:
+    """State name -> [B, H], by what gradients are multiplied between two calls; and whether no more was done."""
+    found, known = State(), True
+    for place, (name, states) in enumerate(before.states.items()):
+        left, entered = states[-1], after.previous[name][0]
+        found[name] = factor = between.factor(place, left, layer, examples)
+        rounding = 64 * torch.finfo(left.dtype).eps * left.abs().amax(-1, keepdim=True)  # of states found anew
+        known = known and bool(((entered - factor * left).abs() <= rounding).all())
+    return found, known
 
 
 def _cut(parts: Sequence[Unrolled], factors: Sequence[tuple[State, bool]]) -> Tensor | None:

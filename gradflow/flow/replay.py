@@ -20,6 +20,7 @@ from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.layers import is_fused
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
 from gradflow.cells.scanning import scan
+from gradflow.checks import check_kind, require, shown
 from gradflow.flow.calls import LayerCall, check_given, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
 from gradflow.flow.examples import picked
@@ -203,6 +204,9 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     (torch.Size([5, 4, 2]), torch.Size([5, 4]))
     """
     check_supported(layer)
+    check_kind("x", x, (Tensor, PackedSequence), "a tensor or a PackedSequence")
+    given = hx if isinstance(hx, tuple | list) else [] if hx is None else [hx]
+    require(all(isinstance(state, Tensor) for state in given), "hx", "the initial state, or a tuple of states", hx)
     call = _only_run(layer, x, hx) if has_own_forward(layer) else _only_call(layer, x, hx)
     call.lengths = lengths
     _ = call.example_lengths  # wrong ones are refused here
@@ -212,7 +216,13 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
 
 def _only_call(layer: nn.Module, x: Tensor | PackedSequence, hx: Any) -> LayerCall:
     dropout = active_dropout(layer)
-    given = layer(x, hx)
+    try:
+        given = layer(x, hx)
+    except (NotImplementedError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, AttributeError) as error:
+        shapes = ", ".join(shown(value.data if isinstance(value, PackedSequence) else value) for value in (x, hx))
+        raise ValueError(f"x, hx: expected what {layer} takes, got {shapes} ({error})") from error
     check_given("layer", layer, x, given)
     return LayerCall(layer, x, hx, given[0], given[1] if isinstance(given[1], tuple) else (given[1],), dropout=dropout)
 

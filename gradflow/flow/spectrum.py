@@ -5,6 +5,7 @@ necessary for exploding gradients, not sufficient (Pascanu et al. 2013, section 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ def recurrent_spectrum(layer: nn.Module) -> pd.DataFrame:
 
     Returns:
         Columns layer, direction, gate (``h``; ``i f g o``; ``r z n``), index, singular_value (descending),
-        eigenvalue_re, eigenvalue_im (by descending modulus); float64, NaN where the weights are not finite.
+        eigenvalue_re, eigenvalue_im (by descending modulus); float64, NaN where the weights are not finite, or the
+        algorithm does not converge.
 
     >>> recurrent_spectrum(nn.RNN(3, 2)).columns.tolist()
     ['layer', 'direction', 'gate', 'index', 'singular_value', 'eigenvalue_re', 'eigenvalue_im']
@@ -54,12 +56,13 @@ def spectrum_columns(layer: Any, weights: Mapping[str, Tensor] | None = None) ->
 
 def _spectrum(matrix: np.ndarray) -> dict[str, np.ndarray]:
     size = len(matrix)
+    singular, eigen = np.full(size, np.nan), np.full(size, complex(np.nan, np.nan))
     if np.isfinite(matrix).all():
-        singular = torch.linalg.svdvals(torch.from_numpy(matrix)).numpy()
-        eigen = torch.linalg.eigvals(torch.from_numpy(matrix)).numpy()
-        eigen = eigen[np.lexsort((eigen.imag, -np.abs(eigen)))]
-    else:
-        singular, eigen = np.full(size, np.nan), np.full(size, complex(np.nan, np.nan))
+        with suppress(torch.linalg.LinAlgError):
+            singular = torch.linalg.svdvals(torch.from_numpy(matrix)).numpy()
+        with suppress(torch.linalg.LinAlgError):
+            eigen = torch.linalg.eigvals(torch.from_numpy(matrix)).numpy()
+            eigen = eigen[np.lexsort((eigen.imag, -np.abs(eigen)))]
     return {
         "index": np.arange(size),
         "singular_value": singular,

@@ -8,17 +8,15 @@ detached states, begins the next.
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
+from gradflow.flow.between import AS_LEFT, SEARCHED, Between, Look, between
 from gradflow.flow.calls import SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
-
-_HEADS = 8  # sequences of one module that may go on side by side
-_SEARCHED = 1000  # nodes between two steps
 
 
 class Arrived(dict[str, Tensor]):
@@ -78,7 +76,8 @@ class Step:
         x: the input; None: of a marked state nobody knows it.
         entering: the states that entered, each None for zeros.
         leaving: the states that left, in the order of the cell.
-        as_left: the states that entered are those that left the step before.
+        between: what happens between the step before and this one; None: it is the first.
+        is_hooked: a hook of the script changed the gradient of one of its states.
         dropout: between the layers of a stack; None: nothing was dropped.
         jacobian: [n, S, S] of some examples, of a marked step that says how it is made; else None.
         again: how far a marked step that is done again is from what was marked, [B] relative; None: it was not.
@@ -88,12 +87,15 @@ class Step:
     """
 
     __slots__ = (
-        "__weakref__", "again", "arrived", "as_left", "coupled", "dropout", "entering", "index", "jacobian",
-        "leaving", "redone", "versions", "x",
+        "__weakref__", "again", "arrived", "between", "coupled", "dropout", "entering", "index", "is_hooked",
+        "jacobian", "leaving", "redone", "versions", "x",
     )  # fmt: skip
 
-    def __init__(self, index: int, x: Tensor | None, entering: tuple, leaving: tuple[Tensor, ...], as_left: bool):
-        self.index, self.x, self.entering, self.leaving, self.as_left = index, x, entering, leaving, as_left
+    def __init__(
+        self, index: int, x: Tensor | None, entering: tuple, leaving: tuple[Tensor, ...], between: Between | None
+    ):
+        self.index, self.x, self.entering, self.leaving, self.between = index, x, entering, leaving, between
+        self.is_hooked = False
         self.dropout: Dropout | None = None
         self.jacobian: Tensor | None = None
         self.again: Tensor | None = None
@@ -116,34 +118,67 @@ class Step:
 class Head:
     """The last step of a sequence, as the next call of the module can know it; it holds neither graph nor states.
 
+    Args:
+        chain: the sequence, which the hooks in the graph hold.
+        step: its last one.
+        index: of this step.
+        given: the states that it gave out.
+        made: all that it gave out: of each state, and "output" of a layer.
+        ran: number of each node that gave out states of the sequence before -> the index of its step; of this step
+            they are added.
+
     Attributes:
-        ran: sequence numbers of the nodes that gave its states.
+        ran: numbers of the nodes that gave out the states of this step.
     """
 
-    def __init__(self, chain: Any, step: Any, given: Sequence[Tensor], nodes: Sequence[Any]):
-        self._chain: Any = weakref.ref(chain)  # which the hooks in the graph hold
+    def __init__(
+        self, chain: Any, step: Any, index: int, given: Sequence[Tensor], made: Sequence[Tensor], ran: dict[int, int]
+    ):
+        self._chain: Any = weakref.ref(chain)
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
-        self.ran = {node._sequence_nr() for node in nodes}
+        self.ran = {place_of(value)[0] for value in given if value.grad_fn is not None}
+        self._places = [[] if state.grad_fn is None else [place_of(state)] for state in given]
+        for value in made:
+            is_output = value is made[0] and len(made) > len(given)
+            if is_output and value.grad_fn is not None and value.numel() == given[0].numel():
+                self._places[0].append(place_of(value))  # of a layer of one, whose output is its state as well
+        ran.update({place_of(value)[0]: index for value in made if value.grad_fn is not None})
+        self._ran = ran
 
     @property
     def chain(self) -> Any:
         """The sequence, as long as its graph is there."""
         return self._chain()
 
-    def goes_on_with(self, states: Sequence[Tensor | None]) -> tuple[bool, bool]:
-        """Whether the states that enter a step descend from those given out here, and whether they are the same."""
-        if self._step() is None:
-            return False, False
-        if len(states) == len(self._given) and all(ref() is s for ref, s in zip(self._given, states, strict=True)):
-            return True, True
-        return _descend(self.ran, [state.grad_fn for state in states if state is not None]), False
+    @property
+    def is_there(self) -> bool:
+        """Whether its step is still in some graph."""
+        return self._step() is not None
+
+    def goes_on_with(self, states: Sequence[Tensor | None], *, asked: bool) -> Between | None:
+        """What happens to the states given out here before they enter a step; None: those do not descend from them."""
+        entered = [state for state in states if state is not None and state.grad_fn is not None]
+        if not self.is_there or not entered:
+            return None
+        if len(entered) == len(self._given) and all(
+            ref() is state and place_of(state) in places
+            for ref, state, places in zip(self._given, entered, self._places, strict=True)
+        ):
+            return AS_LEFT
+        return between(states, self._places, self._ran, asked=asked)
+
+
+def place_of(state: Tensor) -> tuple[int, int]:
+    """Number of the node that made a state, in the order in which they ran, and the place among its outputs."""
+    node: Any = state.grad_fn
+    return node._sequence_nr(), state.output_nr
 
 
 def _descend(ran: Collection[int], nodes: Sequence[Any]) -> bool:
     """Whether some nodes of the graph descend from one of those of the given sequence numbers, or are one."""
     lowest, waiting, seen = min(ran), list(nodes), set[Any]()
-    while waiting and len(seen) < _SEARCHED:
+    while waiting and len(seen) < SEARCHED:
         node = waiting.pop()
         if node is None or node in seen:
             continue
@@ -168,13 +203,15 @@ class Heads:
     def __init__(self) -> None:
         self._heads: list[Head] = []
 
-    def before(self, states: Sequence[Tensor | None]) -> tuple[Head | None, bool]:
-        """The one that a step goes on with, which is taken out, and whether its states enter as they left."""
+    def before(
+        self, states: Sequence[Tensor | None], *, asked: bool = True
+    ) -> tuple[Head, Between] | tuple[None, None]:
+        """The one that a step goes on with, which is taken out, and what happens to its states between, if asked."""
         for place, head in enumerate(self._heads):
-            goes_on, same = head.goes_on_with(states)
-            if goes_on:
-                return self._heads.pop(place), same
-        return None, False
+            found = head.goes_on_with(states, asked=asked)
+            if found is not None:
+                return self._heads.pop(place), found
+        return None, None
 
     def hold(self, states: Sequence[Tensor]) -> bool:
         """Whether one of the states came out of the same node of the graph as the end of a sequence."""
@@ -183,7 +220,7 @@ class Heads:
 
     def add(self, head: Head) -> None:
         """Another one that may go on."""
-        self._heads = [*self._heads[1 - _HEADS :], head]
+        self._heads = [*(other for other in self._heads if other.is_there), head]
 
 
 def one_step(layer: Any, x: Any) -> bool:
@@ -228,32 +265,39 @@ def cell_given(
     return x, entering, dict(zip(names, left, strict=True))
 
 
-def keep_gradients(step: Step, outputs: State, reached: Callable[[int], None]) -> bool:
-    """Have autograd leave in a step what arrives at its outputs; False if they are not in the graph.
+def keep_gradients(
+    arrived: dict[int, Arrived], outputs: State, reached: Callable[[int], None], changed: Callable[[], None]
+) -> bool:
+    """Have autograd leave what arrives at the outputs of a step; False if they are not in the graph.
 
     Args:
-        step: it must not hold the graph.
+        arrived: number of a backward pass -> what it left, filled here.
         outputs: name -> tensor.
         reached: told the number of each backward pass at the first gradient that it brings.
+        changed: told where a hook of the script has changed a gradient.
     """
-    arrived = step.arrived
 
-    def hook(name: str, node: Any, place: int) -> None:
+    def hook(name: str, value: Tensor) -> None:
+        node, place, look = value.grad_fn, value.output_nr, Look()
+
         def keep(gradients: tuple[Tensor | None, ...]) -> None:
             gradient = gradients[place]
             if gradient is None or is_of_many_passes(gradient):
                 return
+            if look.has_seen_other_than(gradient):
+                changed()
             number = torch._C._current_graph_task_id()
             if number not in arrived:
                 arrived[number] = Arrived()
                 reached(number)
-            add(arrived[number], name, gradient.detach())
+            add(arrived[number], name, gradient.detach().clone())  # a leaf's .grad may take its memory
 
-        node.register_prehook(keep)
+        value.register_hook(look)
+        cast(Any, node).register_prehook(keep)  # which comes after the hooks on the tensor
 
     trained = {name: value for name, value in outputs.items() if value.requires_grad and value.grad_fn is not None}
     for name, value in trained.items():
-        hook(name, value.grad_fn, value.output_nr)
+        hook(name, value)
     return bool(trained)
 
 

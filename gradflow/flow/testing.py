@@ -8,6 +8,7 @@ from torch import Tensor
 from gradflow.cells.cell import Cell, State
 from gradflow.cells.copying import copied, to_double
 from gradflow.cells.recurrent import ReplayedCell, check_cell_names
+from gradflow.checks import check_kind, real_number, whole_number
 from gradflow.jacobian.autodiff import AutodiffJacobian
 from gradflow.jacobian.dispatch import jacobian_of
 
@@ -36,6 +37,9 @@ def check_cell(cell: Cell, input_size: int, tolerance: float = 1e-8, seed: int =
     ...         return {"h": 0.5 * state["h"] + x_t}
     >>> check_cell(Leaky(), input_size=2)
     """
+    check_kind("cell", cell, Cell, "a gradflow.Cell")
+    input_size, seed = whole_number("input_size", input_size, 1), whole_number("seed", seed, 0)
+    real_number("tolerance", tolerance, least=0)
     kind = type(cell).__name__
     try:
         check_cell_names(cell)

@@ -11,15 +11,17 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from operator import is_
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import require, shown
 from gradflow.flow.added import Added
 from gradflow.flow.adjoint import descend
+from gradflow.flow.between import Between
 from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
 from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
@@ -30,7 +32,7 @@ from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.reading import Reading, read
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Trace, Unrolled
-from gradflow.flow.stepping import Arrived, Marked, cell_given, one_step
+from gradflow.flow.stepping import Arrived, Marked, cell_given, keep_gradients, one_step
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,7 @@ class Seen:
     landed: bool = False  # these ended in .grad by themselves
     own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
     follows: "Seen | Chain | None" = None  # the call whose states enter this one
+    between: Between | None = None  # what happens to them before
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -291,6 +294,23 @@ def _is_hooked(layer: nn.Module) -> bool:
     return isinstance(layer, nn.RNNBase) and not all(isinstance(hook, Hook) for hook in layer._forward_hooks.values())
 
 
+def _outlived(hook: Callable[..., None]) -> Callable[..., None]:
+    """A method of a watcher that runs within the script's forward pass, which only a refusal may stop."""
+
+    @wraps(hook)
+    def outlived(watcher: "Watcher[Any]", *args: Any, **kwargs: Any) -> None:
+        try:
+            hook(watcher, *args, **kwargs)
+        except (NotImplementedError, TypeError, ValueError):
+            raise
+        except Exception as error:
+            if watcher.meets is None:
+                raise
+            watcher.meets("what was to be seen in the forward pass", error)
+
+    return outlived
+
+
 class Watcher(Generic[Taken]):
     """Sees the calls of recurrent layers, and the gradients that reach them, while it is entered.
 
@@ -308,6 +328,8 @@ class Watcher(Generic[Taken]):
         examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
             are in the graph; "all", or None: of none.
         added: is asked to follow the weights of each call; None: nobody is.
+        meets: told what is missing and the error, if something else than a refusal goes wrong in a forward pass; None:
+            it is raised.
     """
 
     def __init__(
@@ -327,6 +349,7 @@ class Watcher(Generic[Taken]):
         self.open = False
         self.examples: int | str | None = None
         self.added: Added | None = None
+        self.meets: Callable[[str, Exception], None] | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._own = {name: _parameters(layer) for name, layer in layers.items()}
@@ -375,6 +398,23 @@ class Watcher(Generic[Taken]):
     def _hooked(self) -> list[nn.Module]:
         layers = [layer.cell if isinstance(layer, SteppedCell) else layer for layer in self._layers.values()]
         return [*layers, *([] if self._model is None else [self._model])]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the layers and of the marked states."""
+        return [*self._layers, *self._marks]
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names of the layers that are no longer in the model."""
+        if self._model is None:
+            return []
+        there = set(map(id, unwrapped(self._model).modules()))
+        return [
+            name
+            for name, layer in self._layers.items()
+            if id(layer.cell if isinstance(layer, SteppedCell) else layer) not in there
+        ]
 
     @property
     def has_seen(self) -> bool:
@@ -426,6 +466,7 @@ class Watcher(Generic[Taken]):
         if self.open and torch.is_grad_enabled():
             self._dropout[name] = active_dropout(layer, self._policy.called(name, layer))
 
+    @_outlived
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
@@ -435,6 +476,7 @@ class Watcher(Generic[Taken]):
         called = self._policy.called(name, layer)
         self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
 
+    @_outlived
     def _note(self, name: str, call: LayerCall) -> None:
         """See a call that has just run."""
         if not self.open or not torch.is_grad_enabled():
@@ -466,16 +508,20 @@ class Watcher(Generic[Taken]):
         call.detach()
         seen.versions = _versions_of(call.tensors())
 
+    @_outlived
     def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """One step of a cell, or of a layer with T = 1; nothing is kept of it unless it is to be recorded."""
         if not self.open or not torch.is_grad_enabled():
             return
         if self.examples is None:
             self._passes_by(name, layer)
+            return
+        x, state, outputs = cell_given(self._policy.called(name, module), layer, args, kwargs, output)
+        if is_of_many_passes(next(iter(outputs.values()))):
+            self._since.transformed.add(name)
         elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            self._since.again.add(name)
+            keep_gradients({}, outputs, lambda number: self._since.again.add(name), lambda: None)
         else:
-            x, state, outputs = cell_given(self._policy.called(name, module), layer, args, kwargs, output)
             self._joins(name, layer, x, state, outputs, None, dict(layer.named_parameters()))
 
     def _passes_by(self, name: str, layer: Any) -> None:
@@ -484,6 +530,7 @@ class Watcher(Generic[Taken]):
         if name not in since.bare:
             since.ran_at_all.add(name)
             since.bare[name] = self._joiner.bare(name, layer, self._pass)
+            since.bare[name].own = self._own.get(name, [])
 
     def _joins(
         self,
@@ -500,11 +547,13 @@ class Watcher(Generic[Taken]):
         begin = partial(self._begin, name)
         chain, trained = self._joiner.step(name, layer, x, entering, outputs, dropout, weights, begin)
         if chain.length == 1:
+            chain.own = self._own[name]
             self._follow(chain.parameters)
             if self.added is not None:
                 self.added.follow(chain.call)
         self._ran(name, trained=trained)
 
+    @_outlived
     def mark(
         self,
         name: str,
@@ -522,7 +571,11 @@ class Watcher(Generic[Taken]):
         if self.examples is None:
             self._passes_by(name, layer)
         elif torch._C._current_graph_task_id() < 0:
-            _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+            self.open = False  # a step that is done again may run modules that are watched
+            try:
+                _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+            finally:
+                self.open = True
             self._ran(name, trained=trained)
 
     def _ran(self, name: str, *, trained: bool) -> None:
@@ -626,6 +679,7 @@ def mark(
     >>> for x_t in torch.ones(5, 4, 3):
     ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
     """
+    require(isinstance(name, str) and name != "", "name", "the name of a state, as states= of gradflow.record", name)
     if not states or not all(isinstance(state, Tensor) for state in states):
         raise TypeError(f"mark: expected one or more tensors after the name, got {[type(s).__name__ for s in states]}")
     if any(state.dim() not in (1, 2) or state.shape != states[0].shape for state in states):
@@ -634,6 +688,11 @@ def mark(
         )
     if (step is None) != (previous is None):
         raise ValueError("mark: expected step and previous together (step makes the states of the previous ones)")
+    require(step is None or callable(step), "step", "a function that makes the states of the previous ones", step)
+    if not isinstance(previous, Tensor | Sequence | None) or (
+        isinstance(previous, Sequence) and not all(isinstance(state, Tensor) for state in previous)
+    ):
+        raise TypeError(f"previous: expected the states that entered the step, got {shown(previous)}")
     before = () if previous is None else (previous,) if isinstance(previous, Tensor) else tuple(previous)
     if step is not None and [part.shape for part in before] != [state.shape for state in states]:
         raise ValueError(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.cells.forms import Form
+from gradflow.checks import check_kind
 from gradflow.jacobian import lanczos
 
 AnyForm = TypeVar("AnyForm", bound=Form)
@@ -120,8 +121,9 @@ class Jacobian(ABC):
         Raises:
             ValueError: for another last dimension.
         """
+        check_kind("vector", vector, Tensor, "a tensor")
         size = self.shape[-1]
-        if vector.shape[-1] != size:
+        if vector.dim() == 0 or vector.shape[-1] != size:
             raise ValueError(
                 f"vector: expected [..., {size}], the states {', '.join(self.state_names)} side by side, got "
                 f"{tuple(vector.shape)}"
@@ -158,7 +160,7 @@ class Jacobian(ABC):
         True
         """
         size = self.shape[-1]
-        if not 1 <= count <= size:
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
             raise ValueError(f"count: expected 1 to {size} singular values of a {size} x {size} Jacobian, got {count}")
         batch = torch.ones(self.shape[:-2], dtype=torch.bool, device=self.like.device)
         chosen = batch if self.valid is None else self.valid

@@ -1,31 +1,29 @@
 """Gradients as backward left them: the norms against which those that the optimiser gets are held.
 
 Nobody says in a script of the user's own whether gradients were clipped between `backward` and the optimiser's step.
-Norms can tell: those that a gradient had when autograd had accumulated it, and those that it has at the step. What
+Norms can tell: those that the gradients have when a backward pass ends, and those that they have at the step. What
 counters of in-place changes say is not enough: ``p.grad.data.clamp_()`` and GradScaler leave them as they were.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from gradflow.remedies.clipping import entries_of, norm_in_double
+from gradflow.remedies.clipping import entries_of, in_numbers, norm_in_double
 
-_SAFE = 1e-15, 1e15  # norms whose squares float32 holds
+_LOW, _HIGH = 1e-15, 1e15  # norms whose squares float32 holds
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """One gradient when it had been accumulated.
+class Arrived(NamedTuple):
+    """One gradient when a backward pass had left it.
 
     Attributes:
         gradient: itself, held so that it can be told from another.
         version: how often it had been changed in place.
-        norm: its Euclidean norm; a tensor where it lies on another device, which is not waited for; None: unknown.
+        norm: its Euclidean norm, a tensor where that would have to be waited for; None: unknown.
     """
 
     gradient: Tensor
@@ -34,23 +32,27 @@ class Arrived:
 
 
 class Arrivals:
-    """Keeps the norm of every gradient from when autograd has accumulated it until :meth:`forget`.
+    """Keeps the norm of every gradient from the end of the backward pass that brought it until :meth:`forget`.
 
     Attributes:
         open: whether gradients are looked at.
+        meets: told what is missing and the error, if norms cannot be taken; None: the error is raised.
     """
 
     def __init__(self) -> None:
         self.open = True
+        self.meets: Callable[[str, Exception], None] | None = None
         self._followed: dict[int, tuple[Tensor, Any]] = {}  # held, so that an id stays theirs; and the hook's handle
         self._arrived: dict[int, Arrived] = {}
+        self._arriving: dict[int, Tensor] = {}  # in the backward pass that runs
+        self._pass = -1  # its number
 
     def follow(self, parameters: Iterable[Tensor]) -> None:
         """Hook into those parameters that are not followed yet."""
         for parameter in parameters:
             if id(parameter) not in self._followed and parameter.requires_grad and parameter.is_leaf:
-                hook = partial(self._arrives, is_told_all=not _has_other_hooks(parameter))
-                self._followed[id(parameter)] = parameter, parameter.register_post_accumulate_grad_hook(hook)
+                handle = parameter.register_post_accumulate_grad_hook(self._arrives)
+                self._followed[id(parameter)] = parameter, handle
 
     def stop(self) -> None:
         """Take the hooks away."""
@@ -74,42 +76,71 @@ class Arrivals:
             parameters: each with a gradient.
 
         Returns:
-            before: None where it is not known.
+            before: None where it is not known; of gradients that are 0 and never arrived, 0.
             now: equal to `before`, bit by bit, where nothing happened.
         """
-        now = _numbers([norm_of(parameter.grad) for parameter in parameters if parameter.grad is not None])
+        now = _numbers(_norms([parameter.grad for parameter in parameters if parameter.grad is not None]))
         if _is_averaged_later():
             return [None] * len(now), now
         found = [self._arrived.get(id(parameter)) for parameter in parameters]
-        known = [one.norm for one in found if one is not None and one.norm is not None]
-        numbers = iter(_numbers(known))
-        return [None if one is None or one.norm is None else next(numbers) for one in found], now
+        norms = [(0.0 if is_ == 0 else None) if one is None else one.norm for one, is_ in zip(found, now, strict=True)]
+        known = iter(_numbers([norm for norm in norms if norm is not None]))
+        return [None if norm is None else next(known) for norm in norms], now
 
-    def _arrives(self, parameter: Tensor, is_told_all: bool) -> None:
-        gradient = parameter.grad
-        if not self.open or gradient is None:
-            return
-        earlier = self._arrived.get(id(parameter))
-        is_as_left = earlier is None or earlier.gradient is not gradient or gradient._version == earlier.version + 1
-        is_known = is_told_all and is_as_left and all(map(_is_ours, (parameter._backward_hooks or {}).values()))
-        self._arrived[id(parameter)] = Arrived(gradient, gradient._version, norm_of(gradient) if is_known else None)
+    def _arrives(self, parameter: Tensor) -> None:
+        if self.open:
+            number = torch._C._current_graph_task_id()
+            if number != self._pass:
+                self._pass = number
+                torch.autograd.Variable._execution_engine.queue_callback(self._have_arrived)
+            self._arriving[id(parameter)] = parameter
+
+    def _have_arrived(self) -> None:
+        """At the end of a backward pass."""
+        parameters = [parameter for parameter in self._arriving.values() if parameter.grad is not None]
+        self._arriving = {}
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        norms: list[Any] = [None] * len(gradients)
+        try:
+            norms = _norms(gradients)
+        except Exception as error:
+            if self.meets is None:
+                raise
+            self.meets("the norms of gradients as they arrived", error)
+        for parameter, gradient, norm in zip(parameters, gradients, norms, strict=True):
+            earlier = self._arrived.get(id(parameter))
+            is_as_left = earlier is None or earlier.gradient is not gradient or gradient._version == earlier.version + 1
+            is_known = is_as_left and not _has_other_hooks(parameter)
+            self._arrived[id(parameter)] = Arrived(gradient, gradient._version, norm if is_known else None)
 
 
-def norm_of(gradient: Tensor) -> float | Tensor:
-    """Its Euclidean norm, as cheaply as that can be: in float32 where this has the range."""
-    entries = entries_of(gradient)
-    if entries.device.type != "cpu":
-        return torch.linalg.vector_norm(entries, dtype=torch.float64)
-    is_wide = entries.dtype in (torch.float32, torch.float64)
-    norm = float(torch.linalg.vector_norm(entries, dtype=None if is_wide else torch.float32))
-    return norm if _SAFE[0] < norm < _SAFE[1] else norm_in_double(entries)
+def _norms(gradients: list[Tensor]) -> list[float | Tensor]:
+    """Their Euclidean norms, as cheaply as can be: in float32 where this has the range."""
+    are_usual = [_is_usual(gradient) for gradient in gradients]
+    usual = [gradient for gradient, is_usual in zip(gradients, are_usual, strict=True) if is_usual]
+    quick = iter(torch._foreach_norm(usual) if usual else ())
+    norms: list[float | Tensor] = []
+    for gradient, is_usual in zip(gradients, are_usual, strict=True):
+        norm = next(quick).item() if is_usual else _norm(entries_of(gradient))
+        norms.append(norm if isinstance(norm, Tensor) or _LOW < norm < _HIGH else norm_in_double(entries_of(gradient)))
+    return norms
+
+
+def _is_usual(gradient: Tensor) -> bool:
+    return gradient.dtype == torch.float32 and gradient.layout == torch.strided and gradient.device.type == "cpu"
+
+
+def _norm(entries: Tensor) -> float | Tensor:
+    norm = torch.linalg.vector_norm(entries, dtype=torch.float64)
+    return float(norm) if entries.device.type == "cpu" else norm
 
 
 def _numbers(norms: list[float | Tensor]) -> list[float]:
-    """All as numbers; what lies on other devices is waited for once."""
-    tensors = [norm for norm in norms if isinstance(norm, Tensor)]
-    values = iter(torch.stack([norm.to(tensors[0].device) for norm in tensors]).tolist() if tensors else ())
-    return [next(values) if isinstance(norm, Tensor) else norm for norm in norms]
+    waiting = [norm for norm in norms if isinstance(norm, Tensor)]
+    if not waiting:
+        return cast(list[float], norms)
+    numbers = iter(in_numbers(waiting))
+    return [next(numbers) if isinstance(norm, Tensor) else norm for norm in norms]
 
 
 def _is_averaged_later() -> bool:
@@ -119,8 +150,9 @@ def _is_averaged_later() -> bool:
 
 
 def _has_other_hooks(parameter: Tensor) -> bool:
-    """Whether somebody else is told of a gradient first, and may change it."""
-    return not all(map(_is_ours, (parameter._post_accumulate_grad_hooks or {}).values()))
+    """Whether somebody else is told of the gradient on its way, and may change it."""
+    hooks = *(parameter._backward_hooks or {}).values(), *(parameter._post_accumulate_grad_hooks or {}).values()
+    return not all(map(_is_ours, hooks))
 
 
 def _is_ours(hook: Any) -> bool:

@@ -32,5 +32,6 @@ class Copies:
         if not sources:
             return {}
         with torch.no_grad():
-            torch._foreach_copy_(list(self._copies.values()), sources)
+            if sources:  # none is known of a marked state
+                torch._foreach_copy_(list(self._copies.values()), sources)
         return self._copies

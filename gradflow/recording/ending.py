@@ -4,32 +4,30 @@ import atexit
 import os
 import sys
 import weakref
+from multiprocessing import parent_process
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 _OPEN: "weakref.WeakSet[Any]" = weakref.WeakSet()
-_PROCESS = os.getpid()
 
 
 def closes_at_exit(recorder: Any) -> None:
-    """Have the program's end call `recorder.end()`; the recorder is not held."""
+    """Have the end of this process call `recorder.end()`; the recorder is not held."""
     _OPEN.add(recorder)
+    if parent_process() is not None:  # of multiprocessing, which ends its processes without `atexit`
+        Finalize(None, _close_all, exitpriority=0)
 
 
-def is_own_process() -> bool:
-    """Whether this is the process that began, not a fork of it, which must leave its logs alone."""
-    return os.getpid() == _PROCESS
+def has_ended(recorder: Any) -> None:
+    """No longer close it."""
+    _OPEN.discard(recorder)
 
 
 def recorder_of(path: str | os.PathLike[str]) -> Any | None:
     """Who records into a folder here and now, without a `with` block."""
     wanted = Path(path).resolve()
     return next((recorder for recorder in list(_OPEN) if recorder.path.resolve() == wanted), None)
-
-
-def has_ended(recorder: Any) -> None:
-    """No longer close it."""
-    _OPEN.discard(recorder)
 
 
 def uncaught_error() -> BaseException | None:
@@ -39,6 +37,5 @@ def uncaught_error() -> BaseException | None:
 
 @atexit.register
 def _close_all() -> None:
-    if is_own_process():
-        for recorder in list(_OPEN):
-            recorder.end()
+    for recorder in list(_OPEN):
+        recorder.end()

@@ -9,6 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradflow.cells.cell import has_closed_form
-from gradflow.checks import whole_number
+from gradflow.checks import check_path, listed, require, shown, whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.calls import LayerCall, cell_class, weights_known
 from gradflow.flow.chains import ChainCall
@@ -29,9 +30,20 @@ from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Seen, Watcher
+from gradflow.recording.arguments import (
+    Lengths,
+    check_lengths,
+    facts,
+    lengths_by_name,
+    log_of,
+    names,
+    one_module,
+    positive,
+)
 from gradflow.recording.copies import Copies
-from gradflow.recording.ending import closes_at_exit, has_ended, is_own_process, recorder_of, uncaught_error
+from gradflow.recording.ending import closes_at_exit, has_ended, recorder_of, uncaught_error
 from gradflow.recording.last_backward import LastBackward
+from gradflow.recording.mishaps import Mishaps
 from gradflow.recording.pooling import Pooled, pooled
 from gradflow.recording.probe import ProbeRunner, probe_runner
 from gradflow.recording.quantities import QUANTITIES, labels, quantities_of
@@ -43,9 +55,6 @@ from gradflow.remedies.clipping import Clipping
 from gradflow.runlog import RunWriter
 
 log = logging.getLogger(__name__)
-
-Lengths = Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]] | None
-"""[B], or module -> [B]."""
 
 
 def record(
@@ -71,9 +80,17 @@ def record(
     """Record the gradient flow of every recurrent layer of a model.
 
     With `optimizer` one line is enough: every ``optimizer.step()`` records an iteration, and the log ends with the
-    program, as `finished`, or `failed` or `interrupted` by the exception that ended it; with
-    :meth:`Recorder.close`; or when model and optimiser are no longer there. Without it, use the recorder as a context
-    manager and call its :meth:`~Recorder.step`.
+    program, as `finished`, or `failed` or `interrupted` by the exception that ended it (of those that somebody caught,
+    and of ``sys.exit``, nobody tells); with :meth:`Recorder.close`; or when model and optimiser are no longer there.
+    Without it, use the recorder as a context manager and call its :meth:`~Recorder.step`.
+
+    Training is not to suffer from being watched. What is wrong in a call (of this function, `step`, `log`) is refused
+    there, before anything is written or counted; a model that cannot be recorded, in its first forward pass. What
+    recording meets later (numbers that no decomposition takes, no memory, a full disk, a folder that is gone, a layer
+    that was replaced) never raises: that part of the log is left out, which is said once and stands in ``run.error``; a
+    disk that stays full ends the log as `failed`, and :attr:`Recorder.error` says why. Between the two lies a script in
+    the wrong order (no backward pass, an update, a tensor changed in place since): an error of `step`, and with
+    `optimizer`, where nobody calls it, a warning.
 
     Args:
         model: holds torch.nn.RNN, LSTM or GRU, gradflow's own layers, or Recurrent (cells of your own), or cells that
@@ -107,10 +124,10 @@ def record(
             the first recording and whenever the spectrum was due.
         modules: dotted names of the layers and cells; None: all of them.
         states: names of the states that a step of your own marks in its loop, see :func:`gradflow.mark`.
-        scalars: names of further numbers that :meth:`Recorder.step` will be given.
-        config: settings, stored beside the log.
+        scalars: names of further numbers that :meth:`Recorder.step` will be given; not those that logs have anyway.
+        config: settings, stored beside the log: a dictionary with names that are text.
         seed: stored beside the log.
-        about: further facts to store in the log's metadata.
+        about: the same, further facts for the log's metadata.
         resume: continue the run in `path`: the number of updates that the loaded checkpoint has behind it (the log
             drops what it holds from there on), or True to go on after the last iteration in the log. Recording options
             must be the same; a recorder with `optimizer` that is still at work there is closed. With 0 or True a folder
@@ -121,40 +138,47 @@ def record(
         ``optimizer.step()``.
 
     Raises:
-        TypeError: if `model` or `optimizer` is none of torch's.
-        ValueError: for a model without recurrent layers, an unknown module or quantity, a bad schedule, a probe without
-            criterion, or a resumed run that was recorded with other options.
+        TypeError: if `model` or `optimizer` is none of torch's, `path` is none, or `config` or `about` no dictionary.
+        ValueError: for a model without recurrent layers, an unknown module or quantity, a scalar that every log has, a
+            bad schedule, a probe without criterion, or a resumed run that was recorded with other options.
         NotImplementedError: for layers with ``proj_size``, for parametrized layers of gradflow's own, and for
             torch.nn.DataParallel on several devices; in the forward pass, for dropout between the layers of torch's
             kernels but on a CPU.
-        FileExistsError: if the folder already holds a recorded run, or one is being recorded there.
+        FileExistsError: if the folder already holds a recorded run, or another recorder, of this process or another,
+            records into it.
         FileNotFoundError: if there is no run to be resumed at that iteration.
     """
-    model = _one_module(model)
+    model = one_module(model)
+    check_path("path", path, 'the folder of a run, such as "outputs/my-run"')
     optimizers = {} if optimizer is None else named_optimizers(optimizer)
     when, when_spectrum = Schedule("every", every), Schedule("spectrum_every", spectrum_every)
     if examples != "all":
         examples = whole_number("examples", examples, 1, or_else=' or "all"')
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f'reduction: expected "mean" or "sum", got {reduction!r}')
-    marks = _listed("states", states)
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction: expected "mean" or "sum", got {shown(reduction)}')
+    if seed is not None:
+        seed = whole_number("seed", seed, 0, or_else=" or None")
+    expected = "the number of updates behind the checkpoint, or True for all in the log"
+    require(isinstance(resume, int) and resume >= 0, "resume", expected, resume)
+    config, about = facts("config", config), facts("about", about)
+    modules = modules if modules is None or isinstance(modules, str) else listed("modules", modules, "a list of names")
+    marks = names("states", states)
     layers = recurrent_layers(model, modules, cells=True, or_none=bool(marks))
-    taken = [name for name in marks if name in layers]
-    if taken:
-        raise ValueError(f"states: expected names that no module of the model has, got {taken[0]!r}; mark another name")
+    for name in marks:
+        require(name not in layers, "states", "names that no module of the model has (mark another one)", name)
     layers_and_marks = {**layers, **{name: Marked(name) for name in marks}}
     runner = probe_runner(model, layers, probe, criterion)
     had = {name for layer in layers_and_marks.values() for name in quantities_of(layer)}
     known = [name for name in QUANTITIES if name in had]
     default = [name for name in known if not QUANTITIES[name].opt_in]
-    chosen = default if quantities is None else _listed("quantities", quantities, known)
+    chosen = default if quantities is None else names("quantities", quantities, known)
     if not chosen:
         raise ValueError(f"quantities: expected at least one of {', '.join(known)}, got none; leave it out for all")
-    scalars = [*_listed("scalars", scalars), *["optimizer"] * (len(optimizers) > 1)]
+    scalars = [*names("scalars", scalars), *["optimizer"] * (len(optimizers) > 1)]
     rows = ScalarRows(unwrapped(model), scalars)
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     meta = {
-        **(about or {}),
+        **about,
         "every": when.every,
         "examples": examples,
         "spectrum_every": when_spectrum.every,
@@ -195,34 +219,13 @@ def record(
     return recorder.follow(optimizers) if optimizers else recorder
 
 
-def _one_module(model: Any) -> nn.Module:
-    """The model, or several by name as one."""
-    parts = model if isinstance(model, Mapping) else {"model": model}
-    for part in parts.values():
-        if not isinstance(part, nn.Module):
-            raise TypeError(
-                f"model: expected a torch.nn.Module, or a dictionary of them, got {type(part).__name__}; "
-                f"record(model, path, ...)"
-            )
-    return nn.ModuleDict({name: unwrapped(part) for name, part in parts.items()}) if parts is model else model
-
-
-def _listed(argument: str, names: Collection[str], known: Collection[str] | None = None) -> list[str]:
-    """The names, in the order of the known ones."""
-    if isinstance(names, str):
-        raise ValueError(f"{argument}: expected a list of names, got the text {names!r}; write [{names!r}]")
-    unknown = [] if known is None else [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"{argument}: expected some of {', '.join(known or ())}, got {', '.join(unknown)}")
-    return list(names) if known is None else [name for name in known if name in names]
-
-
 class Recorder:
     """Made by :func:`record`.
 
     Attributes:
-        iteration: number of updates so far: of :meth:`step` calls, and of what a resumed run had before.
+        iteration: number of updates so far: of those recorded here, and of what a resumed run had before.
         path: the run folder.
+        error: why not all that was recorded is on disk, once the log has ended; None: all is.
     """
 
     def __init__(
@@ -239,11 +242,15 @@ class Recorder:
     ):
         self.iteration = writer.start
         self.path = writer.path
+        self.error: Exception | None = None
+        self._mishaps = Mishaps(writer.path)
+        watcher.meets = rows.arrivals.meets = self._mishaps.note
         self._watcher, self._writer, self._rows, self._probe = watcher, writer, rows, probe
         self._quantities, self._examples, self._reduction = quantities, examples, reduction
         self._when, self._when_spectrum = when, when_spectrum
         self._latest: list[tuple[int, Seen | Chain]] = []  # kept in case it is the last iteration
         self._log_targets: float | None = None
+        self._probe_has_run = self._waits = False
         self._log_scale = 0.0
         self._copies: dict[tuple[str, int], Copies] = defaultdict(Copies)  # of the weights of the calls of each module
         self._callbacks: list[Callable[[int, dict[str, float]], None]] = []
@@ -251,6 +258,7 @@ class Recorder:
         self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
         self._warned: set[tuple[str, str]] = set()  # layers and identities
         self._updates: Updates | None = None
+        self._process = os.getpid()
         self._began = self._ended = False
 
     def __enter__(self) -> Self:
@@ -274,41 +282,49 @@ class Recorder:
 
     def end(self) -> None:
         """End the log as the program ended: by the last exception that nobody caught, if no update came after it."""
+        if self._process != os.getpid():  # a fork, which leaves the log alone
+            return
         error = uncaught_error()
         if self._updates is not None and error is self._updates.old_error:
             error = None
-        try:
-            self.__exit__(type(error) if error else None, error, None)
-        except Exception:
-            log.exception("%s: closing the log failed", self.path)
+        self.__exit__(type(error) if error else None, error, None)
 
     def __del__(self) -> None:
-        if getattr(self, "_updates", None) is not None and not self._ended and is_own_process():
+        if getattr(self, "_updates", None) is not None and not self._ended:
             self.end()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        has_ended(self)
         if self._updates is not None:
             self._updates.stop()
-        self._watcher.__exit__()
-        self._rows.arrivals.stop()
+        if self._ended:
+            return
+        self._stop()
+        if not self._writer.is_ours:
+            return  # a forked child: the log is its parent's
         try:
             self._close(error)
         except Exception as failure:
+            self.error = failure
             if error is None:
-                raise
-            error.add_note(f"gradflow: closing the log failed as well: {failure}")
+                log.error("closing the log failed: %s", failure, exc_info=not isinstance(failure, OSError))
+            else:
+                error.add_note(f"gradflow: closing the log failed as well: {failure}")
+
+    def _stop(self) -> None:
+        """Nothing is watched any longer; hooks of optimisers, one of which may be running, stay for now."""
+        self._ended = True
+        has_ended(self)
+        self._watcher.__exit__()
+        self._rows.arrivals.stop()
 
     def _close(self, error: BaseException | None) -> None:
-        last = self.iteration - 1
+        last = self._mishaps.iteration = self.iteration - 1
         try:
             if self._writer.iteration == last:  # not so if the next step was interrupted half way
-                self._record_last(last)
+                with self._mishaps.survived("what was left to its end"):
+                    self._record_last(last)
             elif last < self._writer.start:
                 never = (
                     "no optimizer.step() came after a backward pass"
@@ -325,15 +341,17 @@ class Recorder:
             elif error is not None:
                 self._writer.close("failed", error=f"{type(error).__name__}: {error}")
             elif self._diverged_at is not None:
-                self._writer.close("diverged", iteration=self._diverged_at)
+                self._writer.close("diverged", error=str(self._mishaps) or None, iteration=self._diverged_at)
             else:
-                self._writer.close("finished")
+                self._writer.close("finished", error=str(self._mishaps) or None)
 
     def _record_last(self, last: int) -> None:
         """What was not due at the last iteration, from what was kept of it."""
         if not self._when_spectrum.due(last):
             self._record_spectrum(last)
         if self._when.due(last):
+            return
+        if not self._latest and self._probe is None:
             return
         if self._probe is None and any(seen.is_stale() for _, seen in self._latest):
             log.warning(
@@ -389,7 +407,7 @@ class Recorder:
                 "step: each optimizer.step() records its iteration already; use recorder.log(loss=...) before it, or "
                 "leave optimizer out of gradflow.record"
             )
-        scaling = Scaling(_positive("loss_scale", loss_scale))
+        scaling = Scaling(positive("loss_scale", loss_scale))
         self._step(loss, clipping, lengths, targets, loss_scale, scalars, scaling)
 
     def log(
@@ -421,12 +439,14 @@ class Recorder:
                 "log: no optimizer.step() will record this; give it to recorder.step(...), or use "
                 "gradflow.record(model, path, optimizer=optimizer)"
             )
+        self._rows.told(loss, clipping, None)
+        lengths_by_name(lengths, self._watcher.names)
         told = {
             "loss": loss.detach() if isinstance(loss, Tensor) else loss,
             "clipping": clipping,
             "lengths": lengths,
-            "targets": None if targets is None else _positive("targets", targets),
-            "loss_scale": None if loss_scale is None else _positive("loss_scale", loss_scale),
+            "targets": None if targets is None else positive("targets", targets),
+            "loss_scale": None if loss_scale is None else positive("loss_scale", loss_scale),
             "scalars": None if scalars is None else self._rows.checked(scalars),
         }
         self._updates.tell({name: value for name, value in told.items() if value is not None})
@@ -442,31 +462,80 @@ class Recorder:
         scaling: Scaling,
         only_new: bool = False,
     ) -> None:
-        log_scale = math.log(_positive("loss_scale", loss_scale))
-        log_targets = None if targets is None else math.log(_positive("targets", targets))
-        lengths_of = _lengths_by_name(lengths)
-        row = self._rows.row(loss, clipping, scalars, scaling=scaling, only_new=only_new)
-        calls = self._watcher.take()
+        log_scale, log_targets = math.log(positive("loss_scale", loss_scale)), log_of("targets", targets)
+        lengths_of = lengths_by_name(lengths, self._watcher.names)
+        row = self._rows.told(loss, clipping, scalars)
+        if self.error is not None:  # the log has ended, training goes on
+            self.iteration += 1
+            return
         iteration = self.iteration
         due = self._when.due(iteration)
-        for _, seen in calls:
-            seen.check_parameters()
-            if due:
-                seen.check_tensors()
-            seen.call.lengths = lengths_of(seen.name)
-        self._writer.append("scalars", iteration, row)
+        self._latest, self._log_targets, self._log_scale = self._taken(due, lengths_of), log_targets, log_scale
+        with self._mishaps.survived("the norms of gradients"):
+            self._rows.measure(row, clipping, scaling, only_new=only_new)
+        self._append("scalars", iteration, row)
         self._note_divergence(row)
-        self._latest, self._log_targets, self._log_scale = calls, log_targets, log_scale
         if self._when_spectrum.due(iteration):
             self._record_spectrum(iteration)
         if due:
             self._record(iteration)
         self._keep(iteration)
         self._rows.arrivals.forget()
+        self._mishaps.is_new = False
         self.iteration += 1
         self._look_ahead()
         if self._callbacks:
             self._tell(iteration, row)
+
+    def _taken(self, due: bool, lengths_of: Callable[[str], Tensor | None]) -> list[tuple[int, Seen | Chain]]:
+        """What was seen since the last step; nothing if that is no use and the script is not to blame.
+
+        Raises:
+            RuntimeError, ValueError: if it is, and called :meth:`step`.
+        """
+        try:
+            calls = self._watcher.take()
+            for _, seen in calls:
+                seen.check_parameters()
+                if due:
+                    seen.check_tensors()
+                seen.call.lengths = lengths_of(seen.name)
+            if due:
+                check_lengths(calls)
+        except (RuntimeError, ValueError):
+            replaced = ", ".join(map(repr, self._watcher.replaced))
+            if self._updates is None and not self._mishaps.is_new and not replaced:
+                raise
+            if replaced:
+                why = RuntimeError(f"another module is in the place of {replaced}; record it into another folder")
+            if not self._mishaps.is_new:
+                self._mishaps.note("the states", why)
+            return []
+        return calls
+
+    def _append(self, table: str, iteration: int, rows: Mapping[str, Any]) -> None:
+        """Give rows to the log; where the disk takes none now, they wait in memory for the next try."""
+        if self.error is not None:
+            return
+        try:
+            self._writer.append(table, iteration, rows)
+        except OSError as failure:
+            self._outlive(failure)
+            if self.error is None:
+                self._writer.append(table, iteration, rows)
+
+    def _outlive(self, failure: OSError) -> None:
+        """A flush failed: let the rows wait in memory, or, without a folder or with too many of them, end the log."""
+        if not (isinstance(failure, FileNotFoundError) or self._writer.is_full):
+            if not self._waits:
+                log.warning("rows wait in memory to be written later, and training goes on: %s", failure)
+            self._waits = True
+            return
+        self.error = failure
+        log.error("the log ends at iteration %d, and training goes on: %s", self._mishaps.iteration, failure)
+        self._stop()
+        with suppress(OSError):
+            self._writer.close("failed", error=f"{type(failure).__name__}: {failure}")
 
     def subscribe(self, callback: Callable[[int, dict[str, float]], None]) -> None:
         """Have a function called with the iteration and its row of scalars, at the end of each :meth:`step`.
@@ -475,14 +544,24 @@ class Recorder:
             callback: takes the iteration and {column: number}, without what is not known. A callback that raises is
                 logged with its traceback and not called again: training and the log go on.
         """
+        require(callable(callback), "callback", "a function of the iteration and its row", callback)
         self._callbacks.append(callback)
 
     def flush(self) -> None:
-        """Bring all rows to disk; beside saving a checkpoint, so that a run that is killed can be resumed from it."""
-        self._writer.flush()
+        """Bring all rows to disk; beside saving a checkpoint, so that a run that is killed can be resumed from it.
+
+        A disk that takes none stops nobody: that is said, and the rows wait in memory for the next try.
+        """
+        if self._ended:
+            return
+        try:
+            self._writer.flush()
+        except OSError as failure:
+            self._outlive(failure)
 
     def _look_ahead(self) -> None:
         """Have the backward pass of the next iteration read if it is due, and all of it if a proof is owed."""
+        self._mishaps.iteration = self.iteration
         due = self._when.due(self.iteration)
         self._owed = self._owed or self._when_spectrum.due(self.iteration)
         self._watcher.examples = ("all" if self._owed else self._examples) if due and self._probe is None else None
@@ -497,8 +576,6 @@ class Recorder:
                 self._callbacks.remove(callback)
 
     def _log_factor(self, call: LayerCall | ChainCall, log_targets: float | None) -> float:
-        if call.batch_size == 0:
-            raise ValueError("step: expected a batch of at least one example, got an empty one; leave it out")
         if self._reduction == "sum":
             return 0.0
         if log_targets is not None:
@@ -519,13 +596,17 @@ class Recorder:
             self._latest = []
             return
         copies: dict[tuple[int, ...], dict[str, Tensor]] = {}
-        for _, seen in self._latest:
-            which = tuple(map(id, seen.call.weights.values()))  # calls of one module may have had different ones
-            if which not in copies:
-                copies[which] = self._copies[seen.name, len(copies)].of(seen.call.weights)
-            seen.call.weights = copies[which]
-        if self._probe is not None:
-            self._probe.keep()
+        try:
+            for _, seen in self._latest:
+                which = tuple(map(id, seen.call.weights.values()))  # calls of one module may have had different ones
+                if which not in copies:
+                    copies[which] = self._copies[seen.name, len(copies)].of(seen.call.weights)
+                seen.call.weights = copies[which]
+            if self._probe is not None:
+                self._probe.keep()
+        except Exception as error:
+            self._latest = []
+            self._mishaps.note("copies of the weights, from which the last one would be recorded", error)
 
     def _record(self, iteration: int, *, kept: bool = False) -> None:
         calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
@@ -533,15 +614,23 @@ class Recorder:
         if self._probe is not None:
             added = Added() if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
+        if any(seen.call.batch_size == 0 for _, seen in calls):
+            self._mishaps.note(
+                "the states", ValueError("expected at least one example, got a batch of none; leave it out")
+            )
+            return
         self._say_what_does_not_go_on(calls, iteration)
-        calls = pooled(calls)
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
-        for number, seen in grouped(calls) if quantities else ():
-            log_factor = self._log_factor(seen.call, log_targets) - log_scale
-            for table, columns in state_rows(seen, self._examples, quantities, log_factor):
-                self._writer.append(table, iteration, {"module": seen.name, "call": number, **columns})
+        with self._mishaps.survived("the states"):
+            calls = pooled(calls)
+            for number, seen in grouped(calls) if quantities else ():
+                with self._mishaps.survived(f"the states of {seen.name!r}"):
+                    log_factor = self._log_factor(seen.call, log_targets) - log_scale
+                    for table, columns in state_rows(seen, self._examples, quantities, log_factor):
+                        self._append(table, iteration, {"module": seen.name, "call": number, **columns})
         if added is not None:
-            self._prove(iteration, calls, added)
+            with self._mishaps.survived("a proof"):
+                self._prove(iteration, calls, added)
         self._owed = False
 
     def _say_what_does_not_go_on(self, calls: list[tuple[int, Seen | Chain]], iteration: int) -> None:
@@ -565,7 +654,7 @@ class Recorder:
         residuals = prove(calls, added)
         added.forget()
         for residual in residuals:
-            self._writer.append("proof", iteration, residual.row())
+            self._append("proof", iteration, residual.row())
         for identity, worst in failed(residuals).items():
             if (worst.module, identity) not in self._warned:
                 self._warned.add((worst.module, identity))
@@ -580,28 +669,21 @@ class Recorder:
     def _probe_calls(self, runner: ProbeRunner, kept: bool, added: Added | None) -> list[tuple[int, Seen | Chain]]:
         watching, self._watcher.open = self._watcher.open, False
         try:
-            return runner.calls(kept=kept, examples="all" if added else self._examples, added=added)
+            calls = runner.calls(kept=kept, examples="all" if added else self._examples, added=added)
+        except Exception as error:
+            if not self._probe_has_run:  # the arguments `probe` and `criterion` are wrong
+                raise
+            self._mishaps.note("the probe", error)
+            return []
         finally:
             self._watcher.open = watching
+        self._probe_has_run = True
+        return calls
 
     def _record_spectrum(self, iteration: int) -> None:
         for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
             if not weights_known(call.layer):
                 continue
-            columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
-            self._writer.append("spectrum", iteration, columns)
-
-
-def _lengths_by_name(lengths: Lengths) -> Callable[[str], Tensor | None]:
-    if isinstance(lengths, Mapping):
-        known = {name: torch.as_tensor(value) for name, value in lengths.items()}
-        return known.get
-    given = None if lengths is None else torch.as_tensor(lengths)
-    return lambda name: given
-
-
-def _positive(name: str, value: float) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-    return number
+            with self._mishaps.survived(f"the spectrum of {name!r}"):
+                columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
+                self._append("spectrum", iteration, columns)

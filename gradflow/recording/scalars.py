@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import check_kind, shown
 from gradflow.flow.finding import plain_name
 from gradflow.recording.arrivals import Arrivals
 from gradflow.remedies.clipping import Clipping, compared, gradient_norms
@@ -75,29 +76,21 @@ class ScalarRows:
         """Look at gradients as they arrive, until ``arrivals.stop()``."""
         self._present(only_new=False)
 
-    def row(
-        self,
-        loss: float | Tensor | None,
-        clipping: Clipping | None,
-        scalars: Mapping[str, Any] | None,
-        *,
-        scaling: Scaling = Scaling(),
-        only_new: bool = False,
+    def told(
+        self, loss: float | Tensor | None, clipping: Clipping | None, scalars: Mapping[str, Any] | None
     ) -> dict[str, float]:
-        """The row of this iteration; what is not known is left out.
+        """The row of this iteration, as far as the script says it.
 
         Args:
             loss: one number.
-            clipping: what gradflow's clipping returned; gradients that it does not speak of are measured here.
+            clipping: what gradflow's clipping returned.
             scalars: further numbers, by declared names.
-            scaling: what a GradScaler did to the gradients.
-            only_new: leave out gradients that no backward pass has brought since the last row.
 
         Raises:
-            TypeError: if `clipping` is not gradflow's.
+            TypeError: if `clipping` is not gradflow's, or `scalars` no dictionary.
             ValueError: for a scalar that was not declared, or a loss or scalar that is not one number.
         """
-        row = self.checked(scalars) if scalars else {}
+        row = {} if scalars is None else self.checked(scalars)
         if loss is not None:
             row["loss"] = _number("loss", loss)
         if not isinstance(clipping, Clipping | None):
@@ -105,25 +98,40 @@ class ScalarRows:
                 f"clipping: expected what gradflow.clip_grad_norm_ (or another gradflow.clip_*) returned, got "
                 f"{type(clipping).__name__}; clip with gradflow, or leave clipping out: the norms tell what others did"
             )
-        self._norms(row, clipping, scaling, only_new)
         return row
 
     def checked(self, scalars: Mapping[str, Any]) -> dict[str, float]:
         """Scalars as numbers.
 
         Raises:
+            TypeError: if they are no dictionary.
             ValueError: for one that was not declared, or is not one number.
         """
-        unknown = sorted(scalars.keys() - self._declared)
+        check_kind("scalars", scalars, Mapping, "a dictionary of numbers by their declared names")
+        unknown = sorted(scalars.keys() - self._declared, key=str)
         if unknown:
             raise ValueError(
-                f"scalars: {unknown[0]!r} is not declared (declared: {', '.join(sorted(self._declared))}); "
-                f"declare it: record(..., scalars={unknown!r})"
+                f"scalars: {shown(unknown[0])} is not declared (declared: {', '.join(sorted(self._declared))}); "
+                f"declare it: record(..., scalars={shown(unknown)})"
             )
         return {name: _number(f"scalars[{name!r}]", value) for name, value in scalars.items()}
 
-    def _norms(self, row: dict[str, float], clipping: Clipping | None, scaling: Scaling, only_new: bool) -> None:
-        """Fill in the norms before and after clipping, and what clipping did."""
+    def measure(
+        self,
+        row: dict[str, float],
+        clipping: Clipping | None,
+        scaling: Scaling = Scaling(),
+        *,
+        only_new: bool = False,
+    ) -> None:
+        """Fill in the norms before and after clipping, and what clipping did; what is not known is left out.
+
+        Args:
+            row: of this iteration.
+            clipping: what gradflow's clipping returned; gradients that it does not speak of are measured here.
+            scaling: what a GradScaler did to the gradients.
+            only_new: leave out gradients that no backward pass has brought since the last row.
+        """
         present = self._present(only_new)
         told = {} if clipping is None else _told(clipping)
         rest = [parameter for parameter, _, _ in present if id(parameter) not in told]
@@ -163,17 +171,15 @@ class ScalarRows:
         divided = scaling.divided_out(arrived, now)
         pairs: dict[int, tuple[float | None, float]] = {}
         for parameter, norm, was, is_ in zip(parameters, exact, arrived, now, strict=True):
-            if was is not None:
-                was /= divided
-                is_same = was == is_ or (divided != 1 and abs(was - is_) <= _rounding([parameter]) * is_)
-                was = norm if is_same or was != was else was * norm / is_ if 0 < is_ < math.inf else was
-            pairs[id(parameter)] = None if was is None else was / scaling.left, norm / scaling.left
+            tolerance = 0.0 if divided == 1 else _rounding([parameter])
+            before = None if was is None else _exactly(was / divided, is_, norm, tolerance) / scaling.left
+            pairs[id(parameter)] = before, norm / scaling.left
         return pairs
 
     def _judged(self, before: list[float], after: list[float], present: list[tuple[Tensor, str, str]]) -> Any:
         """The coefficient and whether gradients were clipped, NaN where the norms do not tell."""
         coefficient, clipped = compared(before, after, _rounding(parameter for parameter, _, _ in present))
-        if coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
+        if 0 < coefficient < 1 and abs(coefficient / 2.0 ** round(math.log2(coefficient)) - 1) < 1e-6:
             if not self._warned:
                 self._warned = True
                 log.warning(
@@ -183,6 +189,13 @@ class ScalarRows:
                 )  # fmt: skip
             return math.nan, math.nan
         return coefficient, clipped
+
+
+def _exactly(was: float, now: float, exact: float, tolerance: float) -> float:
+    """A norm as it was, from what was taken cheaply then and now, and exactly now."""
+    if was == now or abs(was - now) <= tolerance * now:
+        return exact
+    return was * exact / now if 0 < now < math.inf else was
 
 
 def _told(clipping: Clipping) -> dict[int, tuple[float | None, float]]:
@@ -197,10 +210,14 @@ def _rounding(parameters: Iterable[Tensor]) -> float:
 
 
 def _number(name: str, value: Any) -> float:
+    if type(value) is float:
+        return value
     try:
-        return value if type(value) is float else float(value.item() if hasattr(value, "item") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name}: expected one number, got {value!r}") from error
+        if not isinstance(value, (str, bytes)):
+            return float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise ValueError(f"{name}: expected one number, got {shown(value)}; pass loss.item() or the like")
 
 
 def _log(number: float) -> float:

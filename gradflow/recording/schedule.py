@@ -1,6 +1,6 @@
 """When something is recorded: every n iterations, or at iterations of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradflow.checks import whole_number
 
@@ -45,7 +45,7 @@ class Schedule:
 
     def __init__(self, name: str, every: int | Sequence[int]):
         self.every: int | list[int]
-        if isinstance(every, str) or not hasattr(every, "__iter__"):
+        if isinstance(every, (str, bytes, Mapping)) or not hasattr(every, "__iter__"):
             self.every = whole_number(name, every, 1, or_else=" or a list of iterations")
         else:
             self.every = [whole_number(name, iteration, 0) for iteration in every]

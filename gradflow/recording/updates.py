@@ -37,7 +37,7 @@ def named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
     else:
         found = {"0": optimizer}
     for one in found.values():
-        if not isinstance(one, Optimizer):
+        if not isinstance(one, Optimizer) or not hasattr(one, "_optimizer_step_pre_hooks"):
             raise TypeError(
                 f"optimizer: expected a torch.optim.Optimizer, or a list or dictionary of them, got "
                 f"{type(one).__name__}; pass the one that it wraps, or call recorder.step(...) in a loop of your own"
@@ -75,10 +75,11 @@ class Updates:
         self.old_error = uncaught_error()
         self._watcher, self._arrivals, self._record = watcher, arrivals, record
         self._several, self._told, self._has_warned = len(optimizers) > 1, _nothing_told(), False
-        self._handles = [
-            optimizer.register_step_pre_hook(partial(self._before, place))
-            for place, optimizer in enumerate(optimizers.values())
-        ]
+        self._within: set[int] = set()  # places of optimisers whose step runs: a subclass calls its parent's inside
+        self._handles: list[Any] = []
+        for place, optimizer in enumerate(optimizers.values()):
+            self._handles.append(optimizer.register_step_pre_hook(partial(self._before, place)))
+            self._handles.append(optimizer.register_step_post_hook(partial(self._after, place)))
 
     def stop(self) -> None:
         """Take the hooks away."""
@@ -92,9 +93,13 @@ class Updates:
     def _before(self, place: int, optimizer: Optimizer, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before the step of an optimiser, which gets another closure in place of its own."""
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if getattr(closure, "seen_by", None) is self:
+            return None
         is_recorded = self._update(place, optimizer)
+        is_inner = place in self._within
+        self._within.add(place)
         if closure is None:
-            if not is_recorded and not self._several:
+            if not (is_recorded or is_inner or self._several):
                 self._say_why_not()
             return None
 
@@ -108,10 +113,16 @@ class Updates:
                 self._say_why_not()
             return loss
 
+        vars(evaluate)["seen_by"] = self
         return ((args[0], evaluate, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": evaluate})
+
+    def _after(self, place: int, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        self._within.discard(place)
 
     def _update(self, place: int, optimizer: Optimizer, loss: Any = None) -> bool:
         """Record; False if no backward pass has reached a recurrent layer since the last update."""
+        if not self._watcher.open:
+            return True  # the log has ended, and there is nothing more to say
         if not self._watcher.has_seen:
             return False
         told, scaling = self._told, _scaling(optimizer)

@@ -13,6 +13,8 @@ from math import inf, isfinite, nan
 import torch
 from torch import Tensor, nn
 
+from gradflow.checks import check_kind, listed, real_number
+
 _EPS = 1e-6  # torch's, in the denominator of the coefficient
 
 
@@ -57,8 +59,15 @@ def gradient_norms(parameters: Iterable[Tensor], norm_type: float = 2.0) -> tupl
     entries = [entries_of(p.grad) for p in parameters if p.grad is not None]
     if not entries:
         return ()
-    norms = torch.stack([_norm(g, norm_type).to(entries[0].device) for g in entries]).tolist()
+    norms = in_numbers([_norm(g, norm_type) for g in entries])
     return tuple(_rescaled_norm(g, norm_type) if n in (0, inf) else n for g, n in zip(entries, norms, strict=True))
+
+
+def in_numbers(norms: Sequence[Tensor]) -> list[float]:
+    """Scalars as numbers; what lies on other devices is waited for once."""
+    if all(norm.device.type == "cpu" for norm in norms):
+        return [norm.item() for norm in norms]
+    return torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()
 
 
 def norm_in_double(entries: Tensor) -> float:
@@ -110,10 +119,9 @@ def clip_grad_norm_(
         ValueError: if `max_norm` or `norm_type` is not positive, or there is no parameter to clip.
         RuntimeError: if a gradient is not finite and `error_if_nonfinite` is set.
     """
-    max_norm, norm_type = float(max_norm), float(norm_type)
-    parameters = _checked(parameters, "max_norm", max_norm)
-    if not norm_type > 0:
-        raise ValueError(f"norm_type: expected a positive number or math.inf, got {norm_type}")
+    max_norm = real_number("max_norm", max_norm, above=0, infinite=True)
+    norm_type = real_number("norm_type", inf if norm_type == "inf" else norm_type, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     measured = norms if norm_type == 2 else gradient_norms(parameters, norm_type)
     total = _total(measured, norm_type)
@@ -145,8 +153,8 @@ def clip_grad_parameter_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: f
         TypeError: if `parameters` are not tensors.
         ValueError: if `max_norm` is not positive, or there is no parameter to clip.
     """
-    max_norm = float(max_norm)
-    parameters = _checked(parameters, "max_norm", max_norm)
+    max_norm = real_number("max_norm", max_norm, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
         return _untouched(parameters, norms)
@@ -173,8 +181,8 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float, f
         TypeError: if `parameters` are not tensors.
         ValueError: if `clip_value` is not positive, or there is no parameter to clip.
     """
-    clip_value = float(clip_value)
-    parameters = _checked(parameters, "clip_value", clip_value)
+    clip_value = real_number("clip_value", clip_value, above=0, infinite=True)
+    parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     if not all(map(isfinite, norms)):
         return _untouched(parameters, norms)
@@ -228,13 +236,12 @@ CLIPPINGS: dict[str, Callable[[Iterable[Tensor], float], Clipping]] = {
 }
 
 
-def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float) -> list[Tensor]:
+def _checked(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     """Those that have a gradient, each once."""
-    if not threshold > 0:
-        raise ValueError(f"{name}: expected a positive number, got {threshold}")
     if isinstance(parameters, nn.Module):
         raise _no_tensors(f"a module, {type(parameters).__name__}", "pass model.parameters()")
-    given = list({id(p): p for p in ([parameters] if isinstance(parameters, Tensor) else parameters)}.values())
+    several = [parameters] if isinstance(parameters, Tensor) else listed("parameters", parameters, "tensors")
+    given = list({id(p): p for p in several}.values())
     for part in given:
         if not isinstance(part, Tensor):
             raise _no_tensors(*_instead(part))
@@ -244,6 +251,7 @@ def _checked(parameters: Iterable[Tensor] | Tensor, name: str, threshold: float)
             "model.parameters() can be gone through only once: call it anew for each clipping, or keep a list of it"
         )
     for parameter in given:
+        check_kind("parameters", parameter, Tensor, "tensors, such as those of model.parameters()")
         if parameter.grad is None and not (parameter.requires_grad or isinstance(parameter, nn.Parameter)):
             raise ValueError(
                 f"parameters: expected tensors that are trained, got one of shape {tuple(parameter.shape)} that needs "

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tqdm import tqdm
 
 from gradflow.cells.cell import Cell, State
-from gradflow.checks import whole_number
+from gradflow.checks import check_kind, real_number, whole_number
 from gradflow.flow.calls import cell_class, check_supported, torch_cell, weights_known
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ def floss_(
         The loss before each update. ``.grad`` of the parameters is left as it was.
 
     Raises:
+        TypeError, ValueError: as :func:`lyapunov_loss`; if there is nothing to do, or `lr` is not positive.
         FloatingPointError: if the loss is not finite; the parameters are those before it was.
 
     >>> layer = nn.RNN(3, 8)
@@ -94,6 +95,9 @@ def floss_(
     >>> losses[-1] < losses[0]
     True
     """
+    check_supported(layer)
+    iterations = whole_number("iterations", iterations, 1)
+    real_number("lr", lr, above=0)
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     optimizer, losses = torch.optim.Adam(parameters, lr=lr), []
     kept = [parameter.grad for parameter in parameters]
@@ -122,9 +126,13 @@ def _time_major(layer: Any, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor 
     """[T, B, D] or indices [T, B], lengths [B] if packed, whether there is a batch."""
     if isinstance(x, PackedSequence):
         return (*pad_packed_sequence(x), True)
+    check_kind("x", x, Tensor, "a tensor or a PackedSequence")
     dimensions = x.dim() + (0 if x.is_floating_point() else 1)
     if dimensions not in (2, 3):
         raise ValueError(f"x: expected sequences as {type(layer).__name__} takes them, got shape {tuple(x.shape)}")
+    size = getattr(layer, "input_size", None)
+    if size is not None and x.is_floating_point() and x.shape[-1] != size:
+        raise ValueError(f"x: expected {size} features in the last dimension, got {x.shape[-1]}")
     if dimensions == 2:
         return x.unsqueeze(1), None, False
     return (x.transpose(0, 1) if layer.batch_first else x), None, True

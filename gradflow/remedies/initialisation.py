@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gradflow.cells.facts import KEEPING_GATES, REMEMBER_BIAS
 from gradflow.cells.layers import suffix
+from gradflow.checks import real_number, require, whole_number
 from gradflow.flow.calls import check_supported, torch_cell_class
 
 STD, CONNECTIONS = 0.01, 15  # of Pascanu et al. 2013
@@ -86,6 +87,14 @@ def initialise_(
     True
     """
     check_supported(layer)
+    known = isinstance(name, str) and name in INITIALISATIONS
+    require(known, "name", f"one of {', '.join(INITIALISATIONS)}", name)
+    real_number("gain", gain, above=0)
+    if std is not None:
+        real_number("std", std, above=0)
+    for argument, bias in {"forget_bias": forget_bias, "update_bias": update_bias}.items():
+        if bias is not None:
+            real_number(argument, bias)
     gates = torch_cell_class(layer).gate_names
     _check_used(name, gain=gain, std=std, connections=connections, time_scale=time_scale)
     fill = _recurrent(name, layer, gain, STD if std is None else std, connections)
@@ -107,11 +116,6 @@ def initialise_(
 
 
 def _check_used(name: str, **given: float | None) -> None:
-    if name not in INITIALISATIONS:
-        raise ValueError(f"name: expected one of {', '.join(INITIALISATIONS)}, got {name!r}")
-    gain = given["gain"]
-    if gain is not None and not 0 < gain < math.inf:
-        raise ValueError(f"gain: expected a positive number, got {gain}")
     for argument, value in given.items():
         users = [other for other, used in INITIALISATIONS.items() if argument in used]
         unset = 1.0 if argument == "gain" else None
@@ -124,9 +128,7 @@ def _recurrent(
 ) -> Callable[[Tensor], Any] | None:
     """What fills a block of W_hh in place; None: it stays."""
     size = layer.hidden_size
-    if not std > 0:
-        raise ValueError(f"std: expected a positive number, got {std}")
-    if connections is not None and not 1 <= connections <= size:
+    if connections is not None and whole_number("connections", connections, 1) > size:
         raise ValueError(f"connections: expected 1 to {size}, the units of this layer, got {connections}")
     if name == "remember" and torch_cell_class(layer).gateless:
         name = "orthogonal"
@@ -165,8 +167,6 @@ def _gate_biases(
             raise ValueError(f"{argument}: expected a cell with a gate {gate}, got gates {gates}; leave it None")
         if not layer.bias:
             raise ValueError(f"{argument}: expected a layer with biases, got bias=False")
-        if not math.isfinite(float(bias)):
-            raise ValueError(f"{argument}: expected a finite number, got {bias}")
         if name == "chrono":
             raise ValueError(f"{argument}: expected None with chrono, which draws this bias, got {bias}; leave it out")
     if name == "chrono":
@@ -187,7 +187,7 @@ def _checked_time_scale(layer: Any, gates: tuple[str, ...], time_scale: float | 
         )
     if not layer.bias:
         raise ValueError("name: chrono sets biases; expected a layer with biases, got bias=False")
-    if time_scale is None or not 2 <= time_scale < math.inf:
+    if not isinstance(time_scale, (int, float)) or not 2 <= time_scale < math.inf:
         raise ValueError(
             f"time_scale: expected the longest memory in steps, at least 2, got {time_scale}; pass the length of the "
             f"sequences"

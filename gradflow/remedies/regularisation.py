@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradflow.cells.layers import suffix
 from gradflow.cells.rnn import LinearCell
+from gradflow.checks import check_flags, real_number
 from gradflow.flow.adjoint import descend, in_time
 from gradflow.flow.backward import check_traces, leaf_weight
 from gradflow.flow.calls import plain_arithmetic, torch_cell_class
@@ -61,8 +62,8 @@ def add_omega_gradient_(traces: Sequence[Trace], weight: float, squared: bool = 
     True
     """
     check_traces(traces)
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"weight: expected a finite number, 0 or more, got {weight}")
+    real_number("weight", weight, least=0)
+    check_flags(squared=squared)
     omega, is_whole = 0.0, True
     for trace in traces:
         _check_cell(trace)

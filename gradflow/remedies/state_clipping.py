@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State, TorchCell
 from gradflow.cells.layers import suffix
+from gradflow.checks import real_number
 from gradflow.flow.adjoint import descend
 from gradflow.flow.backward import check_traces, leaf_weight
 from gradflow.flow.calls import plain_arithmetic, torch_cell_class
@@ -80,8 +81,7 @@ def clip_state_gradients_(traces: Sequence[Trace], clip_value: float) -> StateCl
     1.0
     """
     check_traces(traces)
-    if not clip_value > 0:
-        raise ValueError(f"clip_value: expected a positive number, got {clip_value}")
+    real_number("clip_value", clip_value, above=0, infinite=True)
     reached = [trace for trace in traces if trace.call.gradients]
     for trace in reached:
         _check_layer(trace)

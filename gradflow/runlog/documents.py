@@ -12,15 +12,43 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from gradflow import __version__
+from gradflow.files import write_files
 from gradflow.runlog.schema import SCHEMA_VERSION, Label
+from gradflow.runlog.unreadable import (
+    Fields,
+    Unreadable,
+    check_columns,
+    check_depth,
+    check_fields,
+    read_json,
+    unreadable,
+)
 
 STATES = ("running", "finished", "diverged", "failed", "interrupted")
+
+_NUMBER, _TEXT = (int, float), (str, NoneType)
+_DESCRIPTION: Fields = {
+    **dict.fromkeys(("config", "columns", "modules"), (dict,)),
+    **dict.fromkeys(("resumptions", "classes"), (list,)),
+    **dict.fromkeys(("schema_version", "threads"), (int,)),
+    **dict.fromkeys(("chance", "chance_loss", "proof_tolerance"), (*_NUMBER, NoneType)),
+    "flush_seconds": _NUMBER,
+    "device": (str,),
+    "success": (dict, NoneType),
+}
+_SUCCESS: Fields = {"quantity": (str,), "threshold": _NUMBER}
+_STATUS: Fields = {
+    **dict.fromkeys(("error", "error_traceback", "config_hash", "host", "updated"), _TEXT),
+    **dict.fromkeys(("iteration", "pid"), (int, NoneType)),
+    "state": (str,),
+}
 
 
 def write_status(
@@ -51,7 +79,7 @@ def write_status(
     if state not in STATES:
         raise ValueError(f"state: expected one of {', '.join(STATES)}, got {state!r}")
     path = Path(path)
-    before = read_json(path / "status.json")
+    before = _status_before(path)
     if iteration is None and state != "running":
         iteration = before.get("iteration")
     path.mkdir(parents=True, exist_ok=True)
@@ -70,7 +98,7 @@ def write_status(
 
 def was_written_here(path: Path) -> bool:
     """Whether this process wrote the `status.json` of a run folder."""
-    status = read_json(path / "status.json")
+    status = read_status(path)
     return (status.get("pid"), status.get("host")) == (os.getpid(), socket.gethostname())
 
 
@@ -99,19 +127,51 @@ def note_resumption(path: Path, iteration: int, facts: dict) -> None:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """`run.json`, empty if there is none yet.
+    """`run.json` of the run folder `path`, empty if there is none yet.
 
     Raises:
-        ValueError: a later gradflow wrote it.
+        Unreadable: it is damaged, of other contents, or a later gradflow wrote it.
     """
-    description = read_json(path / "run.json")
+    file = path / "run.json"
+    description = read_json(file)
+    check_fields(file, description, {"schema_version": (int,)})
     version = description.get("schema_version", SCHEMA_VERSION)
     if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"path: {path} was written in schema version {version}, and this gradflow ({__version__}) reads up to "
-            f"{SCHEMA_VERSION}; install a newer gradflow"
-        )
+        expected = f"a schema version up to {SCHEMA_VERSION}, which gradflow {__version__} reads"
+        raise unreadable(file, expected, f"{version}", "install a newer gradflow")
+    check_fields(file, description, _DESCRIPTION)
+    check_fields(file, description.get("success") or {}, _SUCCESS, "success.")
+    check_fields(
+        file, description.get("modules", {}), dict.fromkeys(description.get("modules", {}), (str,)), "modules."
+    )
+    check_columns(file, description.get("columns", {}))
+    check_depth(file, description.get("config", {}))
+    for entry in description.get("resumptions", []):
+        if not isinstance(entry, dict):
+            raise unreadable(file, "objects in resumptions", repr(entry))
+        check_fields(file, entry, {"proof_tolerance": (*_NUMBER, NoneType)}, "resumptions.")
     return description
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """`status.json` of the run folder `path`, empty if there is none yet.
+
+    Raises:
+        Unreadable: it is damaged, or of other contents.
+    """
+    file = path / "status.json"
+    status = read_json(file)
+    check_fields(file, status, _STATUS)
+    if status and status.get("state") not in STATES:
+        raise unreadable(file, f"one of {', '.join(STATES)} as state", repr(status.get("state")))
+    return status
+
+
+def _status_before(path: Path) -> dict[str, Any]:
+    try:
+        return read_status(path)
+    except Unreadable:  # it is about to be replaced
+        return {}
 
 
 def config_hash(config: dict) -> str:
@@ -126,21 +186,7 @@ def config_hash(config: dict) -> str:
 def write_json(path: Path, content: dict) -> None:
     """Write a file that is seen either as it was or complete."""
     text = json.dumps(content, ensure_ascii=False, indent=1, default=plain)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The file's content, empty if there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    write_files({path: f"{text}\n".encode()})
 
 
 def plain(value: Any) -> Any:

@@ -9,18 +9,25 @@ iterations with it, lists twice until both listings agree, and starts again if a
 writes.
 """
 
+import logging
 import os
-from collections.abc import Iterator
-from itertools import groupby
+import re
+from collections.abc import Callable, Iterator
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradflow.runlog.schema import KEYS, TABLES
+from gradflow.runlog.schema import KEYS, SCHEMA_VERSION, TABLES
+from gradflow.runlog.unreadable import Unreadable, check_is_file, unreadable
 
+log = logging.getLogger(__name__)
+
+_CHECKED = {"page_checksum_verification": True}  # which finds single bits that flipped
+_NAME = re.compile(r"part-(\d{1,18})-(\d{1,18})\.parquet")
 _READ_ATTEMPTS = 50  # a reader starts again when a merge takes a file away; a file missing this often is an error
 
 
@@ -33,18 +40,26 @@ class Part(NamedTuple):
 
 
 def list_parts(root: Path, table: str) -> list[Part]:
-    """The parts that make up a table at one moment, oldest first. `root` is the folder of the tables."""
+    """The parts that make up a table at one moment, oldest first. `root` is the folder of the tables.
+
+    Raises:
+        Unreadable: a name that no part has, or two parts of the same iterations.
+    """
     folders = (root / ".merge" / table, root / table)
     names, before = [_listing(folder) for folder in folders], None
     while names != before:
         names, before = [_listing(folder) for folder in folders], names
     merged, parts = ([_part(folder / name) for name in listed] for folder, listed in zip(folders, names, strict=True))
-    return sorted(merged + [part for part in parts if not any(_overlap(part, whole) for whole in merged)])
+    whole = sorted(merged + [part for part in parts if not any(_overlap(part, whole) for whole in merged)])
+    for one, other in pairwise(whole):
+        if _overlap(one, other):
+            raise unreadable(other.path, f"iterations that {one.path.name} does not hold", "some that it holds as well")
+    return whole
 
 
 def has_parts(root: Path) -> bool:
     """Whether any table has a part."""
-    return any(list_parts(root, table) for table in TABLES)
+    return any(_listing(folder / table) for folder in (root, root / ".merge") for table in TABLES)
 
 
 def read_parts(root: Path, table: str, schema: pa.Schema, columns: list[str], where: object = None) -> pa.Table:
@@ -56,18 +71,108 @@ def read_parts(root: Path, table: str, schema: pa.Schema, columns: list[str], wh
         schema: of the columns to be known; a part that lacks one gives nulls.
         columns: what to read.
         where: a `pyarrow.compute` expression that rows must fulfil.
-    """
-    import pyarrow.dataset as ds
 
+    Raises:
+        Unreadable: a part is damaged, or of other contents.
+    """
     for _ in range(_READ_ATTEMPTS):
-        paths = [str(part.path) for part in list_parts(root, table)]
+        parts = list_parts(root, table)
         try:
-            if paths:
-                return ds.dataset(paths, schema=schema, format="parquet").to_table(columns, filter=where)
-            return schema.empty_table().select(columns)
+            for part in parts:
+                check_is_file(part.path)
+            if not parts:
+                return schema.empty_table().select(columns)
+            return _rows_of(parts, table, schema, columns, where)
         except FileNotFoundError as error:
             missing = error
+        except (pa.ArrowException, OSError):
+            try:
+                for part in parts:
+                    _check(part, table, schema)
+            except FileNotFoundError as error:
+                missing = error
+                continue
+            raise  # it is none of the files, so it is what was asked
     raise missing
+
+
+def _rows_of(parts: list[Part], table: str, schema: pa.Schema, columns: list[str], where: object) -> pa.Table:
+    """The rows of all parts; pa.ArrowInvalid if :func:`_check` will find something."""
+    import pyarrow.dataset as ds
+
+    checked = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(**_CHECKED))
+    data = ds.dataset([str(part.path) for part in parts], schema=schema, format=checked)
+    rows = data.to_table(columns, filter=where)
+    newer = any(_version(part.metadata.metadata) > SCHEMA_VERSION for part in data.get_fragments())
+    if newer or any(rows[key].null_count for key in KEYS[table]):
+        raise pa.ArrowInvalid("a part of a newer gradflow, or a row without a key")
+    return rows
+
+
+def _version(metadata: dict[bytes, bytes] | None) -> int:
+    """The schema version that the metadata of a part state."""
+    stated = (metadata or {}).get(b"gradflow_schema", b"0")
+    return int(stated) if stated.isdigit() and len(stated) < 10 else 0
+
+
+def check_parts(root: Path, table: str) -> None:
+    """Open every part of a table, as far as its footer, which says what it holds and where.
+
+    Raises:
+        Unreadable: one is damaged, of a newer gradflow, or of other columns.
+    """
+    for part in list_parts(root, table):
+        _check_schema(part, table, _opened(part, lambda file: file.schema_arrow))
+
+
+def _read(part: Part) -> pa.Table:
+    """All of one part as it is.
+
+    Raises:
+        Unreadable: it is damaged.
+    """
+    return _opened(part, pq.ParquetFile.read)
+
+
+def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any]) -> Any:
+    try:
+        check_is_file(part.path)
+        with pq.ParquetFile(part.path, **_CHECKED) as file:
+            return ask(file)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        size = part.path.stat().st_size
+        got = f"{size} bytes that cannot be read as such ({error})" if size else "an empty file"
+        raise unreadable(part.path, "rows in Parquet as gradflow wrote them", got) from error
+
+
+def _check(part: Part, table: str, schema: pa.Schema) -> None:
+    """Raise if a part is not what its name and its table say.
+
+    Raises:
+        Unreadable: it is damaged, of a newer gradflow, or of other columns or iterations.
+    """
+    rows = _read(part)
+    _check_schema(part, table, rows.schema)
+    for key in KEYS[table]:
+        if rows[key].null_count:
+            raise unreadable(part.path, f"a value of {key} in every row", "rows without one")
+    for name in rows.column_names:
+        if name in schema.names:
+            try:
+                rows[name].cast(schema.field(name).type)
+            except pa.ArrowException as error:
+                raise unreadable(part.path, f"{schema.field(name).type} as {name}", str(rows[name].type)) from error
+
+
+def _check_schema(part: Part, table: str, schema: pa.Schema) -> None:
+    version = _version(schema.metadata)
+    if version > SCHEMA_VERSION:
+        expected = f"a schema version up to {SCHEMA_VERSION}"
+        raise unreadable(part.path, expected, str(version), "install a newer gradflow")
+    if missing := [key for key in KEYS[table] if key not in schema.names]:
+        raise unreadable(part.path, f"the column {missing[0]}", f"others ({', '.join(schema.names[:5])})")
 
 
 def write_part(root: Path, table: str, rows: pa.Table, *, durable: bool = False) -> None:
@@ -79,7 +184,11 @@ def merge_parts(root: Path, table: str, large: int, *, durable: bool = False) ->
     """Merge neighbouring parts below `large` bytes into parts of about that size, and finish what was begun."""
     _finish_merges(root, table)
     for group in _mergeable(list_parts(root, table), large):
-        rows = pa.concat_tables(pq.ParquetFile(part.path).read() for part in group)
+        try:
+            rows = pa.concat_tables(map(_read, group))
+        except Unreadable as damage:
+            log.warning("parts are left as they are, unmerged: %s", damage)
+            continue
         name = _place(root, table, rows.unify_dictionaries(), root / ".merge" / table, durable)
         _finish_merge(root, table, name)
 
@@ -91,13 +200,14 @@ def trim_parts(root: Path, table: str, iteration: int, *, durable: bool = False)
         if part.first >= iteration:
             part.path.unlink()
         elif part.last >= iteration:
-            rows = pq.ParquetFile(part.path).read()
+            rows = _read(part)
             kept = rows.slice(0, int(np.searchsorted(rows["iteration"].to_numpy(), iteration)))
             _finish_merge(root, table, _place(root, table, kept, root / ".merge" / table, durable))
 
 
 def _finish_merges(root: Path, table: str) -> None:
     for name in _listing(root / ".merge" / table):
+        _read(_part(root / ".merge" / table / name))  # before the parts go that it stands for
         _finish_merge(root, table, name)
 
 
@@ -130,8 +240,8 @@ def _place(root: Path, table: str, rows: pa.Table, folder: Path, durable: bool) 
     name = f"part-{first:012d}-{last:012d}.parquet"
     content = _encode(table, rows)
     partial = root / ".tmp" / f"{table}-{name}"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (partial.parent, folder.parent, folder):
+        place.mkdir(exist_ok=True)  # never `root`, in which the first lies: a log that is gone is not begun anew
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -164,6 +274,7 @@ def _encode(table: str, rows: pa.Table) -> pa.Buffer:
         use_dictionary=strings,
         column_encoding=encodings,
         write_statistics=list(KEYS[table]),
+        write_page_checksum=True,
         row_group_size=131_072,
     )
     return sink.getvalue()
@@ -185,8 +296,9 @@ def _listing(folder: Path) -> list[str]:
 
 
 def _part(path: Path) -> Part:
-    _, first, last = path.stem.split("-")
-    return Part(int(first), int(last), path)
+    if not (match := _NAME.fullmatch(path.name)):
+        raise unreadable(path, "a name like part-000000000000-000000000009.parquet", path.name)
+    return Part(int(match[1]), int(match[2]), path)
 
 
 def _overlap(one: Part, other: Part) -> bool:

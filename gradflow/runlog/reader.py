@@ -1,22 +1,25 @@
 """`open_run`: one recorded run, read lazily; running, killed and empty runs open like any other."""
 
+import json
 import os
-import socket
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
-from gradflow.checks import check_name
-from gradflow.runlog.documents import read_description, read_json
+from gradflow.checks import check_flags, check_name, check_path, listed, require
+from gradflow.runlog.documents import read_description, read_status
+from gradflow.runlog.lock import is_alive
 from gradflow.runlog.parts import list_parts, read_parts
 from gradflow.runlog.proof import tolerance_in, verdict
 from gradflow.runlog.schema import KEYS, TABLES, Label, arrow_schema, table_columns
+from gradflow.runlog.unreadable import check_depth, check_is_file, unreadable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,6 +36,7 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
     Raises:
         FileNotFoundError: there is no run at `path`.
     """
+    check_path("path", path, "the folder of a run")
     if not is_run(Path(path)):
         raise FileNotFoundError(
             f"path: expected the folder of a run (one that holds run.json or status.json), got {path}; "
@@ -43,41 +47,46 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run. Every access reads what the disk holds at that moment; nothing is written."""
+    """A recorded run. Every access reads what the disk holds at that moment; nothing is written.
+
+    A file of it that is damaged, not gradflow's or of a newer gradflow raises :class:`Unreadable`, a ValueError that
+    names the file, wherever it is needed.
+    """
 
     path: Path
 
     @property
     def meta(self) -> dict[str, Any]:
         """`run.json` without settings and columns: seed, versions, git commit, host, device, dtype, reduction, ..."""
-        return {key: value for key, value in read_description(self.path).items() if key not in ("config", "columns")}
+        return {key: value for key, value in self._description.items() if key not in ("config", "columns")}
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
-        return config_in(read_description(self.path), self.path)
+        return config_in(self._description, self.path)
 
     @property
     def columns(self) -> dict[str, dict[str, Label]]:
         """For each table its columns with unit and long name (of one an older log lacks, those of every log)."""
-        description = read_description(self.path)
+        description = self._description
         return {table: columns_in([description], table) for table in TABLES}
 
     @property
     def status(self) -> str:
         """One of running, finished, diverged, failed, interrupted, lost.
 
-        A run is `lost` if it says `running` but its process is gone from this host, or nothing was written for longer
-        than two minutes and three flush intervals.
+        A run is `lost` if it says `running` but no process holds the lock of its folder any more. Where the lock
+        says nothing (older logs, file systems without locks, runs on another host) it is lost if its process is gone
+        from this host, or nothing was written for longer than two minutes and three flush intervals.
         """
-        status = read_json(self.path / "status.json")
+        status = read_status(self.path)
         state = status.get("state", "lost")
-        return "lost" if state == "running" and (self._process_is_gone(status) or self._is_silent()) else state
+        return "lost" if state == "running" and not self._is_alive(status) else state
 
     @property
     def error(self) -> str | None:
         """What went wrong, in one line, if anything did."""
-        return read_json(self.path / "status.json").get("error")
+        return read_status(self.path).get("error")
 
     @property
     def proof(self) -> str:
@@ -91,7 +100,7 @@ class Run:
     @property
     def iteration(self) -> int | None:
         """The last iteration, or the one that diverged; while the run goes on, the last on disk."""
-        last = read_json(self.path / "status.json").get("iteration")
+        last = read_status(self.path).get("iteration")
         if last is None:
             ends = [parts[-1].last for parts in (list_parts(self._root, table) for table in TABLES) if parts]
             last = max(ends, default=None)
@@ -115,9 +124,11 @@ class Run:
 
         Raises:
             ValueError: an unknown table or column; names near to it are listed.
+            Unreadable: a part of the table is damaged.
         """
         check_name("table", table, KEYS)
-        known = columns_in([read_description(self.path)], table)
+        check_where(where)
+        known = columns_in([self._description], table)
         return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
 
     def frame(
@@ -127,6 +138,7 @@ class Run:
 
         With `long`, one row per value: the key columns, `quantity` (its column) and `value`, as seaborn takes it.
         """
+        check_flags(long=long)
         frame = to_frame(self.table(table, columns, where))
         return to_long(frame, KEYS[table]) if long else frame
 
@@ -138,32 +150,35 @@ class Run:
         return to_dataset(self.frame(table, columns, where), KEYS[table], self.columns[table])
 
     @property
+    def _description(self) -> dict[str, Any]:
+        return read_description(self.path)
+
+    @property
     def _root(self) -> Path:
         return self.path / "gradients"
 
-    def _process_is_gone(self, status: dict[str, Any]) -> bool:
-        if status["host"] != socket.gethostname() or os.name != "posix":
-            return False
-        try:
-            os.kill(status["pid"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass  # it lives, under another user
-        return False
-
-    def _is_silent(self) -> bool:
-        places = [self.path / "status.json", *(self._root / table for table in TABLES)]
-        newest = max(place.stat().st_mtime for place in places if place.exists())
-        return time.time() - newest > max(120, 3 * self.meta.get("flush_seconds", 0))
+    def _is_alive(self, status: dict[str, Any]) -> bool:
+        written = [self.path / "status.json", *(self._root / table for table in TABLES)]
+        return is_alive(self.path, status, written, max(120, 3 * self.meta.get("flush_seconds", 0)))
 
 
 def config_in(description: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings in the `run.json` of the run at `path`, or, before there is one, those composed by Hydra."""
-    composed = path / ".hydra" / "config.yaml"
-    if not description and composed.is_file():
-        return yaml.safe_load(composed.read_text(encoding="utf-8")) or {}
-    return description.get("config", {})
+    return description.get("config", {}) if description else _composed(path / ".hydra" / "config.yaml")
+
+
+def _composed(file: Path) -> dict[str, Any]:
+    try:
+        check_is_file(file)
+        settings = yaml.safe_load(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise unreadable(file, "settings in YAML", str(error)) from error
+    if not isinstance(settings, dict | NoneType):
+        raise unreadable(file, "settings in YAML", type(settings).__name__)
+    check_depth(file, settings or {})
+    return json.loads(json.dumps(settings or {}, default=str))  # names are text and values JSON's, as in run.json
 
 
 def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, Label]:
@@ -171,7 +186,8 @@ def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, 
     found: dict[str, Any] = {}
     for description in descriptions:
         found |= description.get("columns", {}).get(table, {})
-    return {name: Label(**label) for name, label in found.items()} or table_columns()[table]
+    labels = {name: Label(label.get("unit", ""), label.get("long_name", "")) for name, label in found.items()}
+    return labels or table_columns()[table]
 
 
 def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> list[str]:
@@ -179,16 +195,25 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     known = list(known)
     if isinstance(columns, str):
         raise ValueError(f"columns: expected a list of names, got the text {columns!r}; write [{columns!r}]")
-    wanted = known if columns is None else list(columns)
+    wanted = known if columns is None else listed("columns", columns, "a list of names")
     for name in wanted:
         check_name(f"columns of table {table!r}", name, known)
     return list(dict.fromkeys([*KEYS[table], *wanted]))
 
 
+def check_where(where: Any) -> None:
+    """Raise a ValueError unless rows can be chosen by it."""
+    fits = where is None or isinstance(where, pc.Expression)
+    require(fits, "where", 'a pyarrow expression, such as pyarrow.compute.field("layer") == 0', where)
+
+
+_LARGE = 1 << 20  # bytes of a table to which several threads bring something
+
+
 def to_frame(rows: pa.Table) -> pd.DataFrame:
     """A pandas frame with plain strings, which, unlike categories, bring no empty groups along."""
     fields = [pa.field(f.name, f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
-    return rows.cast(pa.schema(fields)).to_pandas()
+    return rows.cast(pa.schema(fields)).to_pandas(use_threads=rows.nbytes > _LARGE)
 
 
 def to_long(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:

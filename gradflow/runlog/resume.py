@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.runlog.documents import note_resumption, plain, read_description
-from gradflow.runlog.parts import has_parts, list_parts, trim_parts
+from gradflow.runlog.parts import check_parts, has_parts, list_parts, trim_parts
 from gradflow.runlog.proof import TOLERANCE
 from gradflow.runlog.reader import columns_in
 from gradflow.runlog.schema import TABLES, Label
@@ -48,10 +48,10 @@ def first_iteration(path: Path, resume: int | bool) -> int | None:
 
 
 def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]) -> None:
-    """Raise unless a run was recorded with the same options and columns.
+    """Raise unless a run was recorded with the same options and columns, and can be read.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: naming what differs, or as :class:`Unreadable` the file that is damaged.
     """
     before = read_description(path)
     for name in sorted(meta.keys() - _MAY_DIFFER):
@@ -70,6 +70,7 @@ def check_resumable(path: Path, meta: dict, columns: dict[str, dict[str, Label]]
                 + " and ".join([f"none of {', '.join(gone)}"] * bool(gone) + [f"{', '.join(added)} more"] * bool(added))
                 + "; resume with the same model, scalars= and quantities=, or record into another folder"
             )
+        check_parts(path / "gradients", table)
 
 
 def trim(path: Path, start: int, meta: dict, config: dict | None, seed: int | None, *, durable: bool) -> None:
@@ -78,20 +79,23 @@ def trim(path: Path, start: int, meta: dict, config: dict | None, seed: int | No
     The scalars go first: as ever, an iteration that is among them is complete in every table.
     """
     root = path / "gradients"
+    parts = list_parts(root, "scalars")
+    known = parts[-1].last + 1 if parts else 0
+    if known > start:
+        log.warning(
+            "%s: resumed at iteration %d: iterations %d to %d of the log are removed, to be recorded anew",
+            path, start, start, known - 1,
+        )  # fmt: skip
     for table in ("scalars", *(table for table in TABLES if table != "scalars")):
         trim_parts(root, table, start, durable=durable)
     before = read_description(path)
     facts: dict[str, Any] = {name: meta[name] for name in sorted(_MAY_DIFFER & meta.keys())}
     facts |= {name: new for name, new in (("config", config), ("seed", seed)) if new not in (None, before.get(name))}
-    parts = list_parts(root, "scalars")
-    known = parts[-1].last + 1 if parts else 0
     if known < start:
         facts["missing"] = [known, start - 1]
         log.warning(
             "%s: resumed at iteration %d, but the log ends before %d: what lies between was lost when the run was "
             "killed; call recorder.flush() beside saving a checkpoint",
-            path,
-            start,
-            known,
-        )
+            path, start, known,
+        )  # fmt: skip
     note_resumption(path, start, facts)

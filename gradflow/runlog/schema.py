@@ -125,10 +125,12 @@ def table_columns(
     Raises:
         ValueError: a scalar's name is taken, or names of quantities come alone.
     """
-    taken = [name for name in scalars if name in _SCALARS or name == "iteration"]
+    own = {*RESERVED, "run", *_parameter_columns(parameters)}
+    taken = [name for name in scalars if name in own]
     if taken or len(set(scalars)) < len(scalars):
         raise ValueError(
-            f"scalars: expected distinct names that no log has anyway ({', '.join(_SCALARS)}); got {list(scalars)}"
+            f"scalars: expected distinct names that no log has anyway ({', '.join(_SCALARS)}, ...); got "
+            f"{taken or list(scalars)}; call it otherwise"
         )
     if quantities and not isinstance(quantities, Mapping):
         raise ValueError(

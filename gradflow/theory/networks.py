@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.cells.layers import RNN, LinearRNN
+from gradflow.checks import whole_number
 from gradflow.flow.adjoint import StateGradients, state_gradients
 from gradflow.flow.replay import Trace, trace
 
@@ -24,6 +25,7 @@ def generator(*seeds: int) -> torch.Generator:
         >>> bool(a == b)
         False
     """
+    seeds = tuple(whole_number("seed", seed, 0) for seed in seeds)
     return torch.Generator().manual_seed(sum(seed * 1_000_003**i for i, seed in enumerate(seeds)))
 
 

@@ -1,4 +1,4 @@
-"""The training loop, one function that reads from top to bottom, and what surrounds a run: data, saving, loading."""
+"""The training loop, one function that reads from top to bottom, and what surrounds it: data, remedies, evaluation."""
 
 import json
 import logging
@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 from tqdm import tqdm
 
-from gradflow.config import CellConfig, CellName, ClipName, Config, Dtype, FlossingConfig
-from gradflow.data import Dataset, Names, Sequences, Task, load
+from gradflow.config import ClipName, Config, FlossingConfig
+from gradflow.data import Dataset, Sequences, Task, load
 from gradflow.flow.backward import watch_backward
 from gradflow.flow.replay import Trace
 from gradflow.recording.recorder import record
@@ -30,6 +29,7 @@ from gradflow.remedies.regularisation import add_omega_gradient_
 from gradflow.remedies.state_clipping import clip_state_gradients_
 from gradflow.training.model import SequenceModel, build_model
 from gradflow.training.objective import loss_of, right_answers
+from gradflow.training.storage import save
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         How it ended.
 
     Raises:
-        ValueError, OSError: for data that cannot be used.
+        ValueError, OSError: for data that cannot be used, or a model that cannot be saved; the log then says `failed`.
         FileExistsError: if the folder already holds a recorded run.
     """
     _check_device(config.device)
@@ -151,8 +151,10 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
             optimizer.step()
             bar.update()
             bar.set_postfix(loss=f"{value:.3g}", accuracy=f"{accuracy:.2f}", refresh=False)
-    save(model, dataset, path)
+        save(model, dataset, Path(path))  # before the log says that the run is finished
     seconds = time.monotonic() - started
+    if recorder.error is not None:
+        raise recorder.error  # a run whose log is not whole is not finished
     last_iteration = recorder.iteration - 1
     if diverged:
         return Outcome("diverged", last_iteration, math.nan, math.nan, False, seconds)
@@ -263,33 +265,3 @@ def _epochs(train: Sequences, config: Config, random: np.random.Generator) -> It
         for inputs, part, targets, steps in parts:
             if len(part) == size:
                 yield Batch(inputs[:, :steps], part, targets)
-
-
-def save(model: SequenceModel, dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Write ``model.safetensors`` and, of a model of names, ``vocabulary.json`` into a run folder."""
-    path = Path(path)
-    save_file(model.state_dict(), path / "model.safetensors")
-    if isinstance(dataset, Names):
-        (path / "vocabulary.json").write_text(json.dumps(dataset.vocabulary(), ensure_ascii=False), encoding="utf-8")
-
-
-def load_run(path: str | os.PathLike[str]) -> SequenceModel:
-    """The trained model of a run folder, on the CPU.
-
-    Raises:
-        FileNotFoundError: if the run saved no model.
-    """
-    path = Path(path)
-    if not (path / "model.safetensors").is_file():
-        raise FileNotFoundError(
-            f"path: expected the folder of a finished run with model.safetensors, got {path}; "
-            f"train one with `python experiments/train.py`"
-        )
-    description = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    settings, weights = description["config"], load_file(path / "model.safetensors")
-    cell = CellConfig(**{**settings["cell"], "name": CellName(settings["cell"]["name"])})
-    config = Config(cell=cell, dtype=Dtype(settings["dtype"]))
-    input_size, outputs = weights["recurrent.weight_ih_l0"].shape[1], len(weights["read_out.weight"])
-    model = build_model(config, input_size, outputs, description.get("answers") == "everywhere")
-    model.load_state_dict(weights)
-    return model.eval()

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from gradflow.cells.facts import CELLS
 from gradflow.cells.layers import is_fused
+from gradflow.checks import check_flags, check_kind, whole_number
 from gradflow.config import Config, InitName
 from gradflow.remedies.initialisation import STD, initialise_
 
@@ -112,6 +113,9 @@ def build_model(
         numbers: the inputs are vectors of numbers, for which some of torch's layers are faster; otherwise indices. The
             parameters and their names are the same.
     """
+    check_kind("config", config, Config, "a gradflow.config.Config")
+    input_size, outputs = whole_number("input_size", input_size, 1), whole_number("outputs", outputs, 1)
+    check_flags(everywhere=everywhere, numbers=numbers)
     cell, init = config.cell, config.init
     recurrent = _layer(cell.name, numbers)(
         input_size, cell.hidden_size, num_layers=cell.num_layers, bidirectional=cell.bidirectional

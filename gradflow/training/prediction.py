@@ -1,6 +1,5 @@
 """Ask a trained model: the answer for a name, what each character has to do with it, what the gates keep meanwhile."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ import torch
 from gradflow.cells.facts import CELLS, KEEPING_GATES
 from gradflow.data import encode
 from gradflow.flow.replay import trace
-from gradflow.training.loop import load_run
 from gradflow.training.model import SequenceModel, one_hot_vectors
+from gradflow.training.storage import load_run, settings_of, vocabulary_of
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,10 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
 
     Raises:
         FileNotFoundError: if the run saved no model, or one of another task than names.
+        Unreadable: if a file of the run is damaged.
         ValueError: for a character that the model does not know, by name.
     """
-    model, vocabulary = load_run(run_path), _vocabulary(Path(run_path))
+    model, vocabulary, _ = _opened(run_path)
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     answers = []
     for name, row, length in zip(names, inputs, lengths, strict=True):
@@ -78,9 +78,11 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
 
     Raises:
         FileNotFoundError: if the run saved no model, or one of another task than names.
+        Unreadable: if a file of the run is damaged.
         ValueError: for a character that the model does not know, by name.
     """
-    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
+    model, vocabulary, same = _opened(run_path)
+    model = model.double()
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     rows: list[dict[str, Any]] = []
     for example, (name, row, length) in enumerate(zip(names, inputs, lengths, strict=True)):
@@ -115,9 +117,11 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: if the run saved no model, or one of another task than names.
+        Unreadable: if a file of the run is damaged.
         ValueError: for a character that the model does not know, or a cell without such a gate.
     """
-    model, vocabulary, same = load_run(run_path).double(), _vocabulary(Path(run_path)), _trained_as(Path(run_path))
+    model, vocabulary, same = _opened(run_path)
+    model = model.double()
     inputs = torch.from_numpy(encode([name], vocabulary["alphabet"])[0])
     layer = same["num_layers"] - 1
     with torch.no_grad():
@@ -142,22 +146,14 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
     ]
 
 
-def _trained_as(path: Path) -> dict[str, Any]:
-    """What figures of a model say of it."""
-    settings = json.loads((path / "run.json").read_text(encoding="utf-8"))["config"]
+def _opened(run_path: str | os.PathLike[str]) -> tuple[SequenceModel, dict[str, Any], dict[str, Any]]:
+    """The model of a run, its vocabulary, and what figures say of it."""
+    path = Path(run_path)
+    model, settings = load_run(path), settings_of(path)
     same = {"cell": settings["cell"]["name"], "length": 0}
     same |= {key: settings["cell"][key] for key in ("num_layers", "bidirectional")}
-    return same | {key: settings["data"][key] for key in ("source", "names_per_sequence")}
-
-
-def _vocabulary(path: Path) -> dict[str, Any]:
-    file = path / "vocabulary.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"run: expected the folder of a model of names, which has a vocabulary.json, got {path}; train one with "
-            f"`python experiments/train.py data=generated`"
-        )
-    return json.loads(file.read_text(encoding="utf-8"))
+    same |= {key: settings["data"][key] for key in ("source", "names_per_sequence")}
+    return model, vocabulary_of(path, model), same
 
 
 def _explain(model: SequenceModel, indices: torch.Tensor) -> tuple[torch.Tensor, list[float]]:

@@ -9,6 +9,7 @@ from gradflow.analysis.by_lag import SHORT, at_iteration, quantiles, read_at_the
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
+    check_place,
     claim,
     collect,
     curve_name,
@@ -40,6 +41,7 @@ def bidirectional_profile(source: Any, *, iteration: int | None = None, layer: i
     Raises:
         DoesNotApply: No run has rows of two directions in the `time` table.
     """
+    check_place(layer)
     parts = []
     for run, frame in everywhere(one_seed(runs_of(source)), "time", _COLUMNS):
         own = frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]

@@ -151,6 +151,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
     for j, (network, mark) in enumerate(networks.items()):
         for i, clip in enumerate(clips):
             own, colour = _of(loss, network, clip), look(network[0]).colour
+            shown = np.isfinite(own["value"]).any()  # matplotlib cannot space marks on a line without points
             axes.plot(
                 own["iteration"],
                 own["value"],
@@ -160,7 +161,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
                 marker=mark,
                 markerfacecolor=colour if i else "white",
                 markersize=mpl.rcParams["lines.markersize"] * 0.8,
-                markevery=((j + i / 2) / len(networks) / MARKS, 1 / MARKS),
+                markevery=((j + i / 2) / len(networks) / MARKS, 1 / MARKS) if shown else None,
             )
             mark_top_edge(axes, own.loc[own["value"].isna(), "iteration"], colour)
     chance = loss["chance_loss"].iloc[0] if len(loss) else np.nan
@@ -171,7 +172,7 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
 
 def _dash(i: int, clips: Sequence[str]) -> Any:
     """Line style of the i-th kind of clipping: of several the first dashed, which is none, and the next solid."""
-    return DASHES[1 - i if i < 2 and len(clips) > 1 else i]
+    return DASHES[(1 - i if i < 2 and len(clips) > 1 else i) % len(DASHES)]
 
 
 def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, cell_curves, finish, label_ends, log_scale
 from gradflow.figures.theme import GREY, look, new_figure, style, thin
+from gradflow.foreign import label
 
 _FEWEST_FOR_ALL_TICKS = 8
 
@@ -103,5 +104,5 @@ def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
     first, fewest = data.iloc[0], int(data["updates"].min())
     notes = [labels("note.timed", updates=f"{fewest:,}")]
     if first["device"]:
-        notes.append(labels("note.machine", device=first["device"].upper(), threads=first["threads"]))
+        notes.append(labels("note.machine", device=label(first["device"].upper()), threads=first["threads"]))
     return notes

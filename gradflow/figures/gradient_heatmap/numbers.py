@@ -8,6 +8,7 @@ import pandas as pd
 from gradflow.analysis.by_lag import LAG_COLUMNS, lag_gradient
 from gradflow.analysis.results import has_learned
 from gradflow.analysis.runs import Run, binned, chance, claim, collect, curve_name, losses, one_seed, recorded, runs_of
+from gradflow.checks import check_flags
 
 MOST_COLUMNS = 1000  # recorded iterations kept; a slide has no more pixels
 
@@ -33,6 +34,7 @@ def gradient_heatmap(
     Raises:
         ValueError: No run has rows of the `lag` table.
     """
+    check_flags(relative=relative)
     parts = []
     for run, frame in recorded(one_seed(runs_of(source)), "lag", LAG_COLUMNS, layer=layer, direction=direction):
         image = _image(frame, relative)

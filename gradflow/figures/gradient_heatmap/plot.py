@@ -79,7 +79,7 @@ def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
     colour = look(first["cell"]).colour
     axes.plot(loss["iteration"], loss["value"], color=colour, linewidth=thin(0.7), **mark_alone(loss))
     axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
-    mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], look(first["cell"]).colour)
+    mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], colour)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.grid(False)
 

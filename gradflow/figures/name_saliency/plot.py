@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish, top_legend
 from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, style, thin
+from gradflow.foreign import label
 
 COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, BLACK)  # of the predicted labels
 MOST = 8  # small multiples in a figure
@@ -75,7 +76,7 @@ def _draw_name(axes: Axes, group: pd.DataFrame, colour: str) -> None:
 
 def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> None:
     handles: list[Any] = [
-        Patch(color=colour, label=labels("note.score", label=name)) for name, colour in colours.items()
+        Patch(color=colour, label=labels("note.score", label=label(name))) for name, colour in colours.items()
     ]
     handles.append(Line2D([], [], color=BLACK, linewidth=thin(0.7), label=labels("note.sensitivity")))
     top_legend(figure, handles)

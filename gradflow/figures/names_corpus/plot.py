@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, corner_note, finish
 from gradflow.figures.theme import BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
+from gradflow.foreign import label
 
 CLASSES = (VERMILLION, BLUE)
 """Colours of two labels; more are not told apart."""
@@ -79,7 +80,9 @@ def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     width = 0.8 / len(bars)
     for i, (part, colour, name) in enumerate(bars):
         places = part["length"].astype(float) + (i - (len(bars) - 1) / 2) * width
-        axes.bar(places, part["share"].where(np.isfinite(part["share"]), 0), 0.9 * width, color=colour, label=name)
+        axes.bar(
+            places, part["share"].where(np.isfinite(part["share"]), 0), 0.9 * width, color=colour, label=label(name)
+        )
     if len(bars) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(bars))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))

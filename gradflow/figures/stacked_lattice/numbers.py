@@ -9,6 +9,7 @@ from gradflow.analysis.by_lag import SHORT, at_iteration, factor_per_step, quant
 from gradflow.analysis.runs import (
     DoesNotApply,
     before_clipping,
+    check_place,
     claim,
     collect,
     curve_name,
@@ -40,6 +41,7 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
     Raises:
         DoesNotApply: No run has rows of several layers in the `lag` table.
     """
+    check_place(direction=direction)
     parts = []
     for run, frame in everywhere(one_seed(runs_of(source)), "lag", _COLUMNS):
         own = frame[frame["direction"] == direction]

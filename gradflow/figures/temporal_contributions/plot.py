@@ -91,7 +91,8 @@ def _ends(data: pd.DataFrame, labels: Labels) -> list[EndLabel]:
     for first, curve, _ in curves:
         drawn = curve.loc[np.isfinite(curve["log_median"]), "log_median"]
         name = labels.title(first["cell"], first["start"]) + (", " + labels.clip(first["clip"]) if several else "")
-        within = labels("curve.within", steps=format(first["within_90"], ".0f"))
+        known = np.isfinite(first["within_90"])
+        within = labels("curve.within", steps=format(first["within_90"], ".0f")) if known else ""
         height = float(np.exp(drawn.iloc[-1])) if len(drawn) else float("nan")
-        ends.append(EndLabel(height, f"{name}\n{within}", look(first["cell"]).colour))
+        ends.append(EndLabel(height, f"{name}\n{within}".rstrip(), look(first["cell"]).colour))
     return ends

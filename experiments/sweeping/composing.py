@@ -1,0 +1,55 @@
+"""Composes the settings of many runs: what equal choices share is composed once, which is most of the work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+
+class Composer:
+    """Gives what Hydra's `load_sweep_config` gives for each run of a sweep.
+
+    Choices (`cell=lstm`) decide which files are merged; single values (`seed=3`) are set afterwards, as Hydra does.
+
+    Args:
+        loader: Hydra's, which composes for each set of choices.
+        master: The settings of the sweep.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = cast(ConfigLoaderImpl, loader), master
+        self._parser = OverridesParser.create()
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, run: Sequence[str]) -> DictConfig:
+        """The settings of a run.
+
+        Args:
+            run: Its overrides.
+
+        Raises:
+            HydraException: If a group, key or type is wrong.
+        """
+        parsed = self._parser.parse_overrides(list(run))
+        choices = [override for override in parsed if self._is_choice(override)]
+        key = tuple(str(override.input_line) for override in choices)
+        if key not in self._composed:
+            self._composed[key] = self._loader.load_sweep_config(self._master, list(key))
+        settings = copy.deepcopy(self._composed[key])
+        ConfigLoaderImpl._apply_overrides_to_config([one for one in parsed if one not in choices], settings)
+        settings.hydra.overrides.task = list(run)
+        naming = settings.hydra.job.config.override_dirname
+        settings.hydra.job.override_dirname = get_overrides_dirname(
+            parsed, exclude_keys=naming.exclude_keys, item_sep=naming.item_sep, kv_sep=naming.kv_sep
+        )
+        OmegaConf.copy_cache(from_config=self._master, to_config=settings)
+        return settings
+
+    def _is_choice(self, override: Any) -> bool:
+        return self._loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)

@@ -1,0 +1,35 @@
+"""Trials of hostile inputs within this process, in the verdicts of `hostile.py`."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from hostile import LONGEST_ERROR
+
+LONGEST_TEXT = 1_500  # characters
+
+
+def judge_call(call: Callable[[], Any], names: Collection[str] = ()) -> tuple[str, str]:
+    """Calls what is to raise, and judges what it says.
+
+    Args:
+        call: a ValueError, TypeError, OSError or SystemExit is an answer, any other exception a traceback.
+        names: texts of which a clear error holds at least one; none asked for if empty.
+
+    Returns:
+        The verdict, and the error.
+    """
+    try:
+        call()
+    except SystemExit as error:
+        return judge_text(str(error.code), names), str(error.code)
+    except (ValueError, TypeError, OSError) as error:
+        return judge_text(str(error), names), f"{type(error).__name__}: {error}"
+    except Exception as error:
+        return "traceback", f"{type(error).__name__}: {error}"
+    return "silent", ""
+
+
+def judge_text(text: str, names: Collection[str] = ()) -> str:
+    """Whether an error is short and names what it is about: `clear` or `unclear`."""
+    short = 0 < len(text.strip().splitlines()) <= LONGEST_ERROR and len(text) <= LONGEST_TEXT
+    return "clear" if short and (not names or any(name in text for name in names)) else "unclear"
