@@ -171,6 +171,44 @@ def policy(record, note, size):
     return model
 
 
+class PolicyInChunks(nn.Module):
+    """Runs from one end of an episode to the next at once."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.base, self.gru = nn.Linear(2, hidden), nn.GRU(hidden, hidden)
+        self.actor, self.critic = nn.Linear(hidden, 3), nn.Linear(hidden, 1)
+
+    def forward(self, observations, h, masks):
+        x, outputs = torch.tanh(self.base(observations)), []
+        ends = (masks[1:] == 0).flatten(1).any(1).nonzero().flatten().add(1).tolist()
+        for start, end in zip([0, *ends], [*ends, len(x)], strict=True):
+            output, h = self.gru(x[start:end], h * masks[start])
+            outputs.append(output)
+        features = torch.cat(outputs)
+        return self.actor(features), self.critic(features).squeeze(2), h
+
+
+def policy_in_chunks(record, note, size):
+    model = PolicyInChunks(size.H)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
+    record(model, optimizer=optimizer)
+    h = torch.zeros(1, size.B, size.H)
+    for _ in range(size.updates):
+        observations, actions = torch.randn(size.T, size.B, 2), torch.randint(3, (size.T, size.B))
+        rewards, masks = torch.randn(size.T, size.B), (torch.rand(size.T, size.B, 1) > 0.2).to(h.dtype)
+        logits, values, after = model(observations, h, masks)
+        advantage = rewards - values
+        chosen = logits.log_softmax(-1).gather(2, actions.unsqueeze(2)).squeeze(2)
+        optimizer.zero_grad()
+        (advantage.square() - advantage.detach() * chosen).mean().backward()
+        norm = clip_grad_norm_(model.parameters(), MAX_NORM)
+        note(model, list(zip(observations, masks, actions, rewards, strict=True)), h[0], norm=norm)
+        optimizer.step()
+        h = after.detach()
+    return model
+
+
 # --- Encoder and decoder: attention, teacher forcing by chance, an optimiser each -------------------------------------
 
 
@@ -454,6 +492,6 @@ def min_gru(record, note, size):
 
 
 KINDS = (
-    language_model, time_series, character_model, policy, encoder_decoder, forecaster, speech, weight_drop, names,
-    oscillators, oscillators_by_hand, min_gru,
+    language_model, time_series, character_model, policy, policy_in_chunks, encoder_decoder, forecaster, speech,
+    weight_drop, names, oscillators, oscillators_by_hand, min_gru,
 )  # fmt: skip

@@ -128,7 +128,7 @@ def cell_step(cell, count=1):
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     layer = type("Cell", (torch.nn.LSTM if count == 2 else torch.nn.GRU,), {})(1, 1)
     for name in names:
-        layer._parameters[f"{name}_l0"] = getattr(cell, name)
+        layer._parameters[f"{name}_l0"] = getattr(cell, name if hasattr(cell, name) else f"{name}_l0")
     return lambda x, *states: oracles.step(layer, 0, 0, x, *states)[:count]
 
 
@@ -175,6 +175,9 @@ def policy(model, seen, start):
             losses.append(advantage.square() - advantage.detach() * log_softmax(model.actor(h), -1)[action[b]])
     torch.stack(losses).mean().backward(retain_graph=True)
     return [Expected("gru", loops)]
+
+
+policy_in_chunks = policy
 
 
 def encoder_decoder(models, x, y, said, forced):

@@ -184,4 +184,5 @@ def test_clipping_is_spoken_of_where_somebody_clips(kind, clips, tmp_path):
     data = analysis.clipping_effect(gf.open_run(tmp_path))
     (claim,) = analysis.clipping_effect_claims(data)
     assert claim["claim"] == ("clipping_acted_somehow" if clips else "norm_ranges")
-    assert ("clip" in words(figures.plot_clipping_effect(data))) == clips
+    said = words(figures.plot_clipping_effect(data))
+    assert ("clipped: 100 %" in said, "with clipping" in said) == (clips, False)

@@ -258,6 +258,25 @@ def test_what_happens_between_steps(kind, between, tmp_path):
     assert run.proof == "proved"
 
 
+def test_an_example_begins_anew_only_with_all_its_states(tmp_path):
+    """With h of an LSTM alone set to zero, its c goes on: gradients of single steps are not cut there."""
+
+    class OnlyH(Loop):
+        def forward(self, x):
+            state, outputs = (x.new_zeros(B, H), x.new_zeros(B, H)), []
+            for t, x_t in enumerate(x):
+                state = self.cell(x_t, (episodes(self, t, state[0]), state[1]))
+                outputs.append(self.head(state[0]))
+            return torch.stack(outputs)
+
+    torch.manual_seed(0)
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    for model, is_known in ((OnlyH("LSTMCell"), False), (Loop("LSTMCell", episodes), True)):
+        run = recorded(model.double(), x, lambda y: y.square().mean(), tmp_path / str(is_known))
+        assert (run.frame("lag")["log_anchored_gradient_valid"] > 0).any() == is_known
+        assert run.proof == "proved"
+
+
 def test_bit_for_bit(tmp_path):
     results = []
     for recording in (False, True):

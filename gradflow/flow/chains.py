@@ -375,12 +375,20 @@ def _direct(
     carried = all(bool((part == 1).all()) for part in factors.values())
     carried = carried and bool(known.all())
     hidden = any(bool(part.any()) for part in others)  # something arrives directly at states that are not shown
-    rows = [(part == 0).all(-1) for part in factors.values()]
-    is_cut = all(bool(((part == 1).all(-1) | row).all()) for part, row in zip(factors.values(), rows, strict=True))
-    cut = torch.zeros_like(known)
-    cut[1:] = torch.stack(rows).any(0)
-    only_cut = is_cut and bool(known.all()) and not carried
-    return direct.masked_fill(~known.unsqueeze(-1), torch.nan), carried, cut if only_cut else None, hidden
+    anew = began_anew(factors) if bool(known.all()) and not carried else None
+    cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
+    return direct.masked_fill(~known.unsqueeze(-1), torch.nan), carried, cut, hidden
+
+
+def began_anew(factors: State) -> Tensor | None:
+    """Where examples begin anew, from zeros in all their states, [..., B]; None if more was done to some.
+
+    Args:
+        factors: state name -> [..., B, H], by what gradients are multiplied between steps.
+    """
+    rows = torch.stack([(factor == 0).all(-1) for factor in factors.values()]).all(0)
+    only = all(bool(((factor == 1).all(-1) | rows).all()) for factor in factors.values())
+    return rows if only else None
 
 
 def _passed_by(unrolled: Stepped, back: State, factors: State, steps: Sequence[Step]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.between import Between
-from gradflow.flow.chains import told_apart
+from gradflow.flow.chains import began_anew, told_apart
 from gradflow.flow.recursion import Arriving, Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -47,6 +47,7 @@ class Parts:
             ]
             carried = all(bool(known) and all(bool((f == 1).all()) for f in fs.values()) for fs, known in factors)
             whole = _joined(unrolled, carried=carried and all(part.carried for part in unrolled))
+            whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, factors))
             yield found[0][0], whole, _in_one(whole, unrolled, blocks, factors), found[-1][3]
 
 
@@ -82,6 +83,19 @@ def _factors(
         rounding = 64 * torch.finfo(left.dtype).eps * left.abs().amax(-1, keepdim=True)  # of states found anew
         known = known and bool(((entered - factor * left).abs() <= rounding).all())
     return found, known
+
+
+def _cut(parts: Sequence[Unrolled], factors: Sequence[tuple[State, bool]]) -> Tensor | None:
+    """Where examples begin anew at the first step of a call, [T, B]; None if more is done between calls."""
+    if not all(part.carried for part in parts):
+        return None
+    cuts = [torch.zeros(part.like.shape[:2], dtype=torch.bool, device=part.like.device) for part in parts]
+    for cut, (between, known) in zip(cuts[1:], factors, strict=True):
+        anew = began_anew(between) if known else None
+        if anew is None:
+            return None
+        cut[0] = anew
+    return torch.cat(cuts)
 
 
 def _joined(parts: Sequence[Unrolled], *, carried: bool) -> Unrolled:
