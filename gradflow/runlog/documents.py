@@ -36,11 +36,15 @@ STATES = ("running", "finished", "diverged", "failed", "interrupted")
 _NUMBER, _TEXT = (int, float), (str, NoneType)
 _DESCRIPTION: Fields = {
     **dict.fromkeys(("config", "columns", "modules"), (dict,)),
-    **dict.fromkeys(("resumptions", "classes"), (list,)),
+    "resumptions": (list,),
     **dict.fromkeys(("schema_version", "threads"), (int,)),
-    **dict.fromkeys(("chance", "chance_loss", "proof_tolerance"), (*_NUMBER, NoneType)),
+    "proof_tolerance": (*_NUMBER, NoneType),
     "flush_seconds": _NUMBER,
     "device": (str,),
+}
+_OF_TASK: Fields = {
+    "classes": (list,),
+    **dict.fromkeys(("chance", "chance_loss"), (*_NUMBER, NoneType)),
     "success": (dict, NoneType),
 }
 _SUCCESS: Fields = {"quantity": (str,), "threshold": _NUMBER}
@@ -140,7 +144,10 @@ def read_description(path: Path) -> dict[str, Any]:
         expected = f"a schema version up to {SCHEMA_VERSION}, which gradflow {__version__} reads"
         raise unreadable(file, expected, f"{version}", "install a newer gradflow")
     check_fields(file, description, _DESCRIPTION)
-    check_fields(file, description.get("success") or {}, _SUCCESS, "success.")
+    data = description.get("config", {}).get("data")
+    if isinstance(data, dict) and "source" in data:  # other scripts may mean anything by these names
+        check_fields(file, description, _OF_TASK)
+        check_fields(file, description.get("success") or {}, _SUCCESS, "success.")
     check_fields(
         file, description.get("modules", {}), dict.fromkeys(description.get("modules", {}), (str,)), "modules."
     )
