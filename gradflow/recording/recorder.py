@@ -27,9 +27,10 @@ from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.joining import Chain
 from gradflow.flow.parts import grouped
 from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
+from gradflow.flow.seen import Seen
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
-from gradflow.flow.watching import Seen, Watcher
+from gradflow.flow.watching import Watcher
 from gradflow.recording.arguments import (
     Lengths,
     check_lengths,
