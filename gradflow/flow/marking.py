@@ -40,6 +40,7 @@ def mark(
         ValueError: for other shapes, one of `step` and `previous` without the other, or a step that gives something
             else.
 
+    >>> import torch
     >>> h = torch.zeros(4, 3)
     >>> for x_t in torch.ones(5, 4, 3):
     ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
