@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "record": "recording.recorder",
     "log_spaced": "recording.schedule",
-    "mark": "flow.watching",
+    "mark": "flow.marking",
     "trace": "flow.replay",
     "state_gradients": "flow.adjoint",
     "Jacobian": "jacobian.operator",

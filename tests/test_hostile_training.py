@@ -241,3 +241,39 @@ def test_training_goes_on(kind: str, evil: str, form: str, tmp_path: Path, caplo
     told = [entry.getMessage().partition(" (")[0] for entry in caplog.records]
     assert len(told) == len(set(told))
     assert told or not (missing or evil == "a callback")
+
+
+def test_a_script_in_the_wrong_order_is_warned_where_optimisers_drive(tmp_path: Path, caplog: Any) -> None:
+    """The same is an error of `step`; here the norms are recorded, and the states are not."""
+    model, x = nn.LSTM(D, H), torch.randn(T, B, D)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gf.record(model, tmp_path, optimizer=optimizer, every=1) as recorder:
+        for changed in (False, True, True, False):
+            output = model(x)[0]
+            output.sum().backward()
+            if changed:
+                x.add_(1)
+            optimizer.step()
+        assert recorder.iteration == 4
+    run = gf.open_run(tmp_path)
+    assert len(run.scalars) == 4
+    assert set(run.frame("time").iteration) == {0, 3}
+    assert re.match("not recorded: the states of 2 iterations, first of 1 .*changed in place", run.error)
+    assert len([entry for entry in caplog.records if "changed in place" in entry.getMessage()]) == 1
+
+
+def test_rows_wait_for_a_disk_that_is_full_for_a_while(tmp_path: Path, caplog: Any) -> None:
+    model = nn.RNN(D, H)
+    with gf.record(model, tmp_path, every=1) as recorder:
+        for iteration in range(3):
+            model(torch.randn(T, B, D))[0].sum().backward()
+            recorder.step()
+            with pytest.MonkeyPatch.context() as patch:
+                if iteration < 2:
+                    scene = Scene("RNN", tmp_path, patch)
+                    full_disk(scene)
+                recorder.flush()
+    run = gf.open_run(tmp_path)
+    assert (run.status, run.error, len(run.scalars), recorder.error) == ("finished", None, 3, None)
+    assert sorted(set(run.frame("time").iteration)) == [0, 1, 2]
+    assert len(caplog.records) == 1

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from gradflow.checks import check_kind, listed
 from gradflow.flow.finding import recurrent_layers
 from gradflow.flow.replay import Trace
-from gradflow.flow.watching import Policy, Seen, Since, Watcher
+from gradflow.flow.seen import Policy, Seen, Since
+from gradflow.flow.watching import Watcher
 
 
 def watch_backward(model: nn.Module) -> Watcher[list[Trace]]:

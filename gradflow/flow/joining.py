@@ -108,7 +108,7 @@ class Chain:
     def descend(
         self, examples: Sequence[int] | None
     ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
-        """See :meth:`gradflow.flow.watching.Seen.descend`."""
+        """See :meth:`gradflow.flow.seen.Seen.descend`."""
         steps = self.steps
         if steps:
             for place, unrolled, blocks in descend_steps(self.call, steps, self.counted, examples):
@@ -185,7 +185,7 @@ class Joiner:
         """A call of several steps, which goes on with another one, or which others go on with; the one before.
 
         Args:
-            seen: the call, still in the graph, see :class:`gradflow.flow.watching.Seen`.
+            seen: the call, still in the graph, see :class:`gradflow.flow.seen.Seen`.
         """
         call = seen.call
         heads = self._heads.setdefault(seen.name, Heads())

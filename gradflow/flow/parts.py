@@ -36,7 +36,7 @@ class Parts:
     def descend(
         self, examples: Sequence[int] | None
     ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
-        """See :meth:`gradflow.flow.watching.Seen.descend`."""
+        """See :meth:`gradflow.flow.seen.Seen.descend`."""
         for found in zip(*(part.descend(examples) for part in self._parts), strict=True):
             unrolled = [each[1] for each in found]
             blocks = [each[2] for each in found]

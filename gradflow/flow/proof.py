@@ -21,8 +21,8 @@ from gradflow.flow.joining import Chain
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
+from gradflow.flow.seen import Seen
 from gradflow.flow.stepping import Marked
-from gradflow.flow.watching import Seen
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 """The largest relative residual of a record that agrees, by the dtype of the pass; others cannot be asked."""

@@ -8,277 +8,27 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
-from operator import is_
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from gradflow.checks import require, shown
 from gradflow.flow.added import Added
-from gradflow.flow.adjoint import descend
-from gradflow.flow.between import Between
-from gradflow.flow.calls import LayerCall, SteppedCell, add, cell_class, check_given, is_of_many_passes, watch
+from gradflow.flow.calls import LayerCall, SteppedCell, cell_class, check_given, is_of_many_passes, watch
 from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.examples import chosen
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain, Joiner
 from gradflow.flow.kernels import Inside, has_own_forward
-from gradflow.flow.reading import Reading, read
-from gradflow.flow.recursion import Block
-from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.marking import OPEN
+from gradflow.flow.reading import read
+from gradflow.flow.seen import TRANSFORMED, UNSEEN, Pass, Policy, Seen, Since, Taken, parameters_of, versions_of
 from gradflow.flow.stepping import Arrived, Marked, cell_given, keep_gradients, one_step
 
 log = logging.getLogger(__name__)
-
-Taken = TypeVar("Taken")
-
-UNSEEN = (
-    "gradients came to its parameters, but none of its calls was seen; it is called by .forward, which runs no hooks "
-    "(some wrappers do): call the module itself, self.module(x) in the place of self.module.forward(x)"
-)
-TRANSFORMED = (
-    "it ran inside of torch.func (grad, vmap, jacrev ...), whose tensors and gradients exist only there; use "
-    "torch.autograd.grad or loss.backward() with torch.func.functional_call"
-)
-"""Why a layer may not be recorded, and what to change."""
-
-
-class Policy(ABC, Generic[Taken]):
-    """What differs between those who watch: which calls count, how they are handed out, and the words of errors.
-
-    Attributes:
-        only_last: of several backward passes between two takes the last one counts, and those on its graph or without a
-            forward pass between; otherwise all.
-        joins: single steps are joined to the sequences that they make.
-        by_name: errors name a layer by its dotted name; otherwise by its class.
-        method: what the script calls; the beginning of each error.
-        parameters: what errors call the parameters of a layer.
-        advice: against parameters that have changed.
-    """
-
-    only_last: ClassVar[bool]
-    joins: ClassVar[bool] = False
-    by_name: ClassVar[bool]
-    method: ClassVar[str]
-    parameters: ClassVar[str]
-    advice: ClassVar[str]
-
-    @abstractmethod
-    def hand_out(self, since: "Since", watched: Collection[str]) -> Taken:
-        """What :meth:`Watcher.take` gives.
-
-        Args:
-            since: what was seen since the last take.
-            watched: names of the layers that are watched now.
-
-        Raises:
-            RuntimeError: if that is no use, saying why.
-        """
-
-    def called(self, name: str, layer: nn.Module) -> str:
-        """The name of a layer in errors."""
-        return name if self.by_name else type(layer).__name__
-
-
-class Pass:
-    """One forward pass of the model: how often each module was called in it so far.
-
-    Args:
-        whole: the model itself was called. Otherwise its layers were called by the script, and nobody knows where a
-            pass begins; then only those of its calls that gradients reach are numbered.
-    """
-
-    def __init__(self, whole: bool):
-        self.whole = whole
-        self.calls: dict[str, int] = {}
-
-
-@dataclass(eq=False, slots=True, weakref_slot=True)
-class Seen:
-    """A call of a module, with what tells its number and whether its tensors are still what they were."""
-
-    name: str
-    call: LayerCall
-    policy: Policy
-    within: Pass
-    place: int  # among the calls of this module in its pass
-    order: int
-    passes: dict[int, Arrived]  # number of a backward pass -> what it left at the outputs
-    reading: Reading | None
-    versions: list[int]
-    parameters: list[Tensor]
-    parameter_versions: list[int]
-    counted: list[int] = field(default_factory=list)  # numbers of the passes whose gradients are those of the call
-    landed: bool = False  # these ended in .grad by themselves
-    own: list[Tensor] = field(default_factory=list)  # parameters of the layer, unless functional_call lends it others
-    follows: "Seen | Chain | None" = None  # the call whose states enter this one
-    between: Between | None = None  # what happens to them before
-    is_hooked: bool = False  # a hook of the script changed the gradient of one of its last states
-
-    def check_parameters(self) -> None:
-        """Raise if the layer's parameters were changed or replaced since the forward pass."""
-        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, _parameters(self.call.layer))
-        if is_replaced or _versions_of(self.parameters) != self.parameter_versions:
-            raise RuntimeError(
-                f"{self.policy.method}: the {self.policy.parameters} of {self._label()} changed since its forward "
-                f"pass; {self.policy.advice}"
-            )
-
-    def check_tensors(self) -> None:
-        """Raise if what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
-        if self._gradients_have_changed():
-            raise RuntimeError(
-                f"{self.policy.method}: the gradient that arrived at the output of {self._label()} was changed in "
-                f"place since (its memory is that of some .grad, which was clipped or scaled); do that after the call, "
-                f"or hand on a copy of the output: output * 1"
-            )
-        if self.is_stale():
-            raise RuntimeError(
-                f"{self.policy.method}: the input, initial state or output of {self._label()} was changed in place "
-                f"since its forward pass, so its states are lost; use the out-of-place operation (no inplace=True), or "
-                f"give it a copy"
-            )
-
-    def is_stale(self) -> bool:
-        """Whether what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
-        return self._gradients_have_changed() or _versions_of(self.call.tensors()) != self.versions
-
-    def _gradients_have_changed(self) -> bool:
-        return any(self.passes[number].have_changed() for number in self.counted if number in self.passes)
-
-    def count(self, passes: Iterable[int], *, landed: bool) -> bool:
-        """Let the call's gradients be the sum of those of some backward passes; False if none of them came by."""
-        self.call.gradients, self.landed = {}, landed
-        self.counted = list(passes)
-        for number in self.counted:
-            for name, gradient in self.passes.get(number, {}).items():
-                add(self.call.gradients, name, gradient)
-        return bool(self.call.gradients)
-
-    def trace(self, examples: Sequence[int] | None) -> Trace:
-        """The call replayed, with what was read of its counted passes.
-
-        Args:
-            examples: positions in the batch: those that were read, or any if all were; None: all.
-        """
-        if self.reading is None:
-            return Trace(self.call, examples)
-        return Trace(self.call, examples, self.reading.of(self.counted, examples), self.reading.saved.of(examples))
-
-    def descend(
-        self, examples: Sequence[int] | None
-    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
-        """(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
-
-        From the top layer down; the blocks of each must be run through.
-
-        Args:
-            examples: positions in the batch: those that were read, or any if all were; None: all.
-        """
-        return self.through(self.trace(examples))
-
-    def through(self, trace: Trace) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
-        """The same of a trace of the call."""
-        for (layer, direction), blocks in descend(trace, self.call.gradients):
-            yield (layer, direction), trace[layer, direction], blocks, _finals(trace, layer, direction)
-
-    def _label(self) -> str:
-        called = self.policy.called(self.name, self.call.layer)
-        return repr(called) if self.policy.by_name else f"the {called}"
-
-
-@dataclass(eq=False, slots=True)
-class Since:
-    """What was seen since the last take.
-
-    Attributes:
-        reached: by their order, the calls that gradients have reached.
-        passes: number of each backward pass that reached some -> their orders.
-        ran_before: number of each of these passes -> how many calls had run by then.
-        landed: numbers of those that left gradients in ``.grad``, in order.
-        ran: layers ran with gradients, and no gradient has arrived at any since.
-        without: names of those that ran without gradients: frozen.
-        again: names of those that ran during backward, with gradients: in reentrant checkpoints.
-        bare: by name, those that ran a step at a time while nothing was to be recorded.
-        marked: names of the states that a script marked.
-        transformed: names of those that ran inside of torch.func.
-        ran_at_all: names of those of which a call was seen.
-        leaves: ids of the parameters whose ``.grad`` a backward pass led to.
-        unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
-    """
-
-    reached: dict[int, "Seen | Chain"] = field(default_factory=dict)
-    passes: dict[int, set[int]] = field(default_factory=dict)
-    ran_before: dict[int, int] = field(default_factory=dict)
-    landed: dict[int, None] = field(default_factory=dict)
-    ran: bool = False
-    without: set[str] = field(default_factory=set)
-    again: set[str] = field(default_factory=set)
-    bare: dict[str, Chain] = field(default_factory=dict)
-    marked: set[str] = field(default_factory=set)
-    transformed: set[str] = field(default_factory=set)
-    ran_at_all: set[str] = field(default_factory=set)
-    leaves: set[int] = field(default_factory=set)
-    unseen: list[str] = field(default_factory=list)
-
-    def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
-        """Those that gradients have reached, in the order in which they ran, each with the gradients that count.
-
-        Backward passes on one graph that all end in ``.grad`` are summed, as there. Where none does, the script sets
-        ``.grad`` itself, and the last one counts.
-
-        Args:
-            only_last: only the last one, and those that belong to it (no accumulated gradients).
-        """
-        landed = [number for number in self.landed if number in self.passes]
-        counted = landed or list(self.passes)[-1:]
-        if only_last:
-            counted = [number for number in counted if self.belong_together(number, counted[-1])]
-        return [seen for _, seen in sorted(self.reached.items()) if seen.count(counted, landed=bool(landed))]
-
-    def belong_together(self, one: int, other: int) -> bool:
-        """Whether no forward pass lies between two backward passes, or they went through the same graph."""
-        return self.ran_before[one] == self.ran_before[other] or bool(self.passes[one] & self.passes[other])
-
-    def leave_only(self, number: int) -> None:
-        """Let go of all backward passes, and of the calls that they reached, that do not belong to one."""
-        kept = [other for other in self.passes if number in self.passes and self.belong_together(other, number)]
-        self.passes = {other: self.passes[other] for other in kept}
-        self.reached = {order: seen for order, seen in self.reached.items() if not seen.passes.keys().isdisjoint(kept)}
-
-
-def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
-    """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
-    call = trace.call
-    if not call.packed and call.example_lengths is not None:
-        return {}
-    row = layer * (2 if call.layer.bidirectional else 1) + direction
-    return {
-        name.removesuffix("_n"): trace.pick(call.state_major(final))[row]
-        for name, final in zip(call.final_names, call.finals, strict=True)
-    }
-
-
-def _parameters(layer: Any) -> list[Tensor]:
-    """All parameters of a layer, those behind a parametrization too."""
-    if isinstance(layer, SteppedCell) or layer._modules:  # "parametrizations", or a cell of the user's own
-        return list(layer.parameters())
-    return cast(list[Tensor], list(layer._parameters.values()))
-
-
-def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(is_, some, others))
-
-
-def _versions_of(tensors: Iterable[Tensor]) -> list[int]:
-    """How often each tensor was changed in place."""
-    return [tensor._version for tensor in tensors]
 
 
 def _call_of(called: str, layer: Any, args: tuple, kwargs: dict, output: Any, dropout: Dropout | None) -> LayerCall:
@@ -353,7 +103,7 @@ class Watcher(Generic[Taken]):
         self.meets: Callable[[str, Exception], None] | None = None
         self._order = 0
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
-        self._own = {name: _parameters(layer) for name, layer in layers.items()}
+        self._own = {name: parameters_of(layer) for name, layer in layers.items()}
         self._warned: set[str] = set()
         self._forget()
 
@@ -381,13 +131,13 @@ class Watcher(Generic[Taken]):
         self._follow(self._leaves)
         self.open = True
         if self._marks:
-            _OPEN.append(self)
+            OPEN.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.open = False
-        if self in _OPEN:
-            _OPEN.remove(self)
+        if self in OPEN:
+            OPEN.remove(self)
         for handle in self._handles:
             handle.remove()
         if self._handles:
@@ -507,7 +257,7 @@ class Watcher(Generic[Taken]):
         if self._policy.joins and not call.layer.bidirectional and not call.packed:
             seen.follows = self._joiner.whole(seen)
         call.detach()
-        seen.versions = _versions_of(call.tensors())
+        seen.versions = versions_of(call.tensors())
 
     @_outlived
     def _stepped(self, name: str, layer: Any, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
@@ -594,7 +344,7 @@ class Watcher(Generic[Taken]):
 
     def _seen(self, name: str, call: LayerCall) -> Seen:
         within, place, order = self._begin(name)
-        parameters = _parameters(call.layer)
+        parameters = parameters_of(call.layer)
         reading = None if self.examples is None else read(call, chosen(call.batch_size, self.examples))
         return Seen(
             name,
@@ -607,7 +357,7 @@ class Watcher(Generic[Taken]):
             reading,
             [],  # once the call is detached
             parameters,
-            _versions_of(parameters),
+            versions_of(parameters),
         )
 
     def _follow(self, leaves: Iterable[Tensor]) -> None:
@@ -642,67 +392,6 @@ class Watcher(Generic[Taken]):
             if since.landed and _nothing_in(seen.parameters):  # zero_grad since the passes before
                 since.landed.clear()
         since.passes[number].add(seen.order)
-
-
-_OPEN: list[Watcher[Any]] = []  # those that may be told of marked states
-
-
-def mark(
-    name: str,
-    *states: Tensor,
-    step: Callable[..., Any] | None = None,
-    previous: Tensor | Sequence[Tensor] | None = None,
-) -> Any:
-    """Mark the state of a step of your own, in its loop: ``h = gf.mark("h", h)``; the recorder then sees its gradients.
-
-    Where no recorder was asked for a state of that name (``gf.record(..., states=["h"])``), nothing happens, so the
-    line may stay. A state that descends from the one marked before goes on with its sequence; another one begins the
-    next. Recorded is the total gradient, exactly; with `step` also norms of the Jacobian, of 4 examples. Of several
-    states of which one is made of another one of the same step, as h of an LSTM is of c, what arrives at each alone is
-    told apart with `step`; without it only the total of the first is known, and the others are NaN.
-
-    Args:
-        name: as it was told to :func:`gradflow.record`.
-        *states: [B, H] each, or [H]: as they leave the step and enter the next one.
-        step: makes `states` of `previous`, whole batches: its Jacobian is found by automatic differentiation at
-            recorded iterations, where each example is taken by itself. It must have no effect beside.
-        previous: the states that entered, together with `step`.
-
-    Returns:
-        The state, or the tuple of states, as it was given.
-
-    Raises:
-        TypeError: for states that are no tensors.
-        ValueError: for other shapes, one of `step` and `previous` without the other, or a step that gives something
-            else.
-
-    >>> h = torch.zeros(4, 3)
-    >>> for x_t in torch.ones(5, 4, 3):
-    ...     h = mark("h", torch.tanh(x_t + h), step=lambda before, x_t=x_t: torch.tanh(x_t + before), previous=h)
-    """
-    require(isinstance(name, str) and name != "", "name", "the name of a state, as states= of gradflow.record", name)
-    if not states or not all(isinstance(state, Tensor) for state in states):
-        raise TypeError(f"mark: expected one or more tensors after the name, got {[type(s).__name__ for s in states]}")
-    if any(state.dim() not in (1, 2) or state.shape != states[0].shape for state in states):
-        raise ValueError(
-            f"mark: expected states of one shape, [B, H] or [H], got {[tuple(state.shape) for state in states]}"
-        )
-    if (step is None) != (previous is None):
-        raise ValueError("mark: expected step and previous together (step makes the states of the previous ones)")
-    require(step is None or callable(step), "step", "a function that makes the states of the previous ones", step)
-    if not isinstance(previous, Tensor | Sequence | None) or (
-        isinstance(previous, Sequence) and not all(isinstance(state, Tensor) for state in previous)
-    ):
-        raise TypeError(f"previous: expected the states that entered the step, got {shown(previous)}")
-    before = () if previous is None else (previous,) if isinstance(previous, Tensor) else tuple(previous)
-    if step is not None and [part.shape for part in before] != [state.shape for state in states]:
-        raise ValueError(
-            f"mark: expected previous to be {len(states)} of shape {tuple(states[0].shape)}, as the states, got "
-            f"{[tuple(part.shape) for part in before]}"
-        )
-    for watcher in list(_OPEN):
-        watcher.mark(name, states, step, before)
-    return states[0] if len(states) == 1 else states
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from gradflow.flow.joining import Chain
-from gradflow.flow.watching import TRANSFORMED, UNSEEN, Policy, Seen, Since
+from gradflow.flow.seen import TRANSFORMED, UNSEEN, Policy, Seen, Since
 
 
 class LastBackward(Policy[list[tuple[int, Seen | Chain]]]):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from gradflow.flow.calls import LayerCall
-from gradflow.flow.watching import Seen
+from gradflow.flow.seen import Seen
 
 FEWEST = 8
 """Calls of a module that are put together; fewer have parts of their own, as in a Siamese network."""

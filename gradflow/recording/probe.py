@@ -20,7 +20,8 @@ from gradflow.checks import whole_number
 from gradflow.flow.added import Added
 from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain
-from gradflow.flow.watching import Seen, Watcher
+from gradflow.flow.seen import Seen
+from gradflow.flow.watching import Watcher
 from gradflow.recording.copies import Copies
 from gradflow.recording.last_backward import LastBackward
 

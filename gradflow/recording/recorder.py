@@ -27,9 +27,10 @@ from gradflow.flow.finding import recurrent_layers, unwrapped
 from gradflow.flow.joining import Chain
 from gradflow.flow.parts import grouped
 from gradflow.flow.proof import CAUSES, TOLERANCE, failed, prove
+from gradflow.flow.seen import Seen
 from gradflow.flow.spectrum import spectrum_columns
 from gradflow.flow.stepping import Marked
-from gradflow.flow.watching import Seen, Watcher
+from gradflow.flow.watching import Watcher
 from gradflow.recording.arguments import (
     Lengths,
     check_lengths,
@@ -502,14 +503,13 @@ class Recorder:
                 seen.call.lengths = lengths_of(seen.name)
             if due:
                 check_lengths(calls)
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError) as wrong:
             replaced = ", ".join(map(repr, self._watcher.replaced))
             if self._updates is None and not self._mishaps.is_new and not replaced:
                 raise
-            if replaced:
-                why = RuntimeError(f"another module is in the place of {replaced}; record it into another folder")
+            elsewhere = RuntimeError(f"another module is in the place of {replaced}; record it into another folder")
             if not self._mishaps.is_new:
-                self._mishaps.note("the states", why)
+                self._mishaps.note("the states", elsewhere if replaced else wrong)
             return []
         return calls
 

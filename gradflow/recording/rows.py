@@ -10,7 +10,7 @@ from gradflow.flow.examples import chosen
 from gradflow.flow.joining import Chain
 from gradflow.flow.parts import Parts
 from gradflow.flow.recursion import Block
-from gradflow.flow.watching import Seen
+from gradflow.flow.seen import Seen
 from gradflow.recording.anchored import anchored_columns, columns_of
 from gradflow.recording.gates import gate_columns
 from gradflow.recording.measuring import by_lag, by_time, measure
