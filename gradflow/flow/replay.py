@@ -195,8 +195,7 @@ def trace(layer: nn.Module, x: Tensor | PackedSequence, hx: Any = None, lengths:
     Raises:
         TypeError: if the layer is none of these, or `x` no tensor.
         ValueError: for an input or state that the layer does not take, for lengths that are not B whole numbers from 1
-            to T, and if a hook has the layer give something
-            else.
+            to T, and if a hook has the layer give something else.
         NotImplementedError: for ``proj_size``, for dropout between the layers of torch's kernels but on a CPU, and for
             a subclass whose forward does not run its kernel exactly once.
 
