@@ -137,6 +137,7 @@ class Case:
         build: Callable = Net,
         x: Tensor | None = None,
         unproved: str = "",
+        joined: bool = False,
     ) -> str:
         """Run a script on `build(kind)` and its `losses` on the twin; anything silently wrong fails.
 
@@ -146,6 +147,7 @@ class Case:
             build: from the class of a layer to the model.
             x: what the model takes; None: [T, B, H].
             unproved: why a log with right numbers cannot be proved; empty: it can.
+            joined: all calls of a module are one sequence.
 
         Returns:
             "right", "refused" by an error that names the layer, or "failed": the proof did, and a warning said so.
@@ -155,7 +157,7 @@ class Case:
         net = build(self.kind).to(self.dtype)
         twin = build(loop(self.kind)).double()
         twin.load_state_dict(net.state_dict())
-        expected = oracle(twin, losses, copied(x, torch.float64))
+        expected = oracle(twin, losses, copied(x, torch.float64), joined=joined)
         try:
             with gf.record(net, self.path, every=1, spectrum_every=1, reduction="sum") as recorder:
                 for clipping in script(net, copied(x, self.dtype)):
@@ -193,13 +195,16 @@ def is_warning_of_proof(record: logging.LogRecord) -> bool:
     return all(re.search(part, record.getMessage()) for part in ("encoder|decoder", "forward|backward", r"\d"))
 
 
-def oracle(twin: nn.Module, losses: Callable, x: Tensor) -> Norms:
-    """ln‖dL/dh_t‖ of every call that gradients reach; calls are counted among these."""
+def oracle(twin: nn.Module, losses: Callable, x: Tensor, *, joined: bool) -> Norms:
+    """ln‖dL/dh_t‖ of every call that gradients reach; calls are counted among these, or all of a module one in time."""
     norms: Norms = {}
     for iteration, loss in enumerate(losses(twin, x)):
         for module, layer in twin.named_modules():
             reached = [norms_of(loss, states) for states in getattr(layer, "calls", ())]
-            for call, blocks in enumerate(filter(None, reached)):
+            reached = list(filter(None, reached))
+            if joined and reached:
+                reached = [{block: torch.cat([call[block] for call in reached]) for block in reached[0]}]
+            for call, blocks in enumerate(reached):
                 norms |= {(iteration, module, call, *block): values for block, values in blocks.items()}
     return norms
 

@@ -99,7 +99,8 @@ def clone(tmp_path) -> Path:
     (tmp_path / "experiments").mkdir()
     shutil.copy(ROOT / "experiments" / "from_make.py", tmp_path / "experiments")
     show = "import sys\nfrom pathlib import Path\n"
-    folder = "[Path(w[16:].strip(chr(39))).mkdir(parents=True) for w in sys.argv if w.startswith('hydra.sweep.dir=')]\n"
+    folder = "for w in sys.argv:\n    if w.startswith('hydra.sweep.dir='):\n"
+    folder += "        Path(w[16:].strip(chr(39)), 'run').mkdir(parents=True)\n"
     said = "print(Path(sys.argv[0]).stem, *map(repr, sys.argv[1:]), file=sys.stderr)\n"
     for name in ("train", "compare", "lecture"):
         body = show + said + (folder if name == "train" else "") + "sys.exit('fails' in sys.argv)\n"

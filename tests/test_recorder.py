@@ -343,9 +343,7 @@ def test_clipping_of_torch_is_refused_by_name(tmp_path):
 
 
 def test_a_folder_that_another_process_records_into_is_refused(tmp_path):
-    write = (
-        "import sys, time; from gradflow.runlog import RunWriter as W; W(sys.argv[1], meta={}); print(); time.sleep(60)"
-    )
+    write = "import sys, time, gradflow.runlog as g; w = g.RunWriter(sys.argv[1], meta={}); print(); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-uc", write, str(tmp_path)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()

@@ -132,7 +132,7 @@ def test_verdicts_of_other_results_are_kept(tmp_path, monkeypatch):
 
 def test_two_ctrl_c_end_it_without_a_verdict(tmp_path, monkeypatch, capsys):
     class Sweep:
-        def __init__(self, command):
+        def __init__(self, command, **options):
             self.waits = [KeyboardInterrupt, KeyboardInterrupt, 1]
 
         def wait(self):

@@ -197,7 +197,7 @@ SUBCLASSES = [
 @pytest.mark.parametrize("forward", SUBCLASSES)
 def test_a_subclass_that(case, forward):
     """What the kernel did inside of its forward is recorded, whatever it does around that."""
-    case.prove(build=lambda kind: Net(subclass(kind, forward)))
+    case.prove(build=lambda kind: Net(subclass(kind, forward)), joined=forward is warms_up)
 
 
 @pytest.mark.parametrize("forward", [transposes_in_and_out, transposes_out])
@@ -232,4 +232,4 @@ def test_a_subclass_that_steps_and_changes_the_state_between(case):
             outputs.append(y)
         return torch.cat(outputs), hx
 
-    case.prove(build=lambda kind: Net(subclass(kind, leaks)))
+    case.prove(build=lambda kind: Net(subclass(kind, leaks)), joined=True)

@@ -36,12 +36,12 @@ def test_truncated_backpropagation(case):
 
 @pytest.mark.parametrize("cut", [detached, lambda hx: hx])
 def test_chunks_with_one_backward_pass(case, cut):
-    """Each chunk is a call; W_hh's gradient is the sum."""
+    """Each chunk is a call if it is cut off, else one sequence; W_hh's gradient is the sum."""
 
     def loss(net, x):
         return sum(chunks(net, x, cut))
 
-    case.prove(*script_of(loss))
+    case.prove(*script_of(loss), joined=cut is not detached)
 
 
 def test_chunks_whose_backward_passes_reach_into_those_before(case):
@@ -58,7 +58,7 @@ def test_chunks_whose_backward_passes_reach_into_those_before(case):
             loss.backward(retain_graph=True)
             yield
 
-    case.judge(script, losses)
+    case.judge(script, losses, joined=True)
 
 
 def test_a_part_of_the_sequence_without_gradients(case):
@@ -125,4 +125,4 @@ def test_a_checkpoint_of_every_chunk(case):
     def losses(net, x):
         yield sum(chunks(net, x, lambda hx: hx))
 
-    case.judge(script, losses)
+    case.judge(script, losses, joined=True)

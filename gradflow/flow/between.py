@@ -188,9 +188,9 @@ class Look:
     def __init__(self) -> None:
         self._seen: tuple[Tensor, int] | None = None
 
-    def __call__(self, gradient: Tensor) -> None:
-        """Keep what arrives until it is asked for."""
-        self._seen = gradient, gradient._version
+    def __call__(self, gradient: Tensor | None) -> None:
+        """Keep what arrives until it is asked for; nothing does at an output of compiled code that is not used."""
+        self._seen = None if gradient is None else (gradient, gradient._version)
 
     def has_seen_other_than(self, gradient: Tensor) -> bool:
         """Whether the gradient is another one by now, or was changed in place."""

@@ -122,9 +122,7 @@ class Sweep:
             ValueError: an unknown table, column or setting; names near to it are listed.
             Unreadable: no run can be read.
         """
-        check_name("table", table, KEYS)
         check_flags(long=long)
-        check_where(where)
         frame, labels = self._frame(self._described(), table, columns, params, where)
         return to_long(frame, [*labels, *KEYS[table]]) if long else frame
 
@@ -151,6 +149,7 @@ class Sweep:
     ) -> tuple[pd.DataFrame, list[str]]:
         """Rows with run and settings, and the names of the latter."""
         check_name("table", table, KEYS)
+        check_where(where)
         known = columns_in(described.values(), table)
         wanted, schema = select(table, columns, known), arrow_schema(table, known)
         read = _sieved(described, lambda run: read_parts(run.path / "gradients", table, schema, wanted, where))
