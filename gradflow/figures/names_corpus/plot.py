@@ -81,7 +81,11 @@ def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     for i, (part, colour, name) in enumerate(bars):
         places = part["length"].astype(float) + (i - (len(bars) - 1) / 2) * width
         axes.bar(
-            places, part["share"].where(np.isfinite(part["share"]), 0), 0.9 * width, color=colour, label=label(name)
+            places,
+            part["share"].where(np.isfinite(part["share"]), 0),
+            0.9 * width,
+            color=colour,
+            label=None if name is None else label(name),
         )
     if len(bars) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(bars))
