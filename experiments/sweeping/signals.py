@@ -86,25 +86,36 @@ def leashed(name: str | None) -> Iterator[None]:
     Args:
         name: That of the leash; None if there is none. One that is not seen, as on another host, has no effect.
     """
-    ended = threading.Event()
-    if name is not None:
-        threading.Thread(target=_watch, args=(Path(name), ended), daemon=True).start()
+    if name is None:
+        yield
+        return
+    ended, is_new = threading.Event(), name not in _runs
+    _runs[name] = ended
+    if is_new:
+        threading.Thread(target=_watch, args=(name, os.getppid()), daemon=True).start()
     try:
         yield
     finally:
         ended.set()
 
 
-def _watch(held: Path, ended: threading.Event) -> None:
+_runs: dict[str, threading.Event] = {}  # name of a leash -> whether the run that began last has ended
+
+
+def _watch(name: str, parent: int) -> None:
+    """Of a worker: interrupts the run that goes on when the leash is let go; without a sweep, it ends itself."""
     from gradflow.runlog.lock import is_held
 
-    while is_held(held) is not False:
-        if ended.wait(SECONDS):
-            return
-    log.warning("The sweep was interrupted or is gone, so this run is interrupted.")
-    os.kill(os.getpid(), signal.SIGTERM)
-    if not ended.wait(PATIENCE):
-        os._exit(1)
+    while is_held(Path(name)) is not False:
+        time.sleep(SECONDS)
+    if not _runs[name].is_set():
+        log.warning("The sweep was interrupted or is gone, so this run is interrupted.")
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not _runs[name].wait(PATIENCE):
+            os._exit(1)
+    while os.getppid() == parent:  # a sweep that lives ends its workers itself
+        time.sleep(SECONDS)
+    os._exit(0)
 
 
 def wait_for_end(paths: Sequence[Path]) -> None:
