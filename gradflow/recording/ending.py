@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 _OPEN: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_HOLDS: dict[int, Any] = {}  # the lock of each, which must outlive a recorder that nobody refers to until it has ended
 
 
 def closes_at_exit(recorder: Any) -> None:
     """Have the end of this process call `recorder.end()`; the recorder is not held."""
     _OPEN.add(recorder)
+    _HOLDS[id(recorder)] = recorder.hold
     if parent_process() is not None:  # of multiprocessing, which ends its processes without `atexit`
         Finalize(None, _close_all, exitpriority=0)
 
@@ -22,6 +24,7 @@ def closes_at_exit(recorder: Any) -> None:
 def has_ended(recorder: Any) -> None:
     """No longer close it."""
     _OPEN.discard(recorder)
+    _HOLDS.pop(id(recorder), None)
 
 
 def recorder_of(path: str | os.PathLike[str]) -> Any | None:

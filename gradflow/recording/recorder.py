@@ -290,6 +290,11 @@ class Recorder:
             error = None
         self.__exit__(type(error) if error else None, error, None)
 
+    @property
+    def hold(self) -> Any:
+        """The lock of the run folder."""
+        return self._writer.lock
+
     def __del__(self) -> None:
         if getattr(self, "_updates", None) is not None and not self._ended:
             self.end()

@@ -12,7 +12,7 @@ from pathlib import Path
 from gradflow.checks import check_name
 from gradflow.runlog.buffers import RowBuffer, ScalarBuffer
 from gradflow.runlog.documents import config_hash, was_written_here, write_description, write_status
-from gradflow.runlog.lock import identity, take
+from gradflow.runlog.lock import Lock, identity, take
 from gradflow.runlog.parts import has_parts, merge_parts, write_part
 from gradflow.runlog.reader import is_run, open_run
 from gradflow.runlog.resume import check_resumable, first_iteration, trim
@@ -106,6 +106,11 @@ class RunWriter:
         rows = {table: RowBuffer(table, columns[table]) for table in TABLES if table != "scalars"}
         scalar_rows = ScalarBuffer(columns["scalars"], elapsed)
         self._buffers: dict[str, RowBuffer | ScalarBuffer] = {**rows, "scalars": scalar_rows}
+
+    @property
+    def lock(self) -> Lock:
+        """The hold of this process on the folder."""
+        return self._lock
 
     @property
     def is_ours(self) -> bool:
