@@ -19,9 +19,9 @@ IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "len
 
 `init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
 all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. All three are empty
-where the log does not say; `clip` is then what the gradients say: `some` where clipping was at work, `none` where it
-was not at any iteration. `length` is that of a task, 0 for names. `module` is empty unless the run recorded several; of
-up to `calls` calls per iteration the last is shown.
+where the log does not say; `clip` is then `some` where the gradients say that clipping was at work. `length` is that of
+a task, 0 for names. `module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is
+shown.
 """
 
 UNNAMED = "model"
@@ -100,7 +100,7 @@ def _network(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clipping_seen(run: Run) -> str:
-    """What the gradients say of clipping: at work, none at any iteration, or nothing at all."""
+    """What the gradients say of clipping: at work, or nothing: a threshold that was never reached leaves no trace."""
     wanted = [name for name in ("clipped", "clipping_reported") if name in run.columns["scalars"]]
     if "clipped" not in wanted:
         return ""
@@ -108,7 +108,7 @@ def _clipping_seen(run: Run) -> str:
     clipped, reported = seen["clipped"], seen.get("clipping_reported", seen["clipped"].notna())
     if bool((clipped > 0).any()) or bool(((reported > 0) & clipped.notna()).any()):
         return SOME
-    return "none" if len(clipped) and bool(clipped.notna().all()) else ""
+    return ""
 
 
 def _seed(run: Run) -> int | None:
