@@ -92,7 +92,9 @@ def clone(tmp_path) -> Path:
     """The Makefile with commands that only say what they are given, and make folders of runs."""
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").mkdir()
-    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / ".venv" / "ready").touch()
