@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "record": "recording.recorder",
+    "record": "recording.start",
     "log_spaced": "recording.schedule",
     "mark": "flow.marking",
     "trace": "flow.replay",

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from hostile import LONGEST_ERROR
+from torch import nn
+
+import gradflow as gf
 
 LONGEST_TEXT = 1_500  # characters
 
@@ -33,3 +37,17 @@ def judge_text(text: str, names: Collection[str] = ()) -> str:
     """Whether an error is short and names what it is about: `clear` or `unclear`."""
     short = 0 < len(text.strip().splitlines()) <= LONGEST_ERROR and len(text) <= LONGEST_TEXT
     return "clear" if short and (not names or any(name in text for name in names)) else "unclear"
+
+
+class Plain(gf.Cell):
+    """A cell of one's own."""
+
+    state_names = ("h",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_size = 3
+        self.weight = nn.Linear(6, 3)
+
+    def step(self, x_t: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"h": torch.tanh(self.weight(torch.cat([x_t, state["h"]], -1)))}

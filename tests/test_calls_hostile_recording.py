@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from hostile import record
-from hostile_calls import judge_call
+from hostile_calls import Plain, judge_call
 from synthetic_runs import Planted, config_of, write_run
 from torch import nn
 
@@ -132,18 +132,6 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.rnn(x)[0]
-
-
-class Plain(gf.Cell):
-    state_names = ("h",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden_size = 3
-        self.weight = nn.Linear(6, 3)
-
-    def step(self, x_t: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"h": torch.tanh(self.weight(torch.cat([x_t, state["h"]], -1)))}
 
 
 def stepping(*, optimizer: bool = False) -> Recorder:

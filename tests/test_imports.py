@@ -75,8 +75,8 @@ PACKAGES = {
 }
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
-DISK = {"recording/recorder.py", "recording/quantities.py", "recording/measuring.py", "figures/gallery.py"}
-DISK |= {"training/storage.py"}
+DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
+DISK |= {"figures/gallery.py", "training/storage.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 

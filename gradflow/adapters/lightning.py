@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.recording.recorder import Recorder, record
+from gradflow.recording.recorder import Recorder
+from gradflow.recording.start import record
 from gradflow.remedies.clipping import Clipping, compared, measure_grad_norm
 
 try:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradflow.recording.recorder import Recorder, record
+from gradflow.recording.recorder import Recorder
+from gradflow.recording.start import record
 
 try:
     from skorch.callbacks import Callback

@@ -2,9 +2,8 @@
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import is_
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.examples import chosen
-from gradflow.flow.recursion import Block
-from gradflow.flow.replay import Unrolled
+from gradflow.flow.parameters import have_changed, parameters_of, versions_of
+from gradflow.flow.recursion import Descent
 from gradflow.flow.stepping import (
     Head,
     Heads,
@@ -51,14 +50,8 @@ class Chain:
     reading = True  # the gradients of its steps are those of the backward pass
 
     def __init__(self, name: str, call: ChainCall, policy: Any, within: Any, place: int, order: int):
-        self.name, self.call, self.policy, self.within, self.place, self.order = (
-            name,
-            call,
-            policy,
-            within,
-            place,
-            order,
-        )
+        self.name, self.call, self.policy = name, call, policy
+        self.within, self.place, self.order = within, place, order
         self.passes: dict[int, list[Step]] = {}
         self.counted: list[int] = []
         self.landed = False
@@ -67,9 +60,8 @@ class Chain:
         self.ran: dict[int, int] = {}  # number of each node that gave out states -> the index of its step
         self.follows: Any = None  # the call whose states enter the first step
         self.between: Between | None = None  # what happens to them before
-        self.parameters = list(call.layer.parameters())
-        self.own = self.parameters
-        self._versions = [parameter._version for parameter in self.parameters]
+        self.parameters = self.own = parameters_of(call.layer)
+        self._versions = versions_of(self.parameters)
 
     @property
     def steps(self) -> list[Step]:
@@ -84,13 +76,8 @@ class Chain:
 
     def check_parameters(self) -> None:
         """Raise if the module's parameters were changed or replaced since the first step."""
-        now = list(self.call.layer.parameters())
-        is_replaced = _same(self.parameters, self.own) and not _same(self.parameters, now)
-        if is_replaced or [parameter._version for parameter in self.parameters] != self._versions:
-            raise RuntimeError(
-                f"{self.policy.method}: the {self.policy.parameters} of {self.name!r} changed since its forward pass; "
-                f"{self.policy.advice}"
-            )
+        if have_changed(self.parameters, self._versions, self.own, self.call.layer):
+            raise self.policy.changed(repr(self.name))
 
     def check_tensors(self) -> None:
         """Raise if what a step took in or gave out, or a gradient that arrived there, was changed in place."""
@@ -105,9 +92,7 @@ class Chain:
         """Whether what a step took in or gave out, or a gradient that arrived there, was changed in place."""
         return any(step.is_stale(self.counted) for step in self.steps)
 
-    def descend(
-        self, examples: Sequence[int] | None
-    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+    def descend(self, examples: Sequence[int] | None) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
         steps = self.steps
         if steps:
@@ -301,10 +286,6 @@ def _check_new(name: str, entering: Sequence[Tensor | None], left: Mapping[str, 
                 f"gradient for both; give out a copy: {key} * 1"
             )
         taken[place] = f"that is also {key!r}"
-
-
-def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _before(head: Head, call: Any) -> Any:

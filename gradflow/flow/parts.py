@@ -18,7 +18,7 @@ from torch import Tensor
 from gradflow.cells.cell import State
 from gradflow.flow.between import Between
 from gradflow.flow.chains import began_anew, told_apart
-from gradflow.flow.recursion import Arriving, Block
+from gradflow.flow.recursion import Arriving, Block, Descent
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
 
@@ -33,9 +33,7 @@ class Parts:
     def __init__(self, parts: Sequence[Any]):
         self._parts, self.name, self.call = parts, parts[0].name, parts[0].call
 
-    def descend(
-        self, examples: Sequence[int] | None
-    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+    def descend(self, examples: Sequence[int] | None) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
         for found in zip(*(part.descend(examples) for part in self._parts), strict=True):
             unrolled = [each[1] for each in found]

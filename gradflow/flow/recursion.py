@@ -180,6 +180,13 @@ class Block:
         return values if self.unrolled.valid is None else values.masked_fill(~self.unrolled.valid, torch.nan)
 
 
+Descent = Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], State]]
+"""(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
+
+From the top layer down; the blocks of each must be run through.
+"""
+
+
 @dataclass(frozen=True)
 class _Carried:
     """Gradients handed on from block to block: state name -> [B, H], times 2^exponent, [B] float64."""

@@ -1,20 +1,20 @@
 """What was seen since the last time that somebody asked: calls, passes, and which of them count by which policy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import is_
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from gradflow.flow.adjoint import descend
 from gradflow.flow.between import Between
-from gradflow.flow.calls import LayerCall, SteppedCell, add
+from gradflow.flow.calls import LayerCall, add
 from gradflow.flow.joining import Chain
+from gradflow.flow.parameters import have_changed, versions_of
 from gradflow.flow.reading import Reading
-from gradflow.flow.recursion import Block
-from gradflow.flow.replay import Trace, Unrolled
+from gradflow.flow.recursion import Descent
+from gradflow.flow.replay import Trace
 from gradflow.flow.stepping import Arrived
 
 Taken = TypeVar("Taken")
@@ -62,6 +62,12 @@ class Policy(ABC, Generic[Taken]):
             RuntimeError: if that is no use, saying why.
         """
 
+    def changed(self, label: str) -> RuntimeError:
+        """The error about a layer whose parameters changed since its forward pass."""
+        return RuntimeError(
+            f"{self.method}: the {self.parameters} of {label} changed since its forward pass; {self.advice}"
+        )
+
     def called(self, name: str, layer: nn.Module) -> str:
         """The name of a layer in errors."""
         return name if self.by_name else type(layer).__name__
@@ -104,12 +110,8 @@ class Seen:
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
-        is_replaced = same(self.parameters, self.own) and not same(self.parameters, parameters_of(self.call.layer))
-        if is_replaced or versions_of(self.parameters) != self.parameter_versions:
-            raise RuntimeError(
-                f"{self.policy.method}: the {self.policy.parameters} of {self._label()} changed since its forward "
-                f"pass; {self.policy.advice}"
-            )
+        if have_changed(self.parameters, self.parameter_versions, self.own, self.call.layer):
+            raise self.policy.changed(self._label())
 
     def check_tensors(self) -> None:
         """Raise if what the layer took in or gave out, or a gradient that arrived there, was changed in place."""
@@ -152,9 +154,7 @@ class Seen:
             return Trace(self.call, examples)
         return Trace(self.call, examples, self.reading.of(self.counted, examples), self.reading.saved.of(examples))
 
-    def descend(
-        self, examples: Sequence[int] | None
-    ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+    def descend(self, examples: Sequence[int] | None) -> Descent:
         """(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
 
         From the top layer down; the blocks of each must be run through.
@@ -164,7 +164,7 @@ class Seen:
         """
         return self.through(self.trace(examples))
 
-    def through(self, trace: Trace) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], dict[str, Tensor]]]:
+    def through(self, trace: Trace) -> Descent:
         """The same of a trace of the call."""
         for (layer, direction), blocks in descend(trace, self.call.gradients):
             yield (layer, direction), trace[layer, direction], blocks, _finals(trace, layer, direction)
@@ -244,20 +244,3 @@ def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
         name.removesuffix("_n"): trace.pick(call.state_major(final))[row]
         for name, final in zip(call.final_names, call.finals, strict=True)
     }
-
-
-def parameters_of(layer: Any) -> list[Tensor]:
-    """All parameters of a layer, those behind a parametrization too."""
-    if isinstance(layer, SteppedCell) or layer._modules:  # "parametrizations", or a cell of the user's own
-        return list(layer.parameters())
-    return cast(list[Tensor], list(layer._parameters.values()))
-
-
-def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether two lists hold the same tensors."""
-    return len(some) == len(others) and all(map(is_, some, others))
-
-
-def versions_of(tensors: Iterable[Tensor]) -> list[int]:
-    """How often each tensor was changed in place."""
-    return [tensor._version for tensor in tensors]

@@ -24,8 +24,9 @@ from gradflow.flow.finding import unwrapped
 from gradflow.flow.joining import Chain, Joiner
 from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.marking import OPEN
+from gradflow.flow.parameters import parameters_of, versions_of
 from gradflow.flow.reading import read
-from gradflow.flow.seen import TRANSFORMED, UNSEEN, Pass, Policy, Seen, Since, Taken, parameters_of, versions_of
+from gradflow.flow.seen import TRANSFORMED, UNSEEN, Pass, Policy, Seen, Since, Taken
 from gradflow.flow.stepping import Arrived, Marked, cell_given, keep_gradients, one_step
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from gradflow.config import ClipName, Config, FlossingConfig
 from gradflow.data import Dataset, Sequences, Task, load
 from gradflow.flow.backward import watch_backward
 from gradflow.flow.replay import Trace
-from gradflow.recording.recorder import record
+from gradflow.recording.start import record
 from gradflow.remedies.clipping import CLIPPINGS, Clipping, measure_grad_norm
 from gradflow.remedies.flossing import floss_
 from gradflow.remedies.regularisation import add_omega_gradient_
