@@ -60,7 +60,7 @@ def _norms(run: Run) -> pd.DataFrame:
             .reindex(scalars.index)
             .to_numpy(),
             "has_loss": scalars.index.isin(loss.index),
-            "clipped": scalars["clipped"].fillna(0).to_numpy(dtype=int),
+            "clipped": scalars["clipped"].to_numpy(),  # NaN: nobody knows
             "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
         }
     )
