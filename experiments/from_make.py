@@ -12,8 +12,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from experiments.arguments import own_folder
-from experiments.sweeping.signals import patiently
+from gradflow.commands.arguments import own_folder
+from gradflow.commands.sweeping.signals import patiently
 
 HERE = Path(__file__).parent
 FOLDER = "hydra.sweep.dir="

@@ -41,7 +41,7 @@ def script() -> Callable[[str], ModuleType]:
 @pytest.fixture
 def train(monkeypatch, tmp_path) -> Iterator[Callable[..., int]]:
     """Runs `experiments/train.py` with these arguments in an empty folder and gives its exit status."""
-    from experiments.train import main
+    from gradflow.commands.train import main
 
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()

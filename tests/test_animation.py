@@ -18,8 +18,8 @@ from PIL import Image
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
-from experiments import animate
 from gradflow import analysis, figures
+from gradflow.commands import animate
 from gradflow.figures.animation import FRAMES, _indexed, _packed, _palette, frame_iterations
 from gradflow.figures.catalogue import texts
 from gradflow.figures.theme import LANGUAGES
@@ -351,5 +351,7 @@ def test_the_command_says_what_it_cannot_draw(arguments, message, run_of, tmp_pa
 
 
 def test_animating_loads_no_torch():
-    code = "import sys, experiments.animate, gradflow.figures; sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
+    code = (
+        "import sys, gradflow.commands.animate, gradflow.figures; sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

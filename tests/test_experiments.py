@@ -11,9 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 import gradflow as gf
-from experiments import compare, predict
-from experiments.sweeping.plan import plan
-from experiments.sweeping.settings import CONF
+from gradflow.commands import compare, predict
+from gradflow.commands.arguments import CONF
+from gradflow.commands.sweeping.plan import plan
 from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))

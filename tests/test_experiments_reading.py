@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 import gradflow as gf
-from experiments import compare, figures, predict
-from experiments.arguments import REQUIRED, own_folder, read_arguments
-from experiments.report import describe, not_proved, summary
+from gradflow.commands import compare, figures, predict
+from gradflow.commands.arguments import REQUIRED, own_folder, read_arguments
+from gradflow.commands.report import describe, not_proved, summary
 from gradflow.runlog import RunWriter, write_status
 
 

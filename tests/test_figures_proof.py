@@ -11,10 +11,10 @@ from figure_checks import check_legible, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
-from experiments import animate, lecture
-from experiments.deck import animated, logged
 from gradflow import analysis, figures
 from gradflow.analysis.proofs import RECORD_PROVED
+from gradflow.commands import animate, lecture
+from gradflow.commands.deck import animated, logged
 from gradflow.figures.gallery import ANIMATIONS, GALLERY
 from gradflow.figures.theme import LANGUAGES
 

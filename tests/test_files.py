@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import gradflow as gf
-from experiments import reproduce
-from experiments.lecture import replaced
-from experiments.page import write_page
+from gradflow.commands import reproduce
+from gradflow.commands.lecture import replaced
+from gradflow.commands.page import write_page
 from gradflow.config import DataConfig
 from gradflow.data import load
 from gradflow.figures.animation import Animation, save_animation

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
-from experiments import animate, compare, figures
-from experiments.columns import aligned, told
-from experiments.page import write_page
-from experiments.report import describe, printed, table
+from gradflow.commands import animate, compare, figures
+from gradflow.commands.columns import aligned, told
+from gradflow.commands.page import write_page
+from gradflow.commands.report import describe, printed, table
 from gradflow.figures.catalogue import Labels
 from gradflow.foreign import file_name, label, printable, printable_lines, table_cell
 

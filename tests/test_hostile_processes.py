@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import gradflow as gf
-from experiments.sweeping.launchers import installed
+from gradflow.commands.sweeping.launchers import installed
 from tests import hostile
 from tests.test_runlog_kill import kill_at_a_random_moment
 

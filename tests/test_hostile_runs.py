@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
-from experiments.report import not_done, printed, table
 from gradflow.analysis.results import has_learned
+from gradflow.commands.report import not_done, printed, table
 from gradflow.config import Config, DataConfig, TrainConfig
 from gradflow.runlog import RunWriter, Unreadable
 
@@ -374,7 +374,7 @@ FIGURES = {
 COMPARE = """
 import sys
 from gradflow.figures import gallery
-from experiments import compare
+from gradflow.commands import compare
 kept = {name: gallery.GALLERY[name] for name in sys.argv.pop().split(",")}
 gallery.GALLERY.clear()
 gallery.GALLERY.update(kept)
@@ -411,7 +411,7 @@ def test_a_sweep_leaves_a_damaged_run_alone_and_goes_on(train, capsys, file):
 
 
 def test_predict_names_the_file(trained, tmp_path, monkeypatch):
-    from experiments import predict
+    from gradflow.commands import predict
 
     run = shutil.copytree(trained, tmp_path / "run")
     noise(run / "model.safetensors")

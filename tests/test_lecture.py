@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from experiments import lecture
-from experiments.deck import PARTS, Slide, deck
-from experiments.page import write_page
-from experiments.sweeping.settings import CONF
+from gradflow.commands import lecture
+from gradflow.commands.arguments import CONF
+from gradflow.commands.deck import PARTS, Slide, deck
+from gradflow.commands.page import write_page
 
 ORDER = [
     "activation_saturation",

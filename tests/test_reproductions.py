@@ -6,10 +6,10 @@ import sys
 import pandas as pd
 import pytest
 
-from experiments import reproduce
-from experiments.sweeping import signals
 from gradflow import analysis
 from gradflow.analysis.runs import IDENTITY
+from gradflow.commands import reproduce
+from gradflow.commands.sweeping import signals
 
 
 def table(rows: list[dict], **same) -> pd.DataFrame:

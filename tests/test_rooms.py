@@ -55,8 +55,8 @@ import gradflow.figures
 
 gradflow.figures.__path__.append(sys.argv[1])
 import gradflow as gf
-from experiments import reproduce
-from experiments.deck import deck
+from gradflow.commands import reproduce
+from gradflow.commands.deck import deck
 
 drawn = gf.figures.draw_all(sys.argv[2], sys.argv[3], only=["planted_log"], lang="zh")
 before = "torch" in sys.modules

@@ -14,9 +14,10 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.sweeping.command_line import GROUPS, SETTINGS, UNSEEN, read_command_line
-from experiments.sweeping.settings import CONF, USES, check_presets, to_config
-from experiments.sweeping.told import told
+from gradflow.commands.arguments import CONF
+from gradflow.commands.sweeping.command_line import GROUPS, SETTINGS, UNSEEN, read_command_line
+from gradflow.commands.sweeping.settings import USES, check_presets, to_config
+from gradflow.commands.sweeping.told import told
 from gradflow.config import CellConfig, Config
 
 ROOT = Path(__file__).parents[1]

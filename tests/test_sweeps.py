@@ -22,13 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments import report
-from experiments.sweeping import launchers, signals, sweeper, view
-from experiments.sweeping.composing import Composer
-from experiments.sweeping.deaths import Deaths
-from experiments.sweeping.plan import AsPlanned, Composed, Planned
-from experiments.sweeping.settings import side_by_side
-from experiments.sweeping.standing import occupy, standing
+from gradflow.commands import report
+from gradflow.commands.sweeping import launchers, signals, sweeper, view
+from gradflow.commands.sweeping.composing import Composer
+from gradflow.commands.sweeping.deaths import Deaths
+from gradflow.commands.sweeping.plan import AsPlanned, Composed, Planned
+from gradflow.commands.sweeping.settings import side_by_side
+from gradflow.commands.sweeping.standing import occupy, standing
 from gradflow.runlog import RunWriter, write_status
 
 SWEEP = ["-m", "debug=tiny", "hydra.sweep.dir=here"]

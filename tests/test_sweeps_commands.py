@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from experiments.sweeping.launchers import installed
+from gradflow.commands.sweeping.launchers import installed
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "experiments" / "train.py")]

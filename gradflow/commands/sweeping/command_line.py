@@ -19,9 +19,9 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from experiments.arguments import named
-from experiments.sweeping.settings import CONF, as_hydra_reads
 from gradflow.checks import require, shown, whole_number
+from gradflow.commands.arguments import CONF, named
+from gradflow.commands.sweeping.settings import as_hydra_reads
 from gradflow.config import check_folder_name, check_value, settings
 
 SETTINGS: dict[str, Field] = dict(settings())

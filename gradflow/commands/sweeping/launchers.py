@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from experiments.sweeping.view import say
+from gradflow.commands.sweeping.view import say
 
 PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
     "joblib": ("hydra_joblib_launcher", "parallel"),

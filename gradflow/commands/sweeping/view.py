@@ -10,9 +10,9 @@ from typing import Self
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments.report import describe
-from experiments.sweeping.deaths import Deaths
-from experiments.sweeping.standing import read_status, standing
+from gradflow.commands.report import describe
+from gradflow.commands.sweeping.deaths import Deaths
+from gradflow.commands.sweeping.standing import read_status, standing
 
 SECONDS = 0.5  # between two looks at the folders
 

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from tqdm import tqdm
 
-from experiments.sweeping.composing import Composer
-from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.signals import LEASH
-from experiments.sweeping.standing import DONE, check_settings, holds_rows, standing
+from gradflow.commands.sweeping.composing import Composer
+from gradflow.commands.sweeping.settings import check_presets, to_config
+from gradflow.commands.sweeping.signals import LEASH
+from gradflow.commands.sweeping.standing import DONE, check_settings, holds_rows, standing
 
 LEFT_ALONE = {
     "running": "another process records into it",

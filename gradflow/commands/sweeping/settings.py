@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Container, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
@@ -11,11 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import own_folder, quoted
-from experiments.sweeping.told import told
+from gradflow.commands.arguments import own_folder, quoted
+from gradflow.commands.sweeping.told import told
 from gradflow.config import MANY, ClipName, Config, Source
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 SCHEMA = OmegaConf.structured(Config)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gradflow as gf
-from experiments.sweeping.standing import DONE, standing
+from gradflow.commands.sweeping.standing import DONE, standing
 from gradflow.foreign import printable
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 import gradflow as gf
-from experiments.report import describe
-from experiments.sweeping.settings import check_presets, to_config
-from experiments.sweeping.signals import LEASH, handled_by, interrupt, leashed
-from experiments.sweeping.standing import claim, is_recorded_elsewhere, occupy, standing
+from gradflow.commands.report import describe
+from gradflow.commands.sweeping.settings import check_presets, to_config
+from gradflow.commands.sweeping.signals import LEASH, handled_by, interrupt, leashed
+from gradflow.commands.sweeping.standing import claim, is_recorded_elsewhere, occupy, standing
 
 log = logging.getLogger(__name__)
 logging.raiseExceptions = False  # a log file that cannot be written (disk full) would print a traceback for every line

@@ -20,12 +20,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 import gradflow as gf
-from experiments.report import not_proved, printed, table
-from experiments.sweeping import launchers
-from experiments.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
-from experiments.sweeping.signals import handled_by, leash, wait_for_end
-from experiments.sweeping.standing import DONE, read_status, standing
-from experiments.sweeping.view import View, say
+from gradflow.commands.report import not_proved, printed, table
+from gradflow.commands.sweeping import launchers
+from gradflow.commands.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
+from gradflow.commands.sweeping.signals import handled_by, leash, wait_for_end
+from gradflow.commands.sweeping.standing import DONE, read_status, standing
+from gradflow.commands.sweeping.view import View, say
 
 
 @contextmanager

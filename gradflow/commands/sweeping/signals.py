@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from experiments.sweeping.standing import is_recorded_elsewhere
+from gradflow.commands.sweeping.standing import is_recorded_elsewhere
 
 if TYPE_CHECKING:
     from gradflow.runlog.lock import Lock

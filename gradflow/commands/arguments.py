@@ -1,4 +1,4 @@
-"""The arguments of the reading commands, `key=value` as everywhere in `experiments/`."""
+"""The arguments of the reading commands, `key=value` as in Hydra's."""
 
 import itertools
 import os
@@ -12,7 +12,9 @@ from gradflow.checks import shown
 LONGEST = 4_000  # characters of a value
 REQUIRED = "(required)"
 HELP = "--help says what there is"
-LAUNCHERS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/launcher/*.yaml"))
+CONF = next(folder / "conf" for folder in Path(__file__).parents[1:3] if (folder / "conf" / "config.yaml").is_file())
+"""Inside of gradflow where it is installed, beside it in a checkout."""
+LAUNCHERS = sorted(path.stem for path in CONF.glob("launcher/*.yaml"))
 
 
 def split_list(text: str) -> list[str]:
