@@ -43,7 +43,7 @@ docs: .venv/docs ## Build the documentation site: docs/_build/html/index.html
 	@echo docs/_build/html/index.html
 
 clean: ## Remove the virtual environment and caches; outputs stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl docs/_build docs/_pictures
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl docs/_build docs/_generated
 
 .venv/ready: pyproject.toml
 	@python=$$(for p in $(PYTHON); do \

@@ -2,12 +2,14 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pictures import drawn
+from pictures import drawn, trained
 from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
 
 from gradflow import analysis, theory
 from gradflow.figures.catalogue import texts
@@ -99,7 +101,7 @@ def figure_page(room: Room, shown: Iterable[str], folder: Path) -> str:
     table = room.table or room.name
     lines = [f"# {question}", "", f"**{claim}**", ""]
     for title in shown:
-        lines += [f"![{question}](../_pictures/{title}.png)", ""]
+        lines += [f"![{question}](../_generated/{title}.png)", ""]
     lines += ["## How to read it", "", reading, ""] if reading else []
     lines += ["## What it claims", ""]
     lines += [docstring(room.check)[0], "", "Of the picture above:", ""]
@@ -137,7 +139,7 @@ def figures_index(found: dict[str, list[tuple[str, str]]]) -> str:
                     f":::{{grid-item-card}} {question}",
                     f":link: {name}",
                     ":link-type: doc",
-                    f":img-top: ../_pictures/{found[name][0][1]}.png",
+                    f":img-top: ../_generated/{found[name][0][1]}.png",
                     f"`{name}`",
                     ":::",
                 ]
@@ -151,7 +153,16 @@ def analysis_page() -> str:
     of_figures = {name: room.name for room in rooms().values() for name in room.analyses}
     own = [name for name in analysis.__all__ if name not in of_figures]
     lines = ["# Analysis", "", "Logs in, numbers out: `gradflow.analysis`. No torch, no plotting, no disk.", ""]
-    lines += [auto(*(f"autofunction:: gradflow.analysis.{name}" for name in own)), "", "## Of figures", ""]
+    lines += [auto(*(f"autofunction:: gradflow.analysis.{name}" for name in own)), "", "## Columns", ""]
+    lines += [
+        auto(
+            *(f"autodata:: gradflow.analysis.runs.{name}" for name in ("IDENTITY", "ORDER")),
+            "autoexception:: gradflow.analysis.runs.DoesNotApply",
+        ),
+        "",
+        "## Of figures",
+        "",
+    ]
     lines += ["The table of a figure and the checks of its claims stand on its page.", "", "| | page |", "|---|---|"]
     lines += [
         f"| {{func}}`gradflow.analysis.{name}` | [{figure}](../figures/{figure}.md) |"
@@ -172,6 +183,27 @@ def theory_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def conditions(runs: Path) -> str:
+    """What a diagnosis of a network says, and a row per condition."""
+    from gradflow.diagnosis.conditions import CONDITIONS
+    from gradflow.diagnosis.words import texts as sentences
+
+    from gradflow import diagnose
+
+    [example] = (runs / "networks").glob("*=8,network=gru,*")
+    words = sentences("en")
+    lines = ["## What it says", "", "Of a GRU that learns a roll call of eight names from torch's own start:", ""]
+    lines += ["```text", diagnose(example).text(), "```", "", "## What it looks for", ""]
+    lines += ["| condition | measured | threshold from | what helps | figure |", "|---|---|---|---|---|"]
+    for condition in CONDITIONS:
+        advice = re.sub(r"{(\w+)}", r"*\1*", words.get(f"{condition.name}.ill.advice", ""))
+        figure = f"[{condition.figure}](figures/{condition.figure}.md)" if condition.figure else ""
+        measured, unit = docstring(condition.examine)[0], "" if condition.unit == "1" else f" In {condition.unit}."
+        title = f"{words[f'{condition.name}.title']} (`{condition.name}`)"
+        lines.append(f"| {title} | {cell(measured)}{unit} | {cell(condition.source)} | {cell(advice)} | {figure} |")
+    return "\n".join([*lines, ""])
+
+
 def write(file: Path, text: str) -> None:
     """Writes a page, unless it is as it was, so that Sphinx does not read it again."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +215,7 @@ def pages(app: Sphinx) -> None:
     """Writes all of them beside the pages that are written by hand."""
     source = Path(app.srcdir)
     pictures = drawn(source / "_build" / "pictures")
-    here = source / "_pictures"
+    here = source / "_generated"
     here.mkdir(exist_ok=True)
     for picture in pictures.glob("*.png"):
         if not (here / picture.name).is_file() or (here / picture.name).read_bytes() != picture.read_bytes():
@@ -194,12 +226,39 @@ def pages(app: Sphinx) -> None:
         for name, room in rooms().items()
     }
     made |= {"figures/index.md": lambda: figures_index(found)}
+    made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
     made |= {"api/analysis.md": analysis_page, "api/theory.md": theory_page}
     for path, text in made.items():
         write(source / path, text())
 
 
+def as_meant(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Bars in docstrings are those of norms, never substitutions; a colon in that of a property ends no type."""
+    for number, line in enumerate(lines):
+        if ">>>" not in line:
+            parts = line.split("`")
+            lines[number] = "`".join([part.replace("|", r"\|") if i % 2 == 0 else part for i, part in enumerate(parts)])
+    if what in ("property", "attribute", "data"):
+        lines.insert(0, "")  # where napoleon looks for the type
+
+
+def by_last_name(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
+    """Docstrings name things as their module does, `Recorder.step`: what alone ends in that name is meant."""
+    target = node.get("reftarget", "")
+    ours = target.startswith("gradflow.")
+    if node.get("refdomain") != "py" or not target or ("." in target and not (ours or target[0].isupper())):
+        return None
+    ending = "." + (target.rpartition(".")[2] if ours else target)
+    known = env.get_domain("py").objects.items()
+    found = {(entry.docname, entry.node_id) for name, entry in known if f".{name}".endswith(ending)}
+    if len(found) != 1:
+        return None
+    return make_refnode(app.builder, node["refdoc"], *found.pop(), content)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Before anything is read."""
+    app.connect("missing-reference", by_last_name)
+    app.connect("autodoc-process-docstring", as_meant, priority=100)  # before napoleon
     app.connect("builder-inited", pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,10 +7,11 @@ Networks are kept beside the pictures until the code that trains them changes, p
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ DRAWS = ("figures", "analysis", "commands/deck.py")
 """What no training depends on."""
 
 SMALLER = {
-    "names": ["experiment=lecture_names", "seed=0", "train.iterations=150"],
+    "networks": ["experiment=lecture", "seed=0", "data.names_per_sequence=8,2", "train.iterations=200"],
     "architectures": ["experiment=lecture_architectures", "train.iterations=80"],
     "clipping": ["experiment=lecture_clipping", "seed=0", "train.iterations=200"],
-    "networks": ["experiment=lecture", "seed=0", "data.names_per_sequence=8,2", "train.iterations=60"],
+    "names": ["experiment=lecture_names", "seed=0", "train.iterations=150"],
 }
 """The lecture's parts with fewer seeds, lengths and updates: settings of `train` by the folder of the part."""
 
@@ -46,24 +47,24 @@ def sources() -> list[Path]:
 
 def trained(folder: Path) -> Path:
     """The networks, trained unless they are there."""
-    learning = [
-        path
-        for path in sources()
-        if not str(path.relative_to(CODE.parent)).startswith(tuple(f"gradflow/{part}" for part in DRAWS))
-    ]
-    runs = folder / f"runs-{digest(learning)}"
-    for part, settings in SMALLER.items():
-        target = runs / part
-        done = target.with_suffix(".done")
-        if not done.is_file():
-            command = [sys.executable, "-m", "gradflow.commands.train", *settings, f"hydra.sweep.dir='{target}'"]
-            made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-            if made.returncode:
-                raise RuntimeError(
-                    f"training {part} for the pictures failed:\n{made.stdout[-3000:]}{made.stderr[-3000:]}"
-                )
-            done.touch()
+    drawing = tuple(f"gradflow/{part}" for part in DRAWS)
+    runs = folder / f"runs-{digest(path for path in sources() if not str(path.relative_to(ROOT)).startswith(drawing))}"
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, [runs / part for part in SMALLER]))
     return runs
+
+
+def train(part: Path) -> None:
+    """One part, by the command, unless it is there."""
+    done = part.with_suffix(".done")
+    if done.is_file():
+        return
+    settings = [*SMALLER[part.name], "launcher=local", f"hydra.sweep.dir='{part}'"]
+    command = [sys.executable, "-m", "gradflow.commands.train", *settings]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
+    done.touch()
 
 
 def draw(job: tuple[str, str, Path, Path]) -> None:
