@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,9 @@ def figures_index(found: dict[str, list[tuple[str, str]]]) -> str:
     ]
     for section in SECTIONS:
         lines += [f"## {words[f'section.{section}']}", "", "::::{grid} 1 2 2 3", ":gutter: 2", ""]
-        for name, room in rooms().items():
-            if name in found and found[name][0][0] == section:
-                question, _ = docstring(room.part("plot"))
+        for name in found:
+            if found[name][0][0] == section:
+                question, _ = docstring(rooms()[name].part("plot"))
                 lines += [
                     f":::{{grid-item-card}} {question}",
                     f":link: {name}",
@@ -144,7 +145,8 @@ def figures_index(found: dict[str, list[tuple[str, str]]]) -> str:
                     ":::",
                 ]
         lines += ["::::", ""]
-    lines += ["```{toctree}", ":hidden:", "", *found, "```", ""]
+    entries = [f"{name.replace('_', ' ').capitalize()} <{name}>" for name in found]
+    lines += ["```{toctree}", ":hidden:", "", *entries, "```", ""]
     return "\n".join(lines)
 
 
@@ -184,24 +186,26 @@ def theory_page() -> str:
 
 
 def conditions(runs: Path) -> str:
-    """What a diagnosis of a network says, and a row per condition."""
+    """What a diagnosis says of the network that has most to be said of, and every condition."""
     from gradflow.diagnosis.conditions import CONDITIONS
     from gradflow.diagnosis.words import texts as sentences
 
-    from gradflow import diagnose
+    from gradflow import diagnose, open_sweep
 
-    [example] = (runs / "networks").glob("*=8,network=gru,*")
     words = sentences("en")
-    lines = ["## What it says", "", "Of a GRU that learns a roll call of eight names from torch's own start:", ""]
-    lines += ["```text", diagnose(example).text(), "```", "", "## What it looks for", ""]
-    lines += ["| condition | measured | threshold from | what helps | figure |", "|---|---|---|---|---|"]
+    examined = {run.path.name: diagnose(run) for run in open_sweep(runs).members}
+    name = max(examined, key=lambda name: len(examined[name].ill))
+    lines = ["## What it says", "", f"Of one of the networks of these pages (`{name}`):", ""]
+    lines += ["```text", examined[name].text(), "```", "", "## What it looks for", ""]
     for condition in CONDITIONS:
         advice = re.sub(r"{(\w+)}", r"*\1*", words.get(f"{condition.name}.ill.advice", ""))
-        figure = f"[{condition.figure}](figures/{condition.figure}.md)" if condition.figure else ""
-        measured, unit = docstring(condition.examine)[0], "" if condition.unit == "1" else f" In {condition.unit}."
-        title = f"{words[f'{condition.name}.title']} (`{condition.name}`)"
-        lines.append(f"| {title} | {cell(measured)}{unit} | {cell(condition.source)} | {cell(advice)} | {figure} |")
-    return "\n".join([*lines, ""])
+        unit = "" if condition.unit == "1" else f" In {condition.unit}."
+        lines += [f"### {words[f'{condition.name}.title']}", "", f"`{condition.name}`", ""]
+        lines += [f"{docstring(condition.examine)[0]}{unit}", "", f"- threshold from: {condition.source}"]
+        lines += [f"- what helps: {advice}"] if advice else []
+        lines += [f"- figure: [{condition.figure}](figures/{condition.figure}.md)"] if condition.figure else []
+        lines += [""]
+    return "\n".join(lines)
 
 
 def write(file: Path, text: str) -> None:
@@ -226,7 +230,10 @@ def pages(app: Sphinx) -> None:
         for name, room in rooms().items()
     }
     made |= {"figures/index.md": lambda: figures_index(found)}
-    made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
+    if find_spec("gradflow.diagnosis"):
+        made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
+    else:
+        write(here / "conditions.md", "")
     made |= {"api/analysis.md": analysis_page, "api/theory.md": theory_page}
     for path, text in made.items():
         write(source / path, text())
@@ -239,7 +246,7 @@ def as_meant(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines:
             parts = line.split("`")
             lines[number] = "`".join([part.replace("|", r"\|") if i % 2 == 0 else part for i, part in enumerate(parts)])
     if what in ("property", "attribute", "data"):
-        lines.insert(0, "")  # where napoleon looks for the type
+        lines.insert(0, "\\ ")  # where napoleon looks for the type
 
 
 def by_last_name(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
