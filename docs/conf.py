@@ -45,9 +45,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "code"
 
-OUTSIDE = (
-    r"(PIL|collections|pandas|pd|torch|matplotlib|numpy|np|pathlib|os|xarray|xr|pyarrow|pa|dataclasses|typing)\..*"
-)
+OUTSIDE = r"(PIL|collections|pandas|torch|matplotlib|numpy|pathlib|os|xarray|xr|pyarrow|dataclasses)\..*"
 INSIDE = r"gradflow\.(flow|recording|jacobian|cells|remedies|runlog|training|figures|analysis|adapters)\..*"
 SMALL = r"row_gram|names_apart|load_names|beat_chance|keep_bias|lag_gradient"  # steps on the way, told of in passing
 nitpick_ignore_regex = [("py:.*", pattern) for pattern in (OUTSIDE, INSIDE, SMALL)]
