@@ -35,7 +35,7 @@ hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wr
 
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
-	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples
+	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples notebooks
 	@.venv/bin/python -m mypy
 
 clean: ## Remove the virtual environment and caches; outputs stay
