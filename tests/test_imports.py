@@ -39,6 +39,7 @@ USES = {
     },
     "theory": {"checks", "cells", "jacobian", "flow", "remedies"},
     "analysis": {"checks", "facts", "config"},
+    "diagnosis": {"checks", "foreign", "facts", "tasks", "config", "runlog", "analysis"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
     "adapters": {"recording", "remedies"},
@@ -55,6 +56,7 @@ USES = {
         "training",
         "theory",
         "analysis",
+        "diagnosis",
         "figures",
     },
     "gradflow": set(),
@@ -72,6 +74,7 @@ TORCH_FREE = {
     "runlog",
     "data",
     "analysis",
+    "diagnosis",
     "figures",
 }
 PACKAGES = {
@@ -79,7 +82,7 @@ PACKAGES = {
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"figures", "runlog"},
+    "yaml": {"diagnosis", "figures", "runlog"},
     "lightning": {"adapters"},
     "skorch": {"adapters"},
     "tensorboard": {"adapters"},
@@ -91,7 +94,7 @@ PACKAGES = {
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
-DISK |= {"figures/gallery.py", "training/storage.py"}
+DISK |= {"figures/gallery.py", "training/storage.py", "diagnosis/examination.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 
