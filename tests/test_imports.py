@@ -44,6 +44,8 @@ USES = {
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",
+        "adapters",
+        "report",
         "checks",
         "facts",
         "config",

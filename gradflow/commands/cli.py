@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,9 +21,17 @@ COMMANDS = {
         "reproduce": ("reproduce", "Reproduce exact and published results, and judge them."),
     },
     "Look": {
+        "show": ("show", "Show how a run goes; follows one that is going on."),
+        "diagnose": ("diagnose", "Say what is ill with a run's gradients, and what helps."),
+        "report": ("html", "Write a page that says all about a run or a sweep."),
         "figures": ("figures", "Draw figures of runs that are there."),
         "animate": ("animate", "Draw what changes while a network learns as animations."),
         "predict": ("predict", "Ask a trained model."),
+    },
+    "Keep": {
+        "check": ("check", "Check that a run's files are whole, complete and proved."),
+        "export": ("export", "Write tables as CSV, netCDF or for TensorBoard."),
+        "completion": ("completion", "Have a shell complete these commands."),
     },
 }
 """By section: the name, its module here, and one line."""
@@ -30,7 +39,11 @@ COMMANDS = {
 EXAMPLES = (
     "gradflow compare                                 the main job, its table and its figures",
     "gradflow train cell=lstm clip=norm               one run",
+    "gradflow show outputs/train/DATE                 how it goes",
+    "gradflow diagnose outputs/train/DATE             what is ill with its gradients, and what helps",
 )
+COMPLETE = "_GRADFLOW_COMPLETE"
+"""The variable by which a shell asks for completions."""
 STATUSES = ("0 all is well, 1 something failed, is ill or unproved, 2 wrong usage, 130 interrupted",)
 
 
@@ -71,4 +84,8 @@ def gradflow() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
+    if COMPLETE in os.environ:
+        from gradflow.commands.completion import register
+
+        register()
     start(gradflow, sys.argv[1:] if arguments is None else arguments, "gradflow")

@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow.commands.arguments import elsewhere, figures_folder, own_folder
 from gradflow.commands.columns import by_figure, show_log, told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Words, context, exists, lang, out, start
+from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
 
 FOLDER = "hydra.sweep.dir="
 EXAMPLES = (
@@ -78,7 +78,7 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
 
 
 @click.command("compare", cls=Words, settings=True, examples=EXAMPLES)
-@click.argument("words", nargs=-1, metavar="[FOLDER | SETTING=VALUE...]")
+@click.argument("words", nargs=-1, type=Setting(), metavar="[FOLDER | SETTING=VALUE...]")
 @lang
 @context
 @out

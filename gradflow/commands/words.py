@@ -47,6 +47,17 @@ class Folder(click.ParamType):
         return [CompletionItem(incomplete, type="dir"), *_completed(ctx.command, ctx, incomplete)]
 
 
+class Setting(Folder):
+    """The folder of runs, or a setting of Hydra's."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Folders, choices, settings, and what else the command takes."""
+        from gradflow.commands.choices import overrides  # here, as it loads every setting
+
+        found = [CompletionItem(word) for word in overrides() if word.startswith(incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *found]
+
+
 class Words(click.Command):
     """A command whose options and arguments are also taken as `key=value`.
 
