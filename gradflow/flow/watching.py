@@ -325,7 +325,7 @@ class Watcher(Generic[Taken]):
         elif torch._C._current_graph_task_id() < 0:
             self.open = False  # a step that is done again may run modules that are watched
             try:
-                _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+                _, trained = self._joiner.mark(layer, states, step, previous, partial(self._begin, name))
             finally:
                 self.open = True
             self._ran(name, trained=trained)
