@@ -19,10 +19,10 @@ _ROUNDING = 256  # units of a dtype
 
 def apart_by_autodiff(unrolled: Unrolled, total: State) -> State:
     """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
-    cell = cast(ReplayedCell, unrolled.cell).cell  # what its own step gives, before any view of that
-    with torch.enable_grad():
+    replayed = cast(ReplayedCell, unrolled.cell)
+    with torch.enable_grad(), replayed.for_each(unrolled.like.shape[:-1]):
         entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
-        left = cell.step(unrolled.inputs.flatten(0, 1), entered)
+        left = replayed.cell.step(unrolled.inputs.flatten(0, 1), entered)  # before any view of what it gives
     found = _apart(left, {name: part.flatten(0, 1) for name, part in total.items()})
     return {name: part.view_as(total[name]) for name, part in found.items()}
 

@@ -116,7 +116,10 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
     leaving = {name: _stacked([s.leaving[place] for s in steps], count, examples) for place, name in enumerate(names)}
     entering = {name: _entering(steps, place, leaving[name], examples) for place, name in enumerate(names)}
     x = _inputs(call, steps, leaving[names[0]], examples)
-    weights = {name: widened(weight.detach().to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    weights = {
+        name: widened(weight.detach().to(call.kernel_dtype)) if weight.is_floating_point() else weight
+        for name, weight in call.weights.items()
+    }
     scales = _scales(steps, count, examples)
     valid = None if lengths is None else (torch.arange(len(steps)).unsqueeze(1) < lengths).to(call.device)
     ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1) if lengths is None else lengths - 1
@@ -127,7 +130,7 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
     for index, scale in enumerate(scales):
         states = {name: part[:, index] for name, part in leaving.items()}
         previous = {name: part[:, index] for name, part in entering.items()}
-        cell = _cell(layer, weights, index, states)
+        cell = _cell(call, weights, index, states, steps[0], examples)
         x = x if scale is None else x * scale
         gates = _gates(cell, x, previous, states)
         found.append(
@@ -184,10 +187,21 @@ def _gates(cell: Any, x: Tensor, previous: State, states: State) -> State:
     return {"h": states["h"]} if isinstance(cell, TorchCell) and cell.gateless else cell.gates(x, previous)
 
 
-def _cell(layer: Any, weights: Mapping[str, Tensor], index: int, states: State) -> Any:
+def _cell(
+    call: ChainCall,
+    weights: Mapping[str, Tensor],
+    index: int,
+    states: State,
+    first: Step,
+    examples: Sequence[int] | None,
+) -> Any:
+    layer, like = call.layer, next(iter(states.values()))
     if isinstance(layer, Marked):
-        return MarkedCell(tuple(states), next(iter(states.values())).shape[-1])
-    return torch_cell(layer, weights.get, index, 0) if weights_known(layer) else replayed(layer, weights)
+        return MarkedCell(tuple(states), like.shape[-1])
+    if weights_known(layer):
+        return torch_cell(layer, weights.get, index, 0)
+    x = _inputs(call, [first], like, None)[0]
+    return replayed(layer, weights, x).of(lambda held: picked(held, examples, 0))
 
 
 def _lengths(call: ChainCall, count: int, examples: Sequence[int] | None) -> Tensor | None:
