@@ -41,6 +41,7 @@ USES = {
     "analysis": {"checks", "facts", "config"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
+    "report": {"gradflow", "checks", "files", "foreign", "runlog", "analysis", "figures"},
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",
@@ -56,6 +57,7 @@ USES = {
         "theory",
         "analysis",
         "figures",
+        "report",
     },
     "gradflow": set(),
 }
@@ -73,13 +75,17 @@ TORCH_FREE = {
     "data",
     "analysis",
     "figures",
+    "report",
 }
 PACKAGES = {
     "torch": set(USES) - TORCH_FREE,
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"figures", "runlog"},
+    "yaml": {"figures", "runlog", "report"},
+    "altair": {"report"},
+    "jinja2": {"report"},
+    "vl_convert": {"report"},
     "lightning": {"adapters"},
     "skorch": {"adapters"},
     "tensorboard": {"adapters"},
@@ -91,7 +97,7 @@ PACKAGES = {
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
-DISK |= {"figures/gallery.py", "training/storage.py"}
+DISK |= {"figures/gallery.py", "report/writing.py", "training/storage.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 
