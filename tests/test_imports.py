@@ -42,6 +42,7 @@ USES = {
     "diagnosis": {"checks", "foreign", "facts", "tasks", "config", "runlog", "analysis"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
+    "report": {"gradflow", "checks", "files", "foreign", "runlog", "analysis", "figures"},
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",
@@ -60,6 +61,7 @@ USES = {
         "analysis",
         "diagnosis",
         "figures",
+        "report",
     },
     "gradflow": set(),
     "__main__": {"commands"},
@@ -79,6 +81,7 @@ TORCH_FREE = {
     "analysis",
     "diagnosis",
     "figures",
+    "report",
 }
 PACKAGES = {
     "torch": set(USES) - TORCH_FREE - {"__main__"},
@@ -86,6 +89,10 @@ PACKAGES = {
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
     "yaml": {"diagnosis", "figures", "runlog"},
+    "yaml": {"figures", "runlog", "report"},
+    "altair": {"report"},
+    "jinja2": {"report"},
+    "vl_convert": {"report"},
     "lightning": {"adapters"},
     "skorch": {"adapters"},
     "tensorboard": {"adapters"},
@@ -100,6 +107,7 @@ PACKAGES = {
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
 DISK |= {"figures/gallery.py", "training/storage.py", "diagnosis/examination.py"}
+DISK |= {"figures/gallery.py", "report/writing.py", "training/storage.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 
