@@ -16,6 +16,7 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 import gradflow as gf
 import gradflow.commands.sweeping.settings
 from gradflow.commands.arguments import CONF, LAUNCHERS
+from gradflow.commands.cli import gradflow
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,8 +32,6 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch):
     """One after the other, as a reader would; what a page shows of other packages runs where they are installed."""
-    if page.name == "diagnosis.md":
-        pytest.importorskip("gradflow.diagnosis", reason="the diagnosis is not there yet")
     monkeypatch.chdir(tmp_path)
     document = Document.parse(str(page), SkipParser(), PythonCodeBlockParser())
     for example in document.examples():
@@ -75,8 +74,7 @@ def test_commands_are_there(page, command):
 
 def check_command(name: str, *arguments: str) -> None:
     """Raise unless the installed command has this one, and takes these words."""
-    cli = pytest.importorskip("gradflow.commands.cli", reason="the command gradflow is not there yet")
-    found = cli.gradflow.get_command(click.Context(cli.gradflow), name)
+    found = gradflow.get_command(click.Context(gradflow), name)
     assert found is not None, f"gradflow has no command {name}"
     if "--help" not in arguments:
         parsed = found.make_context(name, list(arguments)).params

@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +186,9 @@ def theory_page() -> str:
 
 def conditions(runs: Path) -> str:
     """What a diagnosis says of the network that has most to be said of, and every condition."""
+    from gradflow import diagnose, open_sweep
     from gradflow.diagnosis.conditions import CONDITIONS
     from gradflow.diagnosis.words import texts as sentences
-
-    from gradflow import diagnose, open_sweep
 
     words = sentences("en")
     examined = {run.path.name: diagnose(run) for run in open_sweep(runs).members}
@@ -230,10 +228,7 @@ def pages(app: Sphinx) -> None:
         for name, room in rooms().items()
     }
     made |= {"figures/index.md": lambda: figures_index(found)}
-    if find_spec("gradflow.diagnosis"):
-        made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
-    else:
-        write(here / "conditions.md", "")
+    made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
     made |= {"api/analysis.md": analysis_page, "api/theory.md": theory_page}
     for path, text in made.items():
         write(source / path, text())

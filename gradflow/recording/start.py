@@ -66,7 +66,7 @@ def record(
     there, before anything is written or counted; a model that cannot be recorded, in its first forward pass. What
     recording meets later (numbers that no decomposition takes, no memory, a full disk, a folder that is gone, a layer
     that was replaced) never raises: that part of the log is left out, which is said once and stands in ``run.error``; a
-    disk that stays full ends the log as `failed`, and :attr:`Recorder.error` says why. Between the two lies a script in
+    disk that stays full ends the log as `failed`, and ``recorder.error`` says why. Between the two lies a script in
     the wrong order (no backward pass, an update, a tensor changed in place since): an error of `step`, and with
     `optimizer`, where nobody calls it, a warning.
 
