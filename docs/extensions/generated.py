@@ -144,7 +144,7 @@ def figures_index(found: dict[str, list[tuple[str, str]]]) -> str:
                     ":::",
                 ]
         lines += ["::::", ""]
-    entries = [f"{name.replace('_', ' ').capitalize()} <{name}>" for name in found]
+    entries = [f"{name.replace('_', ' ').capitalize().replace('Lstm', 'LSTM')} <{name}>" for name in found]
     lines += ["```{toctree}", ":hidden:", "", *entries, "```", ""]
     return "\n".join(lines)
 
