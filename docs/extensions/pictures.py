@@ -108,6 +108,7 @@ def drawn(folder: Path) -> Path:
     out = folder / f"drawn-{digest(sources())}"
     slides = [slide for slide in deck(NAME, NAMES) if not slide.moves]
     wanted = [slide for slide in slides if not (out / f"{slide.title}.json").is_file()]
+    wanted.sort(key=lambda slide: slide.figure != "lyapunov_spectrum")  # which takes longest
     if wanted:
         out.mkdir(parents=True, exist_ok=True)
         runs = trained(folder)
