@@ -42,7 +42,7 @@ lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m mypy
 
 docs: .venv/docs ## Build the documentation site: docs/_build/html/index.html
-	@.venv/bin/python -m sphinx -q -W --keep-going -n docs docs/_build/html
+	@.venv/bin/python -m sphinx -q -j auto -W --keep-going -n docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 clean: ## Remove the virtual environment and caches; outputs stay
