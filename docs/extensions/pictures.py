@@ -22,7 +22,7 @@ DRAWS = ("figures", "analysis", "commands/deck.py")
 
 SMALLER = {
     "networks": ["experiment=lecture", "seed=0", "data.names_per_sequence=8,2", "train.iterations=150"],
-    "architectures": ["experiment=lecture_architectures", "train.iterations=80"],
+    "architectures": ["experiment=lecture_architectures", "train.iterations=100"],
     "clipping": ["experiment=lecture_clipping", "seed=0", "train.iterations=200"],
     "names": ["experiment=lecture_names", "seed=0", "train.iterations=150"],
 }
