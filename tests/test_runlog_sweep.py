@@ -137,8 +137,16 @@ def test_sweeps_of_empty_runs_give_empty_frames(tmp_path):
     assert {"cell", "log_state_gradient_q50"} <= set(frame)
 
 
+def test_a_sweep_is_gone_through_and_shown_in_a_line(folder):
+    sweep = gf.open_sweep(folder)
+    assert tuple(sweep) == sweep.members
+    assert repr(sweep) == f"Sweep({str(folder)!r}, {len(sweep)} runs)"
+
+
 def test_bad_requests_are_answered_with_names(folder):
     sweep = gf.open_sweep(folder)
+    with pytest.raises(ValueError, match=r"params: expected a known name, got 'lr'; did you mean train.lr\?"):
+        sweep.frame("time", params=["lr"])
     with pytest.raises(ValueError, match="params: expected a known name, got 'cells'; did you mean cell"):
         sweep.frame("time", params=["cells"])
     with pytest.raises(ValueError, match=r"did you mean .*log_state_gradient_q50"):
