@@ -7,7 +7,7 @@ ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
-.PHONY: help compare lecture test test-slow test-notebooks hostile lint clean
+.PHONY: help compare lecture test test-slow test-notebooks hostile lint docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -38,11 +38,15 @@ hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wr
 
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
-	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples notebooks
+	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples notebooks docs
 	@.venv/bin/python -m mypy
 
+docs: .venv/docs ## Build the documentation site: docs/_build/html/index.html
+	@.venv/bin/python -m sphinx -q -W --keep-going -n docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean: ## Remove the virtual environment and caches; outputs stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl docs/_build docs/_generated
 
 .venv/ready: pyproject.toml
 	@python=$$(for p in $(PYTHON); do \
@@ -60,4 +64,8 @@ clean: ## Remove the virtual environment and caches; outputs stay
 
 .venv/lint: .venv/ready
 	@$(PIP) -e '.[lint]'
+	@touch $@
+
+.venv/docs: .venv/ready
+	@$(PIP) -e '.[docs]'
 	@touch $@
