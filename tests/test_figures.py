@@ -1,5 +1,6 @@
 """Figures: every one in both languages and all formats, with warnings as errors; style, labels, font, saving."""
 
+import io
 import itertools
 import json
 import logging
@@ -26,6 +27,7 @@ from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.layout import spread
+from gradflow.figures.output import csv_of
 from gradflow.figures.theme import CHINESE, CONTEXTS, LANGUAGES, LOOKS
 
 SMALL = Planted(steps=12, iterations=30)
@@ -556,3 +558,10 @@ def test_who_asks_for_a_figure_in_another_way_is_told_how(run):
         figures.plot_tanh_derivative(run)
     with pytest.raises(ValueError, match=r"data: expected the table of clipping_effect, got Run"):
         analysis.clipping_effect_claims(run)
+
+
+def test_spreadsheets_know_that_chinese_in_a_csv_is_utf_8():
+    data = pd.DataFrame({"character": ["王", "=1+1"]})
+    assert csv_of(data).startswith(b"\xef\xbb\xbf")
+    assert pd.read_csv(io.BytesIO(csv_of(data)))["character"].tolist() == ["王", "'=1+1"]
+    assert csv_of(pd.DataFrame({"lag": [1]})) == b"lag\n1\n"

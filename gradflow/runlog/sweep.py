@@ -160,9 +160,9 @@ class Sweep:
     ) -> tuple[pd.DataFrame, list[str]]:
         """Rows with run and settings, and the names of the latter."""
         check_name("table", table, KEYS)
-        check_where(where)
         known = columns_in(described.values(), table)
         wanted, schema = select(table, columns, known), arrow_schema(table, known)
+        check_where(where, table, schema)
         read = _sieved(described, lambda run: read_parts(run.path / "gradients", table, schema, wanted, where))
         settings = self._settings({run: described[run] for run in read}, params)
         owners = np.repeat(np.arange(len(read)), [rows.num_rows for rows in read.values()])
