@@ -41,7 +41,7 @@ USES = {
     "analysis": {"checks", "facts", "config"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
-    "report": {"gradflow", "checks", "files", "foreign", "runlog", "analysis", "figures"},
+    "report": {"gradflow", "checks", "files", "foreign", "facts", "runlog", "analysis", "figures"},
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",

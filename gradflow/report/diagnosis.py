@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradflow.figures.theme import LANGUAGES
-from gradflow.report.words import Text, number
+from gradflow.report.words import Text, number, word
 
 log = logging.getLogger(__name__)
 VERDICTS = ("ill", "unknown", "healthy")
@@ -38,6 +38,12 @@ def diagnoses(members: Mapping[str, Any], diagnose: Callable[[Any], Any]) -> dic
         diagnose: :func:`gradflow.diagnose`.
     """
     return {name: _of(name, run, diagnose) for name, run in members.items()}
+
+
+def summary(found: Mapping[str, list[Told]]) -> list[Text]:
+    """In how many of the runs something is ill; nothing where no diagnosis was made."""
+    ill = sum(any(told.verdict == "ill" for told in own) for own in found.values())
+    return [word("summary.ill", count=ill, total=len(found))] if any(found.values()) else []
 
 
 def _of(name: str, run: Any, diagnose: Callable[[Any], Any]) -> list[Told]:

@@ -22,6 +22,7 @@ from gradflow.report.rows import Numbers
 from gradflow.report.words import Text, alike, has_text, html_of_figures, known, number, of_figures, word
 
 log = logging.getLogger(__name__)
+DOTS = 144  # per inch: a picture is as wide as the page
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _picture(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], lang: s
     """The gallery's figure as WebP, which is a third of a PNG and, of many curves, of an SVG."""
     figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook"), BytesIO()
     with style(), without_engine(), strict_glyphs():
-        figure.savefig(picture, format="webp", pil_kwargs={"lossless": True})
+        figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import gradflow
 from gradflow.checks import check_path
 from gradflow.files import write_files
-from gradflow.report.diagnosis import Told, diagnoses
+from gradflow.report import diagnosis
+from gradflow.report.diagnosis import Told
 from gradflow.report.figures import LeftOut, Section, sections_of
 from gradflow.report.outcome import Outcome, outcomes, provenance_of, settings_of, summary
+from gradflow.report.page import rendered
 from gradflow.report.words import Text
 from gradflow.runlog import Run, Unreadable, open_sweep
 
@@ -52,7 +54,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     """
     check_path("path", path, "the folder of a run or of a sweep")
     file = _place(Path(path), out)
-    page = _page(content_of(Path(path)))
+    page = rendered(content_of(Path(path)))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file
@@ -70,14 +72,15 @@ def content_of(path: Path) -> Content:
     names = dict(zip(table["path"], table["run"], strict=True))
     sections, left_out = sections_of(readable) if readable else ([], [])
     common, varying = settings_of(readable)
+    found = _diagnoses({names[str(run.path)]: run for run in readable})
     return Content(
         name=path.resolve().name,
-        summary=summary(ends, readable),
+        summary=[*summary(ends, readable), *diagnosis.summary(found)],
         outcomes=ends,
         varying=varying,
         common=common,
         provenance=provenance_of(readable),
-        diagnoses=_diagnoses({names[str(run.path)]: run for run in readable}),
+        diagnoses=found,
         sections=sections,
         left_out=left_out,
     )
@@ -85,7 +88,7 @@ def content_of(path: Path) -> Content:
 
 def _diagnoses(runs: dict[str, Run]) -> dict[str, list[Told]]:
     diagnose = getattr(gradflow, "diagnose", None)
-    return diagnoses(runs, diagnose) if diagnose else {}
+    return diagnosis.diagnoses(runs, diagnose) if diagnose else {}
 
 
 def _place(path: Path, out: Any) -> Path:
@@ -93,9 +96,3 @@ def _place(path: Path, out: Any) -> Path:
         return path / NAME
     check_path("out", out, "the file of the report")
     return Path(out)
-
-
-def _page(content: Content) -> str:
-    from gradflow.report.page import rendered  # the charts' library takes seconds, errors come before it
-
-    return rendered(content)
