@@ -38,6 +38,7 @@ _HOMES = {
     "floss_": "remedies.flossing",
     "StateClipping": "remedies.state_clipping",
     "clip_state_gradients_": "remedies.state_clipping",
+    "diagnose": "diagnosis",
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",

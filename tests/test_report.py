@@ -21,7 +21,7 @@ from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow.figures.catalogue import texts
-from gradflow.report import figures, formulas, page, rows, words, write_report
+from gradflow.report import figures, formulas, page, rows, words, write_report, writing
 from gradflow.report.curves import NIGHT, curves_of
 from gradflow.report.diagnosis import diagnoses
 from gradflow.report.writing import content_of
@@ -299,7 +299,7 @@ def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(swe
         source="Pascanu et al. 2013, eq. 5", figure="gradient_by_lag", config="init=remember", code="gf.initialise_(m)",
         headline=say.get, meaning=say.get, advice=say.get,
     )  # fmt: skip
-    with mock.patch.dict(gf.__dict__, {"diagnose": lambda run: SimpleNamespace(findings=[finding])}):
+    with mock.patch.object(writing, "diagnose", return_value=SimpleNamespace(findings=[finding])):
         read = Page(write_report(sweep / "rnn").read_text())
     for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
         assert said in read.text

@@ -18,7 +18,7 @@ from gradflow.checks import check_path, listed
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
-from gradflow.figures.theme import check_look
+from gradflow.figures.theme import ShownFigure, check_look
 from gradflow.foreign import file_name
 from gradflow.runlog import Unreadable, open_sweep
 
@@ -76,11 +76,17 @@ ANIMATIONS = {
 
 
 class Made(NamedTuple):
-    """A figure or an animation with its numbers and the checks of its claims."""
+    """A figure or an animation with its numbers and the checks of its claims. In a notebook it shows the figure."""
 
     figure: Figure | Animation
     data: pd.DataFrame
     claims: list[dict[str, Any]]
+
+    def _repr_png_(self) -> Any:
+        return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None
+
+    def _repr_html_(self) -> str | None:
+        return self.figure._repr_html_() if isinstance(self.figure, Animation) else None
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
         """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""

@@ -266,9 +266,7 @@ def _lines(
     if calculated:
         base = base.transform_calculate(**calculated)
     above = " && datum.{0} > 0" if _is_log(up) else ""
-    base = base.transform_calculate(
-        datum="datum"
-    )  # words of the nearest point are looked for one level higher
+    base = base.transform_calculate(datum="datum")  # words of the nearest point are looked for one level higher
     base = base.transform_filter(f"isValid(datum.{y}) && isFinite(datum.{y})" + above.format(y))
     scale = alt.Scale(domain=[*range(len(rows.curves))], range=[curve.dash for curve in rows.curves])
     look = [_colour(rows), alt.StrokeDash("curve:N", scale=scale, legend=None)]

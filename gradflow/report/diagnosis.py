@@ -66,7 +66,7 @@ def _told(finding: Any) -> Told:
         advice=advice,
         measured=number(float(finding.measured)),
         threshold=number(float(finding.threshold)),
-        unit=finding.unit,
+        unit=finding.unit if finding.unit != "1" else "",
         source=finding.source,
         figure=finding.figure,
         config=finding.config,

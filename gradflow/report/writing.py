@@ -1,12 +1,12 @@
 """Writes the report of what lies at a path."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradflow
 from gradflow.checks import check_path
+from gradflow.diagnosis import diagnose
 from gradflow.files import write_files
 from gradflow.report import diagnosis
 from gradflow.report.diagnosis import Told
@@ -14,7 +14,7 @@ from gradflow.report.figures import LeftOut, Section, sections_of
 from gradflow.report.outcome import Outcome, outcomes, provenance_of, settings_of, summary
 from gradflow.report.page import rendered
 from gradflow.report.words import Text
-from gradflow.runlog import Run, Unreadable, open_sweep
+from gradflow.runlog import Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
 NAME = "report.html"
@@ -32,7 +32,12 @@ class Content:
     provenance: dict[str, list[str]]
     diagnoses: dict[str, list[Told]]
     sections: list[Section]
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOut]
+
+    @property
+    def shown(self) -> set[str]:
+        """The names of the first task's figures, to which findings can point."""
+        return {figure.name for section in self.sections[:1] for figure in section.figures}
 
 
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
@@ -72,7 +77,7 @@ def content_of(path: Path) -> Content:
     names = dict(zip(table["path"], table["run"], strict=True))
     sections, left_out = sections_of(readable) if readable else ([], [])
     common, varying = settings_of(readable)
-    found = _diagnoses({names[str(run.path)]: run for run in readable})
+    found = diagnosis.diagnoses({names[str(run.path)]: run for run in readable}, diagnose)
     return Content(
         name=path.resolve().name,
         summary=[*summary(ends, readable), *diagnosis.summary(found)],
@@ -84,11 +89,6 @@ def content_of(path: Path) -> Content:
         sections=sections,
         left_out=left_out,
     )
-
-
-def _diagnoses(runs: dict[str, Run]) -> dict[str, list[Told]]:
-    diagnose = getattr(gradflow, "diagnose", None)
-    return diagnosis.diagnoses(runs, diagnose) if diagnose else {}
 
 
 def _place(path: Path, out: Any) -> Path:
