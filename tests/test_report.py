@@ -28,7 +28,7 @@ from gradflow.report.writing import content_of
 
 ALONE = {"area", "base", "br", "img", "input", "link", "meta", "hr"}
 
-FEW = Planted(steps=12, iterations=41, residual=1e-7)
+FEW = Planted(steps=9, iterations=21, residual=1e-7)
 
 
 class Page(HTMLParser):
@@ -134,6 +134,15 @@ def test_both_languages_say_the_same(written: str):
     spans = Counter(own.get("class") for own in Page(written).all("span", "img"))
     assert spans["en"] == spans["zh"] > 50
     assert all(set(chart["specs"]) == {"en", "zh"} for chart in facts_of(written)["charts"])
+
+
+def test_what_one_run_came_to_is_told_in_the_singular(tmp_path: Path):
+    write_run(tmp_path, config_of("rnn"), FEW)
+    with mock.patch.object(writing, "sections_of", return_value=([], [])):
+        read = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "The run: finished, 21 iterations." in read.text
+    assert "The recorded gradients are proved to be those of the training." in read.text
+    assert re.search(r"Diagnosis: \d+ ill, \d+ unknown, \d+ healthy\.", read.text)
 
 
 def test_what_runs_came_to_is_told(written: str):
@@ -299,7 +308,8 @@ def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(swe
         source="Pascanu et al. 2013, eq. 5", figure="gradient_by_lag", config="init=remember", code="gf.initialise_(m)",
         headline=say.get, meaning=say.get, advice=say.get,
     )  # fmt: skip
-    with mock.patch.object(writing, "diagnose", return_value=SimpleNamespace(findings=[finding])):
+    nothing = mock.patch.object(writing, "sections_of", return_value=([], []))
+    with nothing, mock.patch.object(writing, "diagnose", return_value=SimpleNamespace(findings=[finding])):
         read = Page(write_report(sweep / "rnn").read_text())
     for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
         assert said in read.text

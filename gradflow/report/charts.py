@@ -141,7 +141,7 @@ def eigenvalue_chart(rows: Rows) -> Chart:
     def draw(lang: str) -> alt.LayerChart:
         real = alt.X("re:Q", title=word("axis.real")[lang], scale=scale)
         imaginary = alt.Y("im:Q", title=word("axis.imaginary")[lang], scale=scale)
-        told = [alt.Tooltip("run:N", title=word("axis.run")[lang])]
+        told = [_run(lang)]
         told += [alt.Tooltip("modulus:Q", title="|λ|", format=".4f"), *_told(real, lang, ".4f")]
         told += _told(imaginary, lang, ".4f")
         points = (
@@ -243,6 +243,11 @@ def _colour(rows: Rows) -> alt.Color:
     return alt.Color("curve:N", scale=scale, legend=None)
 
 
+def _run(lang: str) -> alt.Tooltip:
+    """The curve under the pointer; Vega-Lite finds the words of the nearest point only where they have a format."""
+    return alt.Tooltip("run:N", title=word("axis.run")[lang], format="", formatType="words")
+
+
 def _told(channel: Any, lang: str, form: str = "") -> list[alt.Tooltip]:
     """What is told of an axis under the pointer."""
     return [alt.Tooltip(channel["shorthand"], title=channel["title"], **({"format": form} if form else {}))]
@@ -266,12 +271,11 @@ def _lines(
     if calculated:
         base = base.transform_calculate(**calculated)
     above = " && datum.{0} > 0" if _is_log(up) else ""
-    base = base.transform_calculate(datum="datum")  # words of the nearest point are looked for one level higher
     base = base.transform_filter(f"isValid(datum.{y}) && isFinite(datum.{y})" + above.format(y))
     scale = alt.Scale(domain=[*range(len(rows.curves))], range=[curve.dash for curve in rows.curves])
     look = [_colour(rows), alt.StrokeDash("curve:N", scale=scale, legend=None)]
     hover = alt.selection_point("near", fields=[x], nearest=True, on="pointerover", clear="pointerout", empty=False)
-    told = [alt.Tooltip("datum.run:N", title=word("axis.run")[lang]), *_told(across, lang), *_told(up, lang, ".4~g")]
+    told = [_run(lang), *_told(across, lang), *_told(up, lang, ".4~g")]
     told += [alt.Tooltip(name, title=title, format=".4~g") for name, title in (more or {}).items()]
     lines = base.mark_line(clip=True, aria=False, strokeWidth=1.8).encode(across, up, *look)
     alone = rows.data[x].nunique() == 1

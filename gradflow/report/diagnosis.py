@@ -42,6 +42,10 @@ def diagnoses(members: Mapping[str, Any], diagnose: Callable[[Any], Any]) -> dic
 
 def summary(found: Mapping[str, list[Told]]) -> list[Text]:
     """In how many of the runs something is ill; nothing where no diagnosis was made."""
+    if len(found) == 1:
+        [own] = found.values()
+        counts = {name: sum(told.verdict == name for told in own) for name in VERDICTS}
+        return [word("summary.found", **counts)] if own else []
     ill = sum(any(told.verdict == "ill" for told in own) for own in found.values())
     return [word("summary.ill", count=ill, total=len(found))] if any(found.values()) else []
 
