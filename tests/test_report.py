@@ -21,8 +21,8 @@ from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow.figures.catalogue import texts
-from gradflow.report import figures, formulas, page, rows, words, write_report, writing
-from gradflow.report.curves import NIGHT, curves_of
+from gradflow.report import charts, figures, formulas, page, rows, words, write_report, writing
+from gradflow.report.curves import NIGHT, Curve, curves_of
 from gradflow.report.diagnosis import diagnoses
 from gradflow.report.writing import content_of
 
@@ -259,6 +259,13 @@ def test_long_recordings_are_thinned_out_and_it_is_said():
 def test_what_is_not_finite_goes_to_the_page_as_it_is():
     text = rows.Rows("x", pd.DataFrame({"value": [0.5, np.nan, -np.inf, np.inf]}), []).csv
     assert text.split() == ["value", "0.5", "NaN", "-Infinity", "Infinity"]
+
+
+def test_what_a_chart_does_not_draw_is_counted():
+    curve = Curve(("rnn", "default", "none"), {"en": "RNN", "zh": "RNN"}, "#D55E00", [1, 0])
+    data = pd.DataFrame({"curve": 0, "lag": range(4), "value": [0.0, -1.0, -np.inf, np.nan], "record": 0})
+    chart = charts.lag_chart(rows.Rows("x", data, [curve], [0]))
+    assert [note["en"].split(" values")[0] for note in chart.notes] == ["Not drawn: 2"]
 
 
 def test_curves_of_one_cell_differ_in_their_dashes(sweep: Path):

@@ -36,6 +36,7 @@ class Chart:
         choices: What one of is seen at a time; empty if all.
         toggles: Whether curves can be hidden.
         canvas: Whether it has too many marks for SVG.
+        lost: How many values it does not draw, as they are NaN, infinite, or on a logarithmic axis zero.
     """
 
     title: Text
@@ -46,6 +47,12 @@ class Chart:
     choices: list[Text] = field(default_factory=list)
     toggles: bool = True
     canvas: bool = False
+    lost: int = 0
+
+    @property
+    def notes(self) -> list[Text]:
+        """What a reader must know of it."""
+        return [*self.rows.notes, *([word("note.lost", count=self.lost)] if self.lost else [])]
 
 
 def loss_chart(rows: Rows) -> Chart:
@@ -68,7 +75,9 @@ def _over_iterations(rows: Rows, title: str, y: str, scale: alt.Scale) -> Chart:
         return _lines(rows, lang, across, alt.Y(f"{y}:Q", title=word(title)[lang], scale=scale))
 
     numbers = pivoted(rows.data, "iteration", y, rows.curves, word(title), word("axis.iteration"))
-    return Chart(word(title), rows, _both(draw), numbers)
+    values = _finite(rows, y)
+    drawn = values[values > 0] if scale["type"] == "log" else values
+    return Chart(word(title), rows, _both(draw), numbers, lost=len(rows.data) - int(drawn.count()))
 
 
 def lag_chart(rows: Rows) -> Chart:
@@ -86,7 +95,8 @@ def lag_chart(rows: Rows) -> Chart:
     numbers = pivoted(
         first.assign(value=np.exp(first["value"])), "lag", "value", rows.curves, caption, word("axis.lag")
     )
-    return Chart(word("chart.lag"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int(_finite(rows, "value").count())
+    return Chart(word("chart.lag"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def heat_chart(rows: Rows) -> Chart:
@@ -130,7 +140,8 @@ def stretch_chart(rows: Rows) -> Chart:
     caption, axis = word("numbers.stretch"), word("axis.iteration")
     numbers = pivoted(largest, "iteration", "value", rows.curves, caption, axis)
     choices = [word(f"kind.{name}") for name in (*KINDS, "radius")]
-    return Chart(word("chart.stretch"), rows, _both(draw), numbers, choices=choices)
+    lost = len(rows.data) - int(_finite(rows, "value").count())
+    return Chart(word("chart.stretch"), rows, _both(draw), numbers, choices=choices, lost=lost)
 
 
 def eigenvalue_chart(rows: Rows) -> Chart:
@@ -164,7 +175,8 @@ def eigenvalue_chart(rows: Rows) -> Chart:
     modulus = first.assign(modulus=np.hypot(first["re"], first["im"]))
     caption = word("numbers.eigenvalues", iteration=rows.iterations[0])
     numbers = pivoted(modulus, "index", "modulus", rows.curves, caption, word("axis.index"))
-    return Chart(word("chart.eigenvalues"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int((_finite(rows, "re") + _finite(rows, "im")).count())
+    return Chart(word("chart.eigenvalues"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def singular_chart(rows: Rows) -> Chart:
@@ -179,7 +191,8 @@ def singular_chart(rows: Rows) -> Chart:
     first = rows.data[rows.data["record"] == 0]
     caption = word("numbers.singular", iteration=rows.iterations[0])
     numbers = pivoted(first, "index", "sigma", rows.curves, caption, word("axis.index"))
-    return Chart(word("chart.singular"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int(_finite(rows, "sigma").count())
+    return Chart(word("chart.singular"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def gate_chart(rows: Rows) -> Chart:
@@ -197,7 +210,8 @@ def gate_chart(rows: Rows) -> Chart:
     first = rows.data[rows.data["record"] == 0]
     caption = word("numbers.gates", iteration=rows.iterations[0])
     numbers = pivoted(first, "time", "median", rows.curves, caption, word("axis.time"))
-    return Chart(word("chart.gates"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int((_finite(rows, "median") > 0).sum())
+    return Chart(word("chart.gates"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def _across(rows: Rows, name: str, title: str, lang: str) -> alt.X:

@@ -7,6 +7,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradflow.analysis.proofs import proof_claims
@@ -196,8 +197,8 @@ def _charts(
 
     def training() -> list[Chart]:
         own = rows.training_rows(joined("clipping_effect"), curves, f"{prefix}-training")
-        loss = [charts.loss_chart(own)] if own.data["loss"].notna().any() else []
-        clipped = (own.data["before"] != own.data["after"]).any()
+        loss = [charts.loss_chart(own)] if np.isfinite(own.data["loss"]).any() else []
+        clipped = not np.allclose(own.data["before"], own.data["after"], equal_nan=True)
         return [*loss, charts.norm_chart(own, "before"), *([charts.norm_chart(own, "after")] if clipped else [])]
 
     def by_lag() -> list[Chart]:
