@@ -7,7 +7,7 @@ ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
-.PHONY: help compare lecture test test-slow test-notebooks hostile lint docs clean
+.PHONY: help compare lecture test test-slow test-browser test-notebooks hostile lint docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,10 @@ test: .venv/ready ## Run the tests, on all cores
 
 test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
+
+test-browser: .venv/ready ## Run the tests of the report in Chromium
+	@$(PIP) -e '.[browser]'
+	@.venv/bin/python -m pytest -q -m browser tests/test_report_browser.py
 
 test-notebooks: .venv/ready ## Run all notebooks
 	@.venv/bin/python -m pytest -q -m "" tests/test_notebooks.py

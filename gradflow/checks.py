@@ -123,9 +123,10 @@ def numbers(name: str, values: Any) -> np.ndarray:
 
 
 def check_name(argument: str, name: str, known: Collection[str]) -> None:
-    """Raise a ValueError that lists the nearest known names, unless `name` is one of them."""
+    """Raise a ValueError that lists the nearest known names (`train.lr` for `lr`), unless `name` is one of them."""
     if not isinstance(name, str) or name not in known:
-        near = get_close_matches(str(name)[:LONGEST], known, n=3) or sorted(known)
+        ends = [full for full in known if full.rpartition(".")[2] == name]
+        near = ends or get_close_matches(str(name)[:LONGEST], known, n=3) or sorted(known)
         near = near if len(near) <= MOST else [*near[:MOST], "..."]
         raise ValueError(f"{argument}: expected a known name, got {shown(name)}; did you mean {', '.join(near)}?")
 

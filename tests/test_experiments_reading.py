@@ -93,9 +93,10 @@ def test_what_failed_its_proof_is_said_and_nothing_else(proofs):
 
 def test_compare_says_that_proofs_failed(proofs, monkeypatch, capsys):
     monkeypatch.setattr(gf.figures, "draw_all", lambda *_, **__: [])
+    monkeypatch.setattr(gf, "write_report", lambda path, out: path / "report.html")
     monkeypatch.setattr(sys, "argv", ["compare.py", str(proofs.path)])
     compare.main()
-    *rows, line = capsys.readouterr().out.splitlines()
+    *rows, line, _ = capsys.readouterr().out.splitlines()
     assert "proof" in rows[0].split()
     assert [line] == not_proved(proofs)
 
@@ -119,12 +120,16 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
     monkeypatch.setattr(
         gf.figures, "draw_all", lambda path, out, **options: drawn.update(options) or [out / "a.png", out / "a.pdf"]
     )
+    monkeypatch.setattr(gf, "write_report", lambda path, out: path / "report.html")
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep.path), "lang=zh"])
     compare.main()
     out = capsys.readouterr().out
     assert f"{sweep.path / 'c'}: failed: data.path: no such file" in out
     assert str(sweep.path / "b") not in out  # diverging is an outcome
-    assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)")
+    assert out.splitlines()[-2:] == [
+        f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)",
+        f"{sweep.path / 'report.html'}",
+    ]
     assert drawn == {"lang": "zh", "context": "slide"}
 
 

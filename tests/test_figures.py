@@ -1,5 +1,6 @@
 """Figures: every one in both languages and all formats, with warnings as errors; style, labels, font, saving."""
 
+import io
 import itertools
 import json
 import logging
@@ -26,6 +27,7 @@ from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.layout import spread
+from gradflow.figures.output import csv_of
 from gradflow.figures.theme import CHINESE, CONTEXTS, LANGUAGES, LOOKS
 
 SMALL = Planted(steps=12, iterations=30)
@@ -527,3 +529,39 @@ def test_a_figure_shows_itself_in_a_notebook(run):
         data, metadata = formatter.format(shown)
         assert data["image/png"].startswith(b"\x89PNG")
         assert metadata["image/png"] == {"width": 672, "height": 378}
+
+
+def test_one_figure_is_drawn_by_its_name(run, tmp_path):
+    made = figures.draw("clipping_effect", run, lang="zh", context="paper")
+    entry = GALLERY["clipping_effect"]
+    pd.testing.assert_frame_equal(made.data, entry.analyse(run))
+    assert made.claims == entry.check(made.data) + analysis.proof_claims([run], made.data)
+    assert {path.suffix for path in made.save(tmp_path / "figure")} == {".png", ".pdf", ".svg", ".csv", ".json"}
+
+
+def test_who_asks_for_a_figure_in_another_way_is_told_how(run):
+    with pytest.raises(
+        ValueError, match="name: expected a known name, got 'gradient_by_lags'; did you mean gradient_by"
+    ):
+        figures.draw("gradient_by_lags", run)
+    with pytest.raises(
+        TypeError, match=r"source: expected a run, a sweep, or a sequence of runs \(open a path first\)"
+    ):
+        figures.draw("gradient_by_lag", "outputs/my-run")
+    with pytest.raises(
+        ValueError, match=r"expected the table of gradient_by_lag.*figures.draw\('gradient_by_lag', run\)"
+    ):
+        figures.plot_gradient_by_lag(run)
+    with pytest.raises(
+        ValueError, match=r"expected the table of tanh_derivative.*theory.EXACT\['tanh_derivative'\]\(\)"
+    ):
+        figures.plot_tanh_derivative(run)
+    with pytest.raises(ValueError, match=r"data: expected the table of clipping_effect, got Run"):
+        analysis.clipping_effect_claims(run)
+
+
+def test_spreadsheets_know_that_chinese_in_a_csv_is_utf_8():
+    data = pd.DataFrame({"character": ["王", "=1+1"]})
+    assert csv_of(data).startswith(b"\xef\xbb\xbf")
+    assert pd.read_csv(io.BytesIO(csv_of(data)))["character"].tolist() == ["王", "'=1+1"]
+    assert csv_of(pd.DataFrame({"lag": [1]})) == b"lag\n1\n"

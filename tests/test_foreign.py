@@ -122,6 +122,7 @@ def test_a_strangers_log_writes_nowhere_else_and_shows_what_it_says(sound, tmp_p
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep), f"out={tmp_path / 'out'}", "context=paper"])
     draw = gf.figures.draw_all
     monkeypatch.setattr(gf.figures, "draw_all", lambda *a, **o: draw(*a, **o, only=["comparison"]))
+    monkeypatch.setattr(gf, "write_report", lambda path, out: out)  # test_report.py has strangers of its own
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     compare.main()
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
@@ -209,6 +210,7 @@ def test_a_folder_that_cannot_be_written_is_named_and_figures_go_elsewhere(sound
     (sweep / "figures").write_text("a file where the folder would be")
     draw = gf.figures.draw_all
     monkeypatch.setattr(gf.figures, "draw_all", lambda *a, **o: draw(*a, **o, only=["compute_time", "gate_timescales"]))
+    monkeypatch.setattr(gf, "write_report", lambda path, out: out)
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep), "context=paper"])
     with pytest.raises(SystemExit, match=r"out=FOLDER puts the figures elsewhere.*sweep/figures"):
         compare.main()

@@ -42,7 +42,7 @@ USES = {
     "diagnosis": {"checks", "foreign", "facts", "tasks", "config", "runlog", "analysis"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
-    "report": {"gradflow", "checks", "files", "foreign", "runlog", "analysis", "figures"},
+    "report": {"checks", "files", "foreign", "facts", "runlog", "analysis", "figures", "diagnosis"},
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",

@@ -19,7 +19,7 @@ CASES = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem 
 
 def shows_a_figure(source: str) -> bool:
     last = source.strip().splitlines()[-1]
-    return last.startswith(("figure(", "gf.figures.plot_", "gf.figures.make("))
+    return last == "drawn" or last.startswith(("gf.figures.plot_", "gf.figures.draw("))
 
 
 def test_there_are_notebooks():

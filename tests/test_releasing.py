@@ -18,7 +18,9 @@ KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_the_version_is_the_same_everywhere():
-    assert PROJECT["version"] == gf.__version__ == str(CITATION["version"])
+    """The package takes it from `gradflow/__init__.py`."""
+    assert "version" in PROJECT["dynamic"]
+    assert gf.__version__ == str(CITATION["version"])
     assert PROJECT["license"] == CITATION["license"]
 
 
@@ -41,6 +43,9 @@ def test_the_changelog_has_the_usual_kinds_and_short_lines():
     kinds = re.findall(r"^### (.*)$", CHANGELOG, re.M)
     assert set(kinds) <= KINDS
     assert not [line for line in CHANGELOG.splitlines() if len(line) > 120]
+    entries = re.findall(r"^- .*(?:\n  .*)*", CHANGELOG, re.M)
+    long = [entry for entry in entries if entry.count("\n") > 1]
+    assert not long, f"an entry has one line, at most two:\n{long[0]}"
 
 
 def test_the_workflow_tries_every_python():
@@ -49,3 +54,9 @@ def test_the_workflow_tries_every_python():
     known = [name.rsplit(" ", 1)[1] for name in PROJECT["classifiers"] if name.startswith("Programming Language")]
     assert tried == known
     assert any(step.get("run") == ".ci/run" for step in workflow["jobs"]["test"]["steps"])
+
+
+def test_the_workflow_and_the_checklist_ask_for_what_make_has():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    asked = [(ROOT / name).read_text("utf-8") for name in (".github/workflows/ci.yml", "RELEASING.md")]
+    assert set(re.findall(r"\bmake ([a-z-]+)", "".join(asked))) <= set(targets)

@@ -1,6 +1,7 @@
 """Many runs side by side: which settings vary, under which names, and their rows in one frame."""
 
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pytest
 import seaborn
@@ -137,8 +138,16 @@ def test_sweeps_of_empty_runs_give_empty_frames(tmp_path):
     assert {"cell", "log_state_gradient_q50"} <= set(frame)
 
 
+def test_a_sweep_is_gone_through_and_shown_in_a_line(folder):
+    sweep = gf.open_sweep(folder)
+    assert tuple(sweep) == sweep.members
+    assert repr(sweep) == f"Sweep({str(folder)!r}, {len(sweep)} runs)"
+
+
 def test_bad_requests_are_answered_with_names(folder):
     sweep = gf.open_sweep(folder)
+    with pytest.raises(ValueError, match=r"params: expected a known name, got 'lr'; did you mean train.lr\?"):
+        sweep.frame("time", params=["lr"])
     with pytest.raises(ValueError, match="params: expected a known name, got 'cells'; did you mean cell"):
         sweep.frame("time", params=["cells"])
     with pytest.raises(ValueError, match=r"did you mean .*log_state_gradient_q50"):
@@ -151,3 +160,24 @@ def test_bad_requests_are_answered_with_names(folder):
         FileNotFoundError, match=r"path: expected a folder with runs below it .*give the folder of a sweep"
     ):
         gf.open_sweep(folder / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (pc.field("tme") == 0, "where, columns of table 'time': expected a known name, got 'tme'; did you mean time"),
+        (pc.field("time") == "first", "where: expected a condition on columns of table 'time'.*compare numbers with"),
+        (pc.field("time") + 1, "where: expected a condition on columns of table 'time', such as .*, got "),
+        ("time == 0", "where: expected a pyarrow expression, such as "),
+    ],
+)
+def test_a_condition_that_fits_no_column_is_told(folder, where, words):
+    for source in (gf.open_sweep(folder), gf.open_run(folder / "lstm")):
+        with pytest.raises(ValueError, match=words):
+            source.frame("time", where=where)
+
+
+def test_conditions_on_names_are_taken(folder):
+    sweep = gf.open_sweep(folder)
+    whole, chosen = (sweep.frame("time", where=w) for w in (None, pc.field("module") != "nobody"))
+    pd.testing.assert_frame_equal(whole, chosen)

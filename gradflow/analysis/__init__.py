@@ -61,7 +61,7 @@ def _of_a_table(claims: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return claims(data)
         except (KeyError, AttributeError, TypeError, IndexError) as error:
-            columns = list(data)[:8] if hasattr(data, "columns") else type(data).__name__
+            columns = list(data)[:8] if hasattr(data, "iloc") else type(data).__name__
             raise ValueError(
                 f"data: expected the table of {claims.__name__.removesuffix('_claims')}, got {columns} ({error})"
             ) from error

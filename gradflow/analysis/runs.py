@@ -136,7 +136,9 @@ def runs_of(source: Any) -> list[Run]:
     """
     if hasattr(source, "config"):
         return [source]
-    runs = listed("source", getattr(source, "members", source), "a run, a sweep, or a sequence of runs")
+    runs = listed(
+        "source", getattr(source, "members", source), "a run, a sweep, or a sequence of runs (open a path first)"
+    )
     for run in runs:
         if not hasattr(run, "config"):
             raise TypeError(f"source: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")

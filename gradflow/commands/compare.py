@@ -1,7 +1,8 @@
-"""Trains the main job and compares its runs, or those that are there: a table, and figures."""
+"""Trains the main job and compares its runs, or those that are there: a table, figures, a report."""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ import click
 
 import gradflow as gf
 from gradflow.commands.arguments import elsewhere, figures_folder, own_folder
-from gradflow.commands.columns import by_figure, show_log, told
+from gradflow.commands.columns import LONGEST, by_figure, show_log, told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
 from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
+from gradflow.foreign import printable
 
 FOLDER = "hydra.sweep.dir="
 EXAMPLES = (
@@ -53,7 +55,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
 
 
 def show(path: Path, lang: str, context: str, out: str) -> bool:
-    """Prints the table of the runs below a folder and draws their figures; whether all could be read.
+    """Prints the table of the runs below a folder, draws their figures, writes their report; whether all could be read.
 
     Raises:
         SystemExit: Nothing can be read or written, with a line that says why.
@@ -66,6 +68,8 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = gf.figures.draw_all(path, folder, lang=lang, context=context)
+        shown.setLevel(logging.ERROR)  # what the report leaves out has been said
+        report = gf.write_report(path, folder / "report.html" if out else None)
     except FileNotFoundError as error:
         sys.exit(told(error))
     except OSError as error:
@@ -74,6 +78,7 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
         sys.exit(told(error))
     for line in by_figure(figures):
         print(line)
+    print(printable(str(report), LONGEST))
     return not shown.warned
 
 
@@ -83,10 +88,10 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
 @context
 @out
 def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
-    """Train the main job, then print a table of its runs and draw their figures.
+    """Train the main job, then print a table of its runs, draw their figures and write their report.
 
     Four cells, with and without clipping, from torch's start and from one that remembers: a little over two minutes on
-    two cores. SETTINGS are those of `gradflow train --help`. Given a FOLDER instead, table and figures are of the runs
+    two cores. SETTINGS are those of `gradflow train --help`. Given a FOLDER instead, all these are of the runs
     below it: of a sweep, of several, or of one run; nothing is trained.
 
     A run with a damaged file is named and left out; the exit status is then 1.

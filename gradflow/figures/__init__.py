@@ -1,10 +1,10 @@
 """Figures that explain recorded gradients: finished numbers in, one figure out.
 
 Plot functions take what :mod:`gradflow.analysis` or :mod:`gradflow.theory` returned and return a figure; they compute,
-change and save nothing. :func:`save` writes a figure with its numbers and the checks of its claims; :func:`draw_all`
-does it all for a log; `EXACT` says how a table of the theory is checked and drawn. Animate functions do the same for
-figures that move, which :func:`save_animation` writes; `ANIMATIONS` says of what they are made. :func:`make` checks and
-draws any of them.
+change and save nothing. :func:`save` writes a figure with its numbers and the checks of its claims. :func:`draw` makes
+one of a run or a sweep by its name, :func:`draw_all` writes all; `EXACT` says how a table of the theory is checked and
+drawn. Animate functions do the same for figures that move, which :func:`save_animation` writes; `ANIMATIONS` says of
+what they are made. :func:`make` checks and draws any of them.
 
 Each figure is a folder here that nothing else names, see :mod:`gradflow.figures.room`. Names are loaded when first
 used.
@@ -22,6 +22,7 @@ _HOMES = {
     "PICTURES": "gallery",
     "Animation": "animation",
     "deck": "output",
+    "draw": "single",
     "draw_all": "gallery",
     "gallery": "gallery",
     "make": "gallery",

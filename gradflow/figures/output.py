@@ -126,10 +126,11 @@ def evidence(data: pd.DataFrame | None, claims: Sequence[Mapping[str, Any]] | No
 
 
 def csv_of(data: pd.DataFrame) -> bytes:
-    """A table as CSV in which no text is a formula to a spreadsheet."""
+    """A table as CSV in which no text is a formula to a spreadsheet, and by whose mark one knows Chinese as UTF-8."""
     texts = data.select_dtypes(["object", "string", "category"]).columns
     safe = data.assign(**{name: data[name].map(_in_a_table) for name in texts})
-    return safe.to_csv(index=False).encode()
+    text = safe.to_csv(index=False)
+    return text.encode() if text.isascii() else text.encode("utf-8-sig")
 
 
 def _in_a_table(value: Any) -> Any:

@@ -118,6 +118,13 @@ def check_claims(claims: Any) -> None:
             raise ValueError(f"claims: expected each to have claim, value, expected and holds, got {shown(claim)}")
 
 
+_WAYS = {
+    "log": "gradflow.figures.draw({figure!r}, run) makes and draws it",
+    "exact": "gradflow.theory.EXACT[{figure!r}]() makes it",
+    "picture": "gradflow.data or gradflow.training.prediction makes it",
+}
+
+
 @cache
 def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
     """A function that draws, which names its argument where that is not the table of the figure."""
@@ -131,8 +138,9 @@ def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
         try:
             return draw(data, **options)
         except (KeyError, AttributeError, TypeError, IndexError) as error:
-            got = list(data)[:8] if hasattr(data, "columns") else shown(data)
-            raise ValueError(f"data: expected the table of {figure}, got {got} ({error})") from error
+            got = list(data)[:8] if hasattr(data, "iloc") else shown(data)  # a run has columns, too
+            way = _WAYS[rooms()[figure].kind].format(figure=figure)
+            raise ValueError(f"data: expected the table of {figure}, got {got} ({error}); {way}") from error
 
     return drawn
 

@@ -12,6 +12,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 
 from gradflow.figures.heat import FAINTEST
 from gradflow.figures.theme import GREY, LANGUAGES, NOTHING
@@ -35,6 +36,7 @@ class Chart:
         choices: What one of is seen at a time; empty if all.
         toggles: Whether curves can be hidden.
         canvas: Whether it has too many marks for SVG.
+        lost: How many values it does not draw, as they are NaN, infinite, or on a logarithmic axis zero.
     """
 
     title: Text
@@ -45,6 +47,12 @@ class Chart:
     choices: list[Text] = field(default_factory=list)
     toggles: bool = True
     canvas: bool = False
+    lost: int = 0
+
+    @property
+    def notes(self) -> list[Text]:
+        """What a reader must know of it."""
+        return [*self.rows.notes, *([word("note.lost", count=self.lost)] if self.lost else [])]
 
 
 def loss_chart(rows: Rows) -> Chart:
@@ -63,11 +71,13 @@ def norm_chart(rows: Rows, when: str) -> Chart:
 
 def _over_iterations(rows: Rows, title: str, y: str, scale: alt.Scale) -> Chart:
     def draw(lang: str) -> alt.LayerChart:
-        across = alt.X("iteration:Q", title=word("axis.iteration")[lang], axis=alt.Axis(tickMinStep=1))
+        across = _across(rows, "iteration", "axis.iteration", lang)
         return _lines(rows, lang, across, alt.Y(f"{y}:Q", title=word(title)[lang], scale=scale))
 
     numbers = pivoted(rows.data, "iteration", y, rows.curves, word(title), word("axis.iteration"))
-    return Chart(word(title), rows, _both(draw), numbers)
+    values = _finite(rows, y)
+    drawn = values[values > 0] if scale["type"] == "log" else values
+    return Chart(word(title), rows, _both(draw), numbers, lost=len(rows.data) - int(drawn.count()))
 
 
 def lag_chart(rows: Rows) -> Chart:
@@ -76,7 +86,7 @@ def lag_chart(rows: Rows) -> Chart:
     scale = alt.Scale(type="log", domain=[float(np.exp(low)), float(np.exp(min(high, 690.0)))], nice=True)
 
     def draw(lang: str) -> alt.LayerChart:
-        across = alt.X("lag:Q", title=word("axis.lag")[lang], axis=alt.Axis(tickMinStep=1))
+        across = _across(rows, "lag", "axis.lag", lang)
         up = alt.Y("ratio:Q", title=word("axis.relative_gradient")[lang], scale=scale, axis=alt.Axis(format=".0e"))
         return _lines(rows, lang, across, up, ratio="exp(datum.value)")
 
@@ -85,7 +95,8 @@ def lag_chart(rows: Rows) -> Chart:
     numbers = pivoted(
         first.assign(value=np.exp(first["value"])), "lag", "value", rows.curves, caption, word("axis.lag")
     )
-    return Chart(word("chart.lag"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int(_finite(rows, "value").count())
+    return Chart(word("chart.lag"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def heat_chart(rows: Rows) -> Chart:
@@ -121,15 +132,16 @@ def stretch_chart(rows: Rows) -> Chart:
     """One of the singular values, or the spectral radius, of the recurrent weights over iterations."""
 
     def draw(lang: str) -> alt.LayerChart:
-        across = alt.X("iteration:Q", title=word("axis.iteration")[lang], axis=alt.Axis(tickMinStep=1))
-        up = alt.Y("value:Q", title=word("chart.stretch")[lang], scale=alt.Scale(zero=False))
+        across = _across(rows, "iteration", "axis.iteration", lang)
+        up = alt.Y("value:Q", title=word("axis.value")[lang], scale=alt.Scale(zero=False))
         return _lines(rows, lang, across, up, where="datum.kind == chosen")
 
     largest = rows.data[rows.data["kind"] == 0]
     caption, axis = word("numbers.stretch"), word("axis.iteration")
     numbers = pivoted(largest, "iteration", "value", rows.curves, caption, axis)
     choices = [word(f"kind.{name}") for name in (*KINDS, "radius")]
-    return Chart(word("chart.stretch"), rows, _both(draw), numbers, choices=choices)
+    lost = len(rows.data) - int(_finite(rows, "value").count())
+    return Chart(word("chart.stretch"), rows, _both(draw), numbers, choices=choices, lost=lost)
 
 
 def eigenvalue_chart(rows: Rows) -> Chart:
@@ -140,7 +152,7 @@ def eigenvalue_chart(rows: Rows) -> Chart:
     def draw(lang: str) -> alt.LayerChart:
         real = alt.X("re:Q", title=word("axis.real")[lang], scale=scale)
         imaginary = alt.Y("im:Q", title=word("axis.imaginary")[lang], scale=scale)
-        told = [alt.Tooltip("name:N", title=word("axis.run")[lang])]
+        told = [_run(lang)]
         told += [alt.Tooltip("modulus:Q", title="|λ|", format=".4f"), *_told(real, lang, ".4f")]
         told += _told(imaginary, lang, ".4f")
         points = (
@@ -163,14 +175,15 @@ def eigenvalue_chart(rows: Rows) -> Chart:
     modulus = first.assign(modulus=np.hypot(first["re"], first["im"]))
     caption = word("numbers.eigenvalues", iteration=rows.iterations[0])
     numbers = pivoted(modulus, "index", "modulus", rows.curves, caption, word("axis.index"))
-    return Chart(word("chart.eigenvalues"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int((_finite(rows, "re") + _finite(rows, "im")).count())
+    return Chart(word("chart.eigenvalues"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def singular_chart(rows: Rows) -> Chart:
     """All singular values of the recurrent weights, at one iteration."""
 
     def draw(lang: str) -> alt.LayerChart:
-        across = alt.X("index:Q", title=word("axis.index")[lang], axis=alt.Axis(tickMinStep=1))
+        across = _across(rows, "index", "axis.index", lang)
         scale = alt.Scale(domain=[0, np.nanmax([1.0, 1.05 * _finite(rows, "sigma").max()])])
         up = alt.Y("sigma:Q", title=word("axis.singular_value")[lang], scale=scale)
         return _lines(rows, lang, across, up)
@@ -178,14 +191,15 @@ def singular_chart(rows: Rows) -> Chart:
     first = rows.data[rows.data["record"] == 0]
     caption = word("numbers.singular", iteration=rows.iterations[0])
     numbers = pivoted(first, "index", "sigma", rows.curves, caption, word("axis.index"))
-    return Chart(word("chart.singular"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int(_finite(rows, "sigma").count())
+    return Chart(word("chart.singular"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
 
 def gate_chart(rows: Rows) -> Chart:
     """Time scale of the gates that keep along the sequence, at one iteration."""
 
     def draw(lang: str) -> alt.LayerChart:
-        across = alt.X("time:Q", title=word("axis.time")[lang], axis=alt.Axis(tickMinStep=1))
+        across = _across(rows, "time", "axis.time", lang)
         finite = _finite(rows, "median").replace(0, np.nan)
         domain = [np.nanmin([finite.min(), 1.0]), np.nanmax([finite.max(), 10.0])]
         scale = alt.Scale(type="log", domain=domain)
@@ -196,11 +210,21 @@ def gate_chart(rows: Rows) -> Chart:
     first = rows.data[rows.data["record"] == 0]
     caption = word("numbers.gates", iteration=rows.iterations[0])
     numbers = pivoted(first, "time", "median", rows.curves, caption, word("axis.time"))
-    return Chart(word("chart.gates"), rows, _both(draw), numbers, slider=rows.iterations)
+    lost = len(rows.data) - int((_finite(rows, "median") > 0).sum())
+    return Chart(word("chart.gates"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
+
+
+def _across(rows: Rows, name: str, title: str, lang: str) -> alt.X:
+    """The horizontal axis of whole numbers, which stays as it is whatever is hidden."""
+    ends = [float(rows.data[name].min()), float(rows.data[name].max())]
+    scale = alt.Scale(domain=ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[1] + 0.5], nice=False)
+    ticks = alt.Axis(format="d", tickCount=int(min(10, max(1, ends[1] - ends[0]))))
+    return alt.X(f"{name}:Q", title=word(title)[lang], axis=ticks, scale=scale)
 
 
 def _both(draw: Callable[[str], Any]) -> dict[str, dict[str, Any]]:
-    return {lang: draw(lang).to_dict(validate=False) for lang in LANGUAGES}
+    with debug_mode(False):  # the schema is a matter of tests: checking each part takes longer than all else
+        return {lang: draw(lang).to_dict(validate=False) for lang in LANGUAGES}
 
 
 def _finite(rows: Rows, name: str) -> pd.Series:
@@ -218,9 +242,9 @@ def _ends(rows: Rows, least: float) -> list[float]:
 def _base(rows: Rows, lang: str) -> alt.Chart:
     """The rows with the names of their curves and their iterations."""
     kinds = {str(name): "number" for name in rows.data}
-    names = [{"curve": i, "name": curve.name[lang]} for i, curve in enumerate(rows.curves)]
+    names = [{"curve": i, "run": curve.name[lang]} for i, curve in enumerate(rows.curves)]
     chart = alt.Chart(alt.NamedData(name="rows", format=alt.CsvDataFormat(type="csv", parse=kinds)))
-    chart = chart.transform_lookup("curve", alt.LookupData(alt.InlineData(values=names), "curve", ["name"]))
+    chart = chart.transform_lookup("curve", alt.LookupData(alt.InlineData(values=names), "curve", ["run"]))
     return chart.transform_calculate(iteration="iterations[datum.record]") if rows.iterations else chart
 
 
@@ -231,6 +255,11 @@ def _shown(rows: Rows, lang: str) -> alt.Chart:
 def _colour(rows: Rows) -> alt.Color:
     scale = alt.Scale(domain=[*range(len(rows.curves))], range=[curve.colour for curve in rows.curves])
     return alt.Color("curve:N", scale=scale, legend=None)
+
+
+def _run(lang: str) -> alt.Tooltip:
+    """The curve under the pointer; Vega-Lite finds the words of the nearest point only where they have a format."""
+    return alt.Tooltip("run:N", title=word("axis.run")[lang], format="", formatType="words")
 
 
 def _told(channel: Any, lang: str, form: str = "") -> list[alt.Tooltip]:
@@ -260,7 +289,7 @@ def _lines(
     scale = alt.Scale(domain=[*range(len(rows.curves))], range=[curve.dash for curve in rows.curves])
     look = [_colour(rows), alt.StrokeDash("curve:N", scale=scale, legend=None)]
     hover = alt.selection_point("near", fields=[x], nearest=True, on="pointerover", clear="pointerout", empty=False)
-    told = [alt.Tooltip("name:N", title=word("axis.run")[lang]), *_told(across, lang), *_told(up, lang, ".4~g")]
+    told = [_run(lang), *_told(across, lang), *_told(up, lang, ".4~g")]
     told += [alt.Tooltip(name, title=title, format=".4~g") for name, title in (more or {}).items()]
     lines = base.mark_line(clip=True, aria=False, strokeWidth=1.8).encode(across, up, *look)
     alone = rows.data[x].nunique() == 1

@@ -23,7 +23,7 @@ NIGHT = {
 }
 """The colours of the figures, as they are seen on a dark ground."""
 
-DASHES: tuple[list[float], ...] = ([1, 0], [5, 2], [1.5, 1.5], [7, 2, 1.5, 2], [9, 4], [3, 3])
+DASHES: tuple[list[float], ...] = ([1, 0], [5, 2], [2, 3], [8, 3, 2, 3], [9, 4], [3, 3])
 """Of the variants of one cell, in pixels."""
 
 _KEYS = ["cell", "start", "clip"]

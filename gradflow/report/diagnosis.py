@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradflow.figures.theme import LANGUAGES
-from gradflow.report.words import Text, number
+from gradflow.report.words import Text, number, word
 
 log = logging.getLogger(__name__)
 VERDICTS = ("ill", "unknown", "healthy")
@@ -40,6 +40,16 @@ def diagnoses(members: Mapping[str, Any], diagnose: Callable[[Any], Any]) -> dic
     return {name: _of(name, run, diagnose) for name, run in members.items()}
 
 
+def summary(found: Mapping[str, list[Told]]) -> list[Text]:
+    """In how many of the runs something is ill; nothing where no diagnosis was made."""
+    if len(found) == 1:
+        [own] = found.values()
+        counts = {name: sum(told.verdict == name for told in own) for name in VERDICTS}
+        return [word("summary.found", **counts)] if own else []
+    ill = sum(any(told.verdict == "ill" for told in own) for own in found.values())
+    return [word("summary.ill", count=ill, total=len(found))] if any(found.values()) else []
+
+
 def _of(name: str, run: Any, diagnose: Callable[[Any], Any]) -> list[Told]:
     try:
         return [_told(finding) for finding in diagnose(run).findings]
@@ -60,7 +70,7 @@ def _told(finding: Any) -> Told:
         advice=advice,
         measured=number(float(finding.measured)),
         threshold=number(float(finding.threshold)),
-        unit=finding.unit,
+        unit=finding.unit if finding.unit != "1" else "",
         source=finding.source,
         figure=finding.figure,
         config=finding.config,

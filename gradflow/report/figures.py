@@ -7,6 +7,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradflow.analysis.proofs import proof_claims
@@ -22,6 +23,7 @@ from gradflow.report.rows import Numbers
 from gradflow.report.words import Text, alike, has_text, html_of_figures, known, number, of_figures, word
 
 log = logging.getLogger(__name__)
+DOTS = 144  # per inch: a picture is as wide as the page
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _picture(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], lang: s
     """The gallery's figure as WebP, which is a third of a PNG and, of many curves, of an SVG."""
     figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook"), BytesIO()
     with style(), without_engine(), strict_glyphs():
-        figure.savefig(picture, format="webp", pil_kwargs={"lossless": True})
+        figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
 
 
@@ -195,8 +197,8 @@ def _charts(
 
     def training() -> list[Chart]:
         own = rows.training_rows(joined("clipping_effect"), curves, f"{prefix}-training")
-        loss = [charts.loss_chart(own)] if own.data["loss"].notna().any() else []
-        clipped = (own.data["before"] != own.data["after"]).any()
+        loss = [charts.loss_chart(own)] if np.isfinite(own.data["loss"]).any() else []
+        clipped = not np.allclose(own.data["before"], own.data["after"], equal_nan=True)
         return [*loss, charts.norm_chart(own, "before"), *([charts.norm_chart(own, "after")] if clipped else [])]
 
     def by_lag() -> list[Chart]:

@@ -80,6 +80,8 @@ def summary(ends: Sequence[Outcome], readable: Sequence[Any]) -> list[Text]:
         said.append(word("summary.solved", count=solved, total=len(ends)))
     elif asked:
         said.append(word("summary.solved_at", iteration=ends[0].solved) if solved else word("summary.not_solved"))
+    if len(ends) == 1:
+        return [*said, word(f"summary.{ends[0].proof}_run")]
     proofs = Counter(end.proof for end in ends)
     said.append(word("summary.failed", count=proofs["failed"]) if proofs["failed"] else
                 word("summary.proved", count=proofs["proved"], total=len(ends)))  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from gradflow.cells.facts import CANDIDATE_GATES
 from gradflow.report.curves import Curve, numbered
 from gradflow.report.words import Text, alike, number, word
 
@@ -70,9 +71,8 @@ def lag_rows(data: pd.DataFrame, curves: Sequence[Curve], name: str) -> Rows:
 def spectrum_rows(data: pd.DataFrame, curves: Sequence[Curve], name: str) -> Rows:
     """Singular values and eigenvalues at each record, of `weight_spectrum_over_training`."""
     data = data.assign(curve=numbered(data, curves))
-    if data["gate"].nunique() > 1:  # of one cell: the candidate comes with its other gates
-        candidate = [gate for gate in ("h", "g", "n") if gate in set(data["gate"])]
-        data = data[data["gate"] == candidate[0]] if candidate else data
+    several = data.groupby("curve")["gate"].transform("nunique") > 1  # one run comes with its other gates
+    data = data[~several | data["gate"].isin(CANDIDATE_GATES)]
     named = {"singular_value": "sigma", "eigenvalue_re": "re", "eigenvalue_im": "im"}
     return _recorded(Rows(name, data.rename(columns=named)[["curve", "iteration", "index", *named.values()]], curves))
 

@@ -1,18 +1,20 @@
 """Writes the report of what lies at a path."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradflow
 from gradflow.checks import check_path
+from gradflow.diagnosis import diagnose
 from gradflow.files import write_files
-from gradflow.report.diagnosis import Told, diagnoses
+from gradflow.report import diagnosis
+from gradflow.report.diagnosis import Told
 from gradflow.report.figures import LeftOut, Section, sections_of
 from gradflow.report.outcome import Outcome, outcomes, provenance_of, settings_of, summary
+from gradflow.report.page import rendered
 from gradflow.report.words import Text
-from gradflow.runlog import Run, Unreadable, open_sweep
+from gradflow.runlog import Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
 NAME = "report.html"
@@ -30,7 +32,12 @@ class Content:
     provenance: dict[str, list[str]]
     diagnoses: dict[str, list[Told]]
     sections: list[Section]
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOut]
+
+    @property
+    def shown(self) -> set[str]:
+        """The names of the first task's figures, to which findings can point."""
+        return {figure.name for section in self.sections[:1] for figure in section.figures}
 
 
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
@@ -52,7 +59,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     """
     check_path("path", path, "the folder of a run or of a sweep")
     file = _place(Path(path), out)
-    page = _page(content_of(Path(path)))
+    page = rendered(content_of(Path(path)))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file
@@ -70,22 +77,18 @@ def content_of(path: Path) -> Content:
     names = dict(zip(table["path"], table["run"], strict=True))
     sections, left_out = sections_of(readable) if readable else ([], [])
     common, varying = settings_of(readable)
+    found = diagnosis.diagnoses({names[str(run.path)]: run for run in readable}, diagnose)
     return Content(
         name=path.resolve().name,
-        summary=summary(ends, readable),
+        summary=[*summary(ends, readable), *diagnosis.summary(found)],
         outcomes=ends,
         varying=varying,
         common=common,
         provenance=provenance_of(readable),
-        diagnoses=_diagnoses({names[str(run.path)]: run for run in readable}),
+        diagnoses=found,
         sections=sections,
         left_out=left_out,
     )
-
-
-def _diagnoses(runs: dict[str, Run]) -> dict[str, list[Told]]:
-    diagnose = getattr(gradflow, "diagnose", None)
-    return diagnoses(runs, diagnose) if diagnose else {}
 
 
 def _place(path: Path, out: Any) -> Path:
@@ -93,9 +96,3 @@ def _place(path: Path, out: Any) -> Path:
         return path / NAME
     check_path("out", out, "the file of the report")
     return Path(out)
-
-
-def _page(content: Content) -> str:
-    from gradflow.report.page import rendered  # the charts' library takes seconds, errors come before it
-
-    return rendered(content)

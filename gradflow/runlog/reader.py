@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from gradflow.checks import check_flags, check_name, check_path, listed, require
+from gradflow.checks import check_flags, check_name, check_path, listed, require, shown
 from gradflow.runlog.documents import read_description, read_status
 from gradflow.runlog.lock import is_alive
 from gradflow.runlog.parts import list_parts, read_parts
@@ -127,9 +128,10 @@ class Run:
             Unreadable: a part of the table is damaged.
         """
         check_name("table", table, KEYS)
-        check_where(where)
         known = columns_in([self._description], table)
-        return read_parts(self._root, table, arrow_schema(table, known), select(table, columns, known), where)
+        schema = arrow_schema(table, known)
+        check_where(where, table, schema)
+        return read_parts(self._root, table, schema, select(table, columns, known), where)
 
     def frame(
         self, table: str, columns: Iterable[str] | None = None, where: Any = None, long: bool = False
@@ -201,10 +203,22 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     return list(dict.fromkeys([*KEYS[table], *wanted]))
 
 
-def check_where(where: Any) -> None:
-    """Raise a ValueError unless rows can be chosen by it."""
-    fits = where is None or isinstance(where, pc.Expression)
+def check_where(where: Any, table: str, schema: pa.Schema) -> None:
+    """Raise a ValueError unless rows of a table can be chosen by it."""
+    if where is None:
+        return
+    fits = isinstance(where, pc.Expression)
     require(fits, "where", 'a pyarrow expression, such as pyarrow.compute.field("layer") == 0', where)
+    try:
+        schema.empty_table().filter(where)
+    except pa.ArrowException as error:
+        unknown = re.match(r"No match for FieldRef\.Name\((.*?)\) in ", str(error))
+        if unknown:
+            check_name(f"where, columns of table {table!r}", unknown[1], schema.names)
+        raise ValueError(
+            f'where: expected a condition on columns of table {table!r}, such as pyarrow.compute.field("layer") == 0, '
+            f"got {shown(str(where))} ({str(error).splitlines()[0]}); compare numbers with numbers, names with texts"
+        ) from error
 
 
 _LARGE = 1 << 20  # bytes of a table to which several threads bring something

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,8 @@ def open_sweep(path: str | os.PathLike[str]) -> "Sweep":
 class Sweep:
     """The runs found below a folder. Every access reads what the disk holds at that moment; nothing is written.
 
+    ``for run in sweep`` goes through them, ``len(sweep)`` counts them.
+
     A run with a file that cannot be read is `unreadable` in :attr:`runs`, where `error` says which and why. Tables
     leave it out and say so in the log (WARNING); only where no run can be read, they raise :class:`Unreadable`.
 
@@ -76,6 +78,15 @@ class Sweep:
 
     path: Path
     members: tuple[Run, ...]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self)} runs)"
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.members)
 
     def kept(self) -> "Sweep":
         """The same runs for who asks them many things at one moment: what is small of each is read once."""
@@ -149,9 +160,9 @@ class Sweep:
     ) -> tuple[pd.DataFrame, list[str]]:
         """Rows with run and settings, and the names of the latter."""
         check_name("table", table, KEYS)
-        check_where(where)
         known = columns_in(described.values(), table)
         wanted, schema = select(table, columns, known), arrow_schema(table, known)
+        check_where(where, table, schema)
         read = _sieved(described, lambda run: read_parts(run.path / "gradients", table, schema, wanted, where))
         settings = self._settings({run: described[run] for run in read}, params)
         owners = np.repeat(np.arange(len(read)), [rows.num_rows for rows in read.values()])

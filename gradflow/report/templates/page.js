@@ -76,9 +76,9 @@
 
   function look() {
     const ink = getComputedStyle(root).getPropertyValue("--ink"), line = getComputedStyle(root).getPropertyValue("--line");
-    const axis = { labelColor: ink, titleColor: ink, domainColor: ink, tickColor: ink, gridColor: line, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12 };
+    const axis = { labelColor: ink, titleColor: ink, domainColor: ink, tickColor: ink, gridColor: line, gridOpacity: 0.5, labelOverlap: true, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12 };
     return {
-      background: "transparent", font: getComputedStyle(document.body).fontFamily, axis, view: { stroke: null },
+      background: "transparent", customFormatTypes: true, font: getComputedStyle(document.body).fontFamily, axis, view: { stroke: null },
       legend: { labelColor: ink, titleColor: ink, titleFontWeight: "normal", titleLimit: 400 },
     };
   }
@@ -89,7 +89,7 @@
     spec.datasets = { ...spec.datasets, rows: facts.rows[chart.rows] };
     spec.params = [...(spec.params ?? []), ...Object.entries(states[i]).map(([name, value]) => ({ name, value }))];
     views[i]?.finalize();
-    views[i] = (await vegaEmbed(holder, spec, { actions: false, renderer: chart.canvas ? "canvas" : "svg", config: look() })).view;
+    views[i] = (await vegaEmbed(holder, spec, { actions: false, logLevel: 1, renderer: chart.canvas ? "canvas" : "svg", config: look(), expressionFunctions: { words: String } })).view;
     views[i].description(chart.title[language()]);
   }
 
