@@ -1,6 +1,7 @@
 """The diagnosis of each run, as :mod:`gradflow.diagnosis` gives it."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ VERDICTS = ("ill", "unknown", "healthy")
 
 @dataclass(frozen=True)
 class Told:
-    """A finding as the page shows it."""
+    """A finding as the page shows it; a number that is not known is empty."""
 
     verdict: str
     where: str
@@ -23,7 +24,6 @@ class Told:
     advice: Text
     measured: str
     threshold: str
-    unit: str
     source: str
     figure: str
     config: str
@@ -68,11 +68,14 @@ def _told(finding: Any) -> Told:
         headline=headline,
         meaning=meaning,
         advice=advice,
-        measured=number(float(finding.measured)),
-        threshold=number(float(finding.threshold)),
-        unit=finding.unit if finding.unit != "1" else "",
+        measured=_with_unit(finding.measured, finding.unit),
+        threshold=_with_unit(finding.threshold, finding.unit),
         source=finding.source,
         figure=finding.figure,
         config=finding.config,
         code=finding.code,
     )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return "" if math.isnan(value) else f"{number(float(value))} {'' if unit == '1' else unit}".rstrip()
