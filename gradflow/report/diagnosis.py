@@ -31,13 +31,18 @@ class Told:
 
 
 def diagnoses(members: Mapping[str, Any], diagnose: Callable[[Any], Any]) -> dict[str, list[Told]]:
-    """The findings of each run, the worst first; none for a run of which none can be made.
+    """The findings of each run, those first of which most is ill, the worst first; none where none can be made.
 
     Args:
         members: Runs by name.
         diagnose: :func:`gradflow.diagnose`.
     """
-    return {name: _of(name, run, diagnose) for name, run in members.items()}
+    found = {name: _of(name, run, diagnose) for name, run in members.items()}
+    return dict(sorted(found.items(), key=lambda entry: -_ill(entry[1])))
+
+
+def _ill(own: list[Told]) -> int:
+    return sum(told.verdict == "ill" for told in own)
 
 
 def summary(found: Mapping[str, list[Told]]) -> list[Text]:
@@ -46,7 +51,7 @@ def summary(found: Mapping[str, list[Told]]) -> list[Text]:
         [own] = found.values()
         counts = {name: sum(told.verdict == name for told in own) for name in VERDICTS}
         return [word("summary.found", **counts)] if own else []
-    ill = sum(any(told.verdict == "ill" for told in own) for own in found.values())
+    ill = sum(_ill(own) > 0 for own in found.values())
     return [word("summary.ill", count=ill, total=len(found))] if any(found.values()) else []
 
 
