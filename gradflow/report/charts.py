@@ -64,9 +64,11 @@ def loss_chart(rows: Rows) -> Chart:
     return _over_iterations(rows, "chart.loss", "loss", scale)
 
 
-def norm_chart(rows: Rows, when: str) -> Chart:
-    """Norm of all gradients over iterations, `before` or `after` clipping."""
-    return _over_iterations(rows, f"chart.norm_{when}", when, alt.Scale(type="log"))
+def norm_charts(rows: Rows) -> list[Chart]:
+    """Norm of all gradients over iterations, before and after clipping where that did something."""
+    if np.allclose(rows.data["before"], rows.data["after"], equal_nan=True):
+        return [_over_iterations(rows, "chart.norm", "after", alt.Scale(type="log"))]
+    return [_over_iterations(rows, f"chart.norm_{when}", when, alt.Scale(type="log")) for when in ("before", "after")]
 
 
 def _over_iterations(rows: Rows, title: str, y: str, scale: alt.Scale) -> Chart:

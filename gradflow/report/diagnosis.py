@@ -1,6 +1,7 @@
 """The diagnosis of each run, as :mod:`gradflow.diagnosis` gives it."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ VERDICTS = ("ill", "unknown", "healthy")
 
 @dataclass(frozen=True)
 class Told:
-    """A finding as the page shows it."""
+    """A finding as the page shows it; a number that is not known is empty."""
 
     verdict: str
     where: str
@@ -23,7 +24,6 @@ class Told:
     advice: Text
     measured: str
     threshold: str
-    unit: str
     source: str
     figure: str
     config: str
@@ -31,13 +31,18 @@ class Told:
 
 
 def diagnoses(members: Mapping[str, Any], diagnose: Callable[[Any], Any]) -> dict[str, list[Told]]:
-    """The findings of each run, the worst first; none for a run of which none can be made.
+    """The findings of each run, those first of which most is ill, the worst first; none where none can be made.
 
     Args:
         members: Runs by name.
         diagnose: :func:`gradflow.diagnose`.
     """
-    return {name: _of(name, run, diagnose) for name, run in members.items()}
+    found = {name: _of(name, run, diagnose) for name, run in members.items()}
+    return dict(sorted(found.items(), key=lambda entry: -_ill(entry[1])))
+
+
+def _ill(own: list[Told]) -> int:
+    return sum(told.verdict == "ill" for told in own)
 
 
 def summary(found: Mapping[str, list[Told]]) -> list[Text]:
@@ -46,7 +51,7 @@ def summary(found: Mapping[str, list[Told]]) -> list[Text]:
         [own] = found.values()
         counts = {name: sum(told.verdict == name for told in own) for name in VERDICTS}
         return [word("summary.found", **counts)] if own else []
-    ill = sum(any(told.verdict == "ill" for told in own) for own in found.values())
+    ill = sum(_ill(own) > 0 for own in found.values())
     return [word("summary.ill", count=ill, total=len(found))] if any(found.values()) else []
 
 
@@ -68,11 +73,14 @@ def _told(finding: Any) -> Told:
         headline=headline,
         meaning=meaning,
         advice=advice,
-        measured=number(float(finding.measured)),
-        threshold=number(float(finding.threshold)),
-        unit=finding.unit if finding.unit != "1" else "",
+        measured=_with_unit(finding.measured, finding.unit),
+        threshold=_with_unit(finding.threshold, finding.unit),
         source=finding.source,
         figure=finding.figure,
         config=finding.config,
         code=finding.code,
     )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return "" if math.isnan(value) else f"{number(float(value))} {'' if unit == '1' else unit}".rstrip()

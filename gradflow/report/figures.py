@@ -198,8 +198,7 @@ def _charts(
     def training() -> list[Chart]:
         own = rows.training_rows(joined("clipping_effect"), curves, f"{prefix}-training")
         loss = [charts.loss_chart(own)] if np.isfinite(own.data["loss"]).any() else []
-        clipped = not np.allclose(own.data["before"], own.data["after"], equal_nan=True)
-        return [*loss, charts.norm_chart(own, "before"), *([charts.norm_chart(own, "after")] if clipped else [])]
+        return [*loss, *charts.norm_charts(own)]
 
     def by_lag() -> list[Chart]:
         return [charts.lag_chart(of_lag())] if "gradient_heatmap" in found.parts else []
