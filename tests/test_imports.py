@@ -39,8 +39,10 @@ USES = {
     },
     "theory": {"checks", "cells", "jacobian", "flow", "remedies"},
     "analysis": {"checks", "facts", "config"},
+    "diagnosis": {"checks", "foreign", "facts", "tasks", "config", "runlog", "analysis"},
     "figures": {"checks", "files", "foreign", "facts", "tasks", "runlog", "analysis"},
     "exact": {"theory", "cells", "jacobian", "flow", "remedies"},
+    "report": {"gradflow", "checks", "files", "foreign", "runlog", "analysis", "figures"},
     "adapters": {"recording", "remedies"},
     "commands": {
         "gradflow",
@@ -57,7 +59,9 @@ USES = {
         "training",
         "theory",
         "analysis",
+        "diagnosis",
         "figures",
+        "report",
     },
     "gradflow": set(),
     "__main__": {"commands"},
@@ -75,14 +79,20 @@ TORCH_FREE = {
     "runlog",
     "data",
     "analysis",
+    "diagnosis",
     "figures",
+    "report",
 }
 PACKAGES = {
     "torch": set(USES) - TORCH_FREE - {"__main__"},
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"figures", "runlog"},
+    "yaml": {"diagnosis", "figures", "runlog"},
+    "yaml": {"figures", "runlog", "report"},
+    "altair": {"report"},
+    "jinja2": {"report"},
+    "vl_convert": {"report"},
     "lightning": {"adapters"},
     "skorch": {"adapters"},
     "tensorboard": {"adapters"},
@@ -96,7 +106,8 @@ PACKAGES = {
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
-DISK |= {"figures/gallery.py", "training/storage.py"}
+DISK |= {"figures/gallery.py", "training/storage.py", "diagnosis/examination.py"}
+DISK |= {"figures/gallery.py", "report/writing.py", "training/storage.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 
