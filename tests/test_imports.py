@@ -61,7 +61,6 @@ USES = {
         "analysis",
         "diagnosis",
         "figures",
-        "report",
     },
     "gradflow": set(),
     "__main__": {"commands"},
