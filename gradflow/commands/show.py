@@ -93,7 +93,7 @@ def _curves(scalars: pd.DataFrame, meta: dict[str, Any]) -> Iterator[Row]:
     from gradflow.commands.terminal import sparkline
 
     for column, name in CURVES.items():
-        values = scalars[column].dropna() if column in scalars else []
+        values = scalars.get(column, scalars["loss"].iloc[:0]).dropna()
         if len(values):
             chance = meta.get("chance") if column == "test_accuracy" else None
             words = f"{values.iloc[0]:.3g} → {values.iloc[-1]:.3g}" + (f" (chance {chance:.3g})" if chance else "")
@@ -115,8 +115,8 @@ def _clipped(scalars: pd.DataFrame) -> Iterator[Row]:
 def _by_lag(run: Run) -> Iterator[Row]:
     """Of each layer and direction the gradient of the states by lag, at the last iteration that has it."""
     known = [column for column in BY_LAG if column in run.columns["lag"]]
-    frame = run.frame("lag", columns=known) if known else None
-    for column in known if frame is not None else []:
+    frame = run.frame("lag", columns=known)
+    for column in known:
         values = frame.dropna(subset=[column])
         values = values[values["iteration"] == values["iteration"].max()]
         groups = list(values.groupby(["module", "layer", "direction"], observed=True))
