@@ -67,7 +67,8 @@ def tensorboard(source: Run | Sweep) -> dict[str, bytes]:
         except ValueError:
             began = 0.0
         times = began + run.scalars["wall_time"].fillna(0.0)
-        rows = zip(scalars.index, times, scalars.to_dict("records"), strict=True)
+        values = [{str(name): value for name, value in row.items()} for row in scalars.to_dict("records")]
+        rows = zip(scalars.index, times, values, strict=True)
         with TemporaryDirectory(prefix="gradflow-") as folder:
             write_scalars(rows, folder)
             [events] = Path(folder).iterdir()
