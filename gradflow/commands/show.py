@@ -67,7 +67,8 @@ def _state(run: Run, status: str, count: int) -> str:
     wanted = run.config.get("train", {}) if isinstance(run.config.get("train"), dict) else {}
     total = wanted.get("iterations")
     of = f" of {total:,}" if isinstance(total, int) else ""
-    return f"{status}, {count:,}{of} iterations"
+    on_disk = " on disk" * (status == "running")  # a run writes what it recorded once a minute
+    return f"{status}, {count:,}{of} iterations{on_disk}"
 
 
 def _facts(run: Run) -> list[Row]:
