@@ -1,7 +1,7 @@
 """Every setting of one training run, as plain dataclasses.
 
-The one place that names a setting, its default and its allowed values. Nothing here knows Hydra: the scripts in
-`experiments/` turn their configuration into a :class:`Config`; a Python user writes ``Config(cell=CellConfig(...))``.
+The one place that names a setting, its default and its allowed values. Nothing here knows Hydra:
+the commands turn Hydra's configuration into a :class:`Config`; a Python user writes ``Config(cell=CellConfig(...))``.
 Choices are enumerations; types and ranges are checked when an object is made, so a wrong value fails before any work
 starts. A range stands beside its default: `least` and `most`, or `above` a number that itself is not allowed.
 """

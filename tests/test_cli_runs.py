@@ -106,6 +106,41 @@ def test_a_line_of_blocks_follows_the_values():
     assert terminal.sparkline([np.inf, -np.inf], 1) == " "
 
 
+# --- diagnose and report ---------------------------------------------------------------------------------------------
+
+
+def test_diagnose_says_what_is_ill_and_ends_with_1(run, tmp_path):
+    done = call("diagnose", run)
+    diagnosis = gf.diagnose(run)
+    assert done.exit_code == (1 if diagnosis.ill else 0)
+    assert done.stdout == diagnosis.text("en") + "\n"
+    assert call("diagnose", run, "lang=zh").stdout == diagnosis.text("zh") + "\n"
+    ill = write_run(tmp_path / "ill", config_of("rnn"), Planted(factor=0.3, iterations=120, residual=1e-7))
+    assert "✗" in call("diagnose", ill).stdout
+    assert call("diagnose", ill).exit_code == 1
+    assert "run: expected the folder of a run" in said(call("diagnose", tmp_path / "nowhere"))
+
+
+def test_report_names_the_file_that_it_wrote(run, tmp_path, monkeypatch):
+    import gradflow.report
+
+    asked = []
+    monkeypatch.setattr(gradflow.report, "write_report", lambda path, out: asked.append((path, out)) or Path("a.html"))
+    assert call("report", run).stdout == "a.html\n"
+    assert call("report", run, "out=b.html").exit_code == 0
+    assert asked == [(str(run), None), (str(run), "b.html")]
+
+
+def test_colours_are_for_terminals_alone(monkeypatch, run):
+    assert "\x1b" not in call("check", run).stdout
+    for name, value in {"NO_COLOR": "1", "TERM": "dumb"}.items():
+        with monkeypatch.context() as patch:
+            patch.setenv("FORCE_COLOR", "1")
+            assert "\x1b" in call("check", run).stdout
+            patch.setenv(name, value)
+            assert "\x1b[3" not in call("check", run).stdout
+
+
 # --- check -----------------------------------------------------------------------------------------------------------
 
 

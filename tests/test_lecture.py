@@ -159,9 +159,7 @@ def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["lecture.py", "path=here"])
     patiently = lecture.patiently
     monkeypatch.setattr(lecture, "patiently", lambda command: patiently([*command, "debug=tiny", *REAL]))
-    with pytest.raises(SystemExit) as ended:
-        lecture.main()
-    assert ended.value.code == 0, capsys.readouterr().out
+    lecture.main()
     slides = deck("王晓丽", ["王晓丽"])
     assert len(list(Path("here/deck/en").glob("*.png"))) == len(slides) - 2
     assert [path.name for path in Path("here/deck").iterdir()] == ["en"]

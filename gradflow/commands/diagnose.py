@@ -21,11 +21,12 @@ def command(run: str, lang: str) -> None:
     The exit status is 1 if something is ill.
     """
     import gradflow as gf
+    from gradflow.commands.terminal import print_marked
 
     try:
         diagnosis = gf.diagnose(run)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
-    print(diagnosis.text(lang))
+    print_marked(diagnosis.text(lang))
     if diagnosis.ill:
         sys.exit(1)

@@ -49,11 +49,16 @@ def netcdf(source: Run | Sweep) -> dict[str, bytes]:
     return files
 
 
+def _members(sweep: Sweep) -> dict[str, Run]:
+    return dict(zip(sweep.runs["run"], sweep.members, strict=True))
+
+
 def tensorboard(source: Run | Sweep) -> dict[str, bytes]:
     """The scalars as TensorBoard's events: one file, of a sweep one in the folder of each run."""
     from gradflow.adapters.tensorboard import write_scalars
+    from gradflow.runlog import Run
 
-    members = {"": source} if hasattr(source, "scalars") else dict(zip(source.runs["run"], source.members, strict=True))
+    members: dict[str, Run] = {"": source} if isinstance(source, Run) else _members(source)
     files = {}
     for name, run in members.items():
         scalars = run.scalars.drop(columns="wall_time")
@@ -62,7 +67,8 @@ def tensorboard(source: Run | Sweep) -> dict[str, bytes]:
         except ValueError:
             began = 0.0
         times = began + run.scalars["wall_time"].fillna(0.0)
-        rows = zip(scalars.index, times, scalars.to_dict("records"), strict=True)
+        values = [{str(name): value for name, value in row.items()} for row in scalars.to_dict("records")]
+        rows = zip(scalars.index, times, values, strict=True)
         with TemporaryDirectory(prefix="gradflow-") as folder:
             write_scalars(rows, folder)
             [events] = Path(folder).iterdir()

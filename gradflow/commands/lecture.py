@@ -54,7 +54,8 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
     Returns:
         The PNG or GIF file of every slide, and a line for each slide that could not be drawn.
     """
-    drawn, left_out = dict[Slide, Path](), list[str]()
+    drawn: dict[Slide, Path] = {}
+    left_out: list[str] = []
     with gf.figures.deck(out / "deck.pdf") as add_page:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
             try:

@@ -12,7 +12,7 @@ import gradflow as gf
 from gradflow.commands.arguments import LAUNCHERS, quoted, split_list
 from gradflow.commands.columns import aligned, told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Told, Words, lang, start, word
+from gradflow.commands.words import Told, Words, lang, start, word, write_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,20 @@ def results(only: str) -> list[str]:
     return wanted
 
 
-@click.command("reproduce", cls=Words, examples=EXAMPLES)
+class Results(Words):
+    """Has `--help` name every result."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, and the results."""
+        from gradflow.figures.room import rooms
+
+        super().format_epilog(ctx, formatter)
+        write_lines(formatter, "Exact, in seconds", [name for name, room in rooms().items() if room.kind == "exact"])
+        full = [f"{name:<16}scale=full: {entry.full}" for name, entry in TRAINED.items()]
+        write_lines(formatter, "By training", full)
+
+
+@click.command("reproduce", cls=Results, examples=EXAMPLES)
 @word("scale", "quick", "quick, or full: all lengths, starts and seeds, which takes hours.", ("quick", "full"))
 @word("only", "all", "Names with commas between them, or all.")
 @word("path", "outputs/reproduce", "Folder; runs, figures and the table go below it.")
@@ -140,8 +153,7 @@ def results(only: str) -> list[str]:
 def command(scale: str, only: str, path: str, lang: str, launcher: str) -> None:
     """Reproduce exact and published results, draw each, and say in one table whether they hold.
 
-    The same command goes on where it was interrupted. Exact results take seconds; networks are trained for
-    temporal_order, adding and roll_call (scale=full: an hour and a quarter, 10 minutes, 25 minutes on two cores).
+    The same command goes on where it was interrupted.
     """
     folder = Path(path) / scale
     claims: dict[str, list[dict[str, Any]]] = {}

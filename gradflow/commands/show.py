@@ -67,7 +67,8 @@ def _state(run: Run, status: str, count: int) -> str:
     wanted = run.config.get("train", {}) if isinstance(run.config.get("train"), dict) else {}
     total = wanted.get("iterations")
     of = f" of {total:,}" if isinstance(total, int) else ""
-    return f"{status}, {count:,}{of} iterations"
+    on_disk = " on disk" * (status == "running")  # a run writes what it recorded once a minute
+    return f"{status}, {count:,}{of} iterations{on_disk}"
 
 
 def _facts(run: Run) -> list[Row]:
@@ -93,7 +94,7 @@ def _curves(scalars: pd.DataFrame, meta: dict[str, Any]) -> Iterator[Row]:
     from gradflow.commands.terminal import sparkline
 
     for column, name in CURVES.items():
-        values = scalars[column].dropna() if column in scalars else []
+        values = scalars.get(column, scalars["loss"].iloc[:0]).dropna()
         if len(values):
             chance = meta.get("chance") if column == "test_accuracy" else None
             words = f"{values.iloc[0]:.3g} → {values.iloc[-1]:.3g}" + (f" (chance {chance:.3g})" if chance else "")
@@ -115,8 +116,8 @@ def _clipped(scalars: pd.DataFrame) -> Iterator[Row]:
 def _by_lag(run: Run) -> Iterator[Row]:
     """Of each layer and direction the gradient of the states by lag, at the last iteration that has it."""
     known = [column for column in BY_LAG if column in run.columns["lag"]]
-    frame = run.frame("lag", columns=known) if known else None
-    for column in known if frame is not None else []:
+    frame = run.frame("lag", columns=known)
+    for column in known:
         values = frame.dropna(subset=[column])
         values = values[values["iteration"] == values["iteration"].max()]
         groups = list(values.groupby(["module", "layer", "direction"], observed=True))

@@ -63,6 +63,19 @@ def _block(value: float, low: float, high: float) -> str:
     return BLOCKS[min(len(BLOCKS) - 1, round(share * (len(BLOCKS) - 1)))]
 
 
+MARKS = {"✗": "bold red", "✓": "green", "?": "yellow"}
+"""What lines of a diagnosis begin with, and how they look."""
+
+
+def print_marked(text: str) -> None:
+    """Prints lines, those that begin with a mark in its colour."""
+    from rich.text import Text
+
+    out = console()
+    for line in text.split("\n"):
+        out.print(Text(line, style=MARKS.get(line[:1], "")), soft_wrap=True)
+
+
 def print_rows(rows: Iterable[Sequence[str]]) -> None:
     """Prints rows as columns of equal width; cells that say how something is are in colour."""
     from rich.text import Text
