@@ -185,6 +185,8 @@ def _vectors(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
 class Look:
     """A hook on a tensor that comes before those of the script, to tell what they do to its gradient."""
 
+    __slots__ = ("_seen",)
+
     def __init__(self) -> None:
         self._seen: tuple[Tensor, int] | None = None
 

@@ -45,9 +45,9 @@ class Chain:
 
     reading = True  # the gradients of its steps are those of the backward pass
 
-    def __init__(self, name: str, call: ChainCall, policy: Any, within: Any, place: int, order: int):
+    def __init__(self, name: str, call: ChainCall, policy: Any, within: Any, place: int, order: int, arrives: Any):
         self.name, self.call, self.policy = name, call, policy
-        self.within, self.place, self.order = within, place, order
+        self.within, self.place, self.order, self._arrives = within, place, order, arrives
         self.passes: dict[int, list[Step]] = {}
         self.counted: list[int] = []
         self.landed = False
@@ -64,6 +64,13 @@ class Chain:
         """Those that the passes that count have reached, in order."""
         found = {step.index: step for number in self.counted for step in self.passes.get(number, ())}
         return [found[index] for index in sorted(found)]
+
+    def reached(self, step: Step, number: int) -> None:
+        """A backward pass brings the first gradient to a step."""
+        self.passes.setdefault(number, []).append(step)
+        arrives = self._arrives()
+        if arrives is not None:
+            arrives(self, number)
 
     def count(self, passes: Iterable[int], *, landed: bool) -> bool:
         """Let the gradients be the sum of those of some backward passes; False if none of them came by."""
@@ -128,7 +135,7 @@ class Joiner:
         """A chain without steps, of an iteration that is not recorded: it knows the module's weights."""
         first = next(iter(layer.parameters()), torch.empty(0))
         call = ChainCall(layer, dict(layer.named_parameters()), first.device, first.dtype, 1, separate=True)
-        return Chain(name, call, self._policy, within, 0, 0)
+        return Chain(name, call, self._policy, within, 0, 0, self._arrives)
 
     def step(
         self,
@@ -138,7 +145,7 @@ class Joiner:
         entering: Any,
         outputs: dict[str, Tensor],
         dropout: Dropout | None,
-        weights: Mapping[str, Tensor],
+        weights: Callable[[], Mapping[str, Tensor]],
         begin: Callable[[], tuple[Any, int, int]],
     ) -> tuple[Chain, bool]:
         """One call of a cell, or of a layer with T = 1.
@@ -150,7 +157,7 @@ class Joiner:
             entering: the states that entered, one or several; None: zeros.
             outputs: name -> what it gave: of each state, and "output" of a layer.
             dropout: between its layers.
-            weights: name -> parameter.
+            weights: gives name -> parameter, for a chain that begins.
             begin: gives the pass, the place and the order of a chain that begins.
 
         Returns:
@@ -209,7 +216,7 @@ class Joiner:
                 f"gradflow.Cell in gradflow.Recurrent"
             )
         given = dict(zip(layer.cell_class.state_names, states, strict=True))
-        chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, {}, begin)
+        chain, trained = self._joined(layer.name, layer, None, previous, given, states, None, dict, begin)
         last = chain.last
         last.coupled = are_coupled(states)
         if step is not None:
@@ -218,7 +225,7 @@ class Joiner:
 
     def _joined(
         self, name: str, layer: Any, x: Tensor | None, entering: tuple, given: dict[str, Tensor],
-        states: tuple[Tensor, ...], dropout: Dropout | None, weights: Mapping[str, Tensor],
+        states: tuple[Tensor, ...], dropout: Dropout | None, weights: Callable[[], Mapping[str, Tensor]],
         begin: Callable[[], tuple[Any, int, int]],
     ) -> tuple[Chain, bool]:  # fmt: skip
         heads = self._heads.setdefault(name, Heads())
@@ -235,8 +242,8 @@ class Joiner:
             nodes = {id(state.grad_fn) for state in states}
             separate = "output" in given or len(nodes) == 1 or (weights_known(layer) and states[0].dim() == 1)
             kind = kernel_dtype_of(states[0])
-            call = ChainCall(layer, weights, states[0].device, kind, batch, separate)
-            chain = Chain(name, call, self._policy, within, place, order)
+            call = ChainCall(layer, weights(), states[0].device, kind, batch, separate)
+            chain = Chain(name, call, self._policy, within, place, order, self._arrives)
             chain.follows = None if head is None or whole else _before(head, call)
             chain.between = found
             head, found = None, None
@@ -250,14 +257,7 @@ class Joiner:
         step.dropout = dropout
         chain.length += 1
         chain.last = step
-
-        def reached(number: int) -> None:
-            chain.passes.setdefault(number, []).append(step)
-            arrives = self._arrives()
-            if arrives is not None:
-                arrives(chain, number)
-
-        trained = keep_gradients(step.arrived, given, reached, partial(setattr, step, "is_hooked", True))
+        trained = keep_gradients(step, given, chain.reached)
         made = list(given.values())
         if any(value.grad_fn is not None for value in made):
             heads.add(Head(chain, step, step.index, states, made, chain.ran))

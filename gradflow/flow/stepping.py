@@ -262,37 +262,47 @@ def cell_given(
     return x, entering, dict(zip(names, left, strict=True))
 
 
-def keep_gradients(
-    arrived: dict[int, Arrived], outputs: State, reached: Callable[[int], None], changed: Callable[[], None]
-) -> bool:
+class Keeper(Look):
+    """Leaves what a backward pass brings to one state of a step; small, since the garbage collector visits each.
+
+    Args:
+        step: whose state it is.
+        name: of the state.
+        place: among the outputs of its node.
+        reached: told the step and the number of each backward pass at the first gradient that it brings.
+    """
+
+    __slots__ = ("_name", "_place", "_reached", "_step")
+
+    def __init__(self, step: Step, name: str, place: int, reached: Callable[[Step, int], None]):
+        super().__init__()
+        self._step, self._name, self._place, self._reached = step, name, place, reached
+
+    def keep(self, gradients: tuple[Tensor | None, ...]) -> None:
+        """What comes to the node, after the hooks of the script."""
+        gradient, step = gradients[self._place], self._step
+        if gradient is None or is_of_many_passes(gradient):
+            return
+        if self.has_seen_other_than(gradient):
+            step.is_hooked = True
+        number = torch._C._current_graph_task_id()
+        if number not in step.arrived:
+            step.arrived[number] = Arrived()
+            self._reached(step, number)
+        add(step.arrived[number], self._name, gradient.detach().clone())  # a leaf's .grad may take its memory
+
+
+def keep_gradients(step: Step, outputs: State, reached: Callable[[Step, int], None]) -> bool:
     """Have autograd leave what arrives at the outputs of a step; False if they are not in the graph.
 
     Args:
-        arrived: number of a backward pass -> what it left, filled here.
+        step: where it is left.
         outputs: name -> tensor.
-        reached: told the number of each backward pass at the first gradient that it brings.
-        changed: told where a hook of the script has changed a gradient.
+        reached: see :class:`Keeper`.
     """
-
-    def hook(name: str, value: Tensor) -> None:
-        node, place, look = value.grad_fn, value.output_nr, Look()
-
-        def keep(gradients: tuple[Tensor | None, ...]) -> None:
-            gradient = gradients[place]
-            if gradient is None or is_of_many_passes(gradient):
-                return
-            if look.has_seen_other_than(gradient):
-                changed()
-            number = torch._C._current_graph_task_id()
-            if number not in arrived:
-                arrived[number] = Arrived()
-                reached(number)
-            add(arrived[number], name, gradient.detach().clone())  # a leaf's .grad may take its memory
-
-        value.register_hook(look)
-        cast(Any, node).register_prehook(keep)  # which comes after the hooks on the tensor
-
     trained = {name: value for name, value in outputs.items() if value.requires_grad and value.grad_fn is not None}
     for name, value in trained.items():
-        hook(name, value)
+        keeper = Keeper(step, name, value.output_nr, reached)
+        value.register_hook(keeper)
+        cast(Any, value.grad_fn).register_prehook(keeper.keep)
     return bool(trained)

@@ -27,7 +27,7 @@ from gradflow.flow.marking import OPEN
 from gradflow.flow.parameters import parameters_of, versions_of
 from gradflow.flow.reading import read
 from gradflow.flow.seen import TRANSFORMED, UNSEEN, Pass, Policy, Seen, Since, Taken
-from gradflow.flow.stepping import Arrived, Marked, cell_given, keep_gradients, one_step
+from gradflow.flow.stepping import Arrived, Marked, Step, cell_given, keep_gradients, one_step
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ class Watcher(Generic[Taken]):
                 outputs: dict[str, Any] = dict(
                     zip(("output", *cell_class(call.layer).state_names), (call.output, *call.finals), strict=True)
                 )
-                self._joins(name, call.layer, call.x, call.hx, outputs, call.dropout, call.weights)
+                self._joins(name, call.layer, call.x, call.hx, outputs, call.dropout, lambda: call.weights)
             return
         seen = self._seen(name, call)
         seen.own = self._own[name]
@@ -272,9 +272,9 @@ class Watcher(Generic[Taken]):
         if is_of_many_passes(next(iter(outputs.values()))):
             self._since.transformed.add(name)
         elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
-            keep_gradients({}, outputs, lambda number: self._since.again.add(name), lambda: None)
+            keep_gradients(Step(0, None, (), (), None), outputs, lambda step, number: self._since.again.add(name))
         else:
-            self._joins(name, layer, x, state, outputs, None, weights_of(layer))
+            self._joins(name, layer, x, state, outputs, None, partial(weights_of, layer))
 
     def _passes_by(self, name: str, layer: Any) -> None:
         """A step that is not to be recorded; only the weights of the module are known."""
@@ -292,7 +292,7 @@ class Watcher(Generic[Taken]):
         entering: Any,
         outputs: dict[str, Tensor],
         dropout: Dropout | None,
-        weights: Mapping[str, Tensor],
+        weights: Callable[[], Mapping[str, Tensor]],
     ) -> None:
         """A step that is to be recorded."""
         self._since.ran_at_all.add(name)
