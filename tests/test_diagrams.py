@@ -91,15 +91,17 @@ def test_colours_are_mixed_with_white():
 
 # --- nothing overlaps ------------------------------------------------------------------------------------------------
 
+each_context = pytest.mark.parametrize("context", ["paper", pytest.param("slide", marks=pytest.mark.slow)])
 
-@pytest.mark.parametrize("context", ["slide", "paper"])
+
+@each_context
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("name", EXACT)
 def test_nothing_overlaps_in_what_is_exact(name, lang, context):
     check_nothing_overlaps(exact(name, lang=lang, context=context))
 
 
-@pytest.mark.parametrize("context", ["slide", "paper"])
+@each_context
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_overlaps_in_a_cell(cell, lang, context, trained):

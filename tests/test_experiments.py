@@ -1,5 +1,6 @@
 """Every choice in conf/ composes and trains; wrong settings and failing runs say what is wrong."""
 
+import itertools
 import re
 import shutil
 import sys
@@ -18,10 +19,11 @@ from gradflow.runlog import Run
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
+TRAINED = [choice for choice in CHOICES if choice.split("/")[0] not in ("experiment", "hydra", "launcher")]
 NEEDS = {
-    "init/forget_bias": ["cell=lstm"],
-    "init/update_bias": ["cell=gru"],
-    "init/chrono": ["cell=lstm", "data=adding"],
+    "init/forget_bias": ["cell/lstm"],
+    "init/update_bias": ["cell/gru"],
+    "init/chrono": ["cell/lstm", "data=adding"],
 }
 
 
@@ -29,17 +31,41 @@ def runs() -> list[Run]:
     return list(gf.open_sweep("outputs").members)
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c.split("/")[0] not in ("experiment", "hydra", "launcher")])
-def test_every_choice_trains_for_two_iterations(choice, train, files):
-    if choice == "data/digits":
+ALONE = ("data/digits",)
+"""Choices that need an extra."""
+
+
+def together() -> list[tuple[str, ...]]:
+    """Every choice at least once: cells beside starts, clipping beside networks and data, what is usual together."""
+    groups: dict[str, list[str]] = {}
+    for choice in TRAINED:
+        if choice not in ALONE:
+            groups.setdefault(choice.split("/")[0], []).append(choice)
+    cells, clips = itertools.cycle(groups.pop("cell")), itertools.cycle(groups.pop("clip"))
+    rows = [(start, NEEDS[start][0] if start in NEEDS else next(cells)) for start in groups.pop("init")]
+    for both in itertools.zip_longest(groups.pop("network"), groups.pop("data")):
+        rows.append((*filter(None, both), next(clips)))
+    others = list(itertools.chain(*groups.values()))
+    usual = tuple(choice for choice in others if choice.endswith(("/default", "/none", "/tiny")))
+    return [*rows, usual, *((choice,) for choice in (*ALONE, *others) if choice not in usual)]
+
+
+def test_every_choice_is_among_those_that_are_trained():
+    assert {choice for choices in together() for choice in choices} == set(TRAINED)
+
+
+@pytest.mark.parametrize("choices", together(), ids=" ".join)
+def test_every_choice_trains_for_two_iterations(choices, train, files):
+    if "data/digits" in choices:
         pytest.importorskip("sklearn", reason="needs scikit-learn, the extra `digits`")
-    group, name = choice.split("/")
-    chosen = [] if group == "debug" else [f"{group}={name}"]
-    assert train("debug=tiny", *chosen, *NEEDS.get(choice, []), *files.get(choice, [])) == 0
+    chosen = [choice.replace("/", "=") for choice in choices if not choice.startswith("debug/")]
+    more = [setting for choice in choices for setting in (*NEEDS.get(choice, [])[1:], *files.get(choice, []))]
+    assert train("debug=tiny", *chosen, *more) == 0
     [run] = runs()
     assert (run.status, len(run.scalars)) == ("finished", 2)
-    if group in ("cell", "clip"):
-        assert run.config[group]["name"] == name
+    for group, name in (choice.split("/") for choice in choices):
+        if group in ("cell", "clip"):
+            assert run.config[group]["name"] == name
 
 
 def test_roll_call_wraps_any_source(train, files):
@@ -66,7 +92,9 @@ def test_every_file_says_what_it_is_for(choice):
 def test_grid_of_every_experiment_composes(choice):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", [choice.replace("/", "="), "debug=tiny"], RunMode.MULTIRUN)
+        one_seed = ["seed=0"] if "seed: " in (CONF / f"{choice}.yaml").read_text(encoding="utf-8") else []
+        overrides = [choice.replace("/", "="), "debug=tiny", *one_seed]
+        config = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
         assert config.hydra.mode == RunMode.MULTIRUN
         paths = [run.path for run in plan(config)]
     assert len(set(paths)) == len(paths) > 1

@@ -1,5 +1,6 @@
 """Damaged runs, as a full disk, a broken copy or a stranger leaves them: one bad file costs one run, and is named."""
 
+import itertools
 import json
 import logging
 import os
@@ -124,8 +125,11 @@ STATUSES = [
 ]
 DAMAGES = [("run.json", damage) for damage in ANY + DESCRIPTIONS]
 DAMAGES += [("status.json", damage) for damage in ANY + STATUSES]
-DAMAGES += [(table, damage) for table in TABLES for damage in [*ANY, flipped, newer_part, foreign_part, wrong_types]]
+OF_TABLES = [*ANY, flipped, newer_part, foreign_part, wrong_types]
+DAMAGES += [(table, damage) for table in TABLES for damage in OF_TABLES]
 NAMES = [f"{file}: {damage.__name__}" for file, damage in DAMAGES]
+USUAL = [*zip(itertools.cycle(TABLES), OF_TABLES, strict=False)]
+"""Tables are read in one way: each damage to one of them, and to each of them one or two."""
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +154,11 @@ def damaged(sweep: Path, where: str, damage: Callable[[Path], None]) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("where", "damage"), DAMAGES, ids=NAMES)
+@pytest.mark.parametrize(
+    ("where", "damage"),
+    [pytest.param(*one, marks=[pytest.mark.slow] * (one[0] in TABLES and one not in USUAL)) for one in DAMAGES],
+    ids=NAMES,
+)
 def test_a_damaged_file_costs_one_run_and_is_named(sweep, caplog, where, damage):
     file = damaged(sweep, where, damage)
     opened, run = gf.open_sweep(sweep), gf.open_run(sweep / "b")

@@ -214,13 +214,17 @@ def trained(scene: Scene, evil: Evil, form: str) -> list[Tensor]:
     return [parameter.detach().nan_to_num(7) for parameter in scene.model.parameters()]
 
 
-USUAL = ("LSTM", "mark")  # the others are slow together
+USUAL = (("LSTM", "optimizer"), ("mark", "with"))  # the others are slow together
 
 
-@pytest.mark.parametrize("form", ["with", "optimizer"])
 @pytest.mark.parametrize("evil", EVILS)
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind in USUAL else pytest.mark.slow) for kind in LAYERS]
+    ("kind", "form"),
+    [
+        pytest.param(kind, form, marks=() if (kind, form) in USUAL else pytest.mark.slow)
+        for kind in LAYERS
+        for form in ("with", "optimizer")
+    ],
 )
 def test_training_goes_on(kind: str, evil: str, form: str, tmp_path: Path, caplog: Any) -> None:
     path, verdict = tmp_path / "run", "traceback"

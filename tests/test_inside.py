@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from covering import each_pair
 from silent_scripts import KINDS, B, Case, H, Net, T, h_n, loop, norms_of, plain, sequences, subclass
 from torch import nn
 from torch.func import functional_call
@@ -384,9 +385,11 @@ def log_of(path, net, lengths, loss=lambda net, examples: net(examples)):
     return gf.open_run(path)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one layer", "all"])
-@pytest.mark.parametrize("layout", ["unbatched", "batched", "packed"])
-@pytest.mark.parametrize("kind", KINDS)
+@each_pair(
+    kind=KINDS,
+    layout=["unbatched", "batched", "packed"],
+    options={"one layer": {}, "all": {"num_layers": 2, "bidirectional": True}},
+)
 def test_a_batch_that_runs_as_many_calls_is_one(tmp_path, kind, layout, options):
     """The log is that of the same batch, packed."""
     nets = [OneByOne(kind, name, **options).double() for name in (layout, "batch")]
@@ -630,9 +633,7 @@ COMPUTED = {
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("computed", COMPUTED.values(), ids=COMPUTED)
-@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
+@each_pair(kind=KINDS, computed=COMPUTED, name=["weight_hh_l0", "weight_ih_l0"])
 def test_computed_weights_are_traced(kind, computed, name):
     def build(kind):
         torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import oracles
 import pytest
 import torch
+from covering import each_pair
 from test_replay import LAYERS, B, D, H, T, build, close, each_cell, each_dtype, states_like
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -48,9 +49,7 @@ def no_dense(monkeypatch):
     return lambda: monkeypatch.setattr(Jacobian, "dense", refuse)
 
 
-@each_dtype
-@pytest.mark.parametrize("gain", [None, 2.0])
-@each_cell
+@each_pair(cell=[*LAYERS], gain=[None, 2.0], dtype={"f64": torch.float64, "f32": torch.float32})
 def test_spectral_norm(cell, dtype, gain, monkeypatch):
     """σ_1 to 1e-5 for every (t, b), nearly all of them without forming a matrix."""
     jacobian = jacobian_of(cell, 48, dtype=dtype, gain=gain)

@@ -4,11 +4,11 @@ import json
 import re
 import sys
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from exact_tables import table
 
 import gradflow as gf
 from gradflow.commands import lecture
@@ -51,11 +51,6 @@ def test_every_part_is_an_experiment(experiment):
     assert (CONF / "experiment" / f"{experiment}.yaml").is_file()
 
 
-@cache
-def table() -> pd.DataFrame:
-    return gf.theory.EXACT["memory_sensitivity"]()
-
-
 def nothing(folder: Path) -> pd.DataFrame:
     raise ValueError("gates: expected runs, got none")
 
@@ -65,7 +60,7 @@ def test_what_cannot_be_drawn_is_said_and_costs_no_other_slide(tmp_path, lang):
     slides = [
         Slide("gates", "gate_timescales", nothing),
         Slide("gates", "cell_diagram", nothing, about="lstm"),
-        Slide("further", "memory_sensitivity", lambda folder: table()),
+        Slide("further", "memory_sensitivity", lambda folder: table("memory_sensitivity")),
     ]
     drawn, left_out = lecture.draw(slides, tmp_path, tmp_path / "deck", lang)
     assert left_out == [
@@ -86,7 +81,7 @@ def test_a_full_disk_ends_the_deck(tmp_path):
 
 
 def test_pages_of_a_deck_have_one_shape_and_equal_decks_equal_bytes(tmp_path):
-    data = table()
+    data = table("memory_sensitivity")
     for name in ("one.pdf", "two.pdf"):
         with gf.figures.deck(tmp_path / name) as add_page:
             for context in ("slide", "paper"):

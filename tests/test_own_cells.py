@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from covering import each_pair
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -124,7 +125,11 @@ CELLS = {
 }
 each_cell = pytest.mark.parametrize("name", CELLS)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
-each_length = pytest.mark.parametrize("lengths", [None, [3, 6, 1, 6]], ids=["full", "ragged"])
+each_way = each_pair(
+    name=[*CELLS],
+    lengths={"full": None, "ragged": [3, 6, 1, 6]},
+    dtype={"f64": torch.float64, "f32": torch.float32},
+)
 
 
 def build(name, dtype=torch.float64, **options):
@@ -179,9 +184,7 @@ def both(name, lengths, dtype):
     return seen, states, slow, x.double(), full
 
 
-@each_dtype
-@each_length
-@each_cell
+@each_way
 def test_states_and_total_gradients(name, lengths, dtype):
     """I2: the gradient of every state is autograd's, also of states that the output does not show."""
     seen, states, _, _, full = both(name, lengths, dtype)
@@ -203,9 +206,7 @@ def test_states_and_total_gradients(name, lengths, dtype):
     assert found.log_weight_share is None
 
 
-@each_dtype
-@each_length
-@each_cell
+@each_way
 def test_jacobian(name, lengths, dtype):
     """I1, I7: dense, products, norms and singular values are those of autograd's matrix, one example at a time."""
     seen, states, slow, x, full = both(name, lengths, dtype)
@@ -385,22 +386,21 @@ class Linear(gf.Cell):
         return {"h": self.factor * self.recurrent(state["h"]) + x_t}
 
 
-@pytest.mark.parametrize("factor", [0.1, 10.0])
-@pytest.mark.parametrize("open_form", [True, False])
+@pytest.mark.parametrize(("factor", "open_form"), [(0.1, True), (10.0, True), (0.1, False)])
 @each_dtype
 def test_unlimited_range(factor, open_form, dtype):
-    """ln‖dL/dh_t‖ is linear in t to 1e-500 and 1e500."""
+    """ln‖dL/dh_t‖ is linear in t to 1e-350 and 1e350."""
     if open_form:
         layer = gf.Recurrent(Linear(factor).to(dtype))
     else:
         cell = own_cell.LRU(D, D).to(dtype)
         with torch.no_grad():
-            cell.nu.fill_(math.log(-math.log(0.1)))
-        layer, factor = gf.Recurrent(cell), 0.1
-    seen = gf.trace(layer, torch.zeros(500, 2, D, dtype=dtype))
+            cell.nu.fill_(math.log(-math.log(factor)))
+        layer = gf.Recurrent(cell)
+    seen = gf.trace(layer, torch.zeros(350, 2, D, dtype=dtype))
     seen.output[-1].sum().backward()
     norms = gf.state_gradients(seen)[0, 0].log_norm["h" if open_form else "joint"]
-    assert torch.allclose(norms[0], norms[-1] + 499 * math.log(factor), atol=1e-9 if dtype == torch.float64 else 1e-2)
+    assert torch.allclose(norms[0], norms[-1] + 349 * math.log(factor), atol=1e-9 if dtype == torch.float64 else 1e-2)
 
 
 def test_stacked_modules():

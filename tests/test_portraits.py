@@ -175,7 +175,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("context", [pytest.param(c, marks=[pytest.mark.slow] * (c != "paper")) for c in CONTEXTS])
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("name", TABLES)
 def test_figures_are_written_whole(name, lang, context, corpus, tmp_path: Path):

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from covering import each_pair
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -42,9 +43,11 @@ def made(kind, dtype=torch.float64, **options):
     return kind(D, H, **options).to(dtype)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "dropout": 0.5}])
+@each_pair(
+    kind=LAYERS,
+    dtype=[torch.float32, torch.float64],
+    options={"one layer": {}, "all": {"num_layers": 2, "bidirectional": True, "dropout": 0.5}},
+)
 def test_a_right_record_is_proved_in_every_layer_and_direction(kind, dtype, options, tmp_path):
     run = record(made(kind, dtype, **options), tmp_path)
     rows = run.frame("proof")

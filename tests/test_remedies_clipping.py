@@ -5,14 +5,13 @@ import math
 import oracles
 import pytest
 import torch
-from test_replay import TOLERANCE, B, D, H, T, build, dropped, each_cell, each_dtype, states_like
+from covering import each_pair
+from test_replay import LAYERS, TOLERANCE, B, D, H, T, build, dropped, each_cell, each_dtype, states_like
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradflow as gf
-
-shapes = pytest.mark.parametrize(("num_layers", "bidirectional"), [(1, False), (3, False), (2, True)])
 
 
 def unrolled(layer, loss, x, clip_value, **given):
@@ -36,12 +35,15 @@ def same(layer, expected, tolerance=1e-12):
         assert float((parameter.grad - expected[name]).abs().max()) <= tolerance * scale, name
 
 
-@pytest.mark.parametrize("clip_value", [0.05, 0.6, math.inf])
-@pytest.mark.parametrize("lengths", [None, (3, 7, 1, 5)], ids=["whole", "ragged"])
-@shapes
-@each_cell
-def test_against_hooks_on_every_state(cell, num_layers, bidirectional, lengths, clip_value):
+@each_pair(
+    cell=[*LAYERS],
+    shape={"one": (1, False), "three": (3, False), "two, both ways": (2, True)},
+    lengths={"whole": None, "ragged": (3, 7, 1, 5)},
+    clip_value=[0.05, 0.6, math.inf],
+)
+def test_against_hooks_on_every_state(cell, shape, lengths, clip_value):
     """A loss on the outputs and the final states, from given initial states."""
+    num_layers, bidirectional = shape
     layer = build(cell, num_layers, bidirectional)
     x, hx = torch.randn(T, B, D, dtype=torch.float64), states_like(layer)
     weight = torch.randn(T, B, H * (2 if bidirectional else 1), dtype=torch.float64)

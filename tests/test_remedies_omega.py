@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from covering import each_pair
 from test_replay import B, D, H, T, build
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -67,12 +68,15 @@ def omega(layer, found, squared):
     return total
 
 
-@each_power
-@pytest.mark.parametrize("last_only", [False, True], ids=["a loss at every step", "a loss at the last step"])
-@pytest.mark.parametrize("lengths", [None, (3, 7, 1, 5)], ids=["whole", "ragged"])
-@pytest.mark.parametrize(("num_layers", "bidirectional"), [(1, False), (3, False), (2, True)])
-@each_plain
-def test_against_autograd(cell, num_layers, bidirectional, lengths, last_only, squared):
+@each_pair(
+    cell=PLAIN,
+    shape={"one": (1, False), "three": (3, False), "two, both ways": (2, True)},
+    lengths={"whole": None, "ragged": (3, 7, 1, 5)},
+    last_only={"a loss at every step": False, "a loss at the last step": True},
+    squared={"norms": False, "squared norms": True},
+)
+def test_against_autograd(cell, shape, lengths, last_only, squared):
+    num_layers, bidirectional = shape
     layer = build(cell, num_layers, bidirectional, scale=1.5)
     x = torch.randn(T, B, D, dtype=torch.float64)
     weight = torch.randn(T, B, H * (2 if bidirectional else 1), dtype=torch.float64)

@@ -5,6 +5,7 @@ import copy
 import oracles
 import pytest
 import torch
+from covering import each_pair
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -69,10 +70,12 @@ def alone(layer, index):
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
-@pytest.mark.parametrize("one_dnn", [True, False], ids=["oneDNN", "native"])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
-@pytest.mark.parametrize("layout", ["tensor", "packed", "batch_first"])
-@each_cell
+@each_pair(
+    cell=[*LAYERS],
+    layout=["tensor", "packed", "batch_first"],
+    bidirectional={"one way": False, "both ways": True},
+    one_dnn={"oneDNN": True, "native": False},
+)
 def test_dropout_is_that_of_the_forward_pass_bit_for_bit(cell, layout, bidirectional, one_dnn):
     """Each layer alone, on the inputs as replayed, gives the inputs of the next and at last the output of the stack."""
     layer, x = dropped(cell, layout == "packed", bidirectional, layout == "batch_first")

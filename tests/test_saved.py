@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from covering import each_pair
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -44,11 +45,13 @@ def saved_of(call, examples=None):
     return None if reading is None else reading.saved
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("layout", ["plain", "batch_first", "unbatched", "packed"])
-@pytest.mark.parametrize("options", [{}, STACKED, {"num_layers": 3, "bias": False}])
-@pytest.mark.parametrize("examples", [None, [0, 2, 3]])
+@each_pair(
+    kind=KINDS,
+    dtype=[torch.float32, torch.float64],
+    layout=["plain", "batch_first", "unbatched", "packed"],
+    options={"one layer": {}, "stacked": STACKED, "three without bias": {"num_layers": 3, "bias": False}},
+    examples={"all": None, "some": [0, 2, 3]},
+)
 def test_what_was_saved_is_what_is_computed_anew(kind, dtype, layout, options, examples):
     examples = [0] if layout == "unbatched" and examples else examples
     call = called(kind, dtype, layout, **options)

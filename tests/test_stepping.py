@@ -1,6 +1,7 @@
 """Sequences that a script steps through itself: the same numbers as those of the layer that runs all steps at once."""
 
 import copy
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -133,15 +134,15 @@ def assert_same(run, other, *, tables=("time", "lag", "gates", "spectrum"), tole
 
 
 QUICK = [("every step", "all"), ("the end", 3)]
+"""Of each kind one of these."""
 WAYS = [
-    pytest.param(loss, examples, marks=[] if (loss, examples) in QUICK else pytest.mark.slow)
-    for loss in LOSSES
-    for examples in ("all", 3)
+    pytest.param(kind, *way, marks=[] if way == QUICK[number % 2] else pytest.mark.slow)
+    for number, kind in enumerate(KINDS)
+    for way in itertools.product(LOSSES, ("all", 3))
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize(("loss", "examples"), WAYS)
+@pytest.mark.parametrize(("kind", "loss", "examples"), WAYS)
 def test_steps_are_one_sequence(kind, loss, examples, tmp_path):
     torch.manual_seed(0)
     layer, stepped = pair(kind)
@@ -165,10 +166,17 @@ class InParts(Whole):
         return torch.cat(outputs)
 
 
+IN_PARTS = ["RNN", "LSTM", "GRU", "LSTM stack", "GRU stack", "gf.LSTM", "gf.RNN stack", Own, Coupled]
+
+
 @pytest.mark.parametrize(
-    "kind", ["RNN", "LSTM", "GRU", "LSTM stack", "GRU stack", "gf.LSTM", "gf.RNN stack", Own, Coupled]
+    ("kind", "loss"),
+    [
+        pytest.param(kind, loss, marks=[] if loss == ("every step", "the middle")[number % 2] else pytest.mark.slow)
+        for number, kind in enumerate(IN_PARTS)
+        for loss in ("every step", "the end", "the middle")
+    ],
 )
-@pytest.mark.parametrize("loss", ["every step", pytest.param("the end", marks=pytest.mark.slow), "the middle"])
 def test_calls_of_several_steps_are_one_sequence(kind, loss, tmp_path):
     torch.manual_seed(0)
     whole = Whole(pair(kind)[0]).double()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from covering import each_pair
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -232,9 +233,7 @@ MORE = {
 """More than that, or what nobody can ask."""
 
 
-@pytest.mark.parametrize("between", [*BETWEEN, *MORE])
-@pytest.mark.parametrize("kind", ["relu", "LSTMCell"])
-@pytest.mark.parametrize("alike", [False, True])
+@each_pair(between=[*BETWEEN, *MORE], kind=["relu", "LSTMCell"], alike={"apart": False, "alike": True})
 def test_what_arrives_directly_is_right_or_unknown(kind, between, alike, tmp_path):
     """Whatever is done to a state between steps, also where values do not tell: units that are zero, equal examples."""
     torch.manual_seed(0)

@@ -106,9 +106,9 @@ def test_a_killed_worker_costs_its_own_run_only():
 
 
 @needs("joblib")
-def test_a_killed_sweep_goes_on_with_the_same_command():
+def test_a_killed_sweep_goes_on_with_the_same_command(train):
     """Loses nothing and repeats nothing."""
-    sizes = ["seed=0,1,2", "train.iterations=300,100000"]
+    sizes = ["seed=0,1,2", "train.iterations=60,100000"]
     process = start(*sizes, *TWO)
     deadline = time.monotonic() + 60
     while not (list(Path("here").glob("*")) and "finished" in states_so_far() and "running" in states_so_far()):
@@ -126,11 +126,11 @@ def test_a_killed_sweep_goes_on_with_the_same_command():
     [log, *_] = [run.path for run in gf.open_sweep("here").members if run.status == "interrupted"]
     assert "is gone, so this run is interrupted." in (log / "train.log").read_text()
 
-    again = sweep("hydra.sweep.dir=here", *DATA, "seed=0,1,2", "train.iterations=300")  # under any launcher
-    assert again.returncode == 0, again.stderr
+    again = ["-m", "hydra.sweep.dir=here", *DATA, "seed=0,1,2", "train.iterations=60"]  # under any launcher
+    assert train(*again) == 0
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    ended = [run for run in gf.open_sweep("here").members if run.config["train"]["iterations"] == 300]
-    assert [list(run.scalars.index) for run in ended] == [list(range(300))] * 3
+    ended = [run for run in gf.open_sweep("here").members if run.config["train"]["iterations"] == 60]
+    assert [list(run.scalars.index) for run in ended] == [list(range(60))] * 3
 
 
 def states_so_far() -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from covering import each_pair
 from torch.nn import functional as F
 
 import gradflow as gf
@@ -129,9 +130,11 @@ def test_a_run_ends_when_its_task_is_solved(tmp_path):
 # --- truncated backpropagation ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_before", "linear"])
-@pytest.mark.parametrize("source", [Source.recall_first, Source.copy_memory])
-@pytest.mark.parametrize("steps", [1, 5, 12, 20])
+@each_pair(
+    steps=[1, 5, 12, 20],
+    source=[Source.recall_first, Source.copy_memory],
+    cell=["rnn", "lstm", "gru", "gru_before", "linear"],
+)
 def test_truncated_gradients_are_those_of_states_cut_off_by_hand(steps, source, cell):
     """Oracle: the cell of the slide in a Python loop, its state detached where a stretch begins."""
     loss, model, batch, task = loss_and_model(config(source, cell, train=replace(TRAIN, truncate=steps)))
