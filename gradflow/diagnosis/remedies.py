@@ -62,3 +62,17 @@ def slower(case: Case) -> Remedy:
     rate = case.setting("train.lr", float, None)
     config = "" if rate is None else f"train.lr={rate / 10:g}"
     return Remedy(config, 'for group in optimizer.param_groups: group["lr"] /= 10')
+
+
+def clipped_at(case: Case, threshold: float) -> Remedy:
+    """Clipping by the global norm."""
+    if not math.isfinite(threshold):
+        return slower(case)
+    return Remedy(
+        f"clip=norm clip.threshold={threshold:g}", f"gf.clip_grad_norm_(model.parameters(), max_norm={threshold:g})"
+    )
+
+
+def one_layer(case: Case) -> Remedy:
+    """Weights between layers of torch's size, which pass on more than half of the gradient."""
+    return Remedy("init=default", "layer.reset_parameters()")
