@@ -69,9 +69,9 @@ ILL = {
         "train.optimizer=sgd train.lr=0.01",
     ],
     "explosions": [
-        "cell=linear init=orthogonal init.gain=1.1 data=adding data.length=30 train.optimizer=sgd train.lr=0.003",
-        "cell=rnn_relu init=identity data=adding data.length=30 train.lr=0.03",
-        "cell=rnn_relu init=identity data=adding data.length=30 train.optimizer=sgd train.lr=0.1",
+        "cell=linear init=orthogonal data=recall_first data.length=20 train.optimizer=sgd train.lr=0.1",
+        "cell=linear init=orthogonal data=recall_first data.length=20 train.lr=0.02",
+        "cell=rnn_relu init=identity data=recall_first data.length=20 train.optimizer=sgd train.lr=0.1",
     ],
     "non_finite": [
         "cell=linear init=orthogonal init.gain=1.5 data=adding data.length=30 train.optimizer=sgd train.lr=1",
@@ -89,9 +89,7 @@ ILL = {
         "cell=rnn init=gaussian init.gain=30 data=recall_first data.length=20",
         "cell=rnn init=default data=recall_first data.length=20 train.lr=1",
     ],
-    "units_dead": [
-        "cell=rnn_relu init=identity data=adding data.length=20 train.lr=1",
-    ],
+    "units_dead": ["cell=rnn_relu init=identity data=adding data.length=30 train.lr=0.03"],
     "gates_cannot_hold": [
         "cell=lstm init=forget_bias init.forget_bias=-3 data=adding data.length=30",
         "cell=gru init=update_bias init.update_bias=-3 data=recall_first data.length=20",

@@ -282,3 +282,27 @@ def test_figures_that_are_named_exist():
     from gradflow.figures.room import of_kind
 
     assert {condition.figure for condition in CONDITIONS} - {""} <= set(of_kind("log"))
+
+
+def test_without_a_loss_nothing_is_said_of_the_harm_of_an_explosion(tmp_path):
+    found = finding(
+        written_log(tmp_path / "run", **spike(50.0, harm=np.nan) | {"loss": lambda i: np.nan}), "explosions"
+    )
+    assert found.verdict == "unknown"
+    assert found.measured == pytest.approx(50)
+    check_words(found)
+
+
+@pytest.mark.slow
+def test_networks_made_ill_are_found_and_get_well(script, monkeypatch, tmp_path):
+    proof = script("benchmarks/diagnosis.py")
+    monkeypatch.setattr(proof, "FOLDER", tmp_path)
+    for condition in ("gradient_vanishes", "truncated_short", "clipping_always", "gates_cannot_hold"):
+        ill = proof.Network.of(f"{proof.SMALL} {proof.ILL[condition][0]} seed=0")
+        (row,) = proof.examine(condition, ill)
+        assert (row["verdict"], row["after"]) == ("ill", "healthy"), row
+    healthy = proof.Network.of(f"{proof.SMALL} {proof.HEALTHY[0]} seed=0")
+    rows = proof.examine("", healthy)
+    assert {row["verdict"] for row in rows} == {"healthy"}
+    table = proof.confusion(proof.pd.DataFrame([*rows, {"after": None, **row}]))
+    assert table.loc["gates_cannot_hold", "sensitivity"].startswith("1/1")

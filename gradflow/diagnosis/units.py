@@ -1,6 +1,7 @@
 """Units and gates that no longer answer: saturated, dead, unable to hold, stuck open; layers that get no gradient."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from gradflow.analysis.runs import recorded
 from gradflow.cells.facts import KEEPING_GATES
 from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.condition import Condition, Measurement, Unknown
-from gradflow.diagnosis.remedies import for_growth, gates_that_hold, one_layer, slower
+from gradflow.diagnosis.remedies import for_growth, gates_that_hold, lower_rate, one_layer, slower
 
 SATURATED = 0.95  # of the range of a unit or gate, as the log counts it
 SLOPE = 1 - SATURATED**2  # tanh' where |tanh| is that
@@ -49,7 +50,12 @@ def _slope(case: Case, place: Place, *, relu: bool) -> Measurement | None:
     start, now = float(by_iteration.iloc[0]), float(by_iteration.iloc[-1])
     threshold = 1 - STUCK if relu else SLOPE
     ill = now < threshold and not case.solved
-    values = {"start": start, "percent": 100 * now, "variant": "lost" if ill and start >= threshold else ""}
+    values: dict[str, Any] = {
+        "start": start,
+        "percent": 100 * now,
+        "variant": "lost" if ill and start >= threshold else "",
+    }
+    values |= lower_rate(case)
     remedy = slower(case) if start >= threshold else for_growth(case, place)
     return Measurement(now, threshold, ill, -now, remedy, values)
 
@@ -72,6 +78,8 @@ def _gate(place: Place) -> pd.DataFrame | None:
     frame = frame[frame["gate"].isin(KEEPING_GATES)]
     if frame.empty:
         return None
+    scales = ["time_scale_q50", "time_scale_q90"]
+    frame = frame.assign(**frame[scales].abs())  # -1/ln 1 is infinite, whatever its sign
     return frame.assign(gate=frame["gate"].iloc[0]).groupby(["iteration", "gate"])[columns].median().reset_index("gate")
 
 

@@ -8,15 +8,16 @@ import pandas as pd
 
 from gradflow.analysis.clipping import log_norm_before
 from gradflow.analysis.drift import spectrum_drift
-from gradflow.analysis.explosions import WINDOW, exploding_events, explosion_threshold
+from gradflow.analysis.explosions import FENCE, WINDOW, exploding_events
 from gradflow.analysis.runs import SOME, UNCLIPPED, identity, losses, recorded
-from gradflow.analysis.spectrum import of_gate
+from gradflow.analysis.spectrum import largest_singular_value, of_gate
 from gradflow.diagnosis.case import Case, Place
-from gradflow.diagnosis.condition import Condition, Measurement, Unknown
-from gradflow.diagnosis.remedies import clipped_at, slower
+from gradflow.diagnosis.condition import Condition, Measurement, Remedy, Unknown
+from gradflow.diagnosis.memory import grows
+from gradflow.diagnosis.remedies import calmer, clipped_at, lower_rate, slower
 
 LOW, HIGH = 0.5, 10.0  # of the mean norm: where Pascanu et al. found thresholds to work
-BEFORE = 5  # iterations before an explosion that are told
+_LOOKED_AT = 20  # of the largest updates, whether the loss rose there
 PASCANU = "thresholds of 0.5 to 10 times the mean norm over many updates work: Pascanu et al. 2013, sec. 3.2"
 _COLUMNS = ["log_grad_norm_before", "log_grad_norm_after", "clipped", "non_finite", "loss"]
 
@@ -36,10 +37,9 @@ def _norms(scalars: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def usual_norm(scalars: pd.DataFrame) -> float:
-    """Mean norm before clipping, without explosions: what thresholds are measured by; NaN where no norm is finite."""
-    log_norm = log_norm_before(scalars)
-    calm = log_norm[np.isfinite(log_norm) & ~(log_norm > explosion_threshold(log_norm))]
-    return float(np.exp(calm.clip(upper=700)).mean()) if len(calm) else math.nan
+    """Mean norm before clipping, without those beyond HIGH times the median; NaN where no norm is finite."""
+    norm, _ = _norms(scalars)
+    return float(norm[norm <= HIGH * norm.median()].mean()) if len(norm) else math.nan
 
 
 def not_finite(case: Case) -> Measurement:
@@ -50,54 +50,78 @@ def not_finite(case: Case) -> Measurement:
     broken |= (~np.isfinite(loss)).reindex(scalars.index, fill_value=False)
     count = int(broken.sum())
     first = float(scalars.index[broken][0]) if count else math.nan
-    values = {"first": first, "total": len(scalars), "norm": math.nan}
+    values: dict[str, Any] = {"first": first, "total": len(scalars), "norm": math.nan} | lower_rate(case)
+    remedy = calmer(case, _growth(case)) if count else Remedy()
     before = np.exp(log_norm_before(scalars).loc[: first - 1].clip(upper=700)) if count else pd.Series(dtype=float)
     before = before[np.isfinite(before)]
     if len(before):
         values["norm"] = float(before.iloc[-1])
     elif count:
-        return Measurement(count, 0, True, remedy=slower(case), values=values | {"variant": "from_the_start"})
-    return Measurement(count, 0, count > 0, remedy=slower(case), values=values)
+        values["variant"] = "from_the_start"
+    return Measurement(count, 0, count > 0, remedy=remedy, values=values)
+
+
+def _growth(case: Case) -> Remedy | None:
+    """What helps where the gradient grows with every step back; None: it does not, as far as the log tells."""
+    for place in case.places:
+        try:
+            found = grows(case, place)
+        except ValueError:
+            continue
+        if found.ill:
+            return found.remedy
+    return None
 
 
 def explodes(case: Case) -> Measurement:
-    """How many times the mean of those before it the largest norm is that the optimiser got."""
+    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there."""
     scalars = _scalars(case)
     after = np.exp(scalars["log_grad_norm_after"].clip(upper=700))
     after = after[np.isfinite(after)]
-    mean = after.expanding(10).mean().shift()
+    mean = after.expanding().mean().shift()
     ratio = (after / mean.where(mean > 0)).dropna()
     if ratio.empty:
         raise Unknown("few_norms")
-    at, worst = int(ratio.idxmax()), float(ratio.max())
-    events = exploding_events(case.run, before=BEFORE)
-    events = events[events["offset"] == 0]
-    values: dict[str, Any] = {"iteration": at, "norm": float(after[at]), "mean": float(mean[at]), "events": len(events)}
-    values |= _around(scalars["loss"], at) | {"suggested": _suggested(scalars)}
-    harmed = not values["loss_after"] <= values["loss_before"] + abs(values["loss_spread"])
-    remedy = clipped_at(case, values["suggested"])
-    values["variant"] = "" if math.isfinite(values["loss_before"]) else "unjudged"
-    if worst > HIGH and not harmed:
-        values["variant"] = "harmless"
-    return Measurement(worst, HIGH, worst > HIGH and harmed, worst, remedy, values)
+    beyond = ratio[ratio > HIGH].nlargest(_LOOKED_AT)
+    rose = [_rose(scalars["loss"], int(at)) for at in beyond.index]
+    harmful = beyond[[bool(level > fence) for _, level, fence in rose]]
+    at = int(harmful.index[0] if len(harmful) else ratio.idxmax())
+    events = exploding_events(case.run, before=0)
+    before, level, fence = _rose(scalars["loss"], at)
+    values = {"iteration": at, "norm": float(after[at]), "mean": float(mean[at]), "events": len(events)}
+    values |= {"sigma": _sigma(case, at), "loss_before": before, "loss_after": level}
+    if len(beyond) and math.isnan(fence):
+        raise Unknown("no_loss", float(ratio[at]), HIGH, **values)
+    suggested = _in_the_middle(float(mean[beyond.index.min()])) if len(beyond) else math.nan
+    told: dict[str, Any] = values | {"suggested": suggested}
+    told["variant"] = "harmless" if len(beyond) and not len(harmful) else ""
+    return Measurement(float(ratio[at]), HIGH, len(harmful) > 0, remedy=clipped_at(case, suggested), values=told)
 
 
-def _around(loss: pd.Series, at: int) -> dict[str, float]:
-    """The loss in the iterations before one, and the highest median of as many right after it."""
-    before, after = loss.loc[: at - 1].tail(2 * BEFORE), loss.loc[at + 1 :].head(BEFORE)
-    spread = float(before.max() - before.median())
+def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:
+    """Of the ten iterations before one the median loss, and Tukey's outer fence; between them the loss then or later.
+
+    That is at the iteration or, if it is higher, the median of the five after it; infinite where one of them is none.
+    """
+    before, after = loss.loc[: at - 1].tail(10).dropna(), loss.loc[at + 1 :].head(5)
+    low, middle, high = before.quantile([0.25, 0.5, 0.75])
     later = float(after.median()) if np.isfinite(after).all() else math.inf
-    return {
-        "loss_before": float(before.median()),
-        "loss_after": later if len(after) else math.nan,
-        "loss_spread": spread,
-    }
+    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), float(high + FENCE * (high - low))
+
+
+def _sigma(case: Case, at: int) -> float:
+    """The largest singular value of the recurrent weights at the last record until then; NaN where there is none."""
+    known = largest_singular_value(case.run).loc[:at]
+    return float(known.iloc[-1]) if len(known) else math.nan
 
 
 def _suggested(scalars: pd.DataFrame) -> float:
+    return _in_the_middle(usual_norm(scalars))
+
+
+def _in_the_middle(mean: float) -> float:
     """A threshold in the middle of the range that works, to two digits."""
-    usual = usual_norm(scalars)
-    return float(f"{math.sqrt(LOW * HIGH) * usual:.1e}") if math.isfinite(usual) else math.nan
+    return float(f"{math.sqrt(LOW * HIGH) * mean:.1e}") if math.isfinite(mean) else math.nan
 
 
 def _clip_ratio(case: Case) -> tuple[float, dict[str, float]] | None:
@@ -154,7 +178,13 @@ def drifts(case: Case, place: Place) -> Measurement:
     if relative.empty:
         raise Unknown("one_spectrum")
     worst, at = float(relative.max()), int(relative.idxmax())
-    values = {"iteration": at, "first": float(largest.iloc[0]), "last": float(largest.iloc[-1]), "percent": 100 * worst}
+    values: dict[str, Any] = {
+        "iteration": at,
+        "first": float(largest.iloc[0]),
+        "last": float(largest.iloc[-1]),
+        "percent": 100 * worst,
+    }
+    values |= lower_rate(case)
     return Measurement(worst, 1.0, worst > 1, worst, slower(case), values)
 
 
