@@ -42,6 +42,7 @@ _HOMES = {
     "open_run": "runlog",
     "open_sweep": "runlog",
     "figures": "figures",
+    "write_report": "report",
     "testing": "flow.testing",
     "theory": "theory",
     "analysis": "analysis",
