@@ -61,7 +61,6 @@ USES = {
         "analysis",
         "diagnosis",
         "figures",
-        "report",
     },
     "gradflow": set(),
     "__main__": {"commands"},
@@ -88,8 +87,7 @@ PACKAGES = {
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"diagnosis", "figures", "runlog"},
-    "yaml": {"figures", "runlog", "report"},
+    "yaml": {"diagnosis", "figures", "runlog", "report"},
     "altair": {"report"},
     "jinja2": {"report"},
     "vl_convert": {"report"},
@@ -106,8 +104,7 @@ PACKAGES = {
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
-DISK |= {"figures/gallery.py", "training/storage.py", "diagnosis/examination.py"}
-DISK |= {"figures/gallery.py", "report/writing.py", "training/storage.py"}
+DISK |= {"diagnosis/examination.py", "figures/gallery.py", "report/writing.py", "training/storage.py"}
 """The only files outside of the wing `runlog` that know it."""
 
 

@@ -187,10 +187,9 @@ def theory_page() -> str:
 
 def conditions(runs: Path) -> str:
     """What a diagnosis says of the network that has most to be said of, and every condition."""
+    from gradflow import diagnose, open_sweep
     from gradflow.diagnosis.conditions import CONDITIONS
     from gradflow.diagnosis.words import texts as sentences
-
-    from gradflow import diagnose, open_sweep
 
     words = sentences("en")
     examined = {run.path.name: diagnose(run) for run in open_sweep(runs).members}
