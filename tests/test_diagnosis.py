@@ -5,6 +5,7 @@ import shutil
 import string
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from synthetic_runs import Planted, config_of, write_run
 import gradflow as gf
 from gradflow.config import Config, TrainConfig
 from gradflow.diagnosis import Finding
+from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.conditions import CONDITIONS
 from gradflow.diagnosis.words import LANGUAGES, texts, worded
 from gradflow.recording.quantities import labels
@@ -306,3 +308,24 @@ def test_networks_made_ill_are_found_and_get_well(script, monkeypatch, tmp_path)
     assert {row["verdict"] for row in rows} == {"healthy"}
     table = proof.confusion(proof.pd.DataFrame([*rows, {"after": None, **row}]))
     assert table.loc["gates_cannot_hold", "sensitivity"].startswith("1/1")
+
+
+@pytest.mark.parametrize(
+    ("data", "lag"),
+    [
+        ({"source": "adding", "length": 50}, 49),
+        ({"source": "copy_memory", "length": 50, "symbols": 10}, 40),
+        ({"source": "chaotic_map", "length": 50}, np.nan),
+        ({"source": "generated"}, np.inf),
+        ({"source": "penn treebank", "length": 50}, np.nan),
+        ({"source": "adding", "length": "long"}, np.nan),
+    ],
+)
+def test_the_lag_that_matters_is_that_of_the_task(data, lag):
+    run = SimpleNamespace(config={"data": data})
+    assert Case(run).known_lag == pytest.approx(lag, nan_ok=True)
+    assert Case(run, length=5).known_lag == 4
+    both = Place(run, "rnn", 0, 1, both=True)
+    assert Case(run, length=5).lag(both, 30.0) == 4
+    whole = min(lag, 30.0) if np.isinf(lag) else lag
+    assert Case(run).lag(both, 30.0) == pytest.approx(whole // 2, nan_ok=True)  # the other direction reaches the rest
