@@ -13,7 +13,7 @@ from gradflow.analysis.reach import horizon
 from gradflow.analysis.runs import recorded
 from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.condition import Condition, Measurement, Remedy, Unknown
-from gradflow.diagnosis.remedies import for_growth, for_memory
+from gradflow.diagnosis.remedies import for_growth, for_memory, lower_rate
 
 LAST = 3  # recordings of which the median is what is so now
 NEAR = 10  # steps that count as the last ones
@@ -97,7 +97,7 @@ def vanishes(case: Case, place: Place) -> Measurement:
     if now < VANISHED and case.solved:
         values["variant"] = "solved"
     elif ill and start >= VANISHED:
-        values["variant"] = "lost"
+        values |= {"variant": "lost"} | lower_rate(case)
     elif ill and math.isnan(values["share"]):
         values["variant"] = "unshared"
     remedy = for_memory(case, place, lag, lost=start >= VANISHED)

@@ -12,6 +12,7 @@ LSTM = Remedy(
     "cell=lstm init=remember",
     'layer = gf.initialise_(torch.nn.LSTM(input_size, hidden_size), "remember")',
 )
+ADAM = 1e-3
 ORTHOGONAL_REACH = 60  # steps: an orthogonal tanh RNN multiplies the gradient by about 0.9 per step
 
 
@@ -57,8 +58,43 @@ def for_growth(case: Case, place: Place) -> Remedy:
     return Remedy("init=orthogonal", 'gf.initialise_(layer, "orthogonal")')
 
 
+def lower_rate(case: Case) -> dict[str, str]:
+    """The learning rate and what to try instead: a tenth, of Adam at most its usual 1e-3 (Kingma & Ba 2015).
+
+    Returns:
+        `rate` and `lower` in words, "lr" and "lr/10" where the log does not know them.
+    """
+    known = case.run.frame("scalars", columns=["lr"])["lr"].dropna()
+    rate = case.setting("train.lr", float, float(known.iloc[-1]) if len(known) else math.nan)
+    if not (math.isfinite(rate) and rate > 0):
+        return {"rate": "lr", "lower": "lr/10"}
+    adam = case.setting("train.optimizer", str, "") == "adam"
+    return {"rate": f"{rate:g}", "lower": f"{min(rate / 10, ADAM) if adam and rate > ADAM else rate / 10:g}"}
+
+
 def slower(case: Case) -> Remedy:
-    """A tenth of the learning rate."""
-    rate = case.setting("train.lr", float, None)
-    config = "" if rate is None else f"train.lr={rate / 10:g}"
-    return Remedy(config, 'for group in optimizer.param_groups: group["lr"] /= 10')
+    """A lower learning rate."""
+    lower = lower_rate(case)["lower"]
+    code = f'for group in optimizer.param_groups: group["lr"] = {lower}'
+    return Remedy(f"train.lr={lower}", code.replace("= lr/10", "/= 10"))
+
+
+def calmer(case: Case, growth: Remedy | None) -> Remedy:
+    """Bounded updates at a lower rate; with a gradient that grows, also from weights that do not stretch it."""
+    first, code = (f"{growth.config} ", f"{growth.code}; ") if growth else ("", "")
+    clip = "gf.clip_grad_norm_(model.parameters(), max_norm=1)"
+    return Remedy(f"{first}clip=norm clip.threshold=1 {slower(case).config}", f"{code}{clip}")
+
+
+def clipped_at(case: Case, threshold: float) -> Remedy:
+    """Clipping by the global norm."""
+    if not math.isfinite(threshold):
+        return slower(case)
+    return Remedy(
+        f"clip=norm clip.threshold={threshold:g}", f"gf.clip_grad_norm_(model.parameters(), max_norm={threshold:g})"
+    )
+
+
+def one_layer(case: Case) -> Remedy:
+    """Weights between layers of torch's size, which pass on more than half of the gradient."""
+    return Remedy("init=default", "layer.reset_parameters()")

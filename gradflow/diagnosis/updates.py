@@ -1,0 +1,212 @@
+"""What the updates do: numbers that are none, explosions, the threshold of clipping, weights thrown about."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradflow.analysis.clipping import log_norm_before
+from gradflow.analysis.drift import spectrum_drift
+from gradflow.analysis.explosions import FENCE, WINDOW, exploding_events
+from gradflow.analysis.runs import SOME, UNCLIPPED, identity, losses, recorded
+from gradflow.analysis.spectrum import largest_singular_value, of_gate
+from gradflow.diagnosis.case import Case, Place
+from gradflow.diagnosis.condition import Condition, Measurement, Remedy, Unknown
+from gradflow.diagnosis.memory import grows
+from gradflow.diagnosis.remedies import calmer, clipped_at, lower_rate, slower
+
+LOW, HIGH = 0.5, 10.0  # of the mean norm: where Pascanu et al. found thresholds to work
+_LOOKED_AT = 20  # of the largest updates, whether the loss rose there
+PASCANU = "thresholds of 0.5 to 10 times the mean norm over many updates work: Pascanu et al. 2013, sec. 3.2"
+_COLUMNS = ["log_grad_norm_before", "log_grad_norm_after", "clipped", "non_finite", "loss"]
+
+
+def _scalars(case: Case) -> pd.DataFrame:
+    scalars = case.run.frame("scalars", columns=_COLUMNS)
+    if scalars.empty:
+        raise Unknown("no_iterations")
+    return scalars.set_index("iteration")
+
+
+def _norms(scalars: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Norms before and after clipping, those that are finite."""
+    before, after = np.exp(log_norm_before(scalars)), np.exp(scalars["log_grad_norm_after"])
+    finite = np.isfinite(before) & (before > 0)
+    return before[finite], after[finite]
+
+
+def usual_norm(scalars: pd.DataFrame) -> float:
+    """Mean norm before clipping, without those beyond HIGH times the median; NaN where no norm is finite."""
+    norm, _ = _norms(scalars)
+    return float(norm[norm <= HIGH * norm.median()].mean()) if len(norm) else math.nan
+
+
+def not_finite(case: Case) -> Measurement:
+    """In how many iterations the loss or a gradient was NaN or infinite."""
+    scalars = _scalars(case)
+    loss = losses(case.run)
+    broken = (scalars["non_finite"] == 1) | (scalars["log_grad_norm_after"] == np.inf)
+    broken |= (~np.isfinite(loss)).reindex(scalars.index, fill_value=False)
+    count = int(broken.sum())
+    first = float(scalars.index[broken][0]) if count else math.nan
+    values: dict[str, Any] = {"first": first, "total": len(scalars), "norm": math.nan} | lower_rate(case)
+    remedy = calmer(case, _growth(case)) if count else Remedy()
+    before = np.exp(log_norm_before(scalars).loc[: first - 1].clip(upper=700)) if count else pd.Series(dtype=float)
+    before = before[np.isfinite(before)]
+    if len(before):
+        values["norm"] = float(before.iloc[-1])
+    elif count:
+        values["variant"] = "from_the_start"
+    return Measurement(count, 0, count > 0, remedy=remedy, values=values)
+
+
+def _growth(case: Case) -> Remedy | None:
+    """What helps where the gradient grows with every step back; None: it does not, as far as the log tells."""
+    for place in case.places:
+        try:
+            found = grows(case, place)
+        except ValueError:
+            continue
+        if found.ill:
+            return found.remedy
+    return None
+
+
+def explodes(case: Case) -> Measurement:
+    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there."""
+    scalars = _scalars(case)
+    after = np.exp(scalars["log_grad_norm_after"].clip(upper=700))
+    after = after[np.isfinite(after)]
+    mean = after.expanding().mean().shift()
+    ratio = (after / mean.where(mean > 0)).dropna()
+    if ratio.empty:
+        raise Unknown("few_norms")
+    beyond = ratio[ratio > HIGH].nlargest(_LOOKED_AT)
+    rose = [_rose(scalars["loss"], int(at)) for at in beyond.index]
+    harmful = beyond[[bool(level > fence) for _, level, fence in rose]]
+    at = int(harmful.index[0] if len(harmful) else ratio.idxmax())
+    events = exploding_events(case.run, before=0)
+    before, level, fence = _rose(scalars["loss"], at)
+    values = {"iteration": at, "norm": float(after[at]), "mean": float(mean[at]), "events": len(events)}
+    values |= {"sigma": _sigma(case, at), "loss_before": before, "loss_after": level}
+    if len(beyond) and math.isnan(fence):
+        raise Unknown("no_loss", float(ratio[at]), HIGH, **values)
+    suggested = _in_the_middle(float(mean[beyond.index.min()])) if len(beyond) else math.nan
+    told: dict[str, Any] = values | {"suggested": suggested}
+    told["variant"] = "harmless" if len(beyond) and not len(harmful) else ""
+    return Measurement(float(ratio[at]), HIGH, len(harmful) > 0, remedy=clipped_at(case, suggested), values=told)
+
+
+def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:
+    """Of the ten iterations before one the median loss, and Tukey's outer fence; between them the loss then or later.
+
+    That is at the iteration or, if it is higher, the median of the five after it; infinite where one of them is none.
+    """
+    before, after = loss.loc[: at - 1].tail(10).dropna(), loss.loc[at + 1 :].head(5)
+    low, middle, high = before.quantile([0.25, 0.5, 0.75])
+    later = float(after.median()) if np.isfinite(after).all() else math.inf
+    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), float(high + FENCE * (high - low))
+
+
+def _sigma(case: Case, at: int) -> float:
+    """The largest singular value of the recurrent weights at the last record until then; NaN where there is none."""
+    known = largest_singular_value(case.run).loc[:at]
+    return float(known.iloc[-1]) if len(known) else math.nan
+
+
+def _suggested(scalars: pd.DataFrame) -> float:
+    return _in_the_middle(usual_norm(scalars))
+
+
+def _in_the_middle(mean: float) -> float:
+    """A threshold in the middle of the range that works, to two digits."""
+    return float(f"{math.sqrt(LOW * HIGH) * mean:.1e}") if math.isfinite(mean) else math.nan
+
+
+def _clip_ratio(case: Case) -> tuple[float, dict[str, float]] | None:
+    """The threshold of clipping over the mean norm; None: there is no clipping by norm."""
+    scalars, name = _scalars(case), identity(case.run)["clip"].split(",")[0]
+    if name in UNCLIPPED or name not in ("norm", SOME):
+        return None
+    before, after = _norms(scalars)
+    clipped = scalars["clipped"].reindex(before.index) == 1
+    usual = usual_norm(scalars)
+    known = case.setting("clip.threshold", float, math.nan)
+    threshold = known if math.isfinite(known) else float(after[clipped].median()) if clipped.any() else math.nan
+    if math.isnan(usual):
+        raise Unknown("few_norms")
+    if math.isnan(threshold):
+        raise Unknown("no_clip_threshold", suggested=_suggested(scalars), usual=usual)
+    share = 100 * float(scalars["clipped"].mean())
+    values = {"c": threshold, "usual": usual, "share": share, "suggested": _suggested(scalars)}
+    return threshold / usual, values | {"low": LOW * usual, "high": HIGH * usual}
+
+
+def clips_always(case: Case) -> Measurement | None:
+    """Whether the threshold lies so low that hardly an update is left as it is."""
+    found = _clip_ratio(case)
+    if found is None:
+        return None
+    ratio, values = found
+    return Measurement(ratio, LOW, ratio < LOW, remedy=clipped_at(case, values["suggested"]), values=values)
+
+
+def clips_never(case: Case) -> Measurement | None:
+    """Whether the threshold lies so high that it would not hold an explosion."""
+    found = _clip_ratio(case)
+    if found is None:
+        return None
+    ratio, values = found
+    return Measurement(ratio, HIGH, ratio > HIGH, remedy=clipped_at(case, values["suggested"]), values=values)
+
+
+def drifts(case: Case, place: Place) -> Measurement:
+    """How far the recurrent weights moved between two records, over their size before, or that of torch's start."""
+    [(_, frame)] = recorded(place.run, "spectrum", ["singular_value"], **place.at)
+    own = of_gate(frame)
+    size = own.groupby("iteration")["singular_value"].agg(lambda values: math.sqrt(float((values**2).sum())))
+    largest = own.groupby("iteration")["singular_value"].max()
+    if len(size) < 2:
+        raise Unknown("one_spectrum")
+    moved = spectrum_drift(place.run, layer=place.layer, direction=place.direction)
+    moved = moved[(moved["iteration"] - moved["since"]) <= WINDOW]
+    usual = math.sqrt(own.groupby("iteration").size().max() / 3)  # ||W||_F of torch's U(-1/sqrt(H), 1/sqrt(H))
+    before = size.reindex(moved["since"]).clip(lower=usual).to_numpy()
+    relative = (moved["frobenius"] / before).set_axis(moved["iteration"]).dropna()
+    relative = relative[np.isfinite(relative)]
+    if relative.empty:
+        raise Unknown("one_spectrum")
+    worst, at = float(relative.max()), int(relative.idxmax())
+    values: dict[str, Any] = {
+        "iteration": at,
+        "first": float(largest.iloc[0]),
+        "last": float(largest.iloc[-1]),
+        "percent": 100 * worst,
+    }
+    values |= lower_rate(case)
+    return Measurement(worst, 1.0, worst > 1, worst, slower(case), values)
+
+
+NON_FINITE = Condition(
+    "non_finite",
+    "iterations",
+    "none can be: IEEE 754, what NaN touches is NaN",
+    not_finite,
+    "clipping_effect",
+    whole=True,
+)
+CONDITIONS = [
+    Condition(
+        "explosions", "1", f"an update above every one of these: {PASCANU}", explodes, "clipping_effect", whole=True
+    ),
+    Condition("clipping_always", "1", PASCANU, clips_always, "clipping_effect", whole=True),
+    Condition("clipping_never", "1", PASCANU, clips_never, "clipping_effect", whole=True),
+    Condition(
+        "spectrum_drift",
+        "1",
+        "all of the weights replaced at once: the singular values bound ||W - W'||_F from below (Mirsky 1960)",
+        drifts,
+        "weight_spectrum",
+    ),
+]
