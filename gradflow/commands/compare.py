@@ -16,7 +16,15 @@ import sys
 from pathlib import Path
 
 import gradflow as gf
-from gradflow.commands.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments
+from gradflow.commands.arguments import (
+    REQUIRED,
+    check_look,
+    collect_rarely,
+    drawing_processes,
+    elsewhere,
+    figures_folder,
+    read_arguments,
+)
 from gradflow.commands.columns import by_figure, show_log, told
 from gradflow.commands.report import not_done, not_proved, printed, table
 
@@ -24,6 +32,7 @@ from gradflow.commands.report import not_done, not_proved, printed, table
 def main() -> None:
     """The command line."""
     arguments = read_arguments(__doc__, sys.argv[1:], path=REQUIRED, lang="en", context="slide", out="")
+    collect_rarely()
     shown = show_log()
     path, lang, out = Path(arguments["path"]), arguments["lang"], arguments["out"]
     check_look(arguments)
@@ -31,7 +40,9 @@ def main() -> None:
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = gf.figures.draw_all(path, folder, lang=lang, context=arguments["context"])
+        figures = gf.figures.draw_all(
+            sweep, folder, lang=lang, context=arguments["context"], processes=drawing_processes()
+        )
     except FileNotFoundError as error:
         sys.exit(told(error))
     except OSError as error:

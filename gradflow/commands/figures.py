@@ -15,11 +15,19 @@ names    what the model is asked: names with commas between them (for gate_map o
          names, each joined by |
 """
 
-import gc
 import sys
 from pathlib import Path
 
-from gradflow.commands.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments, split_list
+from gradflow.commands.arguments import (
+    REQUIRED,
+    check_look,
+    collect_rarely,
+    drawing_processes,
+    elsewhere,
+    figures_folder,
+    read_arguments,
+    split_list,
+)
 from gradflow.commands.columns import by_figure, show_log, told
 
 FROM_MODEL = ("name_saliency", "gate_map")
@@ -47,7 +55,7 @@ def main() -> None:
     """The command line."""
     defaults = {"run": REQUIRED, "figures": "all", "lang": "en", "context": "slide", "names": "", "out": ""}
     arguments = read_arguments(__doc__, sys.argv[1:], **defaults)
-    gc.set_threshold(20_000, 50, 100)  # imports and figures make many objects, few of them garbage: a tenth of the time
+    collect_rarely()
     from gradflow.figures import draw_all
 
     show_log()
@@ -58,7 +66,7 @@ def main() -> None:
     try:
         folder = figures_folder(arguments["out"], run, lang)
         if from_log is None or from_log:
-            files += draw_all(run, folder, only=from_log, lang=lang, context=context)
+            files += draw_all(run, folder, only=from_log, lang=lang, context=context, processes=drawing_processes())
         for name in FROM_MODEL:
             if name in (wanted or ()):
                 files += draw_from_model(name, run, split_list(arguments["names"]), folder, lang, context)

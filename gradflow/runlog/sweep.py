@@ -79,7 +79,7 @@ class Sweep:
 
     def kept(self) -> "Sweep":
         """The same runs for who asks them many things at one moment: what is small of each is read once."""
-        return Sweep(self.path, tuple(KeptRun(run.path) for run in self.members))
+        return Sweep(self.path, tuple(run if isinstance(run, KeptRun) else KeptRun(run.path) for run in self.members))
 
     @property
     def runs(self) -> pd.DataFrame:

@@ -1,0 +1,37 @@
+"""What is shared between two processes comes out as in one, also where the second is killed."""
+
+import os
+from pathlib import Path
+
+from synthetic_runs import Planted, config_of, write_run
+
+from gradflow.figures.drawing import in_processes
+
+
+def pid_unless_it_must_die(own: int, dies: bool) -> int:
+    if dies and os.getpid() != own:
+        os._exit(9)
+    return os.getpid()
+
+
+def test_the_first_is_done_here_the_next_beside_it_and_what_was_lost_here_after_all():
+    own = os.getpid()
+    with in_processes(2) as share:
+        answers = [share(pid_unless_it_must_die, own, False) for _ in range(2)]
+        here, beside = (answer() for answer in answers)
+        lost = [share(pid_unless_it_must_die, own, True) for _ in range(3)]
+        assert (here, beside != own) == (own, True)
+        assert [answer() for answer in lost] == [own] * 3
+
+
+def test_figures_of_two_processes_are_those_of_one(tmp_path: Path):
+    from gradflow import figures, open_sweep
+
+    write_run(tmp_path / "run", config_of(), Planted(steps=4, iterations=3))
+    only = ["comparison", "gradient_by_lag", "stacked_lattice"]
+    one, two = (
+        figures.draw_all(source, tmp_path / str(n), only=only, context="paper", processes=n)
+        for n, source in ((1, tmp_path / "run"), (2, open_sweep(tmp_path / "run")))
+    )
+    assert [file.name for file in one] == [file.name for file in two]
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
