@@ -516,3 +516,13 @@ def test_one_curve_has_one_factor(other, joined):
     claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
     assert "0.57 (" in Labels("en").claim(claim)
     assert (" to 0.57" in Labels("en").claim(claim)) == joined
+
+
+def test_seeds_that_nobody_can_tell_apart_are_drawn_as_one_line(run):
+    one = gf.analysis.clipping_effect(run)
+    many = pd.concat([one.assign(seed=seed, typical=seed == 0) for seed in range(40)], ignore_index=True)
+    lines = figures.plot_clipping_effect(many, context="paper").axes[0].lines
+    behind, typical = (np.asarray(line.get_ydata(), float) for line in lines if len(line.get_xdata()) > 2)
+    assert np.isnan(behind).sum() == 39
+    assert np.array_equal(behind[: len(one)], one["after"])
+    assert np.array_equal(typical, one["after"])

@@ -24,8 +24,9 @@ class KeptRun(Run):
         return {}
 
     @cached_property
-    def _description(self) -> dict[str, Any]:
-        return super()._description
+    def description(self) -> dict[str, Any]:
+        """See :attr:`Run.description`."""
+        return super().description
 
     @cached_property
     def meta(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from gradflow.checks import check_flags, check_name, check_path, listed
-from gradflow.runlog.documents import read_description
 from gradflow.runlog.kept import KeptRun
 from gradflow.runlog.parts import check_parts, read_parts
 from gradflow.runlog.reader import (
@@ -215,7 +214,7 @@ def _row(run: Run) -> tuple[Any, ...]:
 
 def _described(run: Run) -> dict[str, Any]:
     """Its `run.json` with the settings, which an earlier end may have left to Hydra's file."""
-    description = read_description(run.path)
+    description = run.description
     return description if description else {"config": config_in(description, run.path)}
 
 
