@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -53,14 +54,29 @@ def own_folder(name: str) -> str:
     """
     for number in itertools.count(1):
         folder = name if number == 1 else f"{name}_{number}"
+        made = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
         try:
             os.makedirs(folder)
         except FileExistsError:
             continue
         except OSError:
             pass
+        else:
+            _MADE.extend(made)
         return folder
     raise AssertionError("numbers do not end")
+
+
+_MADE: list[Path] = []
+"""Folders that :func:`own_folder` made, each before the one that it is in."""
+
+
+def leave_no_empty_folder() -> None:
+    """Removes what :func:`own_folder` made and nothing was written into, as of a sweep that is refused."""
+    for place in _MADE:
+        with suppress(OSError):
+            place.rmdir()
+    _MADE.clear()
 
 
 def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
