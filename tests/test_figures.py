@@ -526,3 +526,14 @@ def test_seeds_that_nobody_can_tell_apart_are_drawn_as_one_line(run):
     assert np.isnan(behind).sum() == 39
     assert np.array_equal(behind[: len(one)], one["after"])
     assert np.array_equal(typical, one["after"])
+
+
+def test_a_figure_shows_itself_in_a_notebook(run):
+    """Without pyplot, which alone would make IPython show a plain figure of matplotlib's."""
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    entry = GALLERY["gradient_by_lag"]
+    made = figures.make(entry, entry.analyse(run), context="notebook")
+    for shown in (made, made.figure):
+        data, metadata = formatter.format(shown)
+        assert data["image/png"].startswith(b"\x89PNG")
+        assert metadata["image/png"] == {"width": 672, "height": 378}
