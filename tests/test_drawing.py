@@ -35,3 +35,19 @@ def test_figures_of_two_processes_are_those_of_one(tmp_path: Path):
     )
     assert [file.name for file in one] == [file.name for file in two]
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+
+
+def test_fonts_in_a_pdf_go_without_rules_of_typesetting(tmp_path: Path):
+    from fontTools import subset
+    from matplotlib.figure import Figure
+
+    from gradflow.figures import save
+    from gradflow.figures.output import lean_fonts
+
+    with lean_fonts():
+        assert {"GDEF", "GPOS", "GSUB"} <= set(subset.Options().drop_tables)
+    assert "GPOS" not in subset.Options().drop_tables
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "office $x^2$")
+    save(figure, tmp_path / "words")
+    assert (tmp_path / "words.pdf").stat().st_size < 20_000

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,7 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
     assert f"{sweep.path / 'c'}: failed: data.path: no such file" in out
     assert str(sweep.path / "b") not in out  # diverging is an outcome
     assert out.rstrip().endswith(f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)")
-    assert drawn == {"lang": "zh", "context": "slide"}
+    assert drawn == {"lang": "zh", "context": "slide", "processes": min(2, os.cpu_count() or 1)}
 
 
 def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
@@ -137,6 +138,7 @@ def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
         sys, "argv", ["figures.py", str(sweep.path), "figures=comparison, weight_spectrum", "context=paper"]
     )
     figures.main()
+    assert asked.pop("processes") == min(2, os.cpu_count() or 1)
     assert asked == {"only": ["comparison", "weight_spectrum"], "lang": "en", "context": "paper"}
     assert capsys.readouterr().out == f"{sweep.path / 'figures' / 'en' / 'a'} (png, pdf)\n"
 
