@@ -11,7 +11,14 @@ from pathlib import Path
 import click
 
 import gradflow as gf
-from gradflow.commands.arguments import collect_rarely, drawing_processes, elsewhere, figures_folder, own_folder
+from gradflow.commands.arguments import (
+    collect_rarely,
+    drawing_processes,
+    elsewhere,
+    figures_folder,
+    leave_no_empty_folder,
+    own_folder,
+)
 from gradflow.commands.columns import by_figure, show_log, told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
 from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
@@ -49,6 +56,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
     folder = Path(given[-1] if given else own_folder(datetime.now().strftime("outputs/compare/%Y-%m-%d_%H-%M-%S")))
     command += [] if given else [f"{FOLDER}{folder}"]
     status = patiently([*command, *settings], stdout=subprocess.DEVNULL)  # whose table comes again
+    leave_no_empty_folder()
     return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
 
 
