@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,7 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
         f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)",
         f"{sweep.path / 'report.html'}",
     ]
-    assert drawn == {"lang": "zh", "context": "slide"}
+    assert drawn == {"lang": "zh", "context": "slide", "processes": min(2, os.cpu_count() or 1)}
 
 
 def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
@@ -142,6 +143,7 @@ def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
         sys, "argv", ["figures.py", str(sweep.path), "figures=comparison, weight_spectrum", "context=paper"]
     )
     figures.main()
+    assert asked.pop("processes") == min(2, os.cpu_count() or 1)
     assert asked == {"only": ["comparison", "weight_spectrum"], "lang": "en", "context": "paper"}
     assert capsys.readouterr().out == f"{sweep.path / 'figures' / 'en' / 'a'} (png, pdf)\n"
 

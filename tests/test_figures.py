@@ -515,6 +515,16 @@ def test_one_curve_has_one_factor(other, joined):
     assert (" to 0.57" in Labels("en").claim(claim)) == joined
 
 
+def test_seeds_that_nobody_can_tell_apart_are_drawn_as_one_line(run):
+    one = gf.analysis.clipping_effect(run)
+    many = pd.concat([one.assign(seed=seed, typical=seed == 0) for seed in range(40)], ignore_index=True)
+    lines = figures.plot_clipping_effect(many, context="paper").axes[0].lines
+    behind, typical = (np.asarray(line.get_ydata(), float) for line in lines if len(line.get_xdata()) > 2)
+    assert np.isnan(behind).sum() == 39
+    assert np.array_equal(behind[: len(one)], one["after"])
+    assert np.array_equal(typical, one["after"])
+
+
 def test_a_figure_shows_itself_in_a_notebook(run):
     """Without pyplot, which alone would make IPython show a plain figure of matplotlib's."""
     formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()

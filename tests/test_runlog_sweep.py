@@ -8,7 +8,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 import gradflow as gf
-import gradflow.runlog.sweep as sweep_module
+import gradflow.runlog.reader as reader_module
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter, write_status
 
@@ -87,8 +87,8 @@ def test_runs_in_every_state_are_read_side_by_side(tmp_path):
 
 
 def test_settings_and_columns_are_read_once(folder, monkeypatch):
-    read, seen = sweep_module.read_description, []
-    monkeypatch.setattr(sweep_module, "read_description", lambda path: seen.append(path) or read(path))
+    read, seen = reader_module.read_description, []
+    monkeypatch.setattr(reader_module, "read_description", lambda path: seen.append(path) or read(path))
     gf.open_sweep(folder).frame("time", columns=["log_state_gradient_q50"])
     assert len(seen) == len(set(seen)) == 4
 

@@ -449,3 +449,8 @@ def test_the_table_of_a_sweep_that_goes_on(tmp_path):
         "1 of 2 runs are still running",
     ]
     writer.close()
+
+
+def test_a_sweep_that_is_refused_leaves_no_folder(train):
+    assert train("-m", "debug=tiny", "seed=0,0") != 0
+    assert not list(Path().iterdir())

@@ -173,3 +173,15 @@ def test_prediction_asks_the_saved_model(tmp_path):
         predict(tmp_path, ["Smith"])
     with pytest.raises(FileNotFoundError, match=r"path: expected the folder of a finished run with model.safetensors"):
         predict(tmp_path / "nowhere", [name])
+
+
+def test_arguments_given_wrong_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"config: expected a gradflow\.config\.Config; .*, got "):
+        training.train({"seed": 1}, tmp_path)
+    with pytest.raises(TypeError, match=r"path: expected the folder for the run.*got 3"):
+        training.train(Config(), 3)
+    with pytest.raises(TypeError, match=r"run_path: expected the folder of a finished run.*got None"):
+        predict(None, ["王"])
+    with pytest.raises(ValueError, match=r"progress: expected True or False, got 'no'"):
+        training.train(Config(), tmp_path, progress="no")
+    assert not list(tmp_path.iterdir())

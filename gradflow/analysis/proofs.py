@@ -19,6 +19,7 @@ def proof_claims(source: Any, data: pd.DataFrame) -> list[dict[str, Any]]:
     Returns:
         Nothing, or one claim that does not hold: `value` runs out of `total` failed (see `run.proof`).
     """
-    shown = [run for run in runs_of(source) if identity(run)["cell"] in {UNNAMED, *data["cell"]}]
+    cells = {UNNAMED, *data["cell"]}
+    shown = [run for run in runs_of(source) if identity(run)["cell"] in cells]
     failed = sum(run.proof == "failed" for run in shown)
     return [claim(RECORD_PROVED, failed, "0", False, total=len(shown))] if failed else []

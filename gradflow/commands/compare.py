@@ -12,7 +12,14 @@ from pathlib import Path
 import click
 
 import gradflow as gf
-from gradflow.commands.arguments import elsewhere, figures_folder, own_folder
+from gradflow.commands.arguments import (
+    collect_rarely,
+    drawing_processes,
+    elsewhere,
+    figures_folder,
+    leave_no_empty_folder,
+    own_folder,
+)
 from gradflow.commands.columns import LONGEST, by_figure, show_log, told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
 from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
@@ -51,6 +58,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
     folder = Path(given[-1] if given else own_folder(datetime.now().strftime("outputs/compare/%Y-%m-%d_%H-%M-%S")))
     command += [] if given else [f"{FOLDER}{folder}"]
     status = patiently([*command, *settings], stdout=subprocess.DEVNULL)  # whose table comes again
+    leave_no_empty_folder()
     return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
 
 
@@ -62,12 +70,13 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
     """
     from gradflow.commands.report import not_done, not_proved, printed, table
 
+    collect_rarely()
     shown = show_log()
     try:
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = gf.figures.draw_all(path, folder, lang=lang, context=context)
+        figures = gf.figures.draw_all(sweep, folder, lang=lang, context=context, processes=drawing_processes())
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
         report = gf.write_report(path, folder / "report.html" if out else None)
     except FileNotFoundError as error:

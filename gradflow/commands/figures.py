@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
 
 import click
 
-from gradflow.commands.arguments import elsewhere, figures_folder, split_list
+from gradflow.commands.arguments import collect_rarely, drawing_processes, elsewhere, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log, told
 from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
 
@@ -51,7 +50,7 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
 
     name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; they are drawn where they are named.
     """
-    gc.set_threshold(20_000, 50, 100)  # imports and figures make many objects, few of them garbage: a tenth of the time
+    collect_rarely()
     from gradflow.figures import draw_all
 
     show_log()
@@ -61,7 +60,7 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
     try:
         folder = figures_folder(out, path, lang)
         if from_log is None or from_log:
-            files += draw_all(path, folder, only=from_log, lang=lang, context=context)
+            files += draw_all(path, folder, only=from_log, lang=lang, context=context, processes=drawing_processes())
         for name in FROM_MODEL:
             if name in (wanted or ()):
                 files += draw_from_model(name, path, split_list(names), folder, lang, context)

@@ -14,13 +14,14 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, listed
+from gradflow.checks import check_path, listed, whole_number
 from gradflow.figures.animation import Animation, save_animation
+from gradflow.figures.drawing import Answer, in_processes
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
 from gradflow.figures.theme import ShownFigure, check_look
 from gradflow.foreign import file_name
-from gradflow.runlog import Unreadable, open_sweep
+from gradflow.runlog import Sweep, Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,18 +105,23 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         runs: Those that the table was made of.
         **options: lang and context.
     """
-    claims = how.check(data) + (proof_claims(runs, data) if runs else [])
+    claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
     return Made(draw(data, claims=claims, **options), data, claims)
 
 
+def _claims(how: Entry | Exact | Animated, data: pd.DataFrame, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    return how.check(data) + (proof_claims(runs, data) if runs else [])
+
+
 def draw_all(
-    path: str | Path,
+    path: str | Path | Sweep,
     out_dir: str | Path,
     *,
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    processes: int = 1,
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
 
@@ -125,11 +131,13 @@ def draw_all(
     for its level DEBUG, unless `only` names them.
 
     Args:
-        path: The folder of a run or of a sweep.
+        path: The folder of a run or of a sweep, or what :func:`gradflow.open_sweep` returned.
         out_dir: Where the figures go; made if missing.
         only: Names out of `GALLERY`; None is all of them.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
+        processes: 1, or 2 to have half of the figures drawn by a second process; a script that asks for it does so
+            below `if __name__ == "__main__":`.
 
     Returns:
         All files written.
@@ -142,37 +150,62 @@ def draw_all(
     """
     check_look(lang, context)
     check_path("out_dir", out_dir, "the folder for the figures")
+    whole_number("processes", processes, 1, most=2)
     only = None if only is None else listed("only", only, "a list of names of figures")
     unknown = [str(name) for name in only or () if name not in GALLERY]
     if unknown:
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
-    files: list[Path] = []
+    sweep = (path if isinstance(path, Sweep) else open_sweep(path)).kept()
     lost: set[Any] = set()
-    titles: set[str] = set()
-    for job in jobs(open_sweep(path).kept().readable.members, chosen):
-        title, entry = job.title, job.entry
-        try:
-            made = of_readable(partial(_made, entry, lang=lang, context=context), job.runs, lost)
-        except DoesNotApply as reason:
-            log.log(logging.DEBUG if only is None else logging.INFO, _LEFT_OUT, title, reason)
-            continue
-        except ValueError as reason:
-            log.info(_LEFT_OUT, title, reason)
-            continue
-        except Exception as error:  # settings and numbers that nobody foresaw cost this figure, and no other
-            log.warning(_LEFT_OUT, title, f"{type(error).__name__}: {error}")
-            log.debug("%s", title, exc_info=True)
-            continue
-        while title in titles:  # only a stranger's settings make two alike
-            title += "+"
-        titles.add(title)
-        files += made.save(Path(out_dir) / file_name(title))
+    drawn: dict[str, Answer] = {}
+    with in_processes(processes) as share:
+        for job in jobs(sweep.readable.members, chosen):
+            title = job.title
+            try:
+                data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+            except Exception as reason:
+                _say(title, reason, asked_for=only is not None)
+                continue
+            while title in drawn:  # only a stranger's settings make two alike
+                title += "+"
+            where = Path(out_dir) / file_name(title)
+            drawn[title] = share(_draw, job.name, data, claims, where, {"lang": lang, "context": context})
+        files: list[Path] = []
+        for title, answer in drawn.items():
+            outcome = answer()
+            if isinstance(outcome, Exception):
+                _say(title, outcome, asked_for=only is not None)
+            else:
+                files += outcome
     return files
 
 
-def _made(entry: Entry, runs: Sequence[Run], **options: Any) -> Made:
-    return make(entry, entry.analyse(runs), runs=runs, **options)
+def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    data = entry.analyse(runs)
+    return data, _claims(entry, data, runs)
+
+
+def _draw(
+    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, options: dict[str, Any]
+) -> list[Path] | Exception:
+    """Draws and writes one figure of the gallery: its files, or what keeps it from being drawn."""
+    try:
+        made = Made(GALLERY[name].plot(data, claims=claims, **options), data, claims)
+    except Exception as reason:
+        return reason
+    return made.save(path)
+
+
+def _say(title: str, reason: Exception, *, asked_for: bool) -> None:
+    """Why a figure is left out; settings and numbers that nobody foresaw cost that one, and no other."""
+    if isinstance(reason, DoesNotApply):
+        log.log(logging.INFO if asked_for else logging.DEBUG, _LEFT_OUT, title, reason)
+    elif isinstance(reason, ValueError):
+        log.info(_LEFT_OUT, title, reason)
+    else:
+        log.warning(_LEFT_OUT, title, f"{type(reason).__name__}: {reason}")
+        log.debug("%s", title, exc_info=reason)
 
 
 def of_readable(make_of: Callable[[list[Any]], T], runs: Sequence[Any], lost: set[Any]) -> T:
@@ -244,7 +277,8 @@ def _apart(runs: Sequence[Run], entry: Entry) -> dict[str, list[Run]]:
     """Runs by the settings that are kept apart, named where these vary."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(identity(run)[key]) for key in entry.apart), []).append(run)
+        names = identity(run) if entry.apart else {}
+        groups.setdefault(tuple(str(names[key]) for key in entry.apart), []).append(run)
     if entry.beside is not None:
         groups = _joined(groups, entry.beside)
     varying = [i for i in range(len(entry.apart)) if len({values[i] for values in groups}) > 1]

@@ -191,7 +191,11 @@ class Jacobian(ABC):
     def _check_states(self, *names: str) -> None:
         for name in names:
             if name not in self.state_names:
-                raise KeyError(f"block: expected two of the states {self.state_names}, got {name!r}")
+                first, last = self.state_names[0], self.state_names[-1]
+                raise KeyError(
+                    f"block: expected two of the states {self.state_names}, got {name!r}; "
+                    f"block({last!r}, {first!r}) is how the new {last} depends on the {first} before"
+                )
 
     def _nan_past_length(self, values: Tensor) -> Tensor:
         return values if self.valid is None else values.masked_fill(~_spread(self.valid, values), torch.nan)

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradflow.runlog.schema import KEYS, SCHEMA_VERSION, TABLES
+from gradflow.runlog.schema import KEYS, SCHEMA_VERSION, TABLES, column_type
 from gradflow.runlog.unreadable import Unreadable, check_is_file, unreadable
 
 log = logging.getLogger(__name__)
@@ -173,6 +173,10 @@ def _check_schema(part: Part, table: str, schema: pa.Schema) -> None:
         raise unreadable(part.path, expected, str(version), "install a newer gradflow")
     if missing := [key for key in KEYS[table] if key not in schema.names]:
         raise unreadable(part.path, f"the column {missing[0]}", f"others ({', '.join(schema.names[:5])})")
+    for key in KEYS[table]:
+        found, expected = schema.field(key).type, column_type(table, key)
+        if found != expected and pa.types.is_integer(found) != pa.types.is_integer(expected):
+            raise unreadable(part.path, f"{expected} as {key}", str(found))
 
 
 def write_part(root: Path, table: str, rows: pa.Table, *, durable: bool = False) -> None:

@@ -59,17 +59,17 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """`run.json` without settings and columns: seed, versions, git commit, host, device, dtype, reduction, ..."""
-        return {key: value for key, value in self._description.items() if key not in ("config", "columns")}
+        return {key: value for key, value in self.description.items() if key not in ("config", "columns")}
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings; of a run that failed before it recorded, those in `.hydra/config.yaml`, if any."""
-        return config_in(self._description, self.path)
+        return config_in(self.description, self.path)
 
     @property
     def columns(self) -> dict[str, dict[str, Label]]:
         """For each table its columns with unit and long name (of one an older log lacks, those of every log)."""
-        description = self._description
+        description = self.description
         return {table: columns_in([description], table) for table in TABLES}
 
     @property
@@ -128,7 +128,7 @@ class Run:
             Unreadable: a part of the table is damaged.
         """
         check_name("table", table, KEYS)
-        known = columns_in([self._description], table)
+        known = columns_in([self.description], table)
         schema = arrow_schema(table, known)
         check_where(where, table, schema)
         return read_parts(self._root, table, schema, select(table, columns, known), where)
@@ -152,7 +152,8 @@ class Run:
         return to_dataset(self.frame(table, columns, where), KEYS[table], self.columns[table])
 
     @property
-    def _description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
+        """`run.json` as it is, empty if there is none yet."""
         return read_description(self.path)
 
     @property

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from gradflow.checks import check_flags, check_name, check_path, listed
-from gradflow.runlog.documents import read_description
 from gradflow.runlog.kept import KeptRun
 from gradflow.runlog.parts import check_parts, read_parts
 from gradflow.runlog.reader import (
@@ -90,7 +89,7 @@ class Sweep:
 
     def kept(self) -> "Sweep":
         """The same runs for who asks them many things at one moment: what is small of each is read once."""
-        return Sweep(self.path, tuple(KeptRun(run.path) for run in self.members))
+        return Sweep(self.path, tuple(run if isinstance(run, KeptRun) else KeptRun(run.path) for run in self.members))
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -226,7 +225,7 @@ def _row(run: Run) -> tuple[Any, ...]:
 
 def _described(run: Run) -> dict[str, Any]:
     """Its `run.json` with the settings, which an earlier end may have left to Hydra's file."""
-    description = read_description(run.path)
+    description = run.description
     return description if description else {"config": config_in(description, run.path)}
 
 

@@ -95,11 +95,17 @@ def check_columns(file: Path, columns: Mapping[str, Any]) -> None:
     """
     for table, labels in columns.items():
         check_fields(file, columns, {table: (dict,)}, "columns.")
-        for name in labels:
-            check_fields(file, labels, {name: (dict,)}, f"columns.{table}.")
-            check_fields(file, labels[name], {"unit": (str,), "long_name": (str,)}, f"columns.{table}.{name}.")
+        for name, label in labels.items():
+            if not _is_label(label):
+                check_fields(file, labels, {name: (dict,)}, f"columns.{table}.")
+                check_fields(file, label, {"unit": (str,), "long_name": (str,)}, f"columns.{table}.{name}.")
         if missing := [key for key in KEYS.get(table, ()) if labels and key not in labels]:
             raise unreadable(file, f"the column {missing[0]} in columns.{table}", "none")
+
+
+def _is_label(label: Any) -> bool:
+    """Whether this is one, told at once: a sweep has a million of them."""
+    return type(label) is dict and type(label.get("unit", "")) is type(label.get("long_name", "")) is str
 
 
 def check_depth(file: Path, settings: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 from tqdm import tqdm
 
+from gradflow.checks import check_flags, check_kind, check_path
 from gradflow.config import ClipName, Config, FlossingConfig
 from gradflow.data import Dataset, Sequences, Task, load
 from gradflow.flow.backward import watch_backward
@@ -93,9 +94,13 @@ def train(config: Config, path: str | os.PathLike[str], *, progress: bool = True
         How it ended.
 
     Raises:
+        TypeError: if `config` is no :class:`gradflow.config.Config`, or `path` no path.
         ValueError, OSError: for data that cannot be used, or a model that cannot be saved; the log then says `failed`.
         FileExistsError: if the folder already holds a recorded run.
     """
+    check_kind("config", config, Config, "a gradflow.config.Config; Config() has every setting as it is by default")
+    check_path("path", path, "the folder for the run")
+    check_flags(progress=progress)
     _check_device(config.device)
     torch.manual_seed(config.seed)
     dataset = load(config.data, config.seed)

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from gradflow.cells.facts import CELLS, KEEPING_GATES
+from gradflow.checks import check_path, listed
 from gradflow.data import encode
 from gradflow.flow.replay import trace
 from gradflow.training.model import SequenceModel, one_hot_vectors
@@ -52,6 +53,7 @@ def predict(run_path: str | os.PathLike[str], names: Sequence[str]) -> list[Pred
         ValueError: for a character that the model does not know, by name.
     """
     model, vocabulary, _ = _opened(run_path)
+    names = names if isinstance(names, str) else listed("names", names, "a list of names")
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     answers = []
     for name, row, length in zip(names, inputs, lengths, strict=True):
@@ -83,6 +85,7 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
     """
     model, vocabulary, same = _opened(run_path)
     model = model.double()
+    names = names if isinstance(names, str) else listed("names", names, "a list of names")
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
     rows: list[dict[str, Any]] = []
     for example, (name, row, length) in enumerate(zip(names, inputs, lengths, strict=True)):
@@ -148,6 +151,7 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
 def _opened(run_path: str | os.PathLike[str]) -> tuple[SequenceModel, dict[str, Any], dict[str, Any]]:
     """The model of a run, its vocabulary, and what figures say of it."""
+    check_path("run_path", run_path, "the folder of a finished run")
     path = Path(run_path)
     model, settings = load_run(path), settings_of(path)
     same = {"cell": settings["cell"]["name"], "length": 0}

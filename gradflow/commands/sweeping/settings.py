@@ -1,8 +1,9 @@
 """From Hydra's configuration to :class:`gradflow.config.Config`."""
 
 import os
+import pickle
 from collections.abc import Container, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -136,11 +137,33 @@ def to_config(settings: DictConfig) -> Config:
     Raises:
         ValueError: If a key is unknown, a value is out of range, or what it refers to is not there.
     """
-    own = OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"])
     try:
-        values = OmegaConf.to_container(own, resolve=True)
-        config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, values))
+        values = {str(key): _resolved(settings, str(key)) for key in settings if key != "hydra"}
+        config = OmegaConf.to_object(_merged(values))
     except OmegaConfBaseException as error:
         raise ValueError(told(error)) from None
     assert isinstance(config, Config)
     return config
+
+
+def _resolved(settings: DictConfig, key: str) -> Any:
+    value = settings[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+_MERGED: dict[str, bytes] = {}
+"""Groups of settings that many runs of a sweep share -> these in the schema, pickled: to merge them takes ten times."""
+
+
+def _merged(values: dict[str, Any]) -> DictConfig:
+    """Settings in the schema, which names what does not fit there."""
+    groups = {key: value for key, value in values.items() if isinstance(value, dict)}
+    try:
+        if (key := repr(groups)) not in _MERGED:
+            _MERGED[key] = pickle.dumps(OmegaConf.merge(SCHEMA, groups))
+        merged = pickle.loads(_MERGED[key])
+        for name in values.keys() - groups.keys():
+            merged[name] = values[name]
+        return merged
+    except OmegaConfBaseException:
+        return cast(DictConfig, OmegaConf.merge(SCHEMA, values))

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 import gradflow as gf
+from gradflow.commands.arguments import leave_no_empty_folder
 from gradflow.commands.report import not_proved, printed, table
 from gradflow.commands.sweeping import launchers
 from gradflow.commands.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
@@ -68,7 +69,7 @@ class Sweeper(HydraSweeper):
             SystemExit: If anything in it is wrong, before any run starts; with status 1 at the end if not all are done.
         """
         try:
-            runs = plan(self.settings)
+            runs = self._plan()
             self.directory = Path(self.settings.hydra.sweep.dir)
             self.directory.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.settings, self.directory / "multirun.yaml")
@@ -96,6 +97,13 @@ class Sweeper(HydraSweeper):
             print("\n".join([printed(table(sweep)), *not_proved(sweep)]))
         if self._count(runs) < len(runs):
             sys.exit(1)
+
+    def _plan(self) -> list[Planned]:
+        try:
+            return plan(self.settings)
+        except BaseException:
+            leave_no_empty_folder()
+            raise
 
     def _launch_all(self, runs: Sequence[Planned]) -> None:
         if not runs:

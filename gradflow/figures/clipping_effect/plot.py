@@ -34,6 +34,7 @@ from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, style, thin
 
 MOST_COLUMNS = 5
 SPIKE = 0.35  # opacity of what clipping cut off
+FEW = 30  # seeds whose lines can be told apart; more of them behind the typical one are drawn as one
 
 
 def plot_clipping_effect(
@@ -89,7 +90,17 @@ def _seeds(panel: pd.DataFrame, clipped: bool) -> list[tuple[pd.DataFrame, float
     """Rows and opacity of each seed: the typical one stands out, and is drawn last."""
     side = panel[~panel["clip"].isin(UNCLIPPED) == clipped]
     order = side.drop_duplicates("seed").sort_values(["typical", "seed"])
+    behind = order.loc[~order["typical"], "seed"]
+    if len(behind) > FEW and side["seed"].value_counts().min() > 1:  # single points would have no line
+        return [(_joined(side, behind), FADED), *_seeds(panel[panel["typical"]], clipped)]
     return [(side[side["seed"] == row.seed], 1.0 if row.typical else FADED) for row in order.itertuples()]
+
+
+def _joined(side: pd.DataFrame, seeds: pd.Series) -> pd.DataFrame:
+    """The rows of some seeds after each other, with an empty one between them, in which a line stops."""
+    gaps = pd.DataFrame({"seed": seeds})
+    rows = pd.concat([side[side["seed"].isin(seeds)].astype({"iteration": float}), gaps])
+    return rows.sort_values("seed", kind="stable")
 
 
 def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
@@ -101,8 +112,9 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
             acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=SPIKE * opacity, linewidth=thin(0.4)
         )
         _line(axes, run, "after", BLUE, opacity)
-        if np.isfinite(run["threshold"].iloc[0]):
-            axes.axhline(run["threshold"].iloc[0], color=BLACK, linestyle="--", linewidth=thin(0.5))
+        for threshold in run["threshold"].unique():
+            if np.isfinite(threshold):
+                axes.axhline(threshold, color=BLACK, linestyle="--", linewidth=thin(0.5))
 
 
 def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
@@ -116,7 +128,7 @@ def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: fl
     """A line that stops where the value is not finite, and triangles there on the top edge."""
     values = run[quantity].where(np.isfinite(run[quantity]))
     axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55), **mark_alone(values))
-    mark_top_edge(axes, run.loc[values.isna(), "iteration"], colour)
+    mark_top_edge(axes, run.loc[values.isna(), "iteration"].dropna(), colour)
 
 
 def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:

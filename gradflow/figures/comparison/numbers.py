@@ -15,7 +15,7 @@ from gradflow.analysis.runs import (
     IDENTITY,
     DoesNotApply,
     Run,
-    binned,
+    binned_each,
     chance,
     claim,
     collect,
@@ -52,7 +52,9 @@ def comparison(source: Any) -> pd.DataFrame:
     runs = runs_of(source)
     quantity = max(judged_by(run) for run in runs)  # that of the runs which say so: others failed before
     final = collect([(run, _final(run, quantity)) for run in runs])
-    loss = collect([(run, _loss(run)) for run in started(runs)])
+    begun = started(runs)
+    loss = collect(list(zip(begun, binned_each([losses(run) for run in begun], points=60), strict=True)))
+    loss = loss.drop(columns="non_finite")
     if loss.empty and final["value"].isna().all():
         raise DoesNotApply(
             f"loss: expected a training loss or a {quantity} in the log, got neither in any run; give "
@@ -77,10 +79,6 @@ def _final(run: Run, quantity: str) -> pd.DataFrame:
     iteration = run.scalars.index.max() if len(run.scalars) else -1
     row = {"quantity": quantity, "iteration": iteration, "value": value, "low": low, "high": high}
     return pd.DataFrame([row | {"status": run.status}])
-
-
-def _loss(run: Run) -> pd.DataFrame:
-    return binned(losses(run), points=60)[["iteration", "value"]]
 
 
 def _over_seeds(group: pd.DataFrame) -> pd.Series:
