@@ -1,6 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -10,14 +10,17 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.theme import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
+from gradflow.figures.options import in_force
+from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
+HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
 
@@ -297,16 +300,30 @@ def add_caption(
     labels: Labels,
     notes: Sequence[str] = (),
 ) -> None:
-    """Small, under the figure: the setting, its claim (the first), checks and proofs of records that fail, notes."""
-    setting = labels.setting(data)
+    """The first claim as a headline over the figure; small, under it, the setting, what fails, and notes.
+
+    Args:
+        figure: All but finished.
+        data: Its table.
+        claims: Checked statements.
+        labels: Of the language.
+        notes: Further sentences of the small print.
+    """
+    options = in_force()
     broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
-    sentences = [labels.claim(claim) for claim in claims[:1]]
+    title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
+    if title:
+        _write_across(figure.suptitle, figure, title, HEADLINE_SIZE * 72 * figure.get_figwidth(), color=TITLE)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
-    text = labels("sentence.separator").join(
-        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *broken, *failed, *notes]
-    )
-    size = mpl.rcParams["font.size"] * CAPTION_SIZE
-    columns = int(figure.get_figwidth() * 72 / (size * 0.56))
+    setting = labels.setting(data)
+    small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
+    text = labels("sentence.separator").join(small) if options.caption is True else options.caption or ""
     if text:
-        figure.supxlabel(wrap(text, columns), x=0.012, ha="left", fontsize=size, color=INK, linespacing=1.25)
+        _write_across(figure.supxlabel, figure, text, mpl.rcParams["font.size"] * CAPTION_SIZE, color=INK)
+
+
+def _write_across(write: Callable[..., Text], figure: Figure, text: str, size: float, **look: Any) -> None:
+    """A text in lines as long as the figure is wide, from its left edge on."""
+    columns = int(figure.get_figwidth() * 72 / (size * 0.56))
+    write(wrap(text, columns), x=0.012, ha="left", fontsize=size, linespacing=1.25, **look)
