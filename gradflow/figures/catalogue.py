@@ -81,6 +81,17 @@ def short(value: float) -> str:
     return f"{value:#.2g}".rstrip(".").replace("-", "−") if plain else number(value)
 
 
+def brief(value: float) -> str:
+    r"""A number as a headline prints it: whole ones as they are, others of two digits.
+
+    Example:
+        >>> brief(8), brief(20.0), brief(0.567), brief(2.01e-5)
+        ('8', '20', '0.57', '$2.0{\\times}10^{-5}$')
+    """
+    whole = math.isfinite(value) and float(value).is_integer() and abs(value) < 1e5
+    return f"{value:.0f}".replace("-", "−") if whole else short(value)
+
+
 class Labels:
     """The texts of one language, with values filled in."""
 
@@ -184,6 +195,8 @@ class Labels:
         alone = claim.get("total") == 1 or ("low_curve" in claim and claim["low_curve"] == claim["high_curve"])
         if alone and f"claim.{name}_alone" in self._texts:
             name += "_alone"
+        if kind == "headline":
+            values = {key: brief(value) if isinstance(value, int | float) else value for key, value in values.items()}
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
             return self(self._key(kind, f"{name}_otherwise"), **values)
         sentence = self(self._key(kind, name), **values)

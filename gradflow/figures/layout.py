@@ -1,6 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -20,6 +20,7 @@ from gradflow.figures.options import in_force
 from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
+LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -314,16 +315,34 @@ def add_caption(
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
     title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
     if title:
-        _write_across(figure.suptitle, figure, title, HEADLINE_SIZE * 72 * figure.get_figwidth(), color=TITLE)
+        size = HEADLINE_SIZE * 72 * figure.get_figwidth()
+        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
     text = labels("sentence.separator").join(small) if options.caption is True else options.caption or ""
     if text:
-        _write_across(figure.supxlabel, figure, text, mpl.rcParams["font.size"] * CAPTION_SIZE, color=INK)
+        size = mpl.rcParams["font.size"] * CAPTION_SIZE
+        lines = _in_lines(figure, text, size)
+        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=INK, linespacing=1.25)
 
 
-def _write_across(write: Callable[..., Text], figure: Figure, text: str, size: float, **look: Any) -> None:
-    """A text in lines as long as the figure is wide, from its left edge on."""
-    columns = int(figure.get_figwidth() * 72 / (size * 0.56))
-    write(wrap(text, columns), x=0.012, ha="left", fontsize=size, linespacing=1.25, **look)
+def _in_lines(figure: Figure, text: str, size: float) -> str:
+    """A text in lines as long as the figure is wide."""
+    return wrap(text, int(figure.get_figwidth() * 72 / (size * 0.56)))
+
+
+def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
+    """Write above everything that the figure shows, its legends too; a second text comes under the first.
+
+    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
+    """
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    left, bottom, width, height = engine.get()["rect"]
+    words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
+    height -= words.get_window_extent().height / figure.bbox.height + TOP
+    engine.set(rect=(left, bottom, width, height))
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
+    return words
