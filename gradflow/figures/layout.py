@@ -21,6 +21,7 @@ from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_f
 
 CAPTION_SIZE = 0.8  # of the base font
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
+COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -328,12 +329,16 @@ def add_caption(
 
 
 def _in_lines(figure: Figure, text: str, size: float) -> str:
-    """A text in lines as long as the figure is wide."""
-    return wrap(text, int(figure.get_figwidth() * 72 / (size * 0.56)))
+    """A text in as few lines as the figure's width allows, which are about as long as one another."""
+    columns = int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN))
+    count = wrap(text, columns).count("\n")
+    while count and wrap(text, columns - 1).count("\n") == count:
+        columns -= 1
+    return wrap(text, columns)
 
 
 def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
-    """Write above everything that the figure shows, its legends too; a second text comes under the first.
+    """Write above everything that the figure shows; its legend comes under that, and a second text under the legend.
 
     matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
     """
@@ -342,7 +347,9 @@ def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
     left, bottom, width, height = engine.get()["rect"]
     words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
     height -= words.get_window_extent().height / figure.bbox.height + TOP
-    engine.set(rect=(left, bottom, width, height))
     for legend in figure.legends:
-        legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
+        if legend.get_bbox_to_anchor() is figure.bbox:  # not yet moved
+            legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
+            height -= legend.get_window_extent().height / figure.bbox.height + TOP
+    engine.set(rect=(left, bottom, width, height))
     return words
