@@ -60,7 +60,7 @@ def check_legible(figure: Figure) -> None:
 def check_written(
     figure: Figure, path: Path, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], lang: str
 ) -> None:
-    """It is saved in all formats with its numbers and claims, its caption is the first of these, and all is legible."""
+    """It is saved in all formats with its numbers and claims, its headline is the first of these, and all is legible."""
     check_legible(figure)
     assert min(one.size for one in drawn(figure)) >= SMALLEST  # of a figure for a paper
     png, pdf, svg, csv, checks = figures.save(figure, path, data=data, claims=claims)
@@ -69,7 +69,7 @@ def check_written(
     assert b"<svg" in svg.read_bytes()[:1000]
     assert len(pd.read_csv(csv)) == len(data)
     assert [claim["claim"] for claim in json.loads(checks.read_text(encoding="utf-8"))] == [c["claim"] for c in claims]
-    assert Labels(lang).claim(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
+    assert Labels(lang).headline(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
 
 
 def check_nothing_overlaps(figure: Figure) -> None:
