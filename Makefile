@@ -7,10 +7,10 @@ ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 override export ARGS := $(value ARGS)# as it was written: neither make nor a shell looks into it
 
-.PHONY: help compare lecture test test-slow hostile lint clean
+.PHONY: help compare lecture test test-slow test-notebooks hostile lint docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'make compare ARGS="data=csv data.path=names.csv"   the main job on names of your own'
 	@echo 'make compare TORCH="torch --index-url ADDRESS"     with another build of torch (first use only)'
@@ -28,6 +28,9 @@ test: .venv/ready ## Run the tests, on all cores
 test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
+test-notebooks: .venv/ready ## Run all notebooks
+	@.venv/bin/python -m pytest -q -m "" tests/test_notebooks.py
+
 hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wrong settings), and count their verdicts
 	@rm -f .hostile.jsonl; GRADFLOW_HOSTILE=$(CURDIR)/.hostile.jsonl \
 	  .venv/bin/python -m pytest -q -n auto --dist worksteal -m "" tests/test_*hostile*.py tests/test_runlog_kill.py; \
@@ -35,11 +38,15 @@ hostile: .venv/ready ## Run all hostile trials (kills, faults, damaged files, wr
 
 lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m ruff check
-	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples
+	@.venv/bin/python -m ruff format --check gradflow experiments tests benchmarks examples notebooks docs
 	@.venv/bin/python -m mypy
 
+docs: .venv/docs ## Build the documentation site: docs/_build/html/index.html
+	@.venv/bin/python -m sphinx -q -W --keep-going -n docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean: ## Remove the virtual environment and caches; outputs stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .hostile.jsonl docs/_build docs/_generated
 
 .venv/ready: pyproject.toml
 	@python=$$(for p in $(PYTHON); do \
@@ -57,4 +64,8 @@ clean: ## Remove the virtual environment and caches; outputs stay
 
 .venv/lint: .venv/ready
 	@$(PIP) -e '.[lint]'
+	@touch $@
+
+.venv/docs: .venv/ready
+	@$(PIP) -e '.[docs]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Compares the runs below a folder: a table, and figures. It trains nothing."""
+"""Trains the main job and compares its runs, or those that are there: a table, and figures."""
 
 from gradflow.commands.compare import main
 

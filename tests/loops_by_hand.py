@@ -75,7 +75,6 @@ class Expected:
     direction: int = 0
     call: int = 0
     tops: list[list[Loop]] | None = None
-    knows_direct: bool = True
 
     def anchored(self, b: int, s: int) -> Tensor:
         """[T, S], of the loss at step s alone, by the states of each step."""
@@ -227,7 +226,7 @@ def names(model, name, language):
     loop = Loop(lambda x, h: (torch.tanh(model.i2h(x) + model.h2h(h)),), h=torch.zeros(model.hidden))
     shown = [loop(x_t) for x_t in name[:, 0]]
     cross_entropy(model.h2o(shown[-1]).unsqueeze(0), language).backward(retain_graph=True)
-    return [Expected("h", [loop], knows_direct=False)]
+    return [Expected("h", [loop])]
 
 
 def oscillators(model, x, *, module="recurrent", inner=None):
@@ -241,7 +240,7 @@ def oscillators(model, x, *, module="recurrent", inner=None):
     loops = [Loop(step, y=zero, z=zero) for _ in range(x.shape[1])]
     read = torch.stack([[loop(x_t) for x_t in x[:, b]][-1] for b, loop in enumerate(loops)])
     mse_loss(model.head(read), x[0]).backward(retain_graph=True)
-    return [Expected(module, loops, knows_direct=module == "recurrent")]
+    return [Expected(module, loops)]
 
 
 def oscillators_by_hand(model, x):
@@ -257,4 +256,4 @@ def min_gru(model, text):
             logits.append(model.head(loop(torch.stack((torch.sigmoid(z), candidate)))))
         loops.append(loop)
     cross_entropy(torch.stack(logits), text[1:].T.flatten()).backward(retain_graph=True)
-    return [Expected("h", loops, knows_direct=False)]
+    return [Expected("h", loops)]

@@ -66,15 +66,17 @@ def norm_of_state(state):
 
 def by_a_pass_for_each(seen, weight, of_h_n, b, s, lengths):
     """ln‖∂L_s/∂s_t‖ of one example, by one backward pass of L_s through an own loop: (layer, direction) -> [length]."""
-    layer, x = oracles.double(seen.call.layer), seen.call.time_major(seen.call.x).double()
-    states, outputs, h_n, _ = oracles.run(layer, x, lengths, oracles.to_double(seen.call.hx))
+    layer, x = oracles.double(seen.call.layer), seen.call.time_major(seen.call.x)[:, b : b + 1].double()
     length, sides = T if lengths is None else lengths[b], 2 if layer.bidirectional else 1
-    loss = (outputs[b][s] * weight[s, b].double()).sum()
+    given = oracles.to_double(seen.call.hx)
+    alone = tuple(h[:, b : b + 1] for h in given) if oracles.is_lstm(layer) else given[:, b : b + 1]
+    states, (output,), h_n, _ = oracles.run(layer, x, [length], alone)
+    loss = (output[s] * weight[s, b].double()).sum()
     for row in range(len(h_n)):
         if s == (0 if row % sides else length - 1):
-            loss = loss + (h_n[row, b] * of_h_n[row, b].double()).sum()
+            loss = loss + (h_n[row, 0] * of_h_n[row, b].double()).sum()
     loss.backward()
-    return {place: [norm_of_state(state) for state in own[b]] for place, own in states.items()}
+    return {place: [norm_of_state(state) for state in own[0]] for place, own in states.items()}
 
 
 @each_shape

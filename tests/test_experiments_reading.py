@@ -12,8 +12,8 @@ import pytest
 
 import gradflow as gf
 from gradflow.commands import compare, figures, predict
-from gradflow.commands.arguments import REQUIRED, own_folder, read_arguments
-from gradflow.commands.report import describe, not_proved, summary
+from gradflow.commands.arguments import own_folder
+from gradflow.commands.report import describe, not_proved, summary, table
 from gradflow.runlog import RunWriter, write_status
 
 
@@ -59,10 +59,10 @@ def test_describe_is_one_line(sweep):
 
 
 def test_table_has_a_row_per_run_and_the_settings_that_vary(sweep):
-    table = compare.table(sweep)
-    assert list(table["status"]) == ["diverged", "finished", "failed"]
-    assert list(table["cell"])[:2] == ["lstm", "rnn"]
-    assert "run" not in table
+    rows = table(sweep)
+    assert list(rows["status"]) == ["diverged", "finished", "failed"]
+    assert list(rows["cell"])[:2] == ["lstm", "rnn"]
+    assert "run" not in rows
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def proofs(tmp_path):
 
 
 def test_table_has_the_proof_of_each_run_once(proofs):
-    table = compare.table(proofs)
-    assert table.set_index("cell")["proof"].to_dict() == {
+    rows = table(proofs)
+    assert rows.set_index("cell")["proof"].to_dict() == {
         **{"a": "proved", "b": "failed", "c": "unproved", "d": "failed", "e": "unproved"}
     }
-    assert list(table).count("proof") == 1
-    assert not any("proof (set)" in name for name in table)
+    assert list(rows).count("proof") == 1
+    assert not any("proof (set)" in name for name in rows)
 
 
 def test_what_failed_its_proof_is_said_and_nothing_else(proofs):
@@ -95,14 +95,14 @@ def test_compare_says_that_proofs_failed(proofs, monkeypatch, capsys):
     monkeypatch.setattr(gf.figures, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(sys, "argv", ["compare.py", str(proofs.path)])
     compare.main()
-    *table, line = capsys.readouterr().out.splitlines()
-    assert "proof" in table[0].split()
+    *rows, line = capsys.readouterr().out.splitlines()
+    assert "proof" in rows[0].split()
     assert [line] == not_proved(proofs)
 
 
 def test_table_names_the_run_where_no_setting_varies(tmp_path):
     write_run(tmp_path / "only", "rnn", [0.5])
-    assert list(compare.table(gf.open_sweep(tmp_path))["run"]) == ["only"]
+    assert list(table(gf.open_sweep(tmp_path))["run"]) == ["only"]
 
 
 def test_table_of_a_sweep_over_iterations(tmp_path):
@@ -111,7 +111,7 @@ def test_table_of_a_sweep_over_iterations(tmp_path):
         document = json.loads((tmp_path / str(iterations) / "run.json").read_text())
         document["config"]["train"] = {"iterations": iterations}
         (tmp_path / str(iterations) / "run.json").write_text(json.dumps(document))
-    assert list(compare.table(gf.open_sweep(tmp_path))["iterations (set)"]) == [2, 4]
+    assert list(table(gf.open_sweep(tmp_path))["iterations (set)"]) == [2, 4]
 
 
 def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, capsys):
@@ -162,27 +162,6 @@ def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):
         compare.main()
 
 
-def test_arguments_are_keys_and_values():
-    def read(*arguments: str) -> dict[str, str]:
-        return read_arguments("usage", list(arguments), path=REQUIRED, lang="en")
-
-    assert read("outputs/a", "lang=zh") == {"path": "outputs/a", "lang": "zh"}
-    assert read("path=x=1") == {"path": "x=1", "lang": "en"}
-    with pytest.raises(SystemExit, match=r"^lnag: expected one of path, lang, got 'lnag=zh'; did you mean lang\?"):
-        read("outputs/a", "lnag=zh")
-    for nothing in (["lang=zh"], ["path="], [""], ["path= "]):
-        with pytest.raises(SystemExit, match="path: expected path=VALUE, got nothing"):
-            read(*nothing)
-    with pytest.raises(SystemExit, match="lang: expected lang=VALUE, got nothing"):
-        read("a", "lang=")
-    with pytest.raises(SystemExit, match="path: expected one value, got 'a' and 'b'"):
-        read("a", "b")
-    with pytest.raises(SystemExit, match="'--lang': expected one of path, lang, got '--lang=zh'; did you mean lang"):
-        read("a", "--lang=zh")
-    with pytest.raises(SystemExit, match=r"path: expected a value of at most 4,000 characters, got 'aaaa.*\.\.\.'"):
-        read("a" * 5000)
-
-
 def test_folders_of_the_same_second_have_names_of_their_own(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(own_folder, [str(tmp_path / "outputs" / "12-00-00")] * 8))
@@ -190,19 +169,6 @@ def test_folders_of_the_same_second_have_names_of_their_own(tmp_path):
     assert str(tmp_path / "outputs" / "12-00-00_8") in made
     (tmp_path / "file").touch()
     assert own_folder(str(tmp_path / "file" / "below")) == str(tmp_path / "file" / "below")  # its user says why not
-
-
-def test_a_folder_called_like_a_setting_is_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("cell=gru,clip=norm").mkdir()
-    assert read_arguments("", ["cell=gru,clip=norm"], path=REQUIRED) == {"path": "cell=gru,clip=norm"}
-
-
-def test_help_is_the_usage(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        read_arguments(compare.__doc__, ["--help"], path=REQUIRED)
-    assert exit_.value.code == 0
-    assert "lang=zh context=paper" in capsys.readouterr().out
 
 
 def test_answers_are_aligned_by_columns_of_the_terminal():

@@ -516,3 +516,14 @@ def test_one_curve_has_one_factor(other, joined):
     claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
     assert "0.57 (" in Labels("en").claim(claim)
     assert (" to 0.57" in Labels("en").claim(claim)) == joined
+
+
+def test_a_figure_shows_itself_in_a_notebook(run):
+    """Without pyplot, which alone would make IPython show a plain figure of matplotlib's."""
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    entry = GALLERY["gradient_by_lag"]
+    made = figures.make(entry, entry.analyse(run), context="notebook")
+    for shown in (made, made.figure):
+        data, metadata = formatter.format(shown)
+        assert data["image/png"].startswith(b"\x89PNG")
+        assert metadata["image/png"] == {"width": 672, "height": 378}

@@ -271,6 +271,53 @@ def test_a_cell_that_attends_to_a_memory_is_recorded(tmp_path, batch, every):
         np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+class AttentiveTwice(Attentive):
+    """A second state, which is made of the new first one and the memory."""
+
+    state_names = ("h", "k")
+
+    def step(self, x_t, state):
+        h = super().step(x_t, state)["h"]
+        return {"h": h, "k": 0.5 * state["k"] + h * self.memory.mean(1)}
+
+
+class OfMemory(nn.Module):
+    """One call, by the layer or in a loop of its own."""
+
+    def __init__(self, cell, loops):
+        super().__init__()
+        self.cell, self.layer = (cell, None) if loops else (None, gf.Recurrent(cell))
+
+    def forward(self, x, memory):
+        own = self.cell or self.layer.cell
+        own.memory, state = memory, {name: x.new_zeros(x.shape[1], H) for name in own.state_names}
+        outputs = [] if self.layer is None else self.layer(x)[0]
+        for x_t in x if self.layer is None else ():
+            state = self.cell(x_t, state)
+            outputs.append(state["h"])
+        own.memory = None
+        return torch.stack(list(outputs))
+
+
+@pytest.mark.parametrize("kind", [Attentive, AttentiveTwice])
+@pytest.mark.parametrize("examples", [2, "all"])
+def test_a_cell_that_attends_to_a_memory_is_recorded_in_a_loop(tmp_path, kind, examples):
+    """As by the layer, whose record is tested above."""
+    frames = []
+    for loops in (True, False):
+        torch.manual_seed(0)
+        net, x = OfMemory(kind(), loops).double(), sequences(batch=3)
+        memory = torch.randn(3, 5, H, dtype=torch.float64)
+        with gf.record(net, tmp_path / str(loops), reduction="sum", examples=examples, quantities=None) as recorder:
+            net(x, memory).square().sum().backward()
+            recorder.step()
+        run = gf.open_run(tmp_path / str(loops))
+        assert run.error is None
+        assert run.frame("proof").forward_residual.max() < 1e-9
+        frames.append(run.frame("time").select_dtypes("number"))
+    pd.testing.assert_frame_equal(*frames, rtol=1e-5)
+
+
 def test_the_jacobian_of_a_cell_that_attends_to_a_memory():
     """Each example by itself, in the order of the batch."""
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import gradflow as gf
 from gradflow.flow.metrics import log_norm
 
-some = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+some = settings(max_examples=10, deadline=None, derandomize=True, database=None)
+many = settings(some, max_examples=60)
 D, H = 3, 4
 
 
@@ -38,7 +39,7 @@ class Case:
 
 @st.composite
 def cases(draw):
-    num_layers, bidirectional = draw(st.integers(1, 4)), draw(st.booleans())
+    num_layers, bidirectional = draw(st.integers(1, 3)), draw(st.booleans())
     layouts = ["tensor", "batch_first", "unbatched", "packed", "packed sorted", "packed batch_first"]
     if num_layers == 1 or not bidirectional:
         layouts.append("lengths")
@@ -46,8 +47,8 @@ def cases(draw):
     reads = [("output",), ("h_n",), ("output", "h_n"), ("c_n",), ("output", "h_n", "c_n")]
     return Case(
         dtype=draw(st.sampled_from([torch.float64, torch.float32])),
-        time=draw(st.sampled_from([1, 2, 20])),
-        batch=1 if layout == "unbatched" else draw(st.sampled_from([4, 1])),
+        time=draw(st.sampled_from([1, 2, 7])),
+        batch=1 if layout == "unbatched" else draw(st.sampled_from([3, 1])),
         num_layers=num_layers,
         bidirectional=bidirectional,
         layout=layout,
@@ -175,7 +176,7 @@ def within(scene, values):
     return values.masked_fill(~mask.view(*mask.shape, *[1] * (values.dim() - 2)), 0)
 
 
-EVERYTHING = Case(torch.float64, 20, 4, 3, True, "packed", True, 0.4, True, ("output", "h_n", "c_n"), 1)
+EVERYTHING = Case(torch.float64, 7, 3, 3, True, "packed", True, 0.4, True, ("output", "h_n", "c_n"), 1)
 
 
 @each_cell
@@ -183,12 +184,24 @@ EVERYTHING = Case(torch.float64, 20, 4, 3, True, "packed", True, 0.4, True, ("ou
 @given(case=cases())
 @example(case=EVERYTHING)
 @example(case=replace(EVERYTHING, dtype=torch.float32, layout="batch_first", bias=False, num_layers=2))
-@example(case=replace(EVERYTHING, dtype=torch.float32, layout="packed sorted", dropout=0.0, num_layers=4))
+@example(case=replace(EVERYTHING, dtype=torch.float32, layout="packed sorted", dropout=0.0))
 @example(case=replace(EVERYTHING, layout="lengths", num_layers=1, dropout=0.0, read=("output",)))
 @example(case=replace(EVERYTHING, layout="lengths", bidirectional=False, read=("output",)))
 @example(case=replace(EVERYTHING, layout="unbatched", batch=1, given=False))
 def test_everything_against_the_oracle(cell, case):
     """I1, I2, I4, I7, I13, I26 in every layer and direction."""
+    check_everything(cell, case)
+
+
+@pytest.mark.slow
+@each_cell
+@many
+@given(case=cases())
+def test_many_cases_against_the_oracle(cell, case):
+    check_everything(cell, case)
+
+
+def check_everything(cell, case):
     scene = Scene(cell, case)
     assert set(scene.found) == set(scene.states)
     for key in scene.states:
@@ -281,10 +294,10 @@ def test_gradient_and_tangent_keep_their_product(cell, dtype):
 
 @each_cell
 def test_central_difference(cell):
-    """I16: dL/dh_8 by moving h_8, and what follows, by 1e-5 to both sides."""
+    """I16: dL/dh_3 by moving h_3, and what follows, by 1e-5 to both sides."""
     scene = Scene(cell, replace(EVERYTHING, layout="tensor", bidirectional=False, num_layers=1, dropout=0.0))
     x, weights, step = scene.x, scene.weights, scene.seen[0, 0]
-    names, at = step.cell.state_names, 8
+    names, at = step.cell.state_names, 3
 
     def loss(states):
         with torch.no_grad():

@@ -454,13 +454,81 @@ def test_marked_states_of_which_one_is_made_of_another(order, examples, tmp_path
     run = recorded(Marks(True), x, loss_of, tmp_path / "told", **marks)
     rows, expected = (each.frame("time").query("iteration == 0") for each in (run, whole))
     names = ["log_joint_gradient_mean", "log_relative_gradient_mean"]
-    names += ["log_jacobian_frobenius_mean"] * (examples == "all")  # which few it is of depends on all
+    names += ["log_jacobian_frobenius_mean"] + ["log_direct_gradient_mean"] * (order[0] == "y")  # the one that is shown
     np.testing.assert_allclose(rows[names], expected[names], 1e-5, 1e-5)
     rows = recorded(Marks(False), x, loss_of, tmp_path / "untold", **marks).frame("time").query("iteration == 2")
     which = list(range(B)) if examples == "all" else [0, 2]
     totals = torch.stack([state.grad[which].norm(dim=-1).log() for state in kept]).mean(1)
     np.testing.assert_allclose(rows["log_state_gradient_mean"], totals, 1e-5, 1e-5)
     assert rows["log_joint_gradient_non_finite"].eq(len(which)).all()
+
+
+class Told(nn.Module):
+    """A step by hand that is told, with something between the steps or among the examples."""
+
+    def __init__(self, between, among):
+        super().__init__()
+        self.inner, self.outer, self.between, self.among = nn.Linear(D, H), nn.Linear(H, H), between, among
+
+    def forward(self, x):
+        h, outputs = torch.zeros(B, H, dtype=x.dtype), []
+        self.kept, self.read, self.steps = [], [], []
+        for t, x_t in enumerate(x):
+
+            def step(h, x_t=x_t):
+                return torch.tanh(self.inner(x_t) + self.among(self.outer(h)))
+
+            before = self.between(self, t, h)
+            h = gf.mark("h", step(before), step=step, previous=before)
+            h.retain_grad()
+            self.kept.append(h)
+            self.read.append(torch.zeros_like(h, requires_grad=True))
+            self.steps.append((step, before.detach()))
+            outputs.append(h + self.read[-1])
+        return torch.stack(outputs)
+
+
+def less_the_mean(h):
+    """Each example enters all others, as in a batch norm."""
+    return h - h.mean(0)
+
+
+@pytest.mark.parametrize("among", [lambda h: h, less_the_mean], ids=["separate", "mixed"])
+@pytest.mark.parametrize("between", ["as it is", "episodes", "dropout"])
+@pytest.mark.parametrize("examples", [2, "all"])
+def test_what_arrives_directly_at_marked_states(between, among, examples, tmp_path):
+    torch.manual_seed(0)
+    model, jacobians = Told(KNOWN[between], among).double(), []
+
+    def loss_of(y):
+        each = [torch.autograd.functional.jacobian(*step)[range(B), :, range(B)] for step in model.steps]
+        jacobians[:] = torch.stack(each)  # [T, B, H, H], each example by itself
+        return y.square().mean()
+
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    run = recorded(model, x, loss_of, tmp_path, states=["h"], examples=examples, reduction="sum")
+    time, lag = (run.frame(table).query("iteration == 2") for table in ("time", "lag"))
+    which = list(range(B)) if examples == "all" else [0, 2]
+    for name, tensors in (("log_state_gradient", model.kept), ("log_direct_gradient", model.read)):
+        norms = torch.stack([tensor.grad[which].norm(dim=-1).log() for tensor in tensors])
+        np.testing.assert_allclose(time[f"{name}_mean"], norms.mean(1), 1e-5, 1e-5, err_msg=name)
+        assert time[f"{name}_non_finite"].eq(0).all()
+    norms = torch.linalg.matrix_norm(torch.stack(jacobians)[:, which[:4]]).log()
+    np.testing.assert_allclose(time["log_jacobian_frobenius_mean"], norms.mean(1), 1e-5, 1e-5)
+    follows = among is not less_the_mean and between != "dropout"
+    assert lag["log_anchored_gradient_valid"].fillna(0).iloc[0] == follows * min(len(which), 4) * 4
+
+
+def test_marked_gradients_go_on_below_the_range_of_float32(tmp_path):
+    torch.manual_seed(0)
+    model, steps = Told(KNOWN["as it is"], lambda h: 1e-4 * h), 14
+    x = torch.randn(steps, B, D)
+    run = recorded(model, x, lambda y: y[-1].square().mean(), tmp_path, states=["h"], examples="all", reduction="sum")
+    rows = run.frame("time").query("iteration == 0")
+    falls = np.diff(rows["log_state_gradient_mean"])
+    assert rows[["log_state_gradient_zeros", "log_state_gradient_non_finite"]].eq(0).all(axis=None)
+    assert rows["log_state_gradient_mean"].iloc[0] < -110
+    assert (falls > 8).all()
 
 
 def scan(parts):

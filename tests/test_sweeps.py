@@ -276,7 +276,7 @@ def test_a_missing_plugin_names_the_extra(launcher, plugin, train, capsys):
     if launchers.installed(plugin):
         pytest.skip("the plugin is installed")
     assert train(*SWEEP, "seed=0,1", f"launcher={launcher}") == 1
-    install = f".venv/bin/pip install -e '.[{launchers.PLUGINS[plugin][1]}]'"
+    install = f"pip install 'gradflow-rnn[{launchers.PLUGINS[plugin][1]}]'"
     err = capsys.readouterr().err
     assert f"launcher={launcher}: its plugin is not installed; install it by {install}" in err
     assert "\n" not in err.strip()

@@ -1,7 +1,7 @@
 """Show the scalars of a recorder in TensorBoard while a model trains."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from gradflow.recording.recorder import Recorder
@@ -59,6 +59,19 @@ def mirror(recorder: Recorder, path: str | os.PathLike[str]) -> Iterator[Summary
     finally:
         open_ = False
         writer.close()
+
+
+def write_scalars(rows: Iterable[tuple[int, float, Mapping[str, float]]], path: str | os.PathLike[str]) -> None:
+    """Write scalars that were recorded into one event file.
+
+    Args:
+        rows: iteration, seconds since 1970, and values by column of the table `scalars`.
+        path: an empty folder; made if missing.
+    """
+    with SummaryWriter(os.fspath(path)) as writer:
+        for iteration, seconds, row in rows:
+            for name, value in row.items():
+                writer.add_scalar(tag(name), float(value), iteration, walltime=seconds)
 
 
 def tag(name: str) -> str:

@@ -55,7 +55,8 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
         return quantiles(counted, ANCHORED).assign(anchored=True, many_steps=False)
     wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    many = "log_direct_gradient_zeros" not in frame or read_at_many(at_iteration(frame, None))
+    told = "log_direct_gradient_zeros" in frame and bool(frame["log_direct_gradient_zeros"].notna().any())
+    many = not told or read_at_many(at_iteration(frame, None))
     return quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False, many_steps=many)
 
 

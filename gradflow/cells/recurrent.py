@@ -147,7 +147,7 @@ class ReplayedCell(Cell):
         """One step, name -> [..., H]; x_t [..., D], or indices [...]."""
         x_t, entered, leading = self._flat(x_t, state)
         try:
-            with self._for_each(leading):
+            with self.for_each(leading):
                 new = self.cell.step(x_t, dict(entered))
         except RuntimeError as error:
             dtype = next(iter(entered.values())).dtype
@@ -180,7 +180,7 @@ class ReplayedCell(Cell):
     def gates(self, x_t: Tensor, state: State) -> State:
         """See :meth:`Cell.gates`, name -> [..., H]."""
         x_t, state, leading = self._flat(x_t, state)
-        with self._for_each(leading):
+        with self.for_each(leading):
             gates = self.cell.gates(x_t, state)
         return {name: gate.reshape(*leading, -1) for name, gate in gates.items()}
 
@@ -191,7 +191,7 @@ class ReplayedCell(Cell):
             ValueError: if they do not fit the cell's states or its weight_hh.
         """
         leading = previous[self.state_names[0]].shape[:-1]
-        with self._for_each(leading):
+        with self.for_each(leading):
             flat = ({n: v.flatten(0, -2) for n, v in d.items()} for d in (gates, state, previous))
             form = self.cell.coefficients(*flat)
         if form is None:
@@ -247,8 +247,8 @@ class ReplayedCell(Cell):
         return value.expand(*leading, *value.shape[self._leading :])
 
     @contextmanager
-    def _for_each(self, leading: torch.Size) -> Iterator[None]:
-        """What the cell holds of each example, at every step of it."""
+    def for_each(self, leading: torch.Size) -> Iterator[None]:
+        """Have the cell hold, inside, what it holds of each example for arguments of a leading shape, flat."""
         held = self._held()
         for name, value in held.items():
             spread = self._spread(name, value, leading)

@@ -1,15 +1,6 @@
-"""Draws what changes while a network learns as animations: a GIF, and a page to play, stop and step it offline.
+"""Draws what changes while a network learns as animations: a GIF, and a page to play, stop and step it offline."""
 
-    python experiments/animate.py run=outputs/train/DATE
-    python experiments/animate.py run=outputs/train/DATE figures=gradient_heatmap lang=zh
-    python experiments/animate.py run='outputs/compare/DATE/*clip=norm*init=default*names_per_sequence=8*'
-
-run      the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side
-figures  names with commas between them: MOVING
-lang     language: en, zh
-context  what they are for: slide, paper, notebook
-out      the folder that they go to; `figures/LANG` in that of the run or that the pattern starts from, if left out
-"""
+from __future__ import annotations
 
 import re
 import sys
@@ -17,20 +8,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+import click
 
-from gradflow.commands.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments, split_list
+from gradflow.commands.arguments import elsewhere, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log, told
-from gradflow.figures.room import rooms
+from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
 from gradflow.foreign import file_name
 
 if TYPE_CHECKING:
     from gradflow.runlog import Run
 
 WILD = re.compile(r"[*?]")
+EXAMPLES = (
+    "gradflow animate outputs/train/DATE",
+    "gradflow animate outputs/train/DATE figures=gradient_heatmap lang=zh",
+    "gradflow animate 'outputs/compare/DATE/*clip=norm*init=default*names_per_sequence=8*'",
+)
 
 
-def find(text: str) -> tuple[Path, str, "list[Run]"]:
+def find(text: str) -> tuple[Path, str, list[Run]]:
     """The folder that figures of these runs belong to, what its pattern says of them, and the runs.
 
     Raises:
@@ -53,12 +49,14 @@ def find(text: str) -> tuple[Path, str, "list[Run]"]:
     return folder, ",".join(filter(None, words)), list(gf.runlog.Sweep(folder, runs).readable.members)
 
 
-def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -> list[Path]:
+def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> list[Path]:
     """Makes one animation.
 
     Raises:
         ValueError: The runs do not suit it; the message says why.
     """
+    from tqdm import tqdm
+
     from gradflow import analysis, figures
 
     kinds = analysis.by_task(runs)
@@ -72,34 +70,42 @@ def animate(name: str, runs: "list[Run]", path: Path, lang: str, context: str) -
     return figures.make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context).save(path, progress=bar)
 
 
-def main() -> None:
-    """The command line."""
-    moving = [name for name, room in rooms().items() if room.moving]
-    usage = (__doc__ or "").replace("MOVING", ", ".join(moving))
-    from gradflow.analysis.modules import modules_of
+@click.command("animate", cls=Words, examples=EXAMPLES)
+@runs_in("run")
+@word("figures", "all", "Names with commas between them, or all that move.")
+@lang
+@context
+@out
+def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
+    """Draw what changes while a network learns: a GIF, and a page to play, stop and step it offline.
 
-    defaults = {"run": REQUIRED, "figures": ",".join(moving), "lang": "en", "context": "slide", "out": ""}
-    arguments = read_arguments(usage, sys.argv[1:], **defaults)
+    RUN is the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side.
+    """
+    from gradflow.analysis.modules import modules_of
     from gradflow.figures import ANIMATIONS
 
     show_log()
-    check_look(arguments)
-    wanted, files = split_list(arguments["figures"]), list[Path]()
+    wanted, files = list(ANIMATIONS) if figures == "all" else split_list(figures), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     if unknown or not wanted:
         sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {', '.join(unknown) or 'nothing'}")
     try:
-        home, words, runs = find(arguments["run"])
-        folder = figures_folder(arguments["out"], home, arguments["lang"])
+        home, words, runs = find(run)
+        folder = figures_folder(out, home, lang)
         for name in wanted:
             for module, own in modules_of(runs).items():
                 title = "-".join(filter(None, [f"animated_{name}", words, module]))
-                files += animate(name, own, folder / file_name(title), arguments["lang"], arguments["context"])
+                files += animate(name, own, folder / file_name(title), lang, context)
     except FileNotFoundError as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
     except OSError as error:
-        sys.exit(told(elsewhere(error, arguments["out"])))
+        sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
         sys.exit(told(error))
     for line in by_figure(files):
         print(line)
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

@@ -1,17 +1,11 @@
-"""The arguments of the reading commands, `key=value` as in Hydra's."""
+"""What arguments of the commands mean: lists, folders, values in Hydra's quotes."""
 
 import itertools
 import os
-import sys
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from gradflow.checks import shown
 
-LONGEST = 4_000  # characters of a value
-REQUIRED = "(required)"
-HELP = "--help says what there is"
 CONF = next(folder / "conf" for folder in Path(__file__).parents[1:3] if (folder / "conf" / "config.yaml").is_file())
 """Inside of gradflow where it is installed, beside it in a checkout."""
 LAUNCHERS = sorted(path.stem for path in CONF.glob("launcher/*.yaml"))
@@ -62,54 +56,6 @@ def own_folder(name: str) -> str:
     raise AssertionError("numbers do not end")
 
 
-def read_arguments(usage: str | None, arguments: list[str], **defaults: str) -> dict[str, str]:
-    """Reads `key=value` arguments; the first key of `defaults` may be left out, as in `compare.py outputs/compare`.
-
-    A value may be empty where its default is.
-
-    Args:
-        usage: What `--help` prints.
-        arguments: The command line without the program.
-        **defaults: Every key with its default, or `REQUIRED`.
-
-    Raises:
-        SystemExit: After `--help`, and with a line that says what is wrong: an unknown or missing key, a key given
-            twice, an empty value.
-    """
-    if {"-h", "--help"} & set(arguments):
-        print(usage)
-        sys.exit(0)
-    values: dict[str, str] = {}
-    first = next(iter(defaults))
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not (equals and key in defaults):
-            if argument in defaults and argument != first and not _exists(argument):
-                sys.exit(f"{argument}: expected {argument}=VALUE, got nothing; {HELP}")
-            if argument.startswith("-") or (equals and not _exists(argument)):
-                near = get_close_matches(key, defaults, n=1)
-                advice = f"did you mean {near[0]}?" if near else HELP
-                sys.exit(f"{named(key)}: expected one of {', '.join(defaults)}, got {shown(argument)}; {advice}")
-            key, value = first, argument  # folders of runs are called cell=gru,clip=norm
-        if key in values:
-            sys.exit(f"{key}: expected one value, got {shown(values[key])} and {shown(value)}; {HELP}")
-        values[key] = value
-    for key, default in defaults.items():
-        value = values.setdefault(key, default)
-        if value == REQUIRED or (default and not value.strip()):
-            sys.exit(f"{key}: expected {key}=VALUE, got nothing; {HELP}")
-        if "\0" in value or len(value) > LONGEST:
-            sys.exit(f"{key}: expected a value of at most {LONGEST:,} characters, got {shown(value)}")
-    return values
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL
-        return False
-
-
 def figures_folder(out: str, runs: Path, lang: str) -> Path:
     """Where figures go: into the folder that was asked for, or `figures/LANG` in that of the runs.
 
@@ -127,16 +73,3 @@ def elsewhere(error: OSError, out: str) -> OSError:
     """The error of a file that cannot be written, which also says that figures may go elsewhere."""
     hint = "" if out else "; out=FOLDER puts the figures elsewhere"
     return OSError(error.errno, f"{error.strerror or error}{hint}", error.filename)
-
-
-def check_look(arguments: Mapping[str, str]) -> None:
-    """Compares `lang` and `context` of the command line with those that figures have.
-
-    Raises:
-        SystemExit: With a line that says which is wrong.
-    """
-    from gradflow.figures.theme import CONTEXTS, LANGUAGES
-
-    for argument, known in {"lang": LANGUAGES, "context": tuple(CONTEXTS)}.items():
-        if arguments[argument] not in known:
-            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {named(arguments[argument])}")

@@ -1,37 +1,71 @@
-"""Compares the runs below a folder: a table, and figures. It trains nothing.
+"""Trains the main job and compares its runs, or those that are there: a table, and figures."""
 
-    python experiments/compare.py outputs/compare/DATE
-    python experiments/compare.py outputs/compare/DATE lang=zh context=paper
-    python experiments/compare.py /shared/runs out=figures
+from __future__ import annotations
 
-path     the folder of a sweep, of several, or of one run
-lang     language of the figures: en, zh
-context  what they are for: slide, paper, notebook
-out      the folder that they go to; `figures/LANG` in that of the runs, if left out
-
-A run with a damaged file is named and left out; the exit status is then 1.
-"""
-
+import subprocess
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import click
+
 import gradflow as gf
-from gradflow.commands.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments
+from gradflow.commands.arguments import elsewhere, figures_folder, own_folder
 from gradflow.commands.columns import by_figure, show_log, told
-from gradflow.commands.report import not_done, not_proved, printed, table
+from gradflow.commands.sweeping.signals import TRAIN, patiently
+from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
+
+FOLDER = "hydra.sweep.dir="
+EXAMPLES = (
+    "gradflow compare",
+    "gradflow compare cell=lstm,gru seed=0,1,2                     fewer or more runs",
+    "gradflow compare data=csv data.path=names.csv                 your own names",
+    "gradflow compare outputs/compare/DATE lang=zh context=paper   of runs that are there; trains nothing",
+    "gradflow compare /shared/runs out=figures                     ... in a folder that cannot be written",
+)
 
 
-def main() -> None:
-    """The command line."""
-    arguments = read_arguments(__doc__, sys.argv[1:], path=REQUIRED, lang="en", context="slide", out="")
+def is_folder(word: str) -> bool:
+    """Whether a word is the folder of runs; folders of runs are called cell=gru,clip=norm.
+
+    >>> is_folder("outputs/compare"), is_folder("path=a=b"), is_folder("cell=gru"), is_folder("-m")
+    (True, True, False, False)
+    """
+    return exists(word) or word.startswith("path=") or not ("=" in word or word.startswith(("-", "~")))
+
+
+def only_asks(words: Sequence[str]) -> bool:
+    """Whether Hydra is to say something, as by `--cfg job`, and not to train."""
+    return any(word.startswith("-") and word not in ("-m", "--multirun") for word in words)
+
+
+def train(settings: Sequence[str]) -> tuple[Path | None, int]:
+    """Trains the main job; the folder of its runs, if there are any, and the exit status."""
+    command = [*TRAIN, "experiment=compare"]
+    if only_asks(settings):
+        return None, patiently([*command, *settings])
+    given = [word.removeprefix(FOLDER).strip("'\"") for word in settings if word.startswith(FOLDER)]
+    folder = Path(given[-1] if given else own_folder(datetime.now().strftime("outputs/compare/%Y-%m-%d_%H-%M-%S")))
+    command += [] if given else [f"{FOLDER}{folder}"]
+    status = patiently([*command, *settings], stdout=subprocess.DEVNULL)  # whose table comes again
+    return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
+
+
+def show(path: Path, lang: str, context: str, out: str) -> bool:
+    """Prints the table of the runs below a folder and draws their figures; whether all could be read.
+
+    Raises:
+        SystemExit: Nothing can be read or written, with a line that says why.
+    """
+    from gradflow.commands.report import not_done, not_proved, printed, table
+
     shown = show_log()
-    path, lang, out = Path(arguments["path"]), arguments["lang"], arguments["out"]
-    check_look(arguments)
     try:
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = gf.figures.draw_all(path, folder, lang=lang, context=arguments["context"])
+        figures = gf.figures.draw_all(path, folder, lang=lang, context=context)
     except FileNotFoundError as error:
         sys.exit(told(error))
     except OSError as error:
@@ -40,5 +74,34 @@ def main() -> None:
         sys.exit(told(error))
     for line in by_figure(figures):
         print(line)
-    if shown.warned:
-        sys.exit(1)
+    return not shown.warned
+
+
+@click.command("compare", cls=Words, settings=True, examples=EXAMPLES)
+@click.argument("words", nargs=-1, type=Setting(), metavar="[FOLDER | SETTING=VALUE...]")
+@lang
+@context
+@out
+def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
+    """Train the main job, then print a table of its runs and draw their figures.
+
+    Four cells, with and without clipping, from torch's start and from one that remembers: a little over two minutes on
+    two cores. SETTINGS are those of `gradflow train --help`. Given a FOLDER instead, table and figures are of the runs
+    below it: of a sweep, of several, or of one run; nothing is trained.
+
+    A run with a damaged file is named and left out; the exit status is then 1.
+    """
+    folders = [word.removeprefix("path=") for word in words if is_folder(word) and not only_asks(words)]
+    if folders and len(words) > 1:
+        raise click.UsageError(f"path: expected the folder of runs alone, got {' '.join(words)}")
+    if folders and not folders[0].strip():
+        raise click.UsageError("path: expected path=VALUE, got nothing")
+    path, status = (Path(folders[0]), 0) if folders else train(words)
+    whole = show(path, lang, context, out) if path else True
+    if status or not whole:
+        sys.exit(status or 1)
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

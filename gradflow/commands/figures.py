@@ -1,28 +1,24 @@
-"""Redraws figures of finished runs, those asked for. It trains nothing.
+"""Redraws figures of finished runs, those asked for. It trains nothing."""
 
-    python experiments/figures.py run=outputs/train/DATE
-    python experiments/figures.py run=outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper
-    python experiments/figures.py run=outputs/train/DATE figures=name_saliency names=王晓丽,李建国
-    python experiments/figures.py run=outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'
-
-run      the folder of a run or of a sweep
-figures  names with commas between them, or all: whatever the log supports. name_saliency and gate_map (of an LSTM or a
-         GRU) ask the model; they are drawn where they are named
-lang     language of the figures: en, zh
-context  what they are for: slide, paper, notebook
-out      the folder that they go to; `figures/LANG` in that of the run, if left out
-names    what the model is asked: names with commas between them (for gate_map one); of a roll-call model sequences of
-         names, each joined by |
-"""
+from __future__ import annotations
 
 import gc
 import sys
 from pathlib import Path
 
-from gradflow.commands.arguments import REQUIRED, check_look, elsewhere, figures_folder, read_arguments, split_list
+import click
+
+from gradflow.commands.arguments import elsewhere, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log, told
+from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
 
 FROM_MODEL = ("name_saliency", "gate_map")
+EXAMPLES = (
+    "gradflow figures outputs/train/DATE",
+    "gradflow figures outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper",
+    "gradflow figures outputs/train/DATE figures=name_saliency names=王晓丽,李建国",
+    "gradflow figures outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'",
+)
 
 
 def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: str, context: str) -> list[Path]:
@@ -43,32 +39,44 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
     return figures.make(figures.PICTURES[name], data, lang=lang, context=context).save(folder / name)
 
 
-def main() -> None:
-    """The command line."""
-    defaults = {"run": REQUIRED, "figures": "all", "lang": "en", "context": "slide", "names": "", "out": ""}
-    arguments = read_arguments(__doc__, sys.argv[1:], **defaults)
+@click.command("figures", cls=Words, examples=EXAMPLES)
+@runs_in("run")
+@word("figures", "all", "Names with commas between them, or all: whatever the log supports.")
+@word("names", "", "What the model is asked: names with commas between them; of a roll call joined by |.")
+@lang
+@context
+@out
+def command(run: str, figures: str, names: str, lang: str, context: str, out: str) -> None:
+    """Draw figures of a run or of a sweep that is there. It trains nothing.
+
+    name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; they are drawn where they are named.
+    """
     gc.set_threshold(20_000, 50, 100)  # imports and figures make many objects, few of them garbage: a tenth of the time
     from gradflow.figures import draw_all
 
     show_log()
-    check_look(arguments)
-    run, lang, context, files = Path(arguments["run"]), arguments["lang"], arguments["context"], list[Path]()
-    wanted = None if arguments["figures"] == "all" else split_list(arguments["figures"])
+    path, files = Path(run), list[Path]()
+    wanted = None if figures == "all" else split_list(figures)
     from_log = None if wanted is None else [name for name in wanted if name not in FROM_MODEL]
     try:
-        folder = figures_folder(arguments["out"], run, lang)
+        folder = figures_folder(out, path, lang)
         if from_log is None or from_log:
-            files += draw_all(run, folder, only=from_log, lang=lang, context=context)
+            files += draw_all(path, folder, only=from_log, lang=lang, context=context)
         for name in FROM_MODEL:
             if name in (wanted or ()):
-                files += draw_from_model(name, run, split_list(arguments["names"]), folder, lang, context)
+                files += draw_from_model(name, path, split_list(names), folder, lang, context)
     except FileNotFoundError as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
     except OSError as error:
-        sys.exit(told(elsewhere(error, arguments["out"])))
+        sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
         sys.exit(told(error))
     if not files:
-        sys.exit(f"figures: none of those asked for is in the log of {run}; the lines above say why")
+        sys.exit(f"figures: none of those asked for is in the log of {path}; the lines above say why")
     for line in by_figure(files):
         print(line)
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

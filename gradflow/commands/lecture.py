@@ -1,17 +1,6 @@
-"""Makes the lecture: trains what its figures need, some minutes, and draws the whole deck in the order of the lecture.
+"""Makes the lecture: trains what its figures need, some minutes, and draws the whole deck in its order."""
 
-    python experiments/lecture.py
-    python experiments/lecture.py lang=zh path=outputs/lecture/DATE     (again in Chinese: nothing is trained anew)
-
-path      a folder; training goes on there where it was interrupted (a new one below outputs/lecture, if left out)
-lang      language of the deck: en, zh
-name      the name that is shown as one-hot vectors
-names     the names whose characters are weighed, with commas between them
-launcher  how the networks are trained: LAUNCHERS
-
-It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pdf with a slide a page, every figure
-as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), and animations as GIF and as players.
-"""
+from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,20 +9,26 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
+import click
 from tqdm import tqdm
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted, read_arguments, split_list
+from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted, split_list
 from gradflow.commands.columns import told
-from gradflow.commands.deck import PARTS, Slide, deck
-from gradflow.commands.page import write_page
-from gradflow.commands.sweeping.signals import patiently
-from gradflow.data import one_hot
-from gradflow.figures.theme import LANGUAGES
+from gradflow.commands.sweeping.signals import TRAIN, patiently
+from gradflow.commands.words import Told, Words, lang, start, word
 
-TRAIN = (sys.executable, "-m", "gradflow.commands.train")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gradflow.commands.deck import Slide
+
+EXAMPLES = (
+    "gradflow lecture",
+    "gradflow lecture lang=zh path=outputs/lecture/DATE     again in Chinese: nothing is trained anew",
+)
 
 
 def train(folder: Path, launcher: str) -> list[str]:
@@ -42,6 +37,8 @@ def train(folder: Path, launcher: str) -> list[str]:
     Returns:
         The parts in which some run is not done.
     """
+    from gradflow.commands.deck import PARTS
+
     unfinished = []
     for number, (part, experiment) in enumerate(PARTS.items(), 1):
         sys.stderr.write(f"training {number} of {len(PARTS)}: experiment={experiment}\n")
@@ -102,40 +99,41 @@ def sections(slides: Sequence[Slide], drawn: Mapping[Slide, Path]) -> list[tuple
     return [(section, [drawn[slide] for slide in group if slide in drawn]) for section, group in groups]
 
 
-def arguments() -> dict[str, str]:
-    """The command line.
+def check_names(**given: Sequence[str]) -> None:
+    """Raises a usage error for a name that is not in the alphabet of the generated names that networks learn from."""
+    from gradflow.data import one_hot
 
-    Raises:
-        SystemExit: With a line that says what is wrong.
-    """
-    usage = (__doc__ or "").replace("LAUNCHERS", ", ".join(LAUNCHERS))
-    new = datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")
-    words = {"name": "王晓丽", "names": "王晓丽,李建国,张伟,刘芳"}
-    given = read_arguments(usage, sys.argv[1:], path=new, lang="en", **words, launcher="processes")
-    for argument, known in {"lang": LANGUAGES, "launcher": LAUNCHERS}.items():
-        if given[argument] not in known:
-            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {given[argument]}")
-    if not split_list(given["names"]):
-        sys.exit("names: expected names with commas between them, got nothing")
-    for argument in words:
+    for argument, names in given.items():
+        if not names:
+            raise Told(f"{argument}: expected names with commas between them, got nothing")
         try:
-            for name in [given["name"]] if argument == "name" else split_list(given["names"]):
-                one_hot(name)  # in the alphabet of the generated names that the networks learn from
+            for name in names:
+                one_hot(name)
         except ValueError as error:
-            sys.exit(f"{argument}: {str(error).partition(': ')[2]}")
-    if given["path"] == new:
-        given["path"] = own_folder(new)
-    return given
+            raise Told(f"{argument}: {str(error).partition(': ')[2]}") from None
 
 
-def main() -> None:
-    """The command line."""
-    given = arguments()
-    folder, lang = Path(given["path"]), given["lang"]
-    slides = deck(given["name"], split_list(given["names"]))
+@click.command("lecture", cls=Words, examples=EXAMPLES)
+@word("path", "", "Folder, in which training goes on where it was interrupted; a new one below outputs/lecture.")
+@lang
+@word("name", "王晓丽", "The name that is shown as one-hot vectors.")
+@word("names", "王晓丽,李建国,张伟,刘芳", "The names whose characters are weighed.")
+@word("launcher", "processes", "How the networks are trained.", LAUNCHERS)
+def command(path: str, lang: str, name: str, names: str, launcher: str) -> None:
+    """Train what the lecture shows, about ten minutes on two cores, and draw the whole deck in its order.
+
+    It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pdf with a slide a page, every
+    figure as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), animations as GIF and as players.
+    """
+    check_names(name=[name], names=split_list(names))
+    from gradflow.commands.deck import deck
+    from gradflow.commands.page import write_page
+
+    folder = Path(path or own_folder(datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")))
+    slides = deck(name, split_list(names))
     try:
         with replaced(folder / "deck" / lang) as out:
-            unfinished = train(folder, given["launcher"])
+            unfinished = train(folder, launcher)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
             drawn, left_out = draw(slides, folder, out, lang)
             write_page(out, sections(slides, drawn), lang)
@@ -148,4 +146,10 @@ def main() -> None:
     moving = sum(slide.moves for slide in drawn)
     page = folder / "deck" / lang / "index.html"
     print("\n".join([*failed, f"{len(drawn) - moving} figures and {moving} animations: {page}"]))
-    sys.exit(1 if failed else 0)
+    if failed:
+        sys.exit(1)
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

@@ -1,10 +1,4 @@
-"""Asks a trained model: the probability of each label, and how much each character had to do with the answer.
-
-    python experiments/predict.py run=outputs/train/DATE names=王晓丽,李建国
-
-run    the folder of a finished run
-names  names with commas between them; of a roll-call model sequences of names, each joined by |
-"""
+"""Asks a trained model: the probability of each label, and how much each character had to do with the answer."""
 
 from __future__ import annotations
 
@@ -12,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradflow.commands.arguments import REQUIRED, read_arguments, split_list
+import click
+
+from gradflow.commands.arguments import split_list
 from gradflow.commands.columns import aligned, told
+from gradflow.commands.words import Words, runs_in, start
 
 if TYPE_CHECKING:
     from gradflow.training.prediction import Prediction
@@ -32,13 +29,20 @@ def rows(predictions: Sequence[Prediction]) -> list[list[str]]:
     ]
 
 
-def main() -> None:
-    """The command line."""
-    arguments = read_arguments(__doc__, sys.argv[1:], run=REQUIRED, names=REQUIRED)
+@click.command("predict", cls=Words, examples=("gradflow predict outputs/train/DATE names=王晓丽,李建国",))
+@runs_in("run")
+@click.option("--names", required=True, help="Names with commas between them; of a roll call sequences, joined by |.")
+def command(run: str, names: str) -> None:
+    """Ask the model of a finished run: the probability of each label, and the share of each character in the answer."""
     from gradflow.training.prediction import predict  # here, so that --help does not wait for torch
 
     try:
-        predictions = predict(arguments["run"], split_list(arguments["names"]))
+        predictions = predict(run, split_list(names))
     except (ValueError, OSError) as error:
         sys.exit(told(error))
     print(aligned(rows(predictions)))
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

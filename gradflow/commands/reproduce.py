@@ -1,35 +1,26 @@
-"""Reproduces exact and published results, draws each, and says in one table whether they hold.
+"""Reproduces exact and published results, draws each, and says in one table whether they hold."""
 
-    python experiments/reproduce.py scale=quick
-    python experiments/reproduce.py scale=full only=temporal_order,adding
-
-scale     quick: everything within ten minutes on two cores; full: all lengths, starts and seeds, which takes hours
-only      names with commas between them; everything if left out
-path      a folder; runs, figures and the table go below it, and the same command goes on where it was interrupted
-lang      language of the figures: en, zh
-launcher  how the networks are trained: processes, local, slurm, ray
-
-Exact, in seconds: NAMES
-By training:
-FULL
-"""
+from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+import click
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, quoted, read_arguments
+from gradflow.commands.arguments import LAUNCHERS, quoted, split_list
 from gradflow.commands.columns import aligned, told
-from gradflow.commands.sweeping.signals import patiently
-from gradflow.figures.output import csv_of
-from gradflow.files import write_files
+from gradflow.commands.sweeping.signals import TRAIN, patiently
+from gradflow.commands.words import Told, Words, lang, start, word
 
-TRAIN = (sys.executable, "-m", "gradflow.commands.train")
-LANG = ["en", "zh"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLES = (
+    "gradflow reproduce                                           six minutes on two cores",
+    "gradflow reproduce scale=full only=temporal_order,adding",
+)
 
 
 class Trained(NamedTuple):
@@ -37,13 +28,13 @@ class Trained(NamedTuple):
 
     Attributes:
         quantity: what is compared, see :func:`gradflow.analysis.accuracy_by_lag`.
-        check: the claims on it.
+        check: the function of :mod:`gradflow.analysis` that makes the claims on it.
         quick: what narrows the sweep.
         full: what all of it takes.
     """
 
     quantity: str
-    check: Callable[[pd.DataFrame], list[dict[str, Any]]]
+    check: str
     quick: tuple[str, ...]
     full: str
 
@@ -51,19 +42,19 @@ class Trained(NamedTuple):
 TRAINED = {
     "temporal_order": Trained(
         "success",
-        gf.analysis.temporal_order_claims,
+        "temporal_order_claims",
         ("data.length=40", "network=pascanu_smart", "train.iterations=12000", "data.test_size=2000"),
         "180 runs of up to 20,000 updates, about an hour and a quarter on two cores",
     ),
     "adding": Trained(
         "loss",
-        gf.analysis.adding_claims,
+        "adding_claims",
         ("seed=0", "train.iterations=3000"),
         "40 runs of up to 10,000 updates, about 10 minutes on two cores",
     ),
     "roll_call": Trained(
         "accuracy",
-        gf.analysis.roll_call_claims,
+        "roll_call_claims",
         ("seed=0", "data.names_per_sequence=8,2"),
         "240 runs of 500 updates, about 25 minutes on two cores",
     ),
@@ -91,7 +82,7 @@ def trained(name: str, folder: Path, lang: str, *, quick: bool, launcher: str) -
     data = gf.analysis.accuracy_by_lag(sweep, what.quantity)
     minutes = sum(run.scalars["wall_time"].max() for run in sweep.members if len(run.scalars)) / 60
     spent = f", {len(sweep.members)} runs, {minutes:.0f} minutes of training in all"
-    claims = [entry | {"protocol": entry["protocol"] + spent} for entry in what.check(data)]
+    claims = [entry | {"protocol": entry["protocol"] + spent} for entry in getattr(gf.analysis, what.check)(data)]
     made = gf.figures.make(gf.figures.GALLERY["accuracy_by_lag"], data, runs=sweep.members, lang=lang)
     made._replace(claims=[*made.claims, *claims]).save(folder / "figures" / lang / name)
     broken = [entry | {"holds": False, "told": f"{entry['told']}; some runs failed"} for entry in claims]
@@ -114,6 +105,11 @@ def printed(table: pd.DataFrame) -> str:
 
 def keep(table: pd.DataFrame, file: Path) -> None:
     """Writes the verdicts, beside those of other results that the file holds from before."""
+    import pandas as pd
+
+    from gradflow.figures.output import csv_of
+    from gradflow.files import write_files
+
     if file.is_file():
         try:
             before = pd.read_csv(file)
@@ -125,46 +121,51 @@ def keep(table: pd.DataFrame, file: Path) -> None:
     write_files({file: csv_of(table)})
 
 
-def arguments() -> dict[str, Any]:
-    """The command line: scale, only (a list), path, lang, launcher.
+def results(only: str) -> list[str]:
+    """The names of the results that are asked for, each checked."""
+    known = [*gf.figures.EXACT, *TRAINED]
+    wanted = known if only == "all" else split_list(only)
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise Told(f"only: expected one of {', '.join(known)}, got {', '.join(unknown) or 'nothing'}")
+    return wanted
 
-    Raises:
-        SystemExit: With a line that says what is wrong.
+
+@click.command("reproduce", cls=Words, examples=EXAMPLES)
+@word("scale", "quick", "quick, or full: all lengths, starts and seeds, which takes hours.", ("quick", "full"))
+@word("only", "all", "Names with commas between them, or all.")
+@word("path", "outputs/reproduce", "Folder; runs, figures and the table go below it.")
+@lang
+@word("launcher", "processes", "How the networks are trained.", LAUNCHERS)
+def command(scale: str, only: str, path: str, lang: str, launcher: str) -> None:
+    """Reproduce exact and published results, draw each, and say in one table whether they hold.
+
+    The same command goes on where it was interrupted. Exact results take seconds; networks are trained for
+    temporal_order, adding and roll_call (scale=full: an hour and a quarter, 10 minutes, 25 minutes on two cores).
     """
-    names = [*gf.figures.EXACT, *TRAINED]
-    full = "\n".join(f"  {name:<16}full: {entry.full}" for name, entry in TRAINED.items())
-    usage = (__doc__ or "").replace("NAMES", ", ".join(gf.figures.EXACT)).replace("FULL", full)
-    defaults = {"only": ",".join(names), "path": "outputs/reproduce", "lang": "en", "launcher": "processes"}
-    given: dict[str, Any] = read_arguments(usage, sys.argv[1:], **({"scale": "quick"} | defaults))
-    given["only"] = given["only"].split(",")
-    checks = {"scale": ["quick", "full"], "only": names, "lang": LANG, "launcher": LAUNCHERS}
-    for argument, known in checks.items():
-        values = given[argument] if argument == "only" else [given[argument]]
-        unknown = [value for value in values if value not in known]
-        if unknown:
-            sys.exit(f"{argument}: expected one of {', '.join(known)}, got {', '.join(unknown)}")
-    return given
-
-
-def main() -> None:
-    """The command line."""
-    given = arguments()
-    folder, quick = Path(given["path"]) / given["scale"], given["scale"] == "quick"
+    folder = Path(path) / scale
     claims: dict[str, list[dict[str, Any]]] = {}
     try:
-        for name in given["only"]:
+        for name in results(only):
             sys.stderr.write(f"{name} ...\n")
             if name in TRAINED:
-                claims[name] = trained(name, folder, given["lang"], quick=quick, launcher=given["launcher"])
+                claims[name] = trained(name, folder, lang, quick=scale == "quick", launcher=launcher)
             else:
-                claims[name] = exact(name, folder, given["lang"])
+                claims[name] = exact(name, folder, lang)
         table = gf.analysis.verdict_table(claims)
         keep(table, folder / "verdicts.csv")
     except KeyboardInterrupt:
-        sys.exit(f"\nInterrupted; the same command goes on in {folder}.")
+        sys.stderr.write(f"\nInterrupted; the same command goes on in {folder}.\n")
+        sys.exit(130)
     except (ValueError, OSError) as error:
         sys.exit(told(error))
     passed = int(table["holds"].sum())
     print(printed(table))
     print(f"\n{passed} of {len(table)} hold; protocols in {folder / 'verdicts.csv'}, figures in {folder / 'figures'}")
-    sys.exit(0 if passed == len(table) else 1)
+    if passed < len(table):
+        sys.exit(1)
+
+
+def main() -> None:
+    """The command line."""
+    start(command, sys.argv[1:])

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
-import pooch
 
 from gradflow.checks import shown
 from gradflow.data.cleaning import UNKNOWN
@@ -62,6 +61,8 @@ def download_corpus(url: str = URL, blob_id: str = BLOB_ID, cache: Path | None =
         ConnectionError: it could not be fetched.
         ValueError: what was fetched is not the right file; it is removed.
     """
+    import pooch  # it takes a quarter of a second, and in a notebook warns that there is no progress bar
+
     folder = cache or Path(pooch.os_cache("gradflow"))
     registry = pooch.create(folder, base_url="", registry={_FILE: None}, urls={_FILE: url})
     try:

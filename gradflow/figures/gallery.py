@@ -3,8 +3,9 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,11 +18,12 @@ from gradflow.checks import check_path, listed
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.output import save
 from gradflow.figures.room import of_kind, rooms
-from gradflow.figures.theme import check_look
+from gradflow.figures.theme import ShownFigure, check_look
 from gradflow.foreign import file_name
 from gradflow.runlog import Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _LEFT_OUT = "left out %s: %s"
 
 
@@ -74,11 +76,17 @@ ANIMATIONS = {
 
 
 class Made(NamedTuple):
-    """A figure or an animation with its numbers and the checks of its claims."""
+    """A figure or an animation with its numbers and the checks of its claims. In a notebook it shows the figure."""
 
     figure: Figure | Animation
     data: pd.DataFrame
     claims: list[dict[str, Any]]
+
+    def _repr_png_(self) -> Any:
+        return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None
+
+    def _repr_html_(self) -> str | None:
+        return self.figure._repr_html_() if isinstance(self.figure, Animation) else None
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
         """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""
@@ -142,9 +150,10 @@ def draw_all(
     files: list[Path] = []
     lost: set[Any] = set()
     titles: set[str] = set()
-    for title, entry, runs in _jobs(open_sweep(path).kept().readable.members, chosen):
+    for job in jobs(open_sweep(path).kept().readable.members, chosen):
+        title, entry = job.title, job.entry
         try:
-            made = _make_of_readable(entry, runs, lost, lang=lang, context=context)
+            made = of_readable(partial(_made, entry, lang=lang, context=context), job.runs, lost)
         except DoesNotApply as reason:
             log.log(logging.DEBUG if only is None else logging.INFO, _LEFT_OUT, title, reason)
             continue
@@ -162,12 +171,20 @@ def draw_all(
     return files
 
 
-def _make_of_readable(entry: Entry, runs: Sequence[Any], lost: set[Any], **options: Any) -> Made:
-    """As :func:`make`, without the runs in `lost`, to which those are added whose tables turn out to be damaged."""
+def _made(entry: Entry, runs: Sequence[Run], **options: Any) -> Made:
+    return make(entry, entry.analyse(runs), runs=runs, **options)
+
+
+def of_readable(make_of: Callable[[list[Any]], T], runs: Sequence[Any], lost: set[Any]) -> T:
+    """What is made of runs, without those in `lost`, to which those are added whose tables turn out to be damaged.
+
+    Raises:
+        ValueError: What `make_of` raises, or no run is left.
+    """
     while True:
         runs = [run for run in runs if run not in lost]
         try:
-            return make(entry, entry.analyse(runs), runs=runs, **options)
+            return make_of(runs)
         except Unreadable as damage:
             owners = {run for run in runs if damage.file.is_relative_to(run.path)}
             if not owners:
@@ -176,8 +193,33 @@ def _make_of_readable(entry: Entry, runs: Sequence[Any], lost: set[Any], **optio
             lost |= owners
 
 
-def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[str, Entry, list[Run]]]:
-    """Every figure to be tried: its name, how it is made, and of which runs; task by task, then what spans tasks."""
+class Job(NamedTuple):
+    """A figure to be tried.
+
+    Attributes:
+        name: Out of `GALLERY`.
+        group: The task of its runs, where there are several; see :func:`gradflow.analysis.by_task`.
+        part: The settings of `apart` that tell its runs from those of others.
+        module: The recorded module it is of, where there are several.
+        entry: How it is made.
+        runs: Of which.
+    """
+
+    name: str
+    group: str
+    part: str
+    module: str
+    entry: Entry
+    runs: list[Run]
+
+    @property
+    def title(self) -> str:
+        """What it is called in the log and by its file."""
+        return "-".join(word for word in (self.name, self.group, self.part, self.module) if word)
+
+
+def jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Job]:
+    """Every figure to be tried, task by task, then what spans tasks; of a task without rows it is said in the log."""
     for group, members in by_task(runs).items():
         if not any(len(run.scalars) for run in members):
             states = ", ".join(f"{count} {state}" for state, count in Counter(run.status for run in members).items())
@@ -187,11 +229,11 @@ def _jobs(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[tuple[s
             if not entry.across:
                 for part, own in _apart(members, entry).items():
                     for module, seen in {"": own}.items() if entry.whole else modules_of(own).items():
-                        yield "-".join(word for word in (name, group, part, module) if word), entry, seen
+                        yield Job(name, group, part, module, entry, seen)
     for name, entry in gallery.items():
         for group, members in by_task(runs, entry.across).items() if entry.across else ():
             if len(by_task(members)) > 1:
-                yield "-".join(word for word in (name, group) if word), entry, members
+                yield Job(name, group, "", "", entry, members)
 
 
 _IN_FILES = str.maketrans({",": "+", " ": "", "\\": ""})

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -107,6 +108,18 @@ def thin(share: float = 0.6) -> float:
     return mpl.rcParams["lines.linewidth"] * share
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows as the value of a cell: matplotlib's own is shown only once pyplot is there."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The picture as it is saved, and the size at which it is shown, in pixels of 1/96 inch."""
+        picture = BytesIO()
+        with style(), without_engine():
+            self.savefig(picture, format="png", metadata={"Software": "gradflow"})
+        width, height = (round(96 * side) for side in self.get_size_inches())
+        return picture.getvalue(), {"width": width, "height": height}
+
+
 def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
     """An empty figure of 16:9, or of the size that was asked for; call it inside :func:`style`.
 
@@ -116,6 +129,6 @@ def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
     """
     size = in_force().size
     if size is not None:
-        return Figure(figsize=(size[0], size[1]))
+        return ShownFigure(figsize=(size[0], size[1]))
     larger = max(1.0, width / ROOMY, height / ROOMY)
-    return Figure(figsize=[side * larger for side in mpl.rcParams["figure.figsize"]])
+    return ShownFigure(figsize=[side * larger for side in mpl.rcParams["figure.figsize"]])

@@ -78,8 +78,9 @@ def weights_of(layer: Any) -> dict[str, Tensor]:
     """
     if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
         return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    if isinstance(layer, Recurrent):
-        return dict(layer.named_parameters()) | held(layer.cell, "cell")
+    if isinstance(layer, Recurrent | SteppedCell):
+        own = held(layer.cell, "cell") if isinstance(layer.cell, Cell) else {}
+        return dict(layer.named_parameters()) | own
     return dict(layer._parameters)
 
 

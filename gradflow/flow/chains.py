@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State, TorchCell
-from gradflow.cells.recurrent import ReplayedCell, replayed
+from gradflow.cells.recurrent import replayed
 from gradflow.flow.adjoint import in_time, kept
+from gradflow.flow.apart import apart_by_autodiff, marked_apart, told_apart, tolerance
 from gradflow.flow.between import AS_LEFT
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
-from gradflow.flow.examples import index_of, picked
+from gradflow.flow.examples import picked
 from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.redoing import Redone
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
 from gradflow.flow.stepping import Marked, Step
-from gradflow.jacobian.known import DenseJacobian, UnknownJacobian
-
-_ROUNDING = 256  # units of a dtype, relative to two numbers, below which their difference is taken for zero
+from gradflow.jacobian.known import SteppedJacobian, UnknownJacobian
 
 
 @dataclass(eq=False)
@@ -61,11 +61,26 @@ class Stepped(Unrolled):
     """All steps of one layer of a sequence that a script stepped through itself.
 
     Attributes:
-        known: the Jacobians [T, n, S, S] of marked states whose step is told, of those examples that :meth:`of` is then
-            asked for; None: they follow from the cell.
+        redone: of marked states whose step is told, each step done again; else None.
+        examples: positions in the batch of those that are here.
     """
 
-    known: Tensor | None = None
+    redone: Sequence[Redone] | None = None
+    examples: Sequence[int] = ()
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows how the states are made."""
+        return self.redone is None and isinstance(self.cell, MarkedCell)
+
+    def part(self, positions: slice) -> "Stepped":
+        """See :meth:`gradflow.flow.replay.Unrolled.part`."""
+        part = cast(Stepped, super().part(positions))
+        return part if self.redone is None else replace(part, redone=self.redone[positions])
+
+    def of(self, examples: list[int]) -> "Stepped":
+        """See :meth:`gradflow.flow.replay.Unrolled.of`."""
+        return replace(cast(Stepped, super().of(examples)), examples=[self.examples[place] for place in examples])
 
     @cached_property
     def jacobian(self) -> Any:
@@ -73,9 +88,9 @@ class Stepped(Unrolled):
         if not isinstance(self.cell, MarkedCell):
             return super().jacobian
         names = self.cell.state_names
-        if self.known is None:
+        if self.redone is None:
             return UnknownJacobian(names, self.valid, self.like)
-        return DenseJacobian(names, self.valid, self.known)
+        return SteppedJacobian(names, self.valid, self.redone, self.examples, self.like)
 
 
 class MarkedCell(Cell):
@@ -101,20 +116,26 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
     leaving = {name: _stacked([s.leaving[place] for s in steps], count, examples) for place, name in enumerate(names)}
     entering = {name: _entering(steps, place, leaving[name], examples) for place, name in enumerate(names)}
     x = _inputs(call, steps, leaving[names[0]], examples)
-    weights = {name: widened(weight.detach().to(call.kernel_dtype)) for name, weight in call.weights.items()}
+    weights = {
+        name: widened(weight.detach().to(call.kernel_dtype)) if weight.is_floating_point() else weight
+        for name, weight in call.weights.items()
+    }
     scales = _scales(steps, count, examples)
     valid = None if lengths is None else (torch.arange(len(steps)).unsqueeze(1) < lengths).to(call.device)
     ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1) if lengths is None else lengths - 1
     found = []
-    told = all(step.jacobian is not None for step in steps)
-    known = torch.stack([cast(Tensor, step.jacobian) for step in steps]) if told else None
+    redone = [step.redone for step in steps if step.redone is not None]
+    told = redone if len(redone) == len(steps) else None
+    which = examples if examples is not None else range(leaving[names[0]].shape[2])
     for index, scale in enumerate(scales):
         states = {name: part[:, index] for name, part in leaving.items()}
         previous = {name: part[:, index] for name, part in entering.items()}
-        cell = _cell(layer, weights, index, states)
+        cell = _cell(call, weights, index, states, steps[0], examples)
         x = x if scale is None else x * scale
         gates = _gates(cell, x, previous, states)
-        found.append(Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, known=known))
+        found.append(
+            Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, True, None, told, which)
+        )
         x = states[names[0]]
     return found
 
@@ -130,6 +151,8 @@ def descend_steps(
         passes: numbers of the backward passes whose gradients are summed.
         examples: positions in the batch; None: all.
     """
+    marked = isinstance(call.layer, Marked)
+    of_all, examples = (examples, None) if marked else (None, examples)  # a step is done again with all of them
     layers = unrolled_steps(call, steps, examples)
     count = len(layers)
     arrived = {
@@ -140,12 +163,15 @@ def descend_steps(
     for index in reversed(range(count)):
         unrolled = layers[index]
         at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
-        factors = {} if isinstance(unrolled.cell, MarkedCell) else _factors(unrolled, steps, index, examples)
+        factors = {} if unrolled.is_unknown else _factors(unrolled, steps, index, examples)
         adjoints = _adjoints(unrolled, at_states, above, factors, separate=call.separate)
-        if isinstance(unrolled.cell, MarkedCell) and any(step.coupled for step in steps):
-            adjoints = _marked_apart(steps, adjoints, examples)
+        if marked and any(step.coupled for step in steps):
+            adjoints = marked_apart(steps, adjoints)
         direct, carried, cut, hidden = _direct(unrolled, adjoints, above, factors, steps)
         unrolled = replace(unrolled, carried=carried, cut=cut)
+        if of_all is not None:
+            unrolled, direct = unrolled.of(list(of_all)), picked(direct, of_all)
+            adjoints = {name: picked(part, of_all) for name, part in adjoints.items()}
         blocks: list[Block] = []
         given = Direct(direct, adjoints=adjoints, carried=carried and not hidden)
         yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
@@ -161,10 +187,21 @@ def _gates(cell: Any, x: Tensor, previous: State, states: State) -> State:
     return {"h": states["h"]} if isinstance(cell, TorchCell) and cell.gateless else cell.gates(x, previous)
 
 
-def _cell(layer: Any, weights: Mapping[str, Tensor], index: int, states: State) -> Any:
+def _cell(
+    call: ChainCall,
+    weights: Mapping[str, Tensor],
+    index: int,
+    states: State,
+    first: Step,
+    examples: Sequence[int] | None,
+) -> Any:
+    layer, like = call.layer, next(iter(states.values()))
     if isinstance(layer, Marked):
-        return MarkedCell(tuple(states), next(iter(states.values())).shape[-1])
-    return torch_cell(layer, weights.get, index, 0) if weights_known(layer) else replayed(layer, weights)
+        return MarkedCell(tuple(states), like.shape[-1])
+    if weights_known(layer):
+        return torch_cell(layer, weights.get, index, 0)
+    x = _inputs(call, [first], like, None)[0]
+    return replayed(layer, weights, x).of(lambda held: picked(held, examples, 0))
 
 
 def _lengths(call: ChainCall, count: int, examples: Sequence[int] | None) -> Tensor | None:
@@ -276,71 +313,10 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, factors
         later = unrolled.gates["f"] * total["c"]
         later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
         expected = torch.cat((factors["c"] * later[1:], zeros[:1]))  # has more digits than a difference
-        same = (direct - expected).abs() <= _tolerance(unrolled.like) * (total["c"].abs() + through.abs())
+        same = (direct - expected).abs() <= tolerance(unrolled.like) * (total["c"].abs() + through.abs())
         direct = torch.where(same.all(-1, keepdim=True), expected, direct)
         return total | {"c": direct}
-    return total | _apart_by_autodiff(unrolled, total)
-
-
-def _apart_by_autodiff(unrolled: Stepped, total: State) -> State:
-    """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
-    cell = cast(ReplayedCell, unrolled.cell).cell  # what its own step gives, before any view of that
-    with torch.enable_grad():
-        entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
-        left = cell.step(unrolled.inputs.flatten(0, 1), entered)
-    found = _apart(left, {name: part.flatten(0, 1) for name, part in total.items()})
-    return {name: part.view_as(total[name]) for name, part in found.items()}
-
-
-def _marked_apart(steps: Sequence[Step], total: State, examples: Sequence[int] | None) -> State:
-    """The same of marked states; without the step, NaN for all but the first, of which the total is known."""
-    names = list(total)
-    if any(step.coupled and step.redone is None for step in steps):
-        return {name: part if name == names[0] else torch.full_like(part, torch.nan) for name, part in total.items()}
-    found: list[State] = []
-    for t, step in enumerate(steps):
-        arrived = {name: part[t] for name, part in total.items()}
-        left = dict(zip(names, step.redone or (), strict=bool(step.redone)))
-        found.append(_apart(left, arrived, examples) if left else arrived)
-    return {name: torch.stack([each[name] for each in found]) for name in names}
-
-
-def _apart(left: State, total: State, examples: Sequence[int] | None = None) -> State:
-    """What arrives at each state of a step, less what came through the others, which are made of it.
-
-    Args:
-        left: the states of all examples, with their graph.
-        total: name -> [n, H], what arrives at those examples.
-        examples: their positions; None: all.
-    """
-    uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
-    found: State = {}
-    while len(found) < len(left):
-        name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
-        found[name] = total[name]
-        for other in uses[name]:
-            arriving = torch.zeros_like(left[other]).view(-1, left[other].shape[-1])
-            rows = slice(None) if examples is None else index_of(examples, arriving.device)
-            arriving[rows] = found[other].to(arriving.dtype)
-            (through,) = torch.autograd.grad(left[other], left[name], arriving.view_as(left[other]), retain_graph=True)
-            found[name] = told_apart(found[name], through.view_as(arriving)[rows].to(total[name].dtype))
-    return found
-
-
-def _depends(state: Tensor, on: Tensor) -> bool:
-    """Whether a state of a step was computed from another one of the same step."""
-    return torch.autograd.grad(state, on, torch.ones_like(state), retain_graph=True, allow_unused=True)[0] is not None
-
-
-def _tolerance(like: Tensor) -> float:
-    return _ROUNDING * torch.finfo(like.dtype).eps
-
-
-def told_apart(whole: Tensor, part: Tensor) -> Tensor:
-    """Whole less part, [T, B, H]; zero for an example where that is rounding."""
-    rest = whole - part
-    size = torch.maximum(whole.abs().amax(-1, keepdim=True), part.abs().amax(-1, keepdim=True))
-    return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= _tolerance(whole) * size, 0)
+    return total | apart_by_autodiff(unrolled, total)
 
 
 def _direct(
@@ -354,7 +330,7 @@ def _direct(
     """
     names = unrolled.cell.output_names
     total = torch.cat([adjoints[name] for name in names], -1)
-    if isinstance(unrolled.cell, MarkedCell):
+    if unrolled.is_unknown:
         return torch.full_like(total, torch.nan), False, None, False
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
     known = torch.ones(total.shape[:2], dtype=torch.bool, device=total.device)
@@ -375,6 +351,8 @@ def _direct(
     carried = all(bool((part == 1).all()) for part in factors.values())
     carried = carried and bool(known.all())
     hidden = any(bool(part.any()) for part in others)  # something arrives directly at states that are not shown
+    if not all(step.is_separate for step in unrolled.redone or ()):  # an example goes back to others as well
+        return direct.masked_fill(~known.unsqueeze(-1), torch.nan), False, None, hidden
     anew = began_anew(factors) if bool(known.all()) and not carried else None
     cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
     return direct.masked_fill(~known.unsqueeze(-1), torch.nan), carried, cut, hidden

@@ -13,22 +13,18 @@ from gradflow.flow.between import AS_LEFT, Between, tell_of_changes
 from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
-from gradflow.flow.examples import chosen
 from gradflow.flow.parameters import have_changed, parameters_of, versions_of
 from gradflow.flow.recursion import Descent
+from gradflow.flow.redoing import redone
 from gradflow.flow.stepping import (
     Head,
     Heads,
     Marked,
     Step,
     are_coupled,
-    jacobians,
     keep_gradients,
     place_of,
 )
-
-OF_FEW = 4
-"""Of how many examples the Jacobians of marked states are found."""
 
 
 class Chain:
@@ -107,7 +103,7 @@ class Chain:
     @property
     def again(self) -> float:
         """How far marked steps that were done again are from what was marked, relative; NaN: nobody can ask."""
-        found = [step.again for step in self.steps if step.again is not None]
+        found = [step.redone.again for step in self.steps if step.redone is not None]
         return float(torch.stack(found).max()) if found else math.nan
 
 
@@ -191,7 +187,6 @@ class Joiner:
         states: tuple[Tensor, ...],
         step: Callable[..., Any] | None,
         previous: tuple[Tensor, ...],
-        examples: int | str,
         begin: Callable[[], tuple[Any, int, int]],
     ) -> tuple[Chain, bool]:
         """States that a script marks.
@@ -201,7 +196,6 @@ class Joiner:
             states: as they left the step, [B, H] each.
             step: makes them of the ones before; None: nobody knows.
             previous: the ones before, if the step is known.
-            examples: how many of the batch are recorded.
             begin: see :meth:`step`.
 
         Raises:
@@ -219,10 +213,7 @@ class Joiner:
         last = chain.last
         last.coupled = are_coupled(states)
         if step is not None:
-            recorded = list(chosen(chain.call.batch_size, examples) or range(chain.call.batch_size))
-            few = [recorded[i] for i in chosen(len(recorded), OF_FEW) or range(len(recorded))]
-            last.jacobian, last.again, left = jacobians(layer.name, step, previous, states, few)
-            last.redone = left if last.coupled else None
+            last.redone = redone(layer.name, step, previous, states)
         return chain, trained
 
     def _joined(
@@ -234,7 +225,7 @@ class Joiner:
         marked = isinstance(layer, Marked)
         if not marked:
             _check_new(name, entering, given)
-        head, found = heads.before(states if marked and not entering else entering, asked=not marked)
+        head, found = heads.before(entering or states, asked=bool(entering))
         batch = states[0].numel() // (layer.num_layers * states[0].shape[-1])
         whole = head is not None and isinstance(head.chain, Chain)
         if whole and head is not None and head.chain.call.batch_size == batch:

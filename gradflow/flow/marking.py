@@ -21,16 +21,20 @@ def mark(
 
     Where no recorder was asked for a state of that name (``gf.record(..., states=["h"])``), nothing happens, so the
     line may stay. A state that descends from the one marked before goes on with its sequence; another one begins the
-    next. Recorded is the total gradient, exactly; with `step` also norms of the Jacobian, of 4 examples. Of several
-    states of which one is made of another one of the same step, as h of an LSTM is of c, what arrives at each alone is
-    told apart with `step`; without it only the total of the first is known, and the others are NaN.
+    next. Recorded is the total gradient, exactly. With `step` and `previous` also what arrives at each state directly,
+    norms of the Jacobian of 4 examples, the loss at single positions (``log_anchored_gradient``, on the schedule of
+    ``spectrum_every``), and gradients below the range of their dtype. Of several states of which one is made of another
+    one of the same step, as h of an LSTM is of c, what arrives at each alone is told apart with `step`; without it only
+    the total of the first is known, and the others are NaN.
 
     Args:
         name: as it was told to :func:`gradflow.record`.
         *states: [B, H] each, or [H]: as they leave the step and enter the next one.
-        step: makes `states` of `previous`, whole batches: its Jacobian is found by automatic differentiation at
-            recorded iterations, where each example is taken by itself. It must have no effect beside.
-        previous: the states that entered, together with `step`.
+        step: makes `states` of `previous`, whole batches: at recorded iterations it is done once more, and its graph is
+            kept until the iteration is recorded, so that products with its Jacobian are automatic differentiation. It
+            must have no effect beside. Where examples mix (a batch norm) the Jacobian is that of each by itself, and
+            gradients of single positions are not found.
+        previous: the states that entered, together with `step`: as they entered, after masks or dropout.
 
     Returns:
         The state, or the tuple of states, as it was given.

@@ -17,6 +17,7 @@ from gradflow.cells.cell import Cell, State
 from gradflow.flow.between import AS_LEFT, SEARCHED, Between, Look, between
 from gradflow.flow.calls import SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
+from gradflow.flow.redoing import Redone
 
 
 class Arrived(dict[str, Tensor]):
@@ -79,16 +80,14 @@ class Step:
         between: what happens between the step before and this one; None: it is the first.
         is_hooked: a hook of the script changed the gradient of one of its states.
         dropout: between the layers of a stack; None: nothing was dropped.
-        jacobian: [n, S, S] of some examples, of a marked step that says how it is made; else None.
-        again: how far a marked step that is done again is from what was marked, [B] relative; None: it was not.
         coupled: one marked state is made of another one of the same step.
-        redone: the marked step done again, with its graph, if they are coupled.
+        redone: a marked step that says how it is made, done again; else None.
         arrived: number of a backward pass -> what it left at the outputs.
     """
 
     __slots__ = (
-        "__weakref__", "again", "arrived", "between", "coupled", "dropout", "entering", "index", "is_hooked",
-        "jacobian", "leaving", "redone", "versions", "x",
+        "__weakref__", "arrived", "between", "coupled", "dropout", "entering", "index", "is_hooked", "leaving",
+        "redone", "versions", "x",
     )  # fmt: skip
 
     def __init__(
@@ -97,10 +96,8 @@ class Step:
         self.index, self.x, self.entering, self.leaving, self.between = index, x, entering, leaving, between
         self.is_hooked = False
         self.dropout: Dropout | None = None
-        self.jacobian: Tensor | None = None
-        self.again: Tensor | None = None
         self.coupled = False
-        self.redone: tuple[Tensor, ...] | None = None
+        self.redone: Redone | None = None
         self.arrived: dict[int, Arrived] = {}
         self.versions = [tensor._version for tensor in self.tensors()]
 
@@ -299,56 +296,3 @@ def keep_gradients(
     for name, value in trained.items():
         hook(name, value)
     return bool(trained)
-
-
-_NUMBERS = 2**22  # of the vectors that are sent through a marked step at once: 16 MB in float32
-
-
-def jacobians(
-    name: str,
-    step: Callable[..., Any],
-    previous: tuple[Tensor, ...],
-    states: tuple[Tensor, ...],
-    examples: Sequence[int],
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """∂states/∂previous of a step of the script's own, by automatic differentiation; each example is taken by itself.
-
-    Args:
-        name: of the marked states, for the error.
-        step: from the states before to the states.
-        previous: the states before, [B, H] each, or [H].
-        states: what was marked.
-        examples: positions in the batch.
-
-    Returns:
-        [n, S, S] of these examples, S all states side by side; and how far the step done again is from what was marked,
-        [B] relative; and what it gave, with its graph. Random numbers are put back.
-
-    Raises:
-        ValueError: if the step does not give states of the shape of those that were marked.
-    """
-    devices = [states[0].device] if states[0].is_cuda else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        entered = tuple(state.detach().requires_grad_() for state in previous)
-        left = step(*entered)
-        left = left if isinstance(left, tuple) else (left,)
-        if [getattr(part, "shape", None) for part in left] != [state.shape for state in states]:
-            raise ValueError(
-                f"mark: expected step(*previous) to give what is marked as {name!r}, of shape "
-                f"{', '.join(str(tuple(state.shape)) for state in states)}, got "
-                f"{', '.join(str(tuple(getattr(part, 'shape', ()))) for part in left)}"
-            )
-        whole = torch.cat([part.reshape(-1, part.shape[-1]) for part in left], -1)
-        seen = torch.cat([state.detach().reshape(-1, state.shape[-1]) for state in states], -1)
-        size, rows = whole.shape[-1], []
-        at_once = max(1, _NUMBERS // max(1, whole.numel()))
-        for start in range(0, size, at_once):
-            unit = torch.eye(size, dtype=whole.dtype, device=whole.device)[start : start + at_once]
-            vectors = unit.unsqueeze(1).expand(-1, len(whole), -1)
-            found = torch.autograd.grad(
-                whole, entered, vectors, retain_graph=True, is_grads_batched=True, materialize_grads=True
-            )
-            parts = [part.reshape(len(unit), len(whole), -1)[:, examples] for part in found]
-            rows.append(torch.cat(parts, -1))
-    apart = (whole.detach() - seen).double().norm(dim=-1)
-    return torch.cat(rows).movedim(0, 1).detach(), apart / seen.double().norm(dim=-1).clamp(min=1e-300), left

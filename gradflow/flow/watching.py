@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, SteppedCell, cell_class, check_given, is_of_many_passes, watch
+from gradflow.flow.calls import LayerCall, SteppedCell, cell_class, check_given, is_of_many_passes, watch, weights_of
 from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.examples import chosen
@@ -274,7 +274,7 @@ class Watcher(Generic[Taken]):
         elif torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             keep_gradients({}, outputs, lambda number: self._since.again.add(name), lambda: None)
         else:
-            self._joins(name, layer, x, state, outputs, None, dict(layer.named_parameters()))
+            self._joins(name, layer, x, state, outputs, None, weights_of(layer))
 
     def _passes_by(self, name: str, layer: Any) -> None:
         """A step that is not to be recorded; only the weights of the module are known."""
@@ -325,7 +325,7 @@ class Watcher(Generic[Taken]):
         elif torch._C._current_graph_task_id() < 0:
             self.open = False  # a step that is done again may run modules that are watched
             try:
-                _, trained = self._joiner.mark(layer, states, step, previous, self.examples, partial(self._begin, name))
+                _, trained = self._joiner.mark(layer, states, step, previous, partial(self._begin, name))
             finally:
                 self.open = True
             self._ran(name, trained=trained)

@@ -7,9 +7,8 @@ each of the S units of the state.
 Shapes: T time steps, B examples, H hidden size, S state size (H times the number of states).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, final
 
 import torch
@@ -98,16 +97,6 @@ class AutodiffJacobian(Jacobian):
         flat = vectors.flatten(0, extra - 1) if extra else vectors
         result = _product(of, by, flat.to(by.dtype), is_grads_batched=extra > 0).reshape(vectors.shape)
         return result if self.valid is None else result.masked_fill(~self.valid.unsqueeze(-1), 0)
-
-    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
-        """See :meth:`gradflow.jacobian.operator.Jacobian.backward_`."""
-        for t, following in pairwise([*order, len(order)]):
-            if at_each is not None:
-                at_each(t)
-            arriving = torch.cat([total[name][t] for name in self.state_names], -1)
-            for name, part in self.split(self[t].rmatvec(arriving)).items():
-                total[name][following] += part
-        return self.gate_gradients({name: part[:-1] for name, part in total.items()})
 
     def _rows(self, first: int, last: int) -> Iterator[Tensor]:
         """Rows `first` to `last` of J, [rows, T, B, S] at a time."""

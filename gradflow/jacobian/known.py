@@ -1,7 +1,8 @@
-"""Jacobians of steps that a script made by hand: dense matrices that were found at once, or nothing."""
+"""Jacobians of steps that a script made by hand: asked of the step itself, or unknown."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, final
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from gradflow.cells.cell import State
 from gradflow.jacobian.operator import Jacobian
 
 
-@final
 class DenseJacobian(Jacobian):
     """J over batch dimensions [T, B], from its matrices; see :class:`gradflow.jacobian.operator.Jacobian`.
 
@@ -47,15 +47,14 @@ class DenseJacobian(Jacobian):
 
     def matvec(self, v: Tensor) -> Tensor:
         """J v; see :meth:`gradflow.jacobian.operator.Jacobian.matvec`."""
-        return (self.matrices @ v.unsqueeze(-1)).squeeze(-1)
+        return self._zero_past_length((self.matrices @ v.unsqueeze(-1)).squeeze(-1))
 
     def rmatvec(self, u: Tensor) -> Tensor:
         """Jᵀ u; see :meth:`gradflow.jacobian.operator.Jacobian.rmatvec`."""
-        return (self.matrices.mT @ u.unsqueeze(-1)).squeeze(-1)
+        return self._zero_past_length((self.matrices.mT @ u.unsqueeze(-1)).squeeze(-1))
 
-    def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
-        """Not for these: their total gradients are those that autograd brought."""
-        raise NotImplementedError("backward_: the total gradients of marked states are read, never found anew")
+    def _zero_past_length(self, vectors: Tensor) -> Tensor:
+        return vectors if self.valid is None else vectors.masked_fill(~self.valid.unsqueeze(-1), 0)
 
     def block(self, out: str, name: str) -> Tensor:
         """The H×H block ∂out/∂name; see :meth:`gradflow.jacobian.operator.Jacobian.block`."""
@@ -69,6 +68,77 @@ class DenseJacobian(Jacobian):
     def frobenius_norm(self) -> Tensor:
         """Exact ‖J‖_F, [T, B] float64."""
         return self._nan_past_length(torch.linalg.matrix_norm(self.matrices.double()))
+
+
+class Asked(Protocol):
+    """A step that can be asked; see :class:`gradflow.flow.redoing.Redone`."""
+
+    def back(self, vectors: Tensor, examples: Sequence[int]) -> Tensor:
+        """Jᵀ u, [n, S], of u [n, S] at some examples."""
+
+    def jacobian(self, examples: Sequence[int]) -> Tensor:
+        """[n, S, S], of some examples."""
+
+
+@final
+class SteppedJacobian(DenseJacobian):
+    """J over batch dimensions [T, B] of steps that can be asked: Jᵀ u is one product with each, the rest is dense.
+
+    Args:
+        state_names: of the states, side by side in a vector.
+        valid: [T, B] bool, False past an example's length; None if every step is valid.
+        steps: T of them; one where [B] alone are the batch dimensions.
+        examples: B positions in the batch.
+        like: [T, B, H], for size, dtype and device.
+    """
+
+    def __init__(
+        self,
+        state_names: tuple[str, ...],
+        valid: Tensor | None,
+        steps: Sequence[Asked],
+        examples: Sequence[int],
+        like: Tensor,
+    ):
+        Jacobian.__init__(self, state_names, valid)
+        self._steps, self._examples, self._like = steps, examples, like
+
+    @cached_property
+    def matrices(self) -> Tensor:  # type: ignore[override]
+        """[T, B, S, S], found when first asked for."""
+        found = [step.jacobian(self._examples).to(self._like.dtype) for step in self._steps]
+        return found[0] if self._like.dim() == 2 else torch.stack(found)
+
+    @property
+    def like(self) -> Tensor:
+        """See :attr:`gradflow.jacobian.operator.Jacobian.like`."""
+        return self._like
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, B, S, S)."""
+        size = self._like.shape[-1] * len(self.state_names)
+        return (*self._like.shape[:-1], size, size)
+
+    def __getitem__(self, index: Any) -> DenseJacobian:  # type: ignore[override]
+        """The same operator on a part of the batch dimensions; ``J[t]`` has [B] left."""
+        if not isinstance(index, int | slice) or self._like.dim() == 2:
+            return super().__getitem__(index)
+        valid = None if self.valid is None else self.valid[index]
+        steps = [self._steps[index]] if isinstance(index, int) else self._steps[index]
+        return SteppedJacobian(self.state_names, valid, steps, self._examples, self._like[index])
+
+    def double(self) -> "SteppedJacobian":
+        """The same operator for vectors in float64."""
+        return SteppedJacobian(self.state_names, self.valid, self._steps, self._examples, self._like.double())
+
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Jᵀ u; see :meth:`gradflow.jacobian.operator.Jacobian.rmatvec`."""
+        if u.dim() > self._like.dim():  # many vectors at once
+            return super().rmatvec(u)
+        vectors = u.unsqueeze(0) if self._like.dim() == 2 else u
+        found = [step.back(part, self._examples) for step, part in zip(self._steps, vectors, strict=True)]
+        return self._zero_past_length(torch.stack(found).view_as(u))
 
 
 class UnknownJacobian:

@@ -10,6 +10,7 @@ Past an example's length, norms and dense matrices are NaN and products are 0.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from itertools import pairwise
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
@@ -90,7 +91,6 @@ class Jacobian(ABC):
         first = u[self.state_names[0]]
         return first.new_empty(*first.shape[:-1], 0, first.shape[-1])
 
-    @abstractmethod
     def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """Turn direct gradients into total ones, δ_{t-1} = J_tᵀ δ_t + g_{t-1}, in place: the one loop over time.
 
@@ -102,6 +102,13 @@ class Jacobian(ABC):
         Returns:
             ε of every step, [T, B, K, H], see :meth:`gate_gradients`.
         """
+        for t, following in pairwise([*order, len(order)]):
+            if at_each is not None:
+                at_each(t)
+            arriving = torch.cat([total[name][t] for name in self.state_names], -1)
+            for name, part in self.split(self[t].rmatvec(arriving)).items():
+                total[name][following] += part
+        return self.gate_gradients({name: part[:-1] for name, part in total.items()})
 
     @abstractmethod
     def block(self, out: str, name: str) -> Tensor:

@@ -284,7 +284,10 @@ assert len(QUANTITIES) == len(_ALL), "two quantities have one name"
 
 
 _OF_MARKED = ("log_state_gradient", "log_joint_gradient", "log_relative_gradient")
-_OF_MARKED_STEPS = ("log_jacobian_frobenius", "log_jacobian_spectral")
+_OF_MARKED_STEPS = (
+    "log_direct_gradient", "log_anchored_gradient", "log_jacobian_frobenius", "log_jacobian_spectral",
+    "log_product_spectral",
+)  # fmt: skip
 
 
 def quantities_of(layer: Any) -> list[str]:

@@ -424,9 +424,11 @@ class Recorder:
 
     def _keep(self, iteration: int) -> None:
         """Copy the weights, which the optimiser changes next: this may be the last iteration."""
-        if self._when.due(iteration) and self._when_spectrum.due(iteration):
-            self._latest = []
-            return
+        if self._when.due(iteration):  # of what was recorded only the spectrum may be missing
+            self._latest = [pair for pair in self._latest if weights_known(pair[1].call.layer)]
+            if self._when_spectrum.due(iteration):
+                self._latest = []
+                return
         copies: dict[tuple[int, ...], dict[str, Tensor]] = {}
         try:
             for _, seen in self._latest:

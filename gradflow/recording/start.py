@@ -98,8 +98,8 @@ def record(
             ``log_product_spectral``. Costly ones are taken of a few of the examples whatever `examples` says:
             ``log_jacobian_spectral`` of 4, ``log_product_spectral`` of 2, ``log_anchored_gradient`` of 4, at 4 steps of
             the loss in each where it reads many, ``log_jacobian_frobenius`` of 4 where it needs the dense matrix (the
-            original GRU, cells without closed form). The first and ``log_anchored_gradient`` are taken at
-            the first recording and whenever the spectrum was due.
+            original GRU, cells without closed form). ``log_jacobian_spectral`` and ``log_anchored_gradient`` are
+            taken at the first recording and once for each `spectrum_every`, not at the other recordings.
         modules: dotted names of the layers and cells; None: all of them.
         states: names of the states that a step of your own marks in its loop, see :func:`gradflow.mark`.
         scalars: names of further numbers that :meth:`Recorder.step` will be given; not those that logs have anyway.

@@ -37,12 +37,14 @@ class Problem:
             one. Its :class:`~gradflow.tasks.Task` says when it counts as solved, and who set that.
         shortest: Time steps that it needs at least, with these settings.
         check: Raises a ValueError for other settings that it cannot have.
+        lag: Steps from the farthest input that the answer depends on to the answer; None: nobody knows.
     """
 
     label: Mapping[str, str]
     make: Callable[[Settings, np.random.Generator], Dataset]
     shortest: Callable[[Settings], int] = lambda settings: 1
     check: Callable[[Settings], None] = lambda settings: None
+    lag: Callable[[Settings], int | None] = lambda settings: settings.length - 1
 
 
 @cache

@@ -75,7 +75,7 @@ def settings_of(path: Path) -> dict[str, Any]:
         own = settings[group] if group else settings
         where = f"config.{group}." if group else "config."
         if missing := [name for name in fields if name not in own]:
-            raise unreadable(file, f"{where}{missing[0]}, as of a run of experiments/train.py", "nothing")
+            raise unreadable(file, f"{where}{missing[0]}, as of a run of `gradflow train`", "nothing")
         check_fields(file, own, fields, where)
     both = settings["cell"].get("bidirectional")
     if not isinstance(both, bool):
@@ -94,7 +94,7 @@ def vocabulary_of(path: Path, model: SequenceModel) -> dict[str, Any]:
     if not file.exists():
         raise FileNotFoundError(
             f"run: expected the folder of a model of names, which has a vocabulary.json, got {path}; train one with "
-            f"`python experiments/train.py data=generated`"
+            f"`gradflow train data=generated`"
         )
     vocabulary = read_json(file)
     for name in ("alphabet", "classes"):
@@ -117,7 +117,7 @@ def _weights(file: Path) -> Mapping[str, torch.Tensor]:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"path: expected the folder of a finished run with {WEIGHTS}, got {file.parent}; "
-            f"train one with `python experiments/train.py`"
+            f"train one with `gradflow train`"
         ) from None
     except (OSError, SafetensorError, ValueError) as error:
         raise unreadable(file, "weights in safetensors", str(error)) from error

@@ -1,4 +1,4 @@
-"""The command line of `train.py`, looked at before Hydra does: what is wrong in it is said in one line.
+"""The command line of `gradflow train`, looked at before Hydra does: what is wrong in it is said in one line.
 
 Hydra composes the settings of files and arguments; what it still finds wrong, in files and in its own settings
 (`hydra.*`), is put in words by `told.py`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import Field
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NoReturn, get_args
@@ -21,11 +20,10 @@ from omegaconf import OmegaConf
 
 from gradflow.checks import require, shown, whole_number
 from gradflow.commands.arguments import CONF, named
+from gradflow.commands.choices import GROUPS, SETTINGS
 from gradflow.commands.sweeping.settings import as_hydra_reads
-from gradflow.config import check_folder_name, check_value, settings
+from gradflow.config import check_folder_name, check_value
 
-SETTINGS: dict[str, Field] = dict(settings())
-GROUPS = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
 UNSEEN = OmegaConf.load(CONF / "hydra" / "default.yaml").job.config.override_dirname.exclude_keys
 """Settings that folders of runs are not named after."""
 
@@ -36,7 +34,7 @@ COUNTS: dict[str, tuple[Any, str]] = {  # counts of Hydra's: what else they may 
     "hydra.sweeper.max_batch_size": (None, ", or null"),
 }
 MOST_VALUES = 100_000  # of one setting in a sweep
-LISTED = "`python experiments/train.py --help` lists all"
+LISTED = "`gradflow train --help` lists all"
 
 
 def read_command_line(arguments: Sequence[str]) -> list[str]:
@@ -61,7 +59,7 @@ def read_command_line(arguments: Sequence[str]) -> list[str]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; `python experiments/train.py --hydra-help` lists the options")
+        raise ValueError(f"{message}; `gradflow train --hydra-help` lists the options")
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

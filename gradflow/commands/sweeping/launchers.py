@@ -51,7 +51,7 @@ def check_installed(config: DictConfig) -> None:
     if extra := config.hydra.launcher.get("missing_extra"):
         choice = config.hydra.runtime.choices.get("launcher")
         raise ValueError(
-            f"launcher={choice}: its plugin is not installed; install it by .venv/bin/pip install -e '.[{extra}]', "
+            f"launcher={choice}: its plugin is not installed; install it by pip install 'gradflow-rnn[{extra}]', "
             f"or use launcher=local"
         )
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from gradflow.runlog.lock import Lock
 
 log = logging.getLogger(__name__)
+
+TRAIN = (sys.executable, "-m", "gradflow.commands.train")
+"""The command that trains, in a process of its own."""
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 LEASH = "GRADFLOW_SWEEP"  # the environment variable that tells a run the name of its leash

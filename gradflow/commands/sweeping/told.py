@@ -31,7 +31,7 @@ def told(error: Exception) -> str:
         setting = words.split("'")[1]
         return f"{setting.partition('=')[0]}: expected one value, got {setting}; add -m for a sweep over its values"
     name = next((f"{cause.full_key}: " for cause in causes if cause.full_key), "")
-    return f"{name}{words}; `python experiments/train.py --cfg all` shows every setting"
+    return f"{name}{words}; `gradflow train --cfg all` shows every setting"
 
 
 def is_of_hydra(error: BaseException) -> bool:

@@ -1,4 +1,9 @@
-"""Which positions does a bidirectional network still hear?"""
+"""Which positions does a bidirectional network still hear?
+
+Across, the position in the sequence; up, the norm of the total gradient there, logarithmic. Solid is the forward
+direction, dashed the reverse, the grey band both together. Where the band dips, the loss hardly depends on what stands
+there. With a read-out of both ends the dip lies in the middle.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

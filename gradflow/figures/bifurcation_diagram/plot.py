@@ -1,4 +1,10 @@
-"""Why can an infinitesimal change of a parameter give an enormous gradient?"""
+"""Why can an infinitesimal change of a parameter give an enormous gradient?
+
+Above, the fixed points of one sigmoid unit against its bias: solid ones attract, dashed ones repel, arrows show where
+the state goes. Between the two blue dots there are two attractors, and the dashed line divides their basins. Below, the
+derivative of the last state with respect to the bias, for three lengths: it explodes only where the line of the start
+crosses the dashed one.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

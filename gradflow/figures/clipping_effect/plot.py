@@ -1,4 +1,9 @@
-"""What does clipping do to the gradient norm and the loss?"""
+"""What does clipping do to the gradient norm and the loss?
+
+Above, the norm of the whole gradient at every update, logarithmic: without clipping, before it and after it, the
+threshold dashed. Below, the loss of the same seeds. Look where the norm first exceeds the threshold: until there the
+curves are the same, from there on they part.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,9 @@
-"""Why does one gradient step throw the network away, and what does clipping change?"""
+"""Why does one gradient step throw the network away, and what does clipping change?
+
+Left, the error of one sigmoid unit over its weight w and bias b; dark is low, and the dashed white line is where the
+cliff must be. Two descents start at one place: that without clipping meets the cliff and is thrown out of the picture,
+the clipped one walks along it. Right, the norm of the gradient of both at every update.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

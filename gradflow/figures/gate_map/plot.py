@@ -1,4 +1,8 @@
-"""What does each unit keep, character by character?"""
+"""What does each unit keep, character by character?
+
+A row is a unit, a column a character; colour is how much of its state the unit keeps there. Units are sorted by memory,
+the longest on top. Right, the time scale of each, in steps: those beyond the dashed line outlast the sequence.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

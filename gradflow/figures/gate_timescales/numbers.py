@@ -39,6 +39,12 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
     Raises:
         DoesNotApply: No run has a gate that keeps in the rows of its `gates` table.
     """
+    data = gate_timescales_over_training(source, layer=layer, direction=direction)
+    return data[data["when"] != "during"].reset_index(drop=True)
+
+
+def gate_timescales_over_training(source: Any, *, layer: int | None = None, direction: int = 0) -> pd.DataFrame:
+    """As :func:`gate_timescales`, at every recorded iteration: `when` may be `during` too."""
     parts = []
     runs = [run for run in one_seed(runs_of(source)) if identity(run)["cell"] not in WITHOUT_GATES]
     if runs:
@@ -54,8 +60,8 @@ def gate_timescales(source: Any, *, layer: int | None = None, direction: int = 0
 
 def _scales(frame: pd.DataFrame, bias: float) -> pd.DataFrame:
     first, last = frame["iteration"].min(), frame["iteration"].max()
-    ends = [("before", first)] + ([("after", last)] if last > first else [])
-    data = pd.concat([frame[frame["iteration"] == iteration].assign(when=when) for when, iteration in ends])
+    when = np.select([frame["iteration"] == first, frame["iteration"] == last], ["before", "after"], "during")
+    data = frame.assign(when=when)
     with np.errstate(divide="ignore"):
         low = -1 / np.log(data["q10"].astype("float64"))
     scales = {"median": data["time_scale_q50"], "high": data["time_scale_q90"]}

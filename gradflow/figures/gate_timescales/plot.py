@@ -1,4 +1,9 @@
-"""How long does each unit remember, before and after training?"""
+"""How long does each unit remember, before and after training?
+
+Up, the time scale -1/ln of the gate that keeps, in steps, logarithmic; across, the position. Grey is before training,
+colour after; the line is the median over units and examples, the band 10 to 90 %. The dashed line is the length of the
+sequences: a unit that reaches it can carry something from the beginning to the end.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

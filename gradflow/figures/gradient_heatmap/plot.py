@@ -1,4 +1,9 @@
-"""How does gradient flow through time change while the network learns?"""
+"""How does gradient flow through time change while the network learns?
+
+Up, steps back from the end; across, training; colour is the gradient relative to that at the end, on one scale for all
+panels; grey is zero. Below each, its loss, and chance dotted. The loss leaves the dotted line when the bright region
+has reached the far end.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

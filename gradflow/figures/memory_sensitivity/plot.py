@@ -1,4 +1,9 @@
-"""Why do gradients explode with memory even where no gradient through time does?"""
+"""Why do gradients explode with memory even where no gradient through time does?
+
+Across, the weight λ of a linear unit, hence its memory; up, mean squares, logarithmic. Black is the largest gradient
+through time, never above 1; blue the state; red the gradient of the weight. Points are measured, lines are theory. All
+three are of one network: vanishing is avoided, and learning gets hard all the same.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,8 @@
-"""Which character decided the answer?"""
+"""Which character decided the answer?
+
+A panel is a name. A bar is what its character adds to the score of the answer or takes from it, coloured by the label;
+the black line is how much the answer would change with a typical other character there. A tall bar decided.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

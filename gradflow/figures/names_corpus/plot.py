@@ -1,4 +1,8 @@
-"""What does a network of names learn from?"""
+"""What does a network of names learn from?
+
+Left, how often each character is written, by rank, both logarithmic; shaded are those that the network can tell apart.
+Right, how long the names are, by label.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

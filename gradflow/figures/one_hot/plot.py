@@ -1,4 +1,8 @@
-"""What does the network see of a name?"""
+"""What does the network see of a name?
+
+A row is a character of the name, a column one of the characters that are kept, by rank. One column of each row is 1.
+Above, all columns at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,8 @@
-"""Why does a network that applies the same layer again and again get both flat and steep?"""
+"""Why does a network that applies the same layer again and again get both flat and steep?
+
+A random layer applied k times, seen along a line in its input. The more often, the more turns, and between steep places
+flat ones: a gradient is either nothing or enormous, depending on where one stands.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

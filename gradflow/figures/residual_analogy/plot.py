@@ -1,4 +1,8 @@
-"""Why is the cell of an LSTM like a residual network, and how far does the analogy go?"""
+"""Why is the cell of an LSTM like a residual network, and how far does the analogy go?
+
+A row is an architecture. The straight path is what a gradient meets that goes only through additions and the gate that
+keeps: its factor per step and after 19 steps. The last column has all paths, measured.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

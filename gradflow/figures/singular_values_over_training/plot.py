@@ -1,4 +1,8 @@
-"""Does training push the spectrum of the recurrent weights over 1?"""
+"""Does training push the spectrum of the recurrent weights over 1?
+
+Every line is a singular value of the recurrent weights, the largest, the median and the smallest bold, logarithmic; a
+dashed line at 1. Values are sorted anew at each record, so lines never cross though directions may.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

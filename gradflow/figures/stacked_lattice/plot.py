@@ -1,4 +1,8 @@
-"""Does depth in layers or depth in time kill the gradient?"""
+"""Does depth in layers or depth in time kill the gradient?
+
+A row is a layer, a column a step back; colour is the norm of the total gradient. The loss enters at the upper right
+corner. The two arrows say what one step to the left and one layer down costs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,8 @@
-"""What does one tanh do to a gradient, and what do twenty?"""
+"""What does one tanh do to a gradient, and what do twenty?
+
+tanh and its derivative. Shaded is where the derivative exceeds one half. The mark is a unit at |a| = 1: what one step
+leaves of a gradient there, and what twenty do.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

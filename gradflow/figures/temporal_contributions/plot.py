@@ -1,4 +1,9 @@
-"""Which time steps actually change the recurrent weights?"""
+"""Which time steps actually change the recurrent weights?
+
+Left, what share of the gradient of W_hh comes from the last k + 1 steps, marks at 50, 90 and 99 %. Right, the share of
+each step by itself, logarithmic. A curve that reaches the top at once belongs to a network that learns from its last
+steps only.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

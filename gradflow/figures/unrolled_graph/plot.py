@@ -1,4 +1,8 @@
-"""Which way does the gradient take through an unrolled network, and what is left of it at each step?"""
+"""Which way does the gradient take through an unrolled network, and what is left of it at each step?
+
+The network unrolled in time. Orange arrows are the gradient on its way back from the loss, the numbers in the boxes
+what is left of it there, relative to the last state.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -60,4 +60,4 @@ def make(settings: Settings, rng: np.random.Generator) -> Dataset:
     return drawn(task, draw, settings.test_size, rng)
 
 
-PROBLEM = Problem({"en": "Chaotic map", "zh": "混沌映射"}, make)
+PROBLEM = Problem({"en": "Chaotic map", "zh": "混沌映射"}, make, lag=lambda settings: None)

@@ -51,4 +51,9 @@ def check(settings: Settings) -> None:
     require(settings.symbols >= 1, "data.symbols", "at least 1", settings.symbols)
 
 
-PROBLEM = Problem({"en": "Copy memory", "zh": "复制记忆"}, make, shortest, check)
+def lag(settings: Settings) -> int:
+    """Each symbol is said again as many steps later."""
+    return settings.length - settings.symbols
+
+
+PROBLEM = Problem({"en": "Copy memory", "zh": "复制记忆"}, make, shortest, check, lag)

@@ -1,0 +1,31 @@
+"""Says what is ill with the gradients of a run, and what helps."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from gradflow.commands.columns import told
+from gradflow.commands.words import Words, lang, runs_in
+
+EXAMPLES = ("gradflow diagnose outputs/train/DATE", "gradflow diagnose outputs/my-run lang=zh")
+
+
+@click.command("diagnose", cls=Words, examples=EXAMPLES)
+@runs_in("run")
+@lang
+def command(run: str, lang: str) -> None:
+    """Say what is ill with a run: do gradients vanish or explode, are units dead, is the record proved, and what helps.
+
+    The exit status is 1 if something is ill.
+    """
+    import gradflow as gf
+
+    try:
+        diagnosis = gf.diagnose(run)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(told(error).replace("path: ", "run: ", 1))
+    print(diagnosis.text(lang))
+    if diagnosis.ill:
+        sys.exit(1)

@@ -1,0 +1,75 @@
+"""What arrives at each state of a step alone, where autograd has the sum with what comes through others of the step.
+
+Shapes: T steps, B examples, H hidden size.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gradflow.cells.cell import State
+from gradflow.cells.recurrent import ReplayedCell
+from gradflow.flow.replay import Unrolled
+from gradflow.flow.stepping import Step
+
+_ROUNDING = 256  # units of a dtype
+
+
+def apart_by_autodiff(unrolled: Unrolled, total: State) -> State:
+    """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
+    replayed = cast(ReplayedCell, unrolled.cell)
+    with torch.enable_grad(), replayed.for_each(unrolled.like.shape[:-1]):
+        entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
+        left = replayed.cell.step(unrolled.inputs.flatten(0, 1), entered)  # before any view of what it gives
+    found = _apart(left, {name: part.flatten(0, 1) for name, part in total.items()})
+    return {name: part.view_as(total[name]) for name, part in found.items()}
+
+
+def marked_apart(steps: Sequence[Step], total: State) -> State:
+    """The same of marked states; without the step, NaN for all but the first, of which the total is known."""
+    names = list(total)
+    if any(step.coupled and step.redone is None for step in steps):
+        return {name: part if name == names[0] else torch.full_like(part, torch.nan) for name, part in total.items()}
+    found: list[State] = []
+    for t, step in enumerate(steps):
+        arrived = {name: part[t] for name, part in total.items()}
+        found.append(_apart(dict(zip(names, step.redone.left, strict=True)), arrived) if step.redone else arrived)
+    return {name: torch.stack([each[name] for each in found]) for name in names}
+
+
+def _apart(left: State, total: State) -> State:
+    """What arrives at each state of a step, less what came through the others, which are made of it.
+
+    Args:
+        left: the states, with their graph.
+        total: name -> [n, H], what arrives there.
+    """
+    uses = {n: [m for m in left if m != n and _depends(left[m], left[n])] for n in left}
+    found: State = {}
+    while len(found) < len(left):
+        name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
+        found[name] = total[name]
+        for other in uses[name]:
+            arriving = found[other].to(left[other].dtype).view_as(left[other])
+            (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
+            found[name] = told_apart(found[name], through.view_as(total[name]).to(total[name].dtype))
+    return found
+
+
+def _depends(state: Tensor, on: Tensor) -> bool:
+    """Whether a state of a step was computed from another one of the same step."""
+    return torch.autograd.grad(state, on, torch.ones_like(state), retain_graph=True, allow_unused=True)[0] is not None
+
+
+def tolerance(like: Tensor) -> float:
+    """Relative to two numbers: below it their difference is rounding."""
+    return _ROUNDING * torch.finfo(like.dtype).eps
+
+
+def told_apart(whole: Tensor, part: Tensor) -> Tensor:
+    """Whole less part, [T, B, H]; zero for an example where that is rounding."""
+    rest = whole - part
+    size = torch.maximum(whole.abs().amax(-1, keepdim=True), part.abs().amax(-1, keepdim=True))
+    return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= tolerance(whole) * size, 0)

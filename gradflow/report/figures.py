@@ -1,0 +1,227 @@
+"""The figures of a report: the gallery's own, those that one can ask as charts, the others as pictures."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+
+from gradflow.analysis.proofs import proof_claims
+from gradflow.analysis.runs import DoesNotApply
+from gradflow.figures.gallery import GALLERY, Job, jobs, of_readable
+from gradflow.figures.output import strict_glyphs
+from gradflow.figures.room import rooms
+from gradflow.figures.theme import LANGUAGES, style, without_engine
+from gradflow.report import charts, rows
+from gradflow.report.charts import Chart
+from gradflow.report.curves import Curve, curves_of
+from gradflow.report.rows import Numbers
+from gradflow.report.words import Text, alike, has_text, html_of_figures, known, number, of_figures, word
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of a figure, checked: its sentence (none where the figures have none for it), and its numbers."""
+
+    name: str
+    sentence: Text | None
+    measured: str
+    expected: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one table of the gallery says: its settings, its claims, and its picture where there is no chart."""
+
+    label: str
+    setting: Text
+    verdicts: list[Verdict]
+    numbers: Numbers
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many claims were checked."""
+        return len(self.verdicts)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page, of one task and module, with the parts of it that the gallery draws apart."""
+
+    name: str
+    title: Text
+    parts: list[Part]
+    charts: list[Chart] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures of the runs that one figure may show together."""
+
+    title: Text
+    curves: list[Curve]
+    figures: list[Figure]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A figure that could not be made, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class _Found:
+    """Tables of the gallery for one task and module, by the names of the figures."""
+
+    jobs: list[Job] = field(default_factory=list)
+    parts: dict[str, list[tuple[Job, pd.DataFrame, list[dict[str, Any]]]]] = field(default_factory=dict)
+
+
+def sections_of(runs: Sequence[Any]) -> tuple[list[Section], list[LeftOut]]:
+    """Every figure that runs support, task by task, and those that could not be made.
+
+    Args:
+        runs: Those of a sweep that can be read.
+    """
+    found: dict[tuple[str, str], _Found] = {}
+    left_out, lost = list[LeftOut](), set[Any]()
+    for job in jobs(runs, GALLERY):
+        made = _guarded(job.title, partial(of_readable, partial(_table, job), job.runs, lost), left_out)
+        if made is not None:
+            place = found.setdefault((job.group, job.module), _Found())
+            place.jobs.append(job)
+            place.parts.setdefault(job.name, []).append((job, *made))
+    sections = [_section(place, own, left_out) for place, own in found.items()]
+    return [section for section in sections if section.figures], left_out
+
+
+def _table(job: Job, runs: list[Any]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    data = job.entry.analyse(runs)
+    return data, job.entry.check(data) + proof_claims(runs, data)
+
+
+def _guarded(title: str, make: Callable[[], Any], left_out: list[LeftOut]) -> Any:
+    """What is made, or None where the log does not hold it: a figure that fails costs no other."""
+    try:
+        return make()
+    except DoesNotApply:
+        return None
+    except ValueError as reason:
+        left_out.append(LeftOut(title, str(reason)))
+    except Exception as error:  # settings and numbers that nobody foresaw
+        log.warning("left out %s: %s: %s", title, type(error).__name__, error)
+        log.debug("%s", title, exc_info=True)
+        left_out.append(LeftOut(title, f"{type(error).__name__}: {error}"))
+    return None
+
+
+def _section(place: tuple[str, str], found: _Found, left_out: list[LeftOut]) -> Section:
+    runs = list(dict.fromkeys(run for job in found.jobs for run in job.runs))
+    curves = curves_of(runs)
+    asked = _charts("-".join(word for word in place if word), found, runs, curves, left_out)
+    figures = []
+    for name, parts in found.parts.items():
+        drawn = asked.get(name, [])
+        own = [_guarded(job.title, partial(_part, job, data, claims, not drawn and name not in ASKED), left_out)
+               for job, data, claims in parts]  # fmt: skip
+        if kept := [part for part in own if part is not None]:
+            figures.append(Figure(name, known(f"figure.{name}", name), kept, drawn))
+    return Section(_title(place, found), curves, figures)
+
+
+def _title(place: tuple[str, str], found: _Found) -> Text:
+    """The task of the runs, as figures tell it, and what the gallery calls their group."""
+    group, module = place
+    data = next(iter(found.parts.values()))[0][1]
+    setting = of_figures(lambda labels: labels.setting(data.assign(layer=-1) if "layer" in data else data))
+    words = [setting if setting["en"] else word("section.runs"), *([alike(group)] if group else [])]
+    words += [alike(module)] if module and module not in setting["en"] else []
+    return {lang: " · ".join(text[lang] for text in words) for lang in LANGUAGES}
+
+
+def _part(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], drawn: bool) -> Part:
+    pictures = {lang: _picture(job, data, claims, lang) for lang in LANGUAGES} if drawn else {}
+    setting = of_figures(lambda labels: labels.setting(data))
+    numbers = rows.listed(data, word("numbers.of", count=len(data)))
+    return Part(job.part, setting, [_verdict(claim) for claim in claims], numbers, pictures)
+
+
+def _verdict(claim: Mapping[str, Any]) -> Verdict:
+    sentence = None
+    if has_text(f"claim.{claim['claim']}") or claim["claim"].startswith("learned"):
+        sentence = html_of_figures(lambda labels: labels.claim(claim))
+    return Verdict(claim["claim"], sentence, number(claim["value"]), str(claim["expected"]), claim["holds"])
+
+
+def _picture(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], lang: str) -> bytes:
+    """The gallery's figure as WebP, which is a third of a PNG and, of many curves, of an SVG."""
+    figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook"), BytesIO()
+    with style(), without_engine(), strict_glyphs():
+        figure.savefig(picture, format="webp", pil_kwargs={"lossless": True})
+    return picture.getvalue()
+
+
+ASKED: tuple[str, ...] = ("clipping_effect", "gradient_by_lag", "gradient_heatmap", "singular_values_over_training")
+ASKED += ("weight_spectrum", "gate_timescales", "comparison")
+"""The figures that are charts, and the one whose numbers are the table of outcomes."""
+
+
+def _charts(
+    prefix: str, found: _Found, runs: Sequence[Any], curves: Sequence[Curve], left_out: list[LeftOut]
+) -> dict[str, list[Chart]]:
+    """The charts of one task and module, by the figures that they stand for."""
+
+    def joined(name: str) -> pd.DataFrame:
+        return pd.concat([data for _, data, _ in found.parts[name]], ignore_index=True)
+
+    def at_all(name: str, table: str) -> pd.DataFrame:
+        own = list(dict.fromkeys(run for job, _, _ in found.parts[name] for run in job.runs))
+        return getattr(rooms()[name].part("numbers"), table)(own)
+
+    made: dict[str, list[Chart]] = {}
+
+    def add(name: str, make: Callable[[], list[Chart]]) -> None:
+        if name in found.parts and (drawn := _guarded(f"{prefix} {name}".strip(), make, left_out)):
+            made[name] = drawn
+
+    def training() -> list[Chart]:
+        own = rows.training_rows(joined("clipping_effect"), curves, f"{prefix}-training")
+        loss = [charts.loss_chart(own)] if own.data["loss"].notna().any() else []
+        clipped = (own.data["before"] != own.data["after"]).any()
+        return [*loss, charts.norm_chart(own, "before"), *([charts.norm_chart(own, "after")] if clipped else [])]
+
+    def by_lag() -> list[Chart]:
+        return [charts.lag_chart(of_lag())] if "gradient_heatmap" in found.parts else []
+
+    def of_lag() -> rows.Rows:
+        return rows.lag_rows(joined("gradient_heatmap"), curves, f"{prefix}-lag")
+
+    def stretch() -> list[Chart]:
+        data = joined("singular_values_over_training")
+        return [charts.stretch_chart(rows.stretch_rows(data, curves, f"{prefix}-stretch"))]
+
+    def spectrum() -> list[Chart]:
+        data = at_all("weight_spectrum", "weight_spectrum_over_training")
+        own = rows.spectrum_rows(data, curves, f"{prefix}-spectrum")
+        return [charts.eigenvalue_chart(own), charts.singular_chart(own)]
+
+    def gates() -> list[Chart]:
+        data = at_all("gate_timescales", "gate_timescales_over_training")
+        return [charts.gate_chart(rows.gate_rows(data, curves, f"{prefix}-gates"))]
+
+    add("clipping_effect", training)
+    add("gradient_by_lag", by_lag)
+    add("gradient_heatmap", lambda: [charts.heat_chart(of_lag())])
+    add("singular_values_over_training", stretch)
+    add("weight_spectrum", spectrum)
+    add("gate_timescales", gates)
+    return made
