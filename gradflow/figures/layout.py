@@ -79,7 +79,7 @@ def panel_grid(
     if rows > 1:
         inits = {(c, s): i for c, s, i in zip(data["cell"], data["start"], data["init"], strict=True)}
         panels.sort(key=lambda panel: rank(inits[panel], ORDER["init"]))
-    figure = new_figure(1.0 if columns == 1 else 1.2, max(1.0, 0.3 + 0.45 * rows))
+    figure = new_figure(1.0 if columns == 1 else 1.2, max(1.0, 0.4 + 0.5 * rows))
     deep = len(heights)
     shared: Any = {"sharex": True, "sharey": "row" if deep > 1 else True}
     grid = figure.subplots(rows * deep, columns, squeeze=False, height_ratios=[*heights] * rows, **shared)
@@ -285,6 +285,7 @@ def finish(figure: Figure) -> None:
     _settle(figure)
     if any(axes.get_aspect() != "auto" for axes in figure.axes):
         _settle(figure)  # such axes are smaller than their place, which the first time does not know
+        _settle(figure)  # nor the second which ticks the others get in theirs
     with without_engine():
         figure.set_layout_engine(None)
 

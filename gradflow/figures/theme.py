@@ -124,11 +124,11 @@ def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
     """An empty figure of 16:9, or of the size that was asked for; call it inside :func:`style`.
 
     Args:
-        width: Of what it shows, in slides; a slide holds up to ROOMY, what is larger makes everything smaller on it.
-        height: The same.
+        width: Of what it shows, in slides; a slide holds up to ROOMY.
+        height: The same; a slide holds 1. What is larger makes everything smaller on it.
     """
     size = in_force().size
     if size is not None:
         return ShownFigure(figsize=(size[0], size[1]))
-    larger = max(1.0, width / ROOMY, height / ROOMY)
+    larger = max(1.0, width / ROOMY, height)
     return ShownFigure(figsize=[side * larger for side in mpl.rcParams["figure.figsize"]])

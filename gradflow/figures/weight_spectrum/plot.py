@@ -20,7 +20,7 @@ from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, arrange, finish, panel_title, panels_of, top_legend
 from gradflow.figures.theme import BLACK, GREY, GROUND, look, new_figure, style, thin
 
-MOST_COLUMNS = 5
+MOST_COLUMNS = 6
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
 LARGEST = 2.5  # the same of singular values, whose lines leave the axes
 
@@ -67,7 +67,7 @@ def spectrum_axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
         left, right = figure.subplots(1, 2)
         return figure, [left], [right]
     rows, columns = arrange(count, MOST_COLUMNS)
-    figure = new_figure(1.2, 1.3 if rows == 1 else 1.1 * rows)
+    figure = new_figure(1.2, 1.0 if rows == 1 else 0.95 * rows)
     grid = figure.subplots(2 * rows, columns, sharey="row", squeeze=False, height_ratios=[1, 1.25] * rows)
     singular, eigen = list(grid[::2].flat), list(grid[1::2].flat)
     for axes in singular[count:] + eigen[count:]:
