@@ -285,7 +285,6 @@ def finish(figure: Figure) -> None:
     _settle(figure)
     if any(axes.get_aspect() != "auto" for axes in figure.axes):
         _settle(figure)  # such axes are smaller than their place, which the first time does not know
-        _settle(figure)  # nor the second which ticks the others get in theirs
     with without_engine():
         figure.set_layout_engine(None)
 

@@ -163,6 +163,7 @@ def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.Data
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
     for axes in values:
         axes.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
+        axes.yaxis.set_major_locator(MaxNLocator(3))  # as many whatever the height, on which the layout depends
     reach = min(1.3 * max(modulus[np.isfinite(modulus)].max() if np.isfinite(modulus).any() else 1, 1), FARTHEST)
     for axes in planes:
         axes.set_xlim(-reach, reach)
