@@ -61,12 +61,12 @@ def check_legible(figure: Figure) -> list[Drawn]:
 def check_written(
     figure: Figure, path: Path, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], lang: str
 ) -> None:
-    """All is legible, and the caption is the first of the claims; saved in all formats, with its numbers and claims.
+    """All is legible, and the headline is the first of the claims; saved in all formats, with its numbers and claims.
 
     Of the two languages the Chinese one is saved, which needs more of the font.
     """
     assert min(one.size for one in check_legible(figure)) >= SMALLEST  # of a figure for a paper
-    assert Labels(lang).claim(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
+    assert Labels(lang).headline(claims[0])[:12] in words(figure).replace("\n", " " if lang == "en" else "")
     if lang != "zh":
         return
     png, pdf, svg, csv, checks = figures.save(figure, path, data=data, claims=claims)

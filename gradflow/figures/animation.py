@@ -17,6 +17,7 @@ from PIL import Image
 from gradflow.analysis.runs import IDENTITY
 from gradflow.checks import check_kind
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.layout import put_on_top
 from gradflow.figures.output import check_evidence, evidence, place, strict_glyphs
 from gradflow.figures.player import player
 from gradflow.figures.theme import CONTEXTS, style
@@ -247,11 +248,11 @@ def panels_of(data: pd.DataFrame, labels: Labels, more: Sequence[str] = ()) -> l
 
 
 class Headline:
-    """The iteration, large, at the upper left; it makes room for itself."""
+    """The iteration, under the headline of the figure."""
 
     def __init__(self, figure: Figure, labels: Labels) -> None:
         self._words = labels
-        self._text = figure.suptitle(" ", x=0.012, ha="left", fontsize="large", fontweight="normal")
+        self._text = put_on_top(figure, labels("note.iteration", iteration="0"), fontsize="large")
         self.moving = [self._text]
         self.show(0)
 

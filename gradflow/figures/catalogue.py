@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -13,8 +14,8 @@ import pandas as pd
 import yaml
 
 from gradflow.cells.facts import CELLS
+from gradflow.figures.options import LANGUAGES, in_force
 from gradflow.figures.room import rooms
-from gradflow.figures.theme import LANGUAGES
 from gradflow.foreign import label
 from gradflow.tasks import problem, problem_names
 
@@ -80,11 +81,27 @@ def short(value: float) -> str:
     return f"{value:#.2g}".rstrip(".").replace("-", "−") if plain else number(value)
 
 
+def brief(value: float) -> str:
+    r"""A number as a headline prints it: whole ones as they are, others of two digits.
+
+    Example:
+        >>> brief(8), brief(20.0), brief(0.567), brief(2.01e-5)
+        ('8', '20', '0.57', '$2.0{\\times}10^{-5}$')
+    """
+    whole = math.isfinite(value) and float(value).is_integer() and abs(value) < 1e5
+    return f"{value:.0f}".replace("-", "−") if whole else short(value)
+
+
 class Labels:
     """The texts of one language, with values filled in."""
 
     def __init__(self, lang: str) -> None:
-        self._texts = texts(lang)
+        own, known = in_force().labels, texts(lang)
+        if unknown := sorted(own.keys() - known.keys()):
+            near = get_close_matches(unknown[0], known, n=1)
+            advice = f"did you mean {near[0]}?" if near else "gradflow/figures/labels/en.yaml has them"
+            raise ValueError(f"labels: expected ids of texts, got {', '.join(unknown)}; {advice}")
+        self._texts = {**known, **own} if own else known
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
@@ -158,10 +175,17 @@ class Labels:
         return self(f"task.{'roll_call' if count > 1 else 'names'}", source=source, count=count)
 
     def claim(self, claim: Mapping[str, Any]) -> str:
-        """The sentence of a checked statement.
+        """The whole sentence of a checked statement, for notes and pages.
 
         If it does not hold, the one that says what is so instead (`<claim>_otherwise`), or else it with a warning.
         """
+        return self._sentence(claim, "claim")
+
+    def headline(self, claim: Mapping[str, Any]) -> str:
+        """A checked statement in the few words that fit over a figure (`headline.<claim>`), or else the whole one."""
+        return self._sentence(claim, "headline")
+
+    def _sentence(self, claim: Mapping[str, Any], kind: str) -> str:
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
         values["percent"] = values["count"] = values["value"]
         if name.startswith(("clipping_acted", "clipping_solves")):
@@ -171,10 +195,15 @@ class Labels:
         alone = claim.get("total") == 1 or ("low_curve" in claim and claim["low_curve"] == claim["high_curve"])
         if alone and f"claim.{name}_alone" in self._texts:
             name += "_alone"
+        if kind == "headline":
+            values = {key: brief(value) if isinstance(value, int | float) else value for key, value in values.items()}
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
-            return self(f"claim.{name}_otherwise", **values)
-        sentence = self(f"claim.{name}", **values)
+            return self(self._key(kind, f"{name}_otherwise"), **values)
+        sentence = self(self._key(kind, name), **values)
         return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{kind}.{name}" if f"{kind}.{name}" in self._texts else f"claim.{name}"
 
     def word(self, kind: str, name: str) -> str:
         """A setting's name; one that gradflow does not know, as a script's own settings may have, stands for itself."""

@@ -10,14 +10,19 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
-from gradflow.figures.theme import DASHES, GREY, GROUND, INK, look, new_figure, thin, without_engine
+from gradflow.figures.options import in_force
+from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
 
 CAPTION_SIZE = 0.8  # of the base font
+LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
+COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
+HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
 
@@ -74,7 +79,7 @@ def panel_grid(
     if rows > 1:
         inits = {(c, s): i for c, s, i in zip(data["cell"], data["start"], data["init"], strict=True)}
         panels.sort(key=lambda panel: rank(inits[panel], ORDER["init"]))
-    figure = new_figure(1.0 if columns == 1 else 1.2, max(1.0, 0.3 + 0.45 * rows))
+    figure = new_figure(1.0 if columns == 1 else 1.2, max(1.0, 0.4 + 0.5 * rows))
     deep = len(heights)
     shared: Any = {"sharex": True, "sharey": "row" if deep > 1 else True}
     grid = figure.subplots(rows * deep, columns, squeeze=False, height_ratios=[*heights] * rows, **shared)
@@ -297,16 +302,54 @@ def add_caption(
     labels: Labels,
     notes: Sequence[str] = (),
 ) -> None:
-    """Small, under the figure: the setting, its claim (the first), checks and proofs of records that fail, notes."""
-    setting = labels.setting(data)
+    """The first claim as a headline over the figure; small, under it, the setting, what fails, and notes.
+
+    Args:
+        figure: All but finished.
+        data: Its table.
+        claims: Checked statements.
+        labels: Of the language.
+        notes: Further sentences of the small print.
+    """
+    options = in_force()
     broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
-    sentences = [labels.claim(claim) for claim in claims[:1]]
+    title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
+    if title:
+        size = HEADLINE_SIZE * 72 * figure.get_figwidth()
+        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
-    text = labels("sentence.separator").join(
-        [*([labels("claim.setting", setting=setting)] if setting else []), *sentences, *broken, *failed, *notes]
-    )
-    size = mpl.rcParams["font.size"] * CAPTION_SIZE
-    columns = int(figure.get_figwidth() * 72 / (size * 0.56))
+    setting = labels.setting(data)
+    small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
+    text = labels("sentence.separator").join(small) if options.caption is True else options.caption or ""
     if text:
-        figure.supxlabel(wrap(text, columns), x=0.012, ha="left", fontsize=size, color=INK, linespacing=1.25)
+        size = mpl.rcParams["font.size"] * CAPTION_SIZE
+        lines = _in_lines(figure, text, size)
+        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=INK, linespacing=1.25)
+
+
+def _in_lines(figure: Figure, text: str, size: float) -> str:
+    """A text in as few lines as the figure's width allows, which are about as long as one another."""
+    columns = int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN))
+    count = wrap(text, columns).count("\n")
+    while count and wrap(text, columns - 1).count("\n") == count:
+        columns -= 1
+    return wrap(text, columns)
+
+
+def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
+    """Write above everything that the figure shows; its legend comes under that, and a second text under the legend.
+
+    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
+    """
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    left, bottom, width, height = engine.get()["rect"]
+    words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
+    height -= words.get_window_extent().height / figure.bbox.height + TOP
+    for legend in figure.legends:
+        if legend.get_bbox_to_anchor() is figure.bbox:  # not yet moved
+            legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
+            height -= legend.get_window_extent().height / figure.bbox.height + TOP
+    engine.set(rect=(left, bottom, width, height))
+    return words

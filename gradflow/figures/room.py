@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradflow.figures.animation import Animation
 
 from gradflow.checks import check_kind, listed, shown
+from gradflow.figures.options import NAMES, Options, using
 
 PACKAGE = "gradflow.figures"
 Check = Callable[["pd.DataFrame"], list[dict[str, Any]]]
@@ -91,8 +92,8 @@ class Room:
 
     @property
     def plot(self) -> Callable[..., "Figure"]:
-        """The figure, of its table; options: claims, lang, context."""
-        return getattr(self.part("plot"), f"plot_{self.name}")
+        """The figure, of its table; options: claims, lang, context, and those of all figures."""
+        return with_options(getattr(self.part("plot"), f"plot_{self.name}"))
 
     @property
     def analyse_moving(self) -> Callable[[Any], "pd.DataFrame"]:
@@ -107,7 +108,7 @@ class Room:
     @property
     def animate(self) -> Callable[..., "Animation"]:
         """The animation, of that table; options: claims, lang, context."""
-        return getattr(self.part("animate"), f"animate_{self.name}")
+        return with_options(getattr(self.part("animate"), f"animate_{self.name}"))
 
 
 def check_claims(claims: Any) -> None:
@@ -126,6 +127,19 @@ _WAYS = {
 
 
 @cache
+def with_options(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that draws, which also takes the options that all figures have."""
+
+    @wraps(draw)
+    def drawn(data: "pd.DataFrame", **given: Any) -> Any:
+        own = {name: given.pop(name) for name in NAMES if name in given}
+        with using(Options(**own)):
+            return draw(data, **given)
+
+    return drawn
+
+
+@cache
 def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
     """A function that draws, which names its argument where that is not the table of the figure."""
 
@@ -136,7 +150,7 @@ def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
         check_look(options.get("lang", "en"), options.get("context", "slide"))
         check_claims(options.get("claims"))
         try:
-            return draw(data, **options)
+            return with_options(draw)(data, **options)
         except (KeyError, AttributeError, TypeError, IndexError) as error:
             got = list(data)[:8] if hasattr(data, "iloc") else shown(data)  # a run has columns, too
             way = _WAYS[rooms()[figure].kind].format(figure=figure)

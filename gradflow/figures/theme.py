@@ -14,19 +14,17 @@ from matplotlib.figure import Figure
 
 from gradflow.cells.facts import CELLS
 from gradflow.checks import require
-
-LANGUAGES = ("en", "zh")
-CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
-"""Size of everything, relative to a slide; the composition stays the same."""
+from gradflow.figures.options import CONTEXTS, LANGUAGES, in_force
 
 CHINESE = "Gradflow Sans SC"
 FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
 """Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
 
 BLACK, VERMILLION, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#6E6E6E"
-INK = "#333333"  # captions
+TITLE, INK = "#111111", "#333333"  # headlines, captions
 GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
 NOTHING = "#BBBBBB"  # cells of a heat map where the gradient is zero
+ROOMY = 1.2
 FADED = 0.25  # opacity of what stands behind
 
 
@@ -57,8 +55,9 @@ def marker(cell: str, variant: int) -> str:
 
 
 def look(cell: str) -> Look:
-    """Colour and marker of a cell; a model gradflow does not know is black."""
-    return LOOKS.get(cell, Look(BLACK, "o"))
+    """Colour and marker of a cell, of the palette if it has one; a model gradflow does not know is black."""
+    own = LOOKS.get(cell, Look(BLACK, "o"))
+    return own._replace(colour=in_force().palette.get(cell, own.colour))
 
 
 @cache
@@ -122,6 +121,14 @@ class ShownFigure(Figure):
 
 
 def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
-    """An empty figure, in multiples of the sheet's 16:9 slide; call it inside :func:`style`."""
-    sides = mpl.rcParams["figure.figsize"]
-    return ShownFigure(figsize=(sides[0] * width, sides[1] * height))
+    """An empty figure of 16:9, or of the size that was asked for; call it inside :func:`style`.
+
+    Args:
+        width: Of what it shows, in slides; a slide holds up to ROOMY.
+        height: The same; a slide holds 1. What is larger makes everything smaller on it.
+    """
+    size = in_force().size
+    if size is not None:
+        return ShownFigure(figsize=(size[0], size[1]))
+    larger = max(1.0, width / ROOMY, height)
+    return ShownFigure(figsize=[side * larger for side in mpl.rcParams["figure.figsize"]])

@@ -62,8 +62,8 @@ def animate_gradient_heatmap(
         _label(profiles, images, losses, labels, words.gradient)
         add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1))
         _add_legend(figure, labels, chance=bool(len(loss) and data["chance_loss"].notna().any()))
-        headline = Headline(figure, labels)
         add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient["value"], labels))
+        headline = Headline(figure, labels)
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.gradient_heatmap"), lang, context)
 

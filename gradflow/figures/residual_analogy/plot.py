@@ -89,7 +89,7 @@ def _gate(axes: Axes, left: Node, right: Node) -> None:
     times, plus = sign(axes, left.x + 1.03, y, "×"), sign(axes, right.x - 1.03, y, "+")
     forget, add = (
         box(axes, times.x, y - BRANCH, 0.6, 0.65, "$f$"),
-        box(axes, plus.x, y - BRANCH, 0.95, 0.65, r"$i \circ g$"),
+        box(axes, plus.x, y - BRANCH, 0.95, 0.65, r"$i \odot g$"),
     )
     for start, end in pairwise((left, times, plus, right)):
         _straight(axes, start, end)

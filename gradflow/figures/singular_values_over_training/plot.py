@@ -53,7 +53,7 @@ def plot_singular_values_over_training(
     blocks, width = arrange(len(networks), MOST_COLUMNS)
     rows = [(networks[i * width : (i + 1) * width], clip) for i in range(blocks) for clip in clips]
     with style(lang, context):
-        figure = new_figure(1.0 if width == 1 else 1.2, 1.0 if len(rows) == 1 else 0.35 + 0.4 * len(rows))
+        figure = new_figure(1.0 if width == 1 else 1.2, 1.0 if len(rows) == 1 else 0.4 + 0.45 * len(rows))
         grid = figure.subplots(len(rows), width, sharex=True, sharey=True, squeeze=False)
         for i, (line, (own, clip)) in enumerate(zip(grid, rows, strict=True)):
             name = labels("axis.singular_value")

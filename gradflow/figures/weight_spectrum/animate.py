@@ -58,8 +58,8 @@ def animate_weight_spectrum(
         label_spectrum(singular, eigen, len(panels), labels)
         limit_spectrum(singular, eigen, data)
         _add_legend(figure, data, labels)
-        headline = Headline(figure, labels)
         add_caption(figure, data, claims, labels, notes=[labels("note.beyond_plane")] * beyond)
+        headline = Headline(figure, labels)
         finish(figure)
     return Animation(figure, [headline, *parts], iterations, labels("animation.weight_spectrum"), lang, context)
 

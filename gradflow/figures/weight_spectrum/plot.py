@@ -20,7 +20,7 @@ from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, arrange, finish, panel_title, panels_of, top_legend
 from gradflow.figures.theme import BLACK, GREY, GROUND, look, new_figure, style, thin
 
-MOST_COLUMNS = 5
+MOST_COLUMNS = 6
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
 LARGEST = 2.5  # the same of singular values, whose lines leave the axes
 
@@ -67,7 +67,7 @@ def spectrum_axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
         left, right = figure.subplots(1, 2)
         return figure, [left], [right]
     rows, columns = arrange(count, MOST_COLUMNS)
-    figure = new_figure(1.2, 1.3 if rows == 1 else 1.1 * rows)
+    figure = new_figure(1.2, 1.0 if rows == 1 else 0.95 * rows)
     grid = figure.subplots(2 * rows, columns, sharey="row", squeeze=False, height_ratios=[1, 1.25] * rows)
     singular, eigen = list(grid[::2].flat), list(grid[1::2].flat)
     for axes in singular[count:] + eigen[count:]:
@@ -163,6 +163,7 @@ def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.Data
     modulus = np.hypot(data["eigenvalue_re"], data["eigenvalue_im"])
     for axes in values:
         axes.set_ylim(0, min(1.22 * max(singular.max() if len(singular) else 1, 1), LARGEST))
+        axes.yaxis.set_major_locator(MaxNLocator(3))  # as many whatever the height, on which the layout depends
     reach = min(1.3 * max(modulus[np.isfinite(modulus)].max() if np.isfinite(modulus).any() else 1, 1), FARTHEST)
     for axes in planes:
         axes.set_xlim(-reach, reach)

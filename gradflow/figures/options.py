@@ -1,0 +1,67 @@
+"""What every plot function takes beside the options of its own, and how these reach whatever draws."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from gradflow.checks import check_kind, shown
+
+LANGUAGES = ("en", "zh")
+CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
+"""Size of everything, relative to a slide; the composition stays the same."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a figure differs from what it is by itself.
+
+    Attributes:
+        title: its headline; None is the sentence of its first claim, "" none.
+        caption: whether the small print under it is there; or what it says instead.
+        labels: texts of its own by id, such as {"axis.lag": "steps back"}; the ids are those of
+            `gradflow/figures/labels/en.yaml` and of the figure's own folder.
+        palette: cell -> colour, such as {"rnn": "#D55E00"}.
+        size: width and height in inches; None is 16:9, 10 inches wide on a slide.
+    """
+
+    title: str | None = None
+    caption: bool | str = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    palette: Mapping[str, str] = field(default_factory=dict)
+    size: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is of another kind."""
+        if self.title is not None:
+            check_kind("title", self.title, str, "a text, or None for the figure's claim")
+        check_kind("caption", self.caption, (bool, str), "True, False or a text")
+        for name, words in (("labels", "texts by their ids"), ("palette", "colours by cell")):
+            check_kind(name, getattr(self, name), Mapping, f"a mapping of {words}")
+        if self.size is not None and not _is_size(self.size):
+            raise ValueError(f"size: expected width and height in inches, from 1 to 100, got {shown(self.size)}")
+
+
+NAMES = tuple(entry.name for entry in fields(Options))
+_IN_FORCE: ContextVar[Options] = ContextVar("options", default=Options())  # noqa: B039, it is frozen
+
+
+def in_force() -> Options:
+    """The options of the figure that is being drawn."""
+    return _IN_FORCE.get()
+
+
+@contextmanager
+def using(options: Options) -> Iterator[None]:
+    """What is drawn inside has these options."""
+    token = _IN_FORCE.set(options)
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
+
+
+def _is_size(size: Any) -> bool:
+    sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else []
+    return len(sides) == 2 and all(isinstance(side, int | float) and 1 <= side <= 100 for side in sides)
