@@ -183,4 +183,4 @@ def test_what_acts_on_the_gradient_is_part_of_who_a_run_is(tmp_path):
     assert treatment_of(asdict(replace(config, clip=ClipConfig()))) == "none, omega"
     assert Labels("en").clip("norm, omega") == "norm clipped + Ω"
     assert Labels("en").clip("none, omega") == "Ω"
-    assert Labels("zh").clip("state") == "逐步裁剪状态梯度"
+    assert Labels("zh").clip("state") == "逐步截断状态梯度"

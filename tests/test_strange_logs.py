@@ -63,7 +63,7 @@ def drawn(path: Path, lang: str = "en", only: Collection[str] | None = None) -> 
     return made
 
 
-CLIPPING = {"en": ("without clipping", "no clipping"), "zh": ("不裁剪",)}
+CLIPPING = {"en": ("without clipping", "no clipping"), "zh": ("不截断",)}
 
 
 def says_nothing_unknown(name: str, made: Made, said: str, lang: str) -> None:

@@ -10,6 +10,7 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -343,7 +344,7 @@ def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
     matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
     """
     engine = figure.get_layout_engine()
-    assert engine is not None
+    assert isinstance(engine, ConstrainedLayoutEngine)
     left, bottom, width, height = engine.get()["rect"]
     words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
     height -= words.get_window_extent().height / figure.bbox.height + TOP

@@ -131,4 +131,5 @@ def new_figure(width: float = 1.0, height: float = 1.0) -> Figure:
     if size is not None:
         return ShownFigure(figsize=(size[0], size[1]))
     larger = max(1.0, width / ROOMY, height)
-    return ShownFigure(figsize=[side * larger for side in mpl.rcParams["figure.figsize"]])
+    sides = mpl.rcParams["figure.figsize"]
+    return ShownFigure(figsize=(sides[0] * larger, sides[1] * larger))

@@ -166,7 +166,7 @@ def _verdict(claim: Mapping[str, Any]) -> Verdict:
 
 def _picture(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], lang: str) -> bytes:
     """The gallery's figure as WebP, which is a third of a PNG and, of many curves, of an SVG."""
-    figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook"), BytesIO()
+    figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook", title=""), BytesIO()
     with style(), without_engine(), strict_glyphs():
         figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
