@@ -5,7 +5,12 @@
 For each condition: networks that have it, by settings chosen for that (`ILL`), and healthy ones (`HEALTHY`), which must
 be found well in every respect; then the ill ones trained again with the remedy that the finding names, and examined
 again. Counts are of networks, with Wilson's 95 % intervals. What is trained stays in outputs/benchmarks/diagnosis,
-and is not trained again: interrupted, it goes on. Five seeds take a quarter of an hour on one core.
+and is not trained again: interrupted, it goes on. Five seeds take half an hour on
+two busy cores.
+
+Measured with three seeds, of some four (43 healthy networks, 102 ill ones): all ill ones are found but one of nine that
+explode (7 times the mean norm, where 10 are asked for), no healthy one is called ill, and by its remedy each gets well
+but 2 of the 20 whose gradient vanishes: tanh RNNs whose orthogonal start leaves 5e-4 and 2e-5 of it.
 """
 
 import logging

@@ -17,6 +17,7 @@ from gradflow.diagnosis.memory import grows
 from gradflow.diagnosis.remedies import calmer, clipped_at, lower_rate, slower
 
 LOW, HIGH = 0.5, 10.0  # of the mean norm: where Pascanu et al. found thresholds to work
+RISEN = 1.5  # times the usual loss: above the noise of small batches
 _LOOKED_AT = 20  # of the largest updates, whether the loss rose there
 PASCANU = "thresholds of 0.5 to 10 times the mean norm over many updates work: Pascanu et al. 2013, sec. 3.2"
 _COLUMNS = ["log_grad_norm_before", "log_grad_norm_after", "clipped", "non_finite", "loss"]
@@ -99,14 +100,17 @@ def explodes(case: Case) -> Measurement:
 
 
 def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:
-    """Of the ten iterations before one the median loss, and Tukey's outer fence; between them the loss then or later.
+    """Of the ten iterations before one the median loss, and its fence; between them the loss then or later.
+
+    The fence is Tukey's outer one, and at least RISEN times the median.
 
     That is at the iteration or, if it is higher, the median of the five after it; infinite where one of them is none.
     """
     before, after = loss.loc[: at - 1].tail(10).dropna(), loss.loc[at + 1 :].head(5)
     low, middle, high = before.quantile([0.25, 0.5, 0.75])
     later = float(after.median()) if np.isfinite(after).all() else math.inf
-    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), float(high + FENCE * (high - low))
+    fence = max(float(high + FENCE * (high - low)), float(middle + (RISEN - 1) * abs(middle)))
+    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), fence
 
 
 def _sigma(case: Case, at: int) -> float:
