@@ -1,7 +1,11 @@
 """Sequences that a script steps through itself: the same numbers as those of the layer that runs all steps at once."""
 
 import copy
+<<<<<<< HEAD
 import itertools
+=======
+import functools
+>>>>>>> refs/heads/marked
 
 import numpy as np
 import pandas as pd
@@ -10,6 +14,7 @@ import torch
 from torch import nn
 
 import gradflow as gf
+from gradflow.flow.redoing import redone
 
 T, B, D, H = 7, 5, 3, 4
 
@@ -525,6 +530,24 @@ def test_what_arrives_directly_at_marked_states(between, among, examples, tmp_pa
     np.testing.assert_allclose(time["log_jacobian_frobenius_mean"], norms.mean(1), 1e-5, 1e-5)
     follows = among is not less_the_mean and between != "dropout"
     assert lag["log_anchored_gradient_valid"].fillna(0).iloc[0] == follows * min(len(which), 4) * 4
+
+
+@pytest.mark.parametrize("how", ["default", "closure", "partial", "list", "mixed"])
+def test_the_jacobian_of_a_marked_step_is_found_of_its_rows_alone_where_it_takes_them(how):
+    torch.manual_seed(0)
+    x, h, seen = torch.randn(B, H), torch.randn(B, H), []
+
+    def made(h, x_t):
+        seen.append(len(h))
+        return torch.tanh(h.roll(1, -1) + (x_t[0] if isinstance(x_t, list) else x_t) + (how == "mixed") * h.mean(0))
+
+    steps = {"closure": lambda h: made(h, x), "partial": functools.partial(made, x_t=x)}
+    steps["list"] = functools.partial(made, x_t=[x])
+    step = steps.get(how, lambda h, x_t=x: made(h, x_t))
+    found = redone("h", step, (h,), (step(h),)).jacobian([0, 3])
+    whole = torch.autograd.functional.jacobian(step, h)
+    torch.testing.assert_close(found, torch.stack([whole[b, :, b] for b in (0, 3)]))
+    assert min(seen) < B  # it is tried, and taken where it gives what these rows gave
 
 
 def test_marked_gradients_go_on_below_the_range_of_float32(tmp_path):

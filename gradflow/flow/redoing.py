@@ -4,7 +4,9 @@ Shapes: B examples, H hidden size, S all states side by side.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from types import CellType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch import Tensor
 from gradflow.flow.examples import index_of
 
 _NUMBERS = 2**22  # of the vectors that are sent through a step at once: 16 MB in float32
+_ROUNDING = 256  # units of a dtype by which a step of some rows may differ from the same rows of the whole
 
 
 class Redone:
@@ -19,6 +22,7 @@ class Redone:
 
     Args:
         name: of the marked states.
+        step: what makes them, as it was then.
         entered: the states before, [B, H] each, or [H].
         left: what the step made of them, in the same shape, with its graph.
         marked: what was marked.
@@ -27,8 +31,15 @@ class Redone:
         again: how far the step is from what was marked, [B] relative.
     """
 
-    def __init__(self, name: str, entered: tuple[Tensor, ...], left: tuple[Tensor, ...], marked: tuple[Tensor, ...]):
-        self._name, self._entered, self.left = name, entered, left
+    def __init__(
+        self,
+        name: str,
+        step: Callable[..., Any],
+        entered: tuple[Tensor, ...],
+        left: tuple[Tensor, ...],
+        marked: tuple[Tensor, ...],
+    ):
+        self._name, self._step, self._entered, self.left = name, step, entered, left
         self._whole = _side_by_side(left)
         seen = _side_by_side(marked).detach()
         apart = (self._whole.detach() - seen).double().norm(dim=-1)
@@ -70,6 +81,9 @@ class Redone:
         return torch.stack([self._rows[example] for example in examples])
 
     def _found(self, examples: Sequence[int]) -> Tensor:
+        few = self._of_rows(examples)
+        if few is not None:
+            return few._found(range(len(examples)))
         at, at_once = index_of(examples, self._whole.device), max(1, _NUMBERS // max(1, self._whole.numel()))
         rows = []
         for unit in torch.eye(self.size, dtype=self._whole.dtype, device=self._whole.device).split(at_once):
@@ -77,6 +91,28 @@ class Redone:
             vectors[:, at] = unit.unsqueeze(1)
             rows.append(self._back(vectors)[:, at])
         return torch.cat(rows).movedim(0, 1)
+
+    def _of_rows(self, examples: Sequence[int]) -> "Redone | None":
+        """The step of some rows alone, a fraction of the work; None if it does not take them, or gives others."""
+        batch = len(self._whole)
+        if len(examples) == batch:
+            return None
+        at = index_of(examples, self._whole.device)
+
+        def cut(value: Any) -> Any:
+            return value.detach()[at] if isinstance(value, Tensor) and value.dim() and len(value) == batch else value
+
+        marked = tuple(state.detach()[at] for state in self.left)
+        try:
+            few = redone(self._name, _with(self._step, cut), tuple(state[at] for state in self._entered), marked)
+        except Exception:  # whatever a step of the script's own makes of fewer rows
+            return None
+        # Values alone may agree where the derivatives do not, as at zero.
+        numbers = torch.arange(1.0, 1 + self.size * len(examples), dtype=self._whole.dtype, device=at.device)
+        odd = numbers.sin().view(-1, self.size)
+        expected, found = self.back(odd, examples), few.back(odd, range(len(examples)))
+        apart = torch.cat((few.again, (found - expected).double().norm(dim=-1) / expected.double().norm()))
+        return few if bool((apart <= _ROUNDING * torch.finfo(self._whole.dtype).eps).all()) else None
 
     def _back(self, vectors: Tensor) -> Tensor:
         """Products of vectors [n, B, S] with the Jacobian of the whole batch, [n, B, S]."""
@@ -120,9 +156,31 @@ def redone(name: str, step: Callable[..., object], previous: tuple[Tensor, ...],
                 f"{', '.join(str(tuple(state.shape)) for state in marked)}, got "
                 f"{', '.join(str(tuple(getattr(part, 'shape', ()))) for part in left)}"
             )
-        return Redone(name, entered, left, marked)
+        return Redone(name, _with(step, lambda value: value), entered, left, marked)
+
+
+def _with(step: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A function with whatever it holds now (defaults, variables around it, arguments of a partial) changed."""
+    if isinstance(step, partial):
+        words = {name: change(value) for name, value in step.keywords.items()}
+        return partial(_with(step.func, change), *map(change, step.args), **words)
+    if not isinstance(step, FunctionType):
+        return step
+    around = tuple(cell if _is_empty(cell) else CellType(change(cell.cell_contents)) for cell in step.__closure__ or ())
+    defaults = tuple(map(change, step.__defaults__ or ()))
+    made = FunctionType(step.__code__, step.__globals__, step.__name__, defaults, around)
+    made.__kwdefaults__ = {name: change(value) for name, value in (step.__kwdefaults__ or {}).items()}
+    return made
 
 
 def _side_by_side(states: Sequence[Tensor]) -> Tensor:
     """[B, S], of states [B, H] each, or [H]."""
     return torch.cat([state.reshape(-1, state.shape[-1]) for state in states], -1)
+
+
+def _is_empty(cell: CellType) -> bool:
+    """Whether the variable has no value yet."""
+    try:
+        return cell.cell_contents is cell
+    except ValueError:
+        return True

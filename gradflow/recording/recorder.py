@@ -455,6 +455,7 @@ class Recorder:
             return
         self._say_what_does_not_go_on(calls, iteration)
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
+        watching, self._watcher.open = self._watcher.open, False  # marked steps are done again, with their modules
         with self._mishaps.survived("the states"):
             calls = pooled(calls)
             for number, seen in grouped(calls) if quantities else ():
@@ -462,6 +463,7 @@ class Recorder:
                     log_factor = self._log_factor(seen.call, log_targets) - log_scale
                     for table, columns in state_rows(seen, self._examples, quantities, log_factor):
                         self._append(table, iteration, {"module": seen.name, "call": number, **columns})
+        self._watcher.open = watching
         if added is not None:
             with self._mishaps.survived("a proof"):
                 self._prove(iteration, calls, added)
