@@ -1,11 +1,8 @@
 """Sequences that a script steps through itself: the same numbers as those of the layer that runs all steps at once."""
 
 import copy
-<<<<<<< HEAD
-import itertools
-=======
 import functools
->>>>>>> refs/heads/marked
+import itertools
 
 import numpy as np
 import pandas as pd
