@@ -456,14 +456,16 @@ class Recorder:
         self._say_what_does_not_go_on(calls, iteration)
         quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
         watching, self._watcher.open = self._watcher.open, False  # marked steps are done again, with their modules
-        with self._mishaps.survived("the states"):
-            calls = pooled(calls)
-            for number, seen in grouped(calls) if quantities else ():
-                with self._mishaps.survived(f"the states of {seen.name!r}"):
-                    log_factor = self._log_factor(seen.call, log_targets) - log_scale
-                    for table, columns in state_rows(seen, self._examples, quantities, log_factor):
-                        self._append(table, iteration, {"module": seen.name, "call": number, **columns})
-        self._watcher.open = watching
+        try:
+            with self._mishaps.survived("the states"):
+                calls = pooled(calls)
+                for number, seen in grouped(calls) if quantities else ():
+                    with self._mishaps.survived(f"the states of {seen.name!r}"):
+                        log_factor = self._log_factor(seen.call, log_targets) - log_scale
+                        for table, columns in state_rows(seen, self._examples, quantities, log_factor):
+                            self._append(table, iteration, {"module": seen.name, "call": number, **columns})
+        finally:
+            self._watcher.open = watching and self.error is None  # which ends the log
         if added is not None:
             with self._mishaps.survived("a proof"):
                 self._prove(iteration, calls, added)
