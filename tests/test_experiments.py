@@ -31,8 +31,8 @@ def runs() -> list[Run]:
     return list(gf.open_sweep("outputs").members)
 
 
-ALONE = ("data/digits",)
-"""Choices that need an extra."""
+ALONE = ("data/digits", "omega/none")
+"""Choices that need an extra, or that stand in for another: no Ω goes beside no remedy."""
 
 
 def together() -> list[tuple[str, ...]]:
