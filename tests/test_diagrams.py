@@ -136,7 +136,7 @@ def test_the_unrolled_graph_shows_the_numbers_of_its_table():
         column = [text.get_text() for text in axes.texts if text.get_position()[0] == x]
         assert short(np.exp(gradient[step])) in column
         assert f"$h_{{{'T' if step == -1 else step + 1 if step >= 0 else f'T{step + 1}'}}}$" in column
-    for text in ("×0.57 / step", "$W_{hh}$", "$W_{xh}$", "$W_{hy}$", "$L$", "diag", "0.567"):
+    for text in ("×0.57 / step", "$W_{hh}$", "$W_{xh}$", "$W_{hy}$", "$L$", "diag", "Each step back leaves 0.57"):
         assert text in words(figure)
 
 
@@ -275,8 +275,8 @@ def test_the_reset_gate_acts_where_it_does(trained):
         above = [(text.get_position()[1], text.get_text()) for text in axes.texts if text.get_position()[0] == x]
         above += [(shape.center[1], "×") for shape in axes.findobj(mpl.patches.Circle) if shape.center[0] == x]
         assert min(above) == (min(above)[0], first)
-        assert (r"r \circ (W_{hn} h_{t-1}" in words(axes.figure)) == (cell == "gru")
-        assert (r"W_{hn} (r \circ h_{t-1})" in words(axes.figure)) == (cell == "gru_before")
+        assert (r"r \odot (W_{hn} h_{t-1}" in words(axes.figure)) == (cell == "gru")
+        assert (r"W_{hn} (r \odot h_{t-1})" in words(axes.figure)) == (cell == "gru_before")
 
 
 def test_gate_means_of_planted_runs(run_of):
@@ -330,7 +330,7 @@ def test_a_run_that_was_recorded_once_has_one_number_in_each_gate(run_of):
     figure = cell_figure(run, context="paper")
     assert set(data["when"]) == {"before"}
     assert [text.get_text() for text in figure.axes[0].texts].count("0.50") == 3
-    assert "Before training the forget gate" in words(figure).replace("\n", " ")
+    assert "is kept: before training" in words(figure).replace("\n", " ")
 
 
 def test_gates_that_are_nan_are_grey_and_say_so(run_of):

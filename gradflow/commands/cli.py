@@ -11,7 +11,7 @@ from io import TextIOWrapper
 import click
 
 from gradflow import __version__
-from gradflow.commands.words import HELP, start, write_lines
+from gradflow.commands.words import COMPLETE, HELP, start, write_lines
 
 COMMANDS = {
     "Train": {
@@ -43,8 +43,6 @@ EXAMPLES = (
     "gradflow show outputs/train/DATE                 how it goes",
     "gradflow diagnose outputs/train/DATE             what is ill with its gradients, and what helps",
 )
-COMPLETE = "_GRADFLOW_COMPLETE"
-"""The variable by which a shell asks for completions."""
 STATUSES = ("0 all is well, 1 something failed, is ill or unproved, 2 wrong usage, 130 interrupted",)
 
 

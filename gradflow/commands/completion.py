@@ -7,7 +7,7 @@ import os
 import click
 from click.shell_completion import BashComplete, ShellComplete, add_completion_class, get_completion_class
 
-from gradflow.commands.words import OneOf, Words
+from gradflow.commands.words import COMPLETE, OneOf, Words
 
 SHELLS = ("bash", "zsh", "fish")
 EXAMPLES = (
@@ -60,8 +60,6 @@ def register() -> None:
 @click.argument("shell", type=OneOf(SHELLS))
 def command(shell: str) -> None:
     """Print what has SHELL (bash, zsh or fish) complete these commands: words, folders, choices and settings."""
-    from gradflow.commands.cli import COMPLETE, gradflow
-
     register()
     kind = get_completion_class(shell) or ShellComplete
-    click.echo(kind(gradflow, {}, "gradflow", COMPLETE).source())
+    click.echo(kind(click.get_current_context().find_root().command, {}, "gradflow", COMPLETE).source())

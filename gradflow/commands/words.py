@@ -17,6 +17,8 @@ from click.shell_completion import CompletionItem
 LONGEST = 4_000  # characters of a value
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 HELP = ["-h", "--help"]
+COMPLETE = "_GRADFLOW_COMPLETE"
+"""The variable by which a shell asks for completions."""
 LANGUAGES, CONTEXTS = ("en", "zh"), ("slide", "notebook", "paper")
 
 
