@@ -7,15 +7,16 @@ import sys
 import click
 
 from gradflow.commands.columns import told
-from gradflow.commands.words import Words, lang, runs_in
+from gradflow.commands.words import Words, lang, runs_in, word
 
-EXAMPLES = ("gradflow diagnose outputs/train/DATE", "gradflow diagnose outputs/my-run lang=zh")
+EXAMPLES = ("gradflow diagnose outputs/train/DATE", "gradflow diagnose outputs/my-run length=100 lang=zh")
 
 
 @click.command("diagnose", cls=Words, examples=EXAMPLES)
 @runs_in("run")
+@word("length", "", "Steps that the dependency spans which the network is to learn; known of gradflow's own tasks.")
 @lang
-def command(run: str, lang: str) -> None:
+def command(run: str, length: str, lang: str) -> None:
     """Say what is ill with a run: do gradients vanish or explode, are units dead, is the record proved, and what helps.
 
     The exit status is 1 if something is ill.
