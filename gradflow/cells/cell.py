@@ -185,5 +185,5 @@ class TorchCell(Cell):
         return {}
 
     def cancels(self, gates: State) -> Tensor | None:
-        """How many times its rounding a gradient through the gates may be off, [..., H]; None: once, as products are."""
+        """How many roundings a gradient through the gates may be off, [..., H]; None: once, as products are."""
         return None

@@ -36,7 +36,8 @@ def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
         columns["saturated_low"] = fewer[..., 0] / count
         columns["saturated_high"] = (count - summary["non_finite"] - fewer[..., 1]) / count
         for quantile in ("q50", "q90"):
-            columns[f"time_scale_{quantile}"] = np.where(keeps, np.abs(1 / np.log(summary[quantile])), np.nan)  # infinite at 1
+            scale = np.abs(1 / np.log(summary[quantile]))  # infinite at 1
+            columns[f"time_scale_{quantile}"] = np.where(keeps, scale, np.nan)
     rows = {name: column.reshape(-1) for name, column in columns.items()}
     time = len(values)
     return {"time": np.repeat(np.arange(time), len(names)), "gate": np.array(names * time), **rows}
