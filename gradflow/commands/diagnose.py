@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -25,9 +26,17 @@ def command(run: str, length: str, lang: str) -> None:
     from gradflow.commands.terminal import print_marked
 
     try:
-        diagnosis = gf.diagnose(run)
+        diagnosis = gf.diagnose(run, length=_number(length) if length else None)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
     print_marked(diagnosis.text(lang))
     if diagnosis.ill:
         sys.exit(1)
+
+
+def _number(text: str) -> Any:
+    """A number; what is none stays as it is, for the library to say so."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
