@@ -438,7 +438,19 @@ def test_every_cell_and_initialisation_has_a_name_and_a_look():
 
 def test_every_text_is_used():
     code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].rglob("*.py"))
-    families = ("cell.", "init.", "facet.", "curve.", "clip.", "status.", "source.", "task.", "place.", "claim.", "headline.")
+    families = (
+        "cell.",
+        "init.",
+        "facet.",
+        "curve.",
+        "clip.",
+        "status.",
+        "source.",
+        "task.",
+        "place.",
+        "claim.",
+        "headline.",
+    )
     families += ("diagram.", "deck.", "section.")
     assert [
         key for key in texts("en") if f'"{key}"' not in code and f"'{key}'" not in code and not key.startswith(families)
