@@ -75,7 +75,10 @@ def _growth(case: Case) -> Remedy | None:
 
 
 def explodes(case: Case) -> Measurement:
-    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there."""
+    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there.
+
+    An explosion at the second or third update may be missed: the mean before it is of one or two norms alone.
+    """
     scalars = _scalars(case)
     after = np.exp(scalars["log_grad_norm_after"].clip(upper=700))
     after = after[np.isfinite(after)]
