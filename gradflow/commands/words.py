@@ -36,7 +36,7 @@ class OneOf(click.Choice):
 
             name, near = param.name if param else "value", did_you_mean(value, self.choices)
             raise click.UsageError(
-                f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{advice}", ctx
+                f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx
             )
         return value
 
