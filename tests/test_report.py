@@ -321,3 +321,14 @@ def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(swe
     for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
         assert said in read.text
     assert diagnoses({"a": None}, lambda run: 1 / 0) == {"a": []}
+
+
+def test_the_table_of_outcomes_shows_the_training_loss_where_nothing_was_tested(tmp_path: Path):
+    writer = gf.runlog.RunWriter(tmp_path / "own", meta={}, config={})
+    for i, loss in enumerate((0.7, 0.25)):
+        writer.append("scalars", i, {"loss": loss})
+    writer.close("finished")
+    read = write_report(tmp_path / "own").read_text()
+    assert "training loss" in read
+    assert ">0.25<" in read
+    assert "test accuracy</" not in read

@@ -103,7 +103,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang and context.
+        **options: lang, context and, but of an animation, title, caption, labels, palette, size.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot

@@ -330,10 +330,12 @@ def add_caption(
 
 
 def _in_lines(figure: Figure, text: str, size: float) -> str:
-    """A text in as few lines as the figure's width allows, which are about as long as one another."""
-    columns = int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN))
+    """A text in as few lines as the figure's width allows, which are about as long as one another; its own are kept."""
+    if "\n" in text:
+        return "\n".join(_in_lines(figure, line, size) for line in text.split("\n"))
+    columns = max(1, int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN)))
     count = wrap(text, columns).count("\n")
-    while count and wrap(text, columns - 1).count("\n") == count:
+    while count and columns > 1 and wrap(text, columns - 1).count("\n") == count:
         columns -= 1
     return wrap(text, columns)
 

@@ -135,7 +135,8 @@ def _section(place: tuple[str, str], found: _Found, left_out: list[LeftOut]) -> 
         drawn = asked.get(name, [])
         own = [_guarded(job.title, partial(_part, job, data, claims, not drawn and name not in ASKED), left_out)
                for job, data, claims in parts]  # fmt: skip
-        if kept := [part for part in own if part is not None]:
+        kept = [part for part in own if part is not None]
+        if any(drawn or part.pictures or part.verdicts for part in kept):  # else there is nothing to see
             figures.append(Figure(name, known(f"figure.{name}", name), kept, drawn))
     return Section(_title(place, found), curves, figures)
 

@@ -12,7 +12,7 @@ from gradflow.analysis.results import judged_by, solved_at
 from gradflow.analysis.tasks import flatten
 from gradflow.report.words import Text, alike, known, number, word
 
-MEASURED = ("test_accuracy", "test_loss", "wall_time")
+MEASURED = ("loss", "test_accuracy", "test_loss", "wall_time")
 NOT_SETTINGS = ("run", "path", "status", "iteration", "proof", "error")
 LONGEST = 300  # characters of a value
 
@@ -62,6 +62,12 @@ def _outcome(row: pd.Series, run: Any) -> Outcome:
     measured = {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in last.items()}
     error = "" if pd.isna(row["error"]) else str(row["error"])
     return Outcome(row["run"], settings, row["status"], len(scalars), measured, solved, row["proof"], error)
+
+
+def measured_of(ends: Sequence[Outcome]) -> list[str]:
+    """Which of MEASURED the table shows: those that some run has; the training loss where nothing was tested."""
+    there = [name for name in MEASURED if any(not math.isnan(end.measured[name]) for end in ends)]
+    return [name for name in there if name != "loss" or not {"test_loss", "test_accuracy"} & {*there}]
 
 
 def summary(ends: Sequence[Outcome], readable: Sequence[Any]) -> list[Text]:

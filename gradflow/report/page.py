@@ -14,7 +14,7 @@ from gradflow.report import words
 from gradflow.report.charts import Chart
 from gradflow.report.curves import NIGHT
 from gradflow.report.diagnosis import VERDICTS
-from gradflow.report.outcome import MEASURED
+from gradflow.report.outcome import measured_of
 
 if TYPE_CHECKING:
     from gradflow.report.writing import Content
@@ -51,7 +51,7 @@ def rendered(content: "Content") -> str:
         title=words.word("page.title", name=content.name),
         night=NIGHT,
         verdicts=VERDICTS,
-        measured=MEASURED,
+        measured=measured_of(content.outcomes),
     )
 
 
