@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from figure_checks import check_legible, check_written, words
 from fontTools.ttLib import TTFont
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run, write_sweep
 
@@ -26,6 +27,7 @@ from gradflow import analysis, figures
 from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
+from gradflow.figures.heat import ratio_colours
 from gradflow.figures.layout import spread
 from gradflow.figures.output import csv_of
 from gradflow.figures.theme import CHINESE, CONTEXTS, LANGUAGES, LOOKS
@@ -453,6 +455,25 @@ def test_numbers_and_lines():
     assert wrap("a formula $x = y$ stays", 10).split("\n") == ["a formula", "$x = y$", "stays"]
     assert wrap("GRU（先重置） 正交 $b_z = 3$", 16, words=True).split("\n") == ["GRU（先重置）", "正交 $b_z = 3$"]
     np.testing.assert_allclose(spread(np.array([0.0, 0.01, 0.9]), np.full(3, 0.1)), [0.05, 0.15, 0.9])
+
+
+def test_a_chinese_line_is_broken_beside_terms_and_brackets_in_brackets_are_of_two_kinds():
+    assert wrap("仍是单元导数，梯度消失", 10).split("\n") == ["仍是单元", "导数，", "梯度消失"]
+    assert Labels("zh")("claim.best_accuracy", value=0.9, curve={"cell": "rnn", "start": "orthogonal"}).startswith(
+        "最高测试准确率：0.9〔RNN（正交）〕，"
+    )
+
+
+def test_ratios_above_one_have_colours_of_their_own():
+    both, below = LogNorm(1e-4, 1e2), LogNorm(1e-4, 1.0)
+    viridis, reds = mpl.colormaps["viridis"], ratio_colours(both)
+    np.testing.assert_allclose(reds(both(1e-4)), viridis(0.0))
+    np.testing.assert_allclose(reds(both(0.98)), viridis(1.0), atol=0.03)
+    red, green, _, _ = reds(both(1.2))
+    assert red - green > 0.25
+    assert ratio_colours(below)(below(0.99)) == viridis(255)
+    red, green, _, _ = ratio_colours(below)(below(1.5))
+    assert red - green > 0.25
 
 
 # --- saving ----------------------------------------------------------------------------------------------------------
