@@ -139,7 +139,8 @@ class Labels:
         """Cell and initialisation, as far as it is known."""
         if not start:
             return self.cell(cell)
-        return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
+        name = self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
+        return name.replace("）（", "，")  # a cell that has a bracket of its own
 
     def title(self, cell: str, start: str) -> str:
         """Cell and initialisation, which the default one goes without."""
