@@ -476,5 +476,14 @@ def test_comparison_without_chance_or_accuracy_says_what_it_can(tmp_path: Path):
     writer.close()
     data = analysis.comparison(gf.open_run(tmp_path))
     assert data["chance_accuracy"].isna().all()
-    assert analysis.comparison_claims(data)[0]["claim"] == "best_accuracy"
+    assert analysis.comparison_claims(data) == [], "of one loss nothing can be said"
+    later = data[data["quantity"] == "loss"].assign(iteration=9, value=0.4)
+    (fell,) = analysis.comparison_claims(pd.concat([data, later], ignore_index=True))
+    assert (fell["claim"], fell["value"], fell["result"], fell["holds"]) == ("loss_falls", 0.4, 0.7, True)
+    for low, clear in ((0.65, True), (0.55, False)):
+        both = pd.concat(
+            [data.assign(low=low), data.assign(cell="gru", value=0.6, low=0.5, high=0.6)], ignore_index=True
+        )
+        (ahead,) = analysis.comparison_claims(both)
+        assert (ahead["claim"], ahead["value"], ahead["holds"]) == ("best_accuracy", 0.7, clear)
     assert analysis.comparison_claims(data.assign(value=np.nan)) == []

@@ -312,15 +312,16 @@ def test_positions_count_by_their_examples(run_of, monkeypatch):
 
 
 def test_claims_of_gates_fail_on_wrong_numbers(run_of):
-    data = analysis.gate_means(run_of(cell="gru"))
+    data = analysis.gate_means(run_of(cell="gru", init="remember"))
 
     def verdicts(**changes):
         return {claim["claim"]: claim["holds"] for claim in analysis.gate_means_claims(data.assign(**changes))}
 
     assert verdicts() == {"update_gate_keeps": True, "gate_starts_at_bias": True}
+    assert verdicts(mean=0.5) == {"update_gate_keeps": False, "gate_starts_at_bias": False}, "it forgets"
     assert verdicts(mean=1.2) == {"update_gate_keeps": False, "gate_starts_at_bias": False}
-    assert verdicts(mean=np.nan) == {"update_gate_keeps": False, "gate_starts_at_bias": False}
-    assert verdicts(expected=0.9) == {"update_gate_keeps": True, "gate_starts_at_bias": False}
+    assert verdicts(mean=np.nan) == {"gates_lost": False, "gate_starts_at_bias": False}
+    assert verdicts(expected=0.5) == {"update_gate_keeps": True, "gate_starts_at_bias": False}
     assert verdicts(expected=np.nan) == {"update_gate_keeps": True}
 
 
@@ -330,14 +331,14 @@ def test_a_run_that_was_recorded_once_has_one_number_in_each_gate(run_of):
     figure = cell_figure(run, context="paper")
     assert set(data["when"]) == {"before"}
     assert [text.get_text() for text in figure.axes[0].texts].count("0.50") == 3
-    assert "is kept: before training" in words(figure).replace("\n", " ")
+    assert "forgets the cell: before training only" in words(figure).replace("\n", " ")
 
 
 def test_gates_that_are_nan_are_grey_and_say_so(run_of):
     data = analysis.gate_means(run_of(cell="gru")).assign(mean=np.nan)
     figure = figures.plot_cell_diagram(data, claims=analysis.gate_means_claims(data), context="paper")
     assert [text.get_text() for text in figure.axes[0].texts].count("NaN") == 4
-    assert "not so here" in words(figure).replace("\n", " ")
+    assert "Gates are NaN. [expected > 0.1, of a mean from 0 to 1: not so here]" in words(figure).replace("\n", " ")
 
 
 def test_several_networks_never_share_a_cell(run_of):

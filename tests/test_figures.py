@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from figure_checks import check_legible, check_written, words
 from fontTools.ttLib import TTFont
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from synthetic_runs import Planted, config_of, write_run, write_sweep
 
@@ -26,6 +27,7 @@ from gradflow import analysis, figures
 from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
+from gradflow.figures.heat import ratio_colours
 from gradflow.figures.layout import spread
 from gradflow.figures.output import csv_of
 from gradflow.figures.theme import CHINESE, CONTEXTS, LANGUAGES, LOOKS
@@ -194,13 +196,16 @@ def test_starts_of_one_cell_have_panels_of_their_own(tmp_path: Path):
 
 
 def test_losses_of_one_cell_are_told_apart_by_the_marks_of_their_rows(tmp_path: Path):
-    results, losses = draw("comparison", of_lstms(tmp_path), context="paper").axes
-    curves = [line for line in losses.lines if len(np.atleast_1d(line.get_xdata())) > 9]
-    looks = {(line.get_marker(), line.get_linestyle(), line.get_markerfacecolor()) for line in curves}
-    assert len(looks) == len(curves) == 6
+    results, *losses = draw("comparison", of_lstms(tmp_path), context="paper").axes
+    marks = []
+    for axes, networks in zip(losses, (1, 2), strict=True):  # a set gate is no default
+        curves = [line for line in axes.lines if len(np.atleast_1d(line.get_xdata())) > 9]
+        looks = {(line.get_marker(), line.get_linestyle(), line.get_markerfacecolor()) for line in curves}
+        assert len(looks) == len(curves) == 2 * networks
+        marks.append({mark for mark, _, _ in looks})
+    assert [len(own) for own in marks] == [1, 2]
     rows = {line.get_marker() for line in results.lines if line.get_marker() not in ("None", "")}
-    assert rows == {mark for mark, _, _ in looks}
-    assert len(rows) == 3
+    assert rows == set.union(*marks)
 
 
 def test_tasks_that_ask_for_values_are_compared_by_their_loss(tmp_path: Path):
@@ -371,7 +376,7 @@ def test_each_kind_of_clipping_is_drawn_beside_the_runs_without(tmp_path: Path, 
     monkeypatch.setattr("gradflow.figures.gallery.GALLERY", clipping)
     for clip in ("none", "norm", "value"):
         write_run(tmp_path / "runs" / clip, config_of(clip=clip), Planted(steps=4, iterations=3))
-    files = figures.draw_all(tmp_path / "runs", tmp_path / "out", context="paper")
+    files = figures.draw_all(tmp_path / "runs", tmp_path / "out", only=["clipping_effect"], context="paper")
     tables = {file.stem: set(pd.read_csv(file)["clip"]) for file in files if file.suffix == ".csv"}
     assert tables == {f"clipping_effect-clip={clip}": {"none", clip} for clip in ("norm", "value")}
 
@@ -467,6 +472,25 @@ def test_numbers_and_lines():
     np.testing.assert_allclose(spread(np.array([0.0, 0.01, 0.9]), np.full(3, 0.1)), [0.05, 0.15, 0.9])
 
 
+def test_a_chinese_line_is_broken_beside_terms_and_brackets_in_brackets_are_of_two_kinds():
+    assert wrap("仍是单元导数，梯度消失", 10).split("\n") == ["仍是单元", "导数，", "梯度消失"]
+    assert Labels("zh")("claim.best_accuracy", value=0.9, curve={"cell": "rnn", "start": "orthogonal"}).startswith(
+        "最高测试准确率：0.9〔RNN（正交）〕，"
+    )
+
+
+def test_ratios_above_one_have_colours_of_their_own():
+    both, below = LogNorm(1e-4, 1e2), LogNorm(1e-4, 1.0)
+    viridis, reds = mpl.colormaps["viridis"], ratio_colours(both)
+    np.testing.assert_allclose(reds(both(1e-4)), viridis(0.0))
+    np.testing.assert_allclose(reds(both(0.98)), viridis(1.0), atol=0.03)
+    red, green, _, _ = reds(both(1.2))
+    assert red - green > 0.25
+    assert ratio_colours(below)(below(0.99)) == viridis(255)
+    red, green, _, _ = ratio_colours(below)(below(1.5))
+    assert red - green > 0.25
+
+
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
@@ -523,8 +547,8 @@ def test_one_curve_has_one_factor(other, joined):
     curve = {"cell": "rnn", "start": "default"}
     claim = {"claim": "default_fades", "value": 0.57, "expected": "< 1", "holds": True, "low": 0.57}
     claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
-    assert "0.57 (" in Labels("en").claim(claim)
-    assert (" to 0.57" in Labels("en").claim(claim)) == joined
+    assert "×0.57 " in Labels("en").claim(claim)
+    assert (" to ×0.57" in Labels("en").claim(claim)) == joined
 
 
 def test_seeds_that_nobody_can_tell_apart_are_drawn_as_one_line(run):

@@ -74,7 +74,9 @@ def test_time_must_grow_about_in_proportion(power, holds, tmp_path: Path):
     assert claim["value"] == pytest.approx(power, abs=1e-6)
     assert claim["longer"] == 8
     assert claim["slower"] == pytest.approx(8**power)
-    assert ("not so here" in words(figures.plot_compute_time(data, claims=[claim])).replace("\n", " ")) is not holds
+    assert (
+        "As measured here" in words(figures.plot_compute_time(data, claims=[claim])).replace("\n", " ")
+    ) is not holds
 
 
 def test_the_flattest_curve_decides_and_nan_does_not_hold(tmp_path: Path):
@@ -89,8 +91,7 @@ def test_the_flattest_curve_decides_and_nan_does_not_hold(tmp_path: Path):
 def test_one_length_has_a_time_and_no_exponent(tmp_path: Path):
     data = analysis.compute_time(sweep_of(tmp_path, lambda steps: 0.02, lengths=(30,)))
     assert data["exponent"].isna().all()
-    (claim,) = analysis.compute_time_claims(data)
-    assert (claim["claim"], claim["milliseconds"], claim["steps"]) == ("time_of_an_update", pytest.approx(20), 30)
+    assert analysis.compute_time_claims(data) == [], "it says nothing of how time grows"
 
 
 def test_starts_seeds_and_clippings_of_finished_gradients_are_one_curve(tmp_path: Path):

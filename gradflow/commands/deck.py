@@ -172,7 +172,7 @@ def core(name: str) -> list[Slide]:
         logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
         exact("exploding", "error_surface_cliff"),
         logged("exploding", "clipping_effect", "clipping"),
-        logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=1", **SHOWN),
+        logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=3", **SHOWN),
         logged("gates", "lstm_cell_highway", "networks", **LSTM),
         exact("gates", "residual_analogy"),
         logged("gates", "cell_diagram", "gru", about="gru", seed=0),

@@ -34,7 +34,7 @@ class OneOf(click.Choice):
             from gradflow.checks import did_you_mean
             from gradflow.commands.arguments import named
 
-            name, advice = param.name if param else "value", did_you_mean(value, self.choices)
+            name, near = param.name if param else "value", did_you_mean(value, self.choices)
             raise click.UsageError(
                 f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx
             )

@@ -81,7 +81,7 @@ def all_names(config: DataConfig, seed: int = 0) -> tuple[pd.DataFrame, tuple[st
         seed: of names that are drawn, as many as would be for training and test.
 
     Returns:
-        Table of ``name`` and ``label``, and the alphabet, most frequent character first.
+        Table of ``name``, ``label`` and ``source``, and the alphabet, most frequent character first.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as :func:`load_names`; for a source that is not of names.
@@ -91,10 +91,11 @@ def all_names(config: DataConfig, seed: int = 0) -> tuple[pd.DataFrame, tuple[st
     if not config.source.of_names:
         raise ValueError(f"data.source: expected names, such as generated or corpus, got {config.source}")
     if config.source != Source.generated:
-        return _cleaned(config, {})
+        table, alphabet = _cleaned(config, {})
+        return table.assign(source=str(config.source)), alphabet
     everything = replace(config, vocabulary_size=len(frequent_characters()))
     table, _ = _generated(everything, np.random.default_rng(seed), {})
-    return table, frequent_characters(config.vocabulary_size)
+    return table.assign(source=str(config.source)), frequent_characters(config.vocabulary_size)
 
 
 def split(table: pd.DataFrame, config: DataConfig, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -16,11 +16,12 @@ def names_corpus(names: pd.DataFrame, vocabulary: int | Sequence[str] = 500) -> 
     """How often the characters of names occur, which of them a model keeps, and how long the names are.
 
     Args:
-        names: Columns ``name`` and ``label``; :func:`gradflow.data.all_names` reads those of any source.
+        names: Columns ``name`` and ``label``, and ``source`` where the figure is to name it;
+            :func:`gradflow.data.all_names` reads those of any source.
         vocabulary: How many of the most frequent characters are kept, or the characters themselves.
 
     Returns:
-        Rows with the columns quantity, rank, character, label, length, count, share:
+        Rows with the columns quantity, rank, character, label, length, count, share, source (empty: not told):
 
         `kept`, `left_out`: a character with its rank (1: the most frequent) and its share of all characters; none for
         those that do not occur.
@@ -50,7 +51,8 @@ def names_corpus(names: pd.DataFrame, vocabulary: int | Sequence[str] = 500) -> 
     parts += [_lengths(names, "length", []), _lengths(names, "length_by_label", ["label"])]
     columns = ["quantity", "rank", "character", "label", "length", "count", "share"]
     whole = dict.fromkeys(("rank", "length"), "Int64")
-    return pd.concat(parts, ignore_index=True).reindex(columns=columns).astype(whole)
+    source = names["source"].iloc[0] if "source" in names else ""
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns).astype(whole).assign(source=source)
 
 
 def _characters(names: pd.DataFrame, everything: Sequence[str], kept: Sequence[str]) -> pd.DataFrame:

@@ -16,17 +16,21 @@ from gradflow.cells.facts import CELLS
 from gradflow.checks import did_you_mean, shown
 from gradflow.figures.options import LANGUAGES, in_force
 from gradflow.figures.room import rooms
+from gradflow.figures.terms import TERMS
 from gradflow.foreign import label
 from gradflow.tasks import problem, problem_names
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 _UNBROKEN = re.compile(
-    r"""[（〔]*(?:\$[^$]*\$|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)[，。；：、）〕)\];,.]*|\s+|."""
+    rf"""[（〔]*(?:\$[^$]*\$|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)"""
+    r"""[，。；：、）〕)\];,.]*|\s+|."""
 )
 """What a line is not broken in: a word, a formula or a Chinese character, with its punctuation; or white space."""
 _START = re.compile(r"(b_[fz]|g|\\sigma)=(-?\d[-+.e\d]*|-?inf|nan)")
 """A formula in :func:`gradflow.analysis.runs.start_of`; whatever else has an equals sign in it is not typeset."""
+_NESTED = re.compile(r"（([^（）]*(?:（[^（）]*）[^（）]*)+)）")
+"""Brackets with brackets in them."""
 _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 
@@ -105,8 +109,9 @@ class Labels:
     def __call__(self, key: str, **values: Any) -> str:
         """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
         text = self._texts[key]
-        if not values:
-            return text
+        return _NESTED.sub(r"〔\1〕", self._filled(key, text, values) if values else text)
+
+    def _filled(self, key: str, text: str, values: Mapping[str, Any]) -> str:
         try:
             return text.format(**{name: self._worded(value) for name, value in values.items()})
         except (LookupError, ValueError, AttributeError) as error:
@@ -143,7 +148,8 @@ class Labels:
         """Cell and initialisation, as far as it is known."""
         if not start:
             return self.cell(cell)
-        return self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
+        name = self._texts["curve.name"].format(cell=self.cell(cell), start=self.start(start))
+        return name.replace("）（", "，")  # a cell that has a bracket of its own
 
     def title(self, cell: str, start: str) -> str:
         """Cell and initialisation, which the default one goes without."""
@@ -158,7 +164,7 @@ class Labels:
 
         Nothing for a table of :mod:`gradflow.theory`, which has no runs.
         """
-        if "source" not in data:
+        if not {"source", "num_layers"} <= set(data):
             return ""
         row = data.iloc[0]
         layers = int(row["num_layers"])
@@ -255,15 +261,15 @@ def matrix(gate: str) -> str:
 
 
 def wrap(text: str, columns: int, *, words: bool = False) -> str:
-    r"""Break a text into lines of at most `columns` columns; a Chinese character takes two, formulas stay whole.
+    r"""Break a text into lines of at most `columns` columns (a Chinese character takes two), not in formulas and terms.
 
     With `words` it is broken at white space alone, as titles and labels are, whatever the width of a word.
 
     Example:
         >>> wrap("one two three", 8)
         'one two\nthree'
-        >>> wrap("梯度消失了", 6)
-        '梯度消\n失了'
+        >>> wrap("看梯度消失了", 8)
+        '看\n梯度消失\n了'
     """
     lines, width = [""], 0
     for piece in (_WORDS if words else _UNBROKEN).findall(text):

@@ -1,9 +1,9 @@
 """Why is the product of tanh' almost always below 1, and when does saturation make gradients vanish?
 
-Left, tanh and its derivative, and below where the units of a weak and of a strong network are. Middle, the mean of φ'
-against the gain g of the weights: the larger, the more saturated. Right, how many nats the gradient gains or loses per
-step back. Points are measured, lines are theory. At the right end φ' is small and gradients grow all the same: the
-weights outweigh it.
+Left, tanh and its derivative, and below where the units of a weak and of a strong network are. Middle, the mean of
+tanh' against the gain g of the weights: the larger, the more saturated. Right, how many nats the gradient gains or
+loses per step back. Points are measured, lines are theory. At the right end tanh' is small and gradients
+grow all the same: the weights outweigh it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ DENSITIES = (GREY, VERMILLION)
 def plot_activation_saturation(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw tanh, tanh' and where units are; the mean of φ' against the gain; and the slope of gradients against it.
+    """Draw tanh, tanh' and where units are; the mean of tanh' against the gain; and the slope of gradients against it.
 
     Args:
         data: What :func:`gradflow.theory.mean_field_slopes` returned.
@@ -90,7 +90,7 @@ def _points_and_line(axes: Axes, data: pd.DataFrame, quantity: str, colour: str,
 def _draw_moments(axes: Axes, data: pd.DataFrame) -> None:
     root = _points_and_line(axes, data, "root_mean_square", BLUE, "s")
     mean = _points_and_line(axes, data, "mean", BLACK, "o")
-    for theory, text, colour, away in ((root, r"$\sqrt{E[\phi'^2]}$", BLUE, 0.4), (mean, r"$E[\phi']$", BLACK, -0.4)):
+    for theory, text, colour, away in ((root, r"$\sqrt{E[\tanh'^2]}$", BLUE, 0.4), (mean, r"$E[\tanh']$", BLACK, -0.4)):
         middle = theory.iloc[len(theory) * 3 // 5]
         axes.annotate(
             text,

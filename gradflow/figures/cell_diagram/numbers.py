@@ -27,6 +27,7 @@ from gradflow.cells.facts import CELLS, KEEPING_GATES
 _PLACE = ["iteration", "call", "layer", "direction", "time"]
 _SHARES = ["mean", "saturated_low", "saturated_high"]
 TOLERANCE = 0.1  # of the mean of a gate around σ(bias) before training
+KEPT = 0.1  # of a state, from which on it counts as kept
 
 DRAWN = ("lstm", "gru", "gru_before")
 """The cells that there is a drawing of."""
@@ -97,7 +98,7 @@ def check_one_network(data: pd.DataFrame) -> None:
 
 
 def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """What the gate that keeps would keep over the whole length at its mean; that it starts at σ of its bias.
+    """Whether the gate that keeps would, at its mean, over the whole length; that it starts at σ of its bias.
 
     Args:
         data: What :func:`gate_means` returned, of one network.
@@ -110,8 +111,10 @@ def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     before, last, kept = keeps.iloc[0], keeps.iloc[-1], (keeps["mean"] ** keeps["steps"]).tolist()
     details = {"first": before["mean"], "last": last["mean"], "steps": int(last["steps"]), "kept_first": kept[0]}
     name = f"{'forget' if last['gate'] == 'f' else 'update'}_gate_{'keeps' if len(keeps) > 1 else 'before'}"
-    is_gate = bool(keeps["mean"].between(0, 1).all())
-    claims = [claim(name, kept[-1], "a mean between 0 and 1", is_gate, **details, curve=curve_name(last))]
+    if not keeps["mean"].notna().all():
+        name = "gates_lost"
+    holds = bool(keeps["mean"].between(0, 1).all()) and kept[-1] > KEPT
+    claims = [claim(name, kept[-1], f"> {KEPT:g}, of a mean from 0 to 1", holds, **details, curve=curve_name(last))]
     if np.isfinite(before["expected"]):
         holds = abs(before["mean"] - before["expected"]) <= TOLERANCE
         expected = f"{before['expected']:.3g} ± {TOLERANCE:g}"

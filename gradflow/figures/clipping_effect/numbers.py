@@ -9,6 +9,7 @@ from gradflow.analysis.clipping import log_norm_before
 from gradflow.analysis.results import criterion, solved_at
 from gradflow.analysis.runs import UNCLIPPED, Run, claim, collect, curve_name, losses, started
 
+SPIKE = 10.0  # times the median norm: Pascanu et al. 2013, sec. 3.2, clip at 0.5 to 10 times the mean
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
 
 
@@ -78,15 +79,14 @@ def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     clips = ~data["clip"].isin(UNCLIPPED)
     clipped, unclipped = data[clips], data[~clips]
     if clipped.empty:
-        return _range(unclipped["after"])
+        return _spikes(unclipped["after"])
     share = clipped.groupby(["cell", "start", "clip"], sort=False)["clipped"].mean().reset_index()
     most, least = share.nlargest(1, "clipped").iloc[0], share["clipped"].min()
     details = {"lowest": least, "curve": curve_name(most), "threshold": clipped["threshold"].iloc[0]}
     beside = clipped if unclipped.empty else unclipped
     details |= {"worst": _greatest(beside["before"]), "worst_clipped": _greatest(clipped["after"])}
     if not np.isfinite(details["threshold"]):
-        name = "clipping_acted_somehow" if most["clipped"] else "clipping_never_acted"
-        return [claim(name, most["clipped"], ">= 0", True, **details)]
+        return [claim("clipping_acted_somehow", most["clipped"], "> 0", most["clipped"] > 0, **details)]
     if most["clipped"] == 0 and not clipped["non_finite"].any():
         below = details["worst_clipped"] < details["threshold"]
         claims = [claim("nothing_clipped", details["worst_clipped"], f"< {details['threshold']:g}", below, **details)]
@@ -98,12 +98,14 @@ def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     return claims + _norm_checks(clipped[(clipped["clip"] == "norm") & (clipped["non_finite"] == 0)])
 
 
-def _range(norms: pd.Series) -> list[dict[str, Any]]:
-    """From where to where the norm went; nothing is said of a norm that was never finite."""
+def _spikes(norms: pd.Series) -> list[dict[str, Any]]:
+    """Whether the largest norm stands out from the others; nothing is said of a norm that was never finite."""
     finite = norms[np.isfinite(norms)]
     if finite.empty:
         return []
-    return [claim("norm_ranges", finite.max(), "a number", True, lowest=finite.min(), middle=finite.median())]
+    highest, middle = finite.max(), finite.median()
+    times = highest / middle if middle else 1.0
+    return [claim("no_norm_stands_out", times, f"<= {SPIKE:g}", times <= SPIKE, highest=highest, middle=middle)]
 
 
 def _counts(runs: pd.DataFrame, name: str) -> dict[str, int]:

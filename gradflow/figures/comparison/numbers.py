@@ -101,12 +101,27 @@ def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     best = final.loc[final["value"].idxmin() if by_loss else final["value"].idxmax()]
     chance = best["chance_loss" if by_loss else "chance_accuracy"]
     if np.isnan(chance):
-        name = "best_loss" if by_loss else "best_accuracy"
-        return [claim(name, best["value"], "a number", True, curve=curve_name(best))]
+        return _ahead(best, final.drop(best.name), by_loss) if len(final) > 1 else _falls(data, best)
     won = beat_chance(final)
     details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
     details |= {"learned": _names(final[won]), "stuck": _names(final[~won])}
     return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
+
+
+def _ahead(best: pd.Series, others: pd.DataFrame, by_loss: bool) -> list[dict[str, Any]]:
+    """Whether the interval of the best lies beyond those of all others, where chance is not known."""
+    clear = best["high"] < others["low"].min() if by_loss else best["low"] > others["high"].max()
+    name = "best_loss" if by_loss else "best_accuracy"
+    return [claim(name, best["value"], "beyond the intervals of all others", clear, curve=curve_name(best))]
+
+
+def _falls(data: pd.DataFrame, best: pd.Series) -> list[dict[str, Any]]:
+    """Whether the training loss of the only setting fell."""
+    loss = data[(data["quantity"] == "loss") & np.isfinite(data["value"])].sort_values("iteration")["value"]
+    if len(loss) < 2:
+        return []
+    first, last = loss.iloc[0], loss.iloc[-1]
+    return [claim("loss_falls", last, f"< {first:.3g}", last < first, first=first, result=best["value"])]
 
 
 def _names(final: pd.DataFrame) -> list[dict[str, str]]:

@@ -2,7 +2,8 @@
 
 Left, the error of one sigmoid unit over its weight w and bias b; dark is low, and the dashed white line is where the
 cliff must be. Two descents start at one place: that without clipping meets the cliff and is thrown out of the picture,
-the clipped one walks along it. Right, the norm of the gradient of both at every update.
+the clipped one walks along it. Right, the norm of what the optimiser got of both at every update: clipped, never more
+than the threshold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,17 @@ def plot_error_surface_cliff(
             path = data[data["quantity"] == name]
             _draw_path(surface, path, colour, marker, labels)
             norms.plot(
-                path["iteration"], path["norm"], color=colour, linewidth=thin(0.7), marker=marker, markersize=thin(1.5)
+                path["iteration"],
+                path["norm_after"],
+                color=colour,
+                linewidth=thin(0.7),
+                marker=marker,
+                markersize=thin(1.5),
             )
         _name_spike(norms, data[data["quantity"] == "unclipped"])
         _draw_threshold(norms, data, labels)
         norms.set_xlabel(labels("axis.iteration"))
-        norms.set_ylabel(labels("axis.gradient_norm"))
+        norms.set_ylabel(labels("axis.applied_norm"))
         norms.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         log_scale(norms)
         handles = [
@@ -106,9 +112,9 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
         axes.annotate(
             labels("note.lands", place=f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")),
             tuple(reached),
-            (-0.7, 0.4),
+            (1.2, 0.3),
             textcoords="offset fontsize",
-            ha="right",
+            ha="left",
             va="bottom",
             color=BLACK,
             fontsize="small",

@@ -11,7 +11,7 @@ from gradflow.analysis.runs import (
 
 
 def gate_map_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many units remember longer than the sequence; that these are the ones whose gates multiply to more than 1/e.
+    """Whether units remember longer than the sequence; that these are the ones whose gates multiply to more than 1/e.
 
     Args:
         data: What :func:`gradflow.training.prediction.gate_map` returned.
@@ -23,6 +23,6 @@ def gate_map_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     details = {"longer": int(longer.sum()), "units": len(units), "steps": int(units["steps"].iloc[0])}
     share = float(longer.mean())
     return [
-        claim("units_outlast", share, "from 0 to 1", 0 <= share <= 1, **details),
+        claim("units_outlast", share, "> 0", 0 < share <= 1, **details),
         claim("outlasting_is_keeping", float((longer != kept).sum()), "0 units", bool((longer == kept).all())),
     ]

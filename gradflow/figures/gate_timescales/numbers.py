@@ -97,11 +97,14 @@ def gate_timescales_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _from_bias(before: pd.DataFrame) -> dict[str, Any]:
-    """How far the median before training is at most from -1/ln σ(bias): a quarter, as torch's weights are small."""
+    """How far the median before training is at most from -1/ln σ(bias): a quarter, as torch's weights are small.
+
+    Where no bias is known, whether the longest tenth of the gates remember a whole sequence.
+    """
     known = before[np.isfinite(before["expected"])]
     if known.empty:
-        middle = before["middle"].median()
-        return claim("memory_before", middle, "a number", bool(np.isfinite(middle)))
+        high, steps = float(before["high"].max()), float(before["steps"].max())
+        return claim("memory_before", high, f">= {steps:g}, the length", high >= steps, steps=steps)
     ratio = known["middle"] / known["expected"]
     worst = known.loc[np.log(ratio).abs().fillna(np.inf).idxmax()]
     value = float(worst["middle"] / worst["expected"])

@@ -17,7 +17,7 @@ from gradflow.figures.animation import Animation, Headline, frame_iterations, la
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.gradient_heatmap.plot import draw_gradient
-from gradflow.figures.heat import add_colour_bar, grey_notes, log_colours
+from gradflow.figures.heat import add_colour_bar, grey_notes, log_colours, ratio_colours
 from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
 from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
 
@@ -60,7 +60,7 @@ def animate_gradient_heatmap(
             images[0].set_xlim(right=max(images[0].get_xlim()[1], loss["iteration"].max() * 1.04))
             limit_loss(losses[0], loss)
         _label(profiles, images, losses, labels, words.gradient)
-        add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1))
+        add_colour_bar(figure, images, gradient["value"], norm, words.gradient * (len(panels) > 1), ratio_colours(norm))
         _add_legend(figure, labels, chance=bool(len(loss) and data["chance_loss"].notna().any()))
         add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient["value"], labels))
         headline = Headline(figure, labels)
@@ -96,7 +96,7 @@ class _Panel:
     ):
         colour = look(panel["cell"].iloc[0]).colour
         own = panel[panel["quantity"] == "gradient"]
-        draw_gradient(image, own, norm)
+        draw_gradient(image, own, norm, ratio_colours(norm))
         self._labels, self._image = labels, image
         self._values = own.pivot(index="lag", columns="iteration", values="value")
         self._known = self._values.columns.to_numpy()

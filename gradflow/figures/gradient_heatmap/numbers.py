@@ -59,7 +59,10 @@ def _loss(run: Run) -> pd.DataFrame:
 
 
 def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """Whether the networks that learned are those whose gradient reached the far end before training."""
+    """Whether the networks that learned are those whose gradient reached the far end before training.
+
+    Where all learned or none did, or nobody knows: whether training lets more of the gradient reach there.
+    """
     panels = pd.DataFrame([_panel(group) for _, group in data.groupby(["cell", "start", "clip"], sort=False)])
     learned, stuck = panels[panels["learned"] == 1], panels[panels["learned"] == 0]
     if len(learned) and len(stuck):
@@ -72,8 +75,8 @@ def gradient_heatmap_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     if not np.isfinite(value):
         return []
     if panels["learned"].isna().any():
-        return [claim("reach_changes_alone", value, "finite", True)]
-    return [claim("reach_changes", value, "finite", True, learned=len(learned), total=len(panels))]
+        return [claim("reach_grows", value, "> 1", value > 1)]
+    return [claim("reach_grows_and_learned", value, "> 1", value > 1, learned=len(learned), total=len(panels))]
 
 
 def _panel(group: pd.DataFrame) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How does gradient flow through time change while the network learns?
 
 Up, steps back from the end; across, training; colour is the gradient relative to that at the end, on one scale for all
-panels; grey is zero. Below each, its loss, and chance dotted. The loss leaves the dotted line when the bright region
-has reached the far end.
+panels; grey is zero, red is more than at the end. Below each, its loss, and chance dotted. The loss leaves the dotted
+line when the bright region has reached the far end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
+from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours, ratio_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_alone, mark_top_edge
 from gradflow.figures.theme import GREY, look, style, thin
 
@@ -50,22 +50,23 @@ def plot_gradient_heatmap(
         figure, grid, panels = facet_grid(data, labels, most=MOST_COLUMNS, heights=(3, 1.2) if len(loss) else (1,))
         gradient = data.loc[data["quantity"] == "gradient", "value"]
         norm = log_colours(gradient)
+        colours = ratio_colours(norm) if relative else None
         for image, panel in panels.items():
-            draw_gradient(image, panel[panel["quantity"] == "gradient"], norm)
+            draw_gradient(image, panel[panel["quantity"] == "gradient"], norm, colours)
         label_outer(grid, labels("axis.iteration"), labels("axis.lag_short"))
         if len(loss):
             _draw_losses(grid[1::2], list(panels.values()), loss, labels)
         words = of_lag(data[data["quantity"] == "gradient"], labels)
         label = words.gradient if relative else labels("axis.absolute_gradient")
-        add_colour_bar(figure, grid.flat, gradient, norm, label)
+        add_colour_bar(figure, grid.flat, gradient, norm, label, colours)
         add_caption(figure, data, claims, labels, notes=words.notes + grey_notes(gradient, labels))
         finish(figure)
     return figure
 
 
-def draw_gradient(axes: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
+def draw_gradient(axes: Axes, gradient: pd.DataFrame, norm: LogNorm, colours: Colormap | None = None) -> None:
     """Draw the gradient over iteration and lag, the last step on top."""
-    draw_cells(axes, gradient, "iteration", "lag", norm)
+    draw_cells(axes, gradient, "iteration", "lag", norm, colours)
     axes.set_ylim(gradient["lag"].max() + 0.5, gradient["lag"].min() - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))

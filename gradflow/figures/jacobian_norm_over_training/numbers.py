@@ -58,8 +58,7 @@ def _weights(run: Run, layer: int | None, direction: int) -> pd.DataFrame:
 def jacobian_norm_over_training_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """That the Jacobian never stretches more than the weights, and in how many steps it shrinks though they stretch.
 
-    That is so where |φ'| <= 1, in cells without gates. Of others: in how many steps the two lie on other sides of 1,
-    which is told whatever it is.
+    That is so where |φ'| <= 1, in cells without gates. Of others: whether the two lie on other sides of 1 in any step.
     """
     data = data.replace(np.inf, np.nan).dropna(subset=["median", "high", "weights"])
     plain = data["cell"].isin(WITHOUT_GATES)
@@ -80,6 +79,5 @@ def _of_gated(data: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     apart = int(((data["median"] > 1) != (data["weights"] > ONE)).sum())
     if not data["gate"].isin(CANDIDATE_GATES).all():  # some cell of one's own, of which no more is known
-        return [claim("weights_beside_jacobians", apart, ">= 0", apart >= 0, total=len(data))]
-    name = "candidate_does_not_tell" if apart else "candidate_tells"
-    return [claim(name, apart, "> 0" if apart else "0", True, total=len(data))]
+        return [claim("weights_beside_jacobians", apart, "> 0", apart > 0, total=len(data))]
+    return [claim("candidate_does_not_tell", apart, "> 0", apart > 0, total=len(data))]

@@ -95,9 +95,10 @@ def lstm_cell_highway_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
             return []
         most = known.nlargest(1, "state").iloc[0]
         if not np.isfinite(most["gate"]):
-            return [claim("state_alone", most["state"], "finite", True, curve=curve_name(most))]
+            return [claim("state_alone", most["state"], "< 1", most["state"] < 1, curve=curve_name(most))]
         details = {"gate": most["gate"], "curve": curve_name(most)}
-        return [claim("state_against_gate", most["state"], "finite", True, **details)]
+        expected = f"> {most['gate']:.3g}, of the gate alone"
+        return [claim("state_against_gate", most["state"], expected, most["state"] > most["gate"], **details)]
     biased = lstm[np.isfinite(lstm["gate"])]
     most = (biased if len(biased) else lstm).nlargest(1, "ratio").iloc[0]
     details = {name: most[name] for name in ("path", "gate", "whole", "lag")} | {"curve": curve_name(most)}

@@ -1,6 +1,6 @@
 """What does a network of names learn from?
 
-Left, how often each character is written, by rank, both logarithmic; shaded are those that the network can tell apart.
+Left, how often each character is written, by rank, both logarithmic; blue are those that the network can tell apart.
 Right, how long the names are, by label.
 """
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, corner_note, finish
-from gradflow.figures.theme import BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLUE, GREY, VERMILLION, new_figure, style, thin
 from gradflow.foreign import label
 
 CLASSES = (VERMILLION, BLUE)
@@ -40,7 +40,9 @@ def plot_names_corpus(
         characters, lengths = figure.subplots(1, 2, width_ratios=[1.5, 1])
         _draw_characters(characters, data, labels)
         _draw_lengths(lengths, data, labels)
-        add_caption(figure, data, claims, labels)
+        source = data["source"].iloc[0] if "source" in data else ""
+        notes = [labels("note.corpus_source", source=labels.word("source", source))] if source else []
+        add_caption(figure, data, claims, labels, notes=notes)
         finish(figure)
     return figure
 
@@ -57,7 +59,6 @@ def _draw_characters(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     axes.set_xlabel(labels("axis.character_rank"))
     axes.set_ylabel(labels("axis.character_share"))
     kept = parts["kept"]
-    axes.axvspan(0.8, len(kept) + 0.5, color=BLUE, alpha=FADED / 2, linewidth=0)
     share = format(100 * kept["share"].sum(), ".3g")
     corner_note(axes, [labels("note.kept", count=str(len(kept)), share=share)], colour=BLUE)
     for _, row in kept[kept["rank"].isin((*_NAMED, len(kept)))].iterrows():

@@ -1,4 +1,4 @@
-"""A path that only adds keeps of the gradient what its factor leaves."""
+"""A straight path of additions and gates keeps of the gradient what the gates leave."""
 
 from gradflow.figures.room import Room
 

@@ -68,14 +68,17 @@ def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most."""
+    """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most.
+
+    Elsewhere: whether all steps back cost more than all layers down, or, without steps, whether a layer costs anything.
+    """
     panels = data.drop_duplicates(["cell", "start", "clip"])
     panels = panels[np.isfinite(panels["per_layer"])]
     if panels.empty:
         return []
     if panels["per_step"].isna().all():
         least = panels.nsmallest(1, "per_layer").iloc[0]
-        return [claim("layer_alone", least["per_layer"], "a number", True, curve=curve_name(least))]
+        return [claim("layer_alone", least["per_layer"], "< 1", least["per_layer"] < 1, curve=curve_name(least))]
     panels = panels.dropna(subset=["per_step"])
     least = panels.nsmallest(1, "per_layer").iloc[0]
     details = {"layers": float(data["layer"].max() + 1), "steps": float(data["lag"].max() + 1)}
@@ -88,8 +91,9 @@ def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         first = claim("layer_costs_a_step", row["per_layer"], f"{row['per_step']:.3g} within 0.3 nats", holds, **words)
     else:
         words = details | {"step": least["per_step"], "curve": curve_name(least)}
+        down, back = (words["layers"] - 1) * np.log(least["per_layer"]), (words["steps"] - 1) * np.log(words["step"])
         first = claim(
-            "layer_beside_step", least["per_layer"], "a number", bool(np.isfinite(least["per_layer"])), **words
+            "layer_beside_step", least["per_layer"], "all steps cost more than all layers", back < down, **words
         )
     simple = data[(data["start"] == "default") & ~data["bidirectional"].astype(bool) & data["last_step_only"]]
     return [first, *([_largest_at_the_end(simple)] if len(simple) else [])]

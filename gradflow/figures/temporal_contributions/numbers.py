@@ -72,7 +72,9 @@ def temporal_contributions_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         first = claim("short_sighted", high["within_90"], f"<= {steps / 2:g}, half of the steps", holds, **details)
     else:
         name = "contributions_reach" if low["within_90"] < high["within_90"] else "contributions_alike"
-        first = claim(name, high["within_90"], "<= all steps", high["within_90"] <= steps, **details)
+        first = claim(
+            name, high["within_90"], f"> {steps / 2:g}, half of the steps", high["within_90"] > steps / 2, **details
+        )
     whole = float((curves["whole"] - 1).abs().max())
     claims = [first, claim("shares_make_the_whole", whole, "<= 1e-4", whole <= 1e-4)]
     if curves["first_zero"].notna().any():
