@@ -193,9 +193,10 @@ def exists(path: str) -> bool:
         return False
 
 
-def runs_in(name: str) -> Callable[[Any], Any]:
-    """The first argument, the folder of runs."""
-    return click.argument(name, type=Folder(), metavar=name.upper())
+def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
+    """The first argument, the folder of runs; empty where it is left out and not required."""
+    metavar = name.upper() if required else f"[{name.upper()}]"
+    return click.argument(name, type=Folder(), metavar=metavar, required=required, default=None if required else "")
 
 
 def word(name: str, default: str, text: str, choices: Sequence[str] = ()) -> Callable[[Any], Any]:
