@@ -14,7 +14,7 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, listed, whole_number
+from gradflow.checks import check_path, did_you_mean, listed, whole_number
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.drawing import Answer, in_processes
 from gradflow.figures.output import save
@@ -154,7 +154,8 @@ def draw_all(
     only = None if only is None else listed("only", only, "a list of names of figures")
     unknown = [str(name) for name in only or () if name not in GALLERY]
     if unknown:
-        raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
+        advice = did_you_mean(unknown[0], list(GALLERY))
+        raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}{advice}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     sweep = (path if isinstance(path, Sweep) else open_sweep(path)).kept()
     lost: set[Any] = set()
@@ -164,6 +165,8 @@ def draw_all(
             title = job.title
             try:
                 data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+                if only is None and (reason := rooms()[job.name].lacks(data)):
+                    raise ValueError(f"{reason}; asked for by name it is drawn")
             except Exception as reason:
                 _say(title, reason, asked_for=only is not None)
                 continue

@@ -2,10 +2,11 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gradflow.checks import check_path
+from gradflow.checks import check_path, real_number
 from gradflow.diagnosis import diagnose
 from gradflow.files import write_files
 from gradflow.report import diagnosis
@@ -40,7 +41,7 @@ class Content:
         return {figure.name for section in self.sections[:1] for figure in section.figures}
 
 
-def write_report(path: str | Path, out: str | Path | None = None) -> Path:
+def write_report(path: str | Path, out: str | Path | None = None, *, length: float | None = None) -> Path:
     """Write one HTML file about the runs below a path: outcome, diagnosis, settings, figures with claims, provenance.
 
     It needs no network and no other file. Texts are in English and Chinese, by a switch. The numbers are those of the
@@ -49,6 +50,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     Args:
         path: The folder of a run or of a sweep.
         out: The file; None is `report.html` in that folder. Its folder is made; what was there is replaced.
+        length: Steps that the dependency spans, as of :func:`gradflow.diagnose`; None: what gradflow's own tasks say.
 
     Returns:
         The file.
@@ -56,16 +58,19 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         FileNotFoundError: There is no run below the path.
         OSError: It cannot be written; what was there is as before.
+        ValueError: The length is below 1 or no number.
     """
     check_path("path", path, "the folder of a run or of a sweep")
     file = _place(Path(path), out)
-    page = rendered(content_of(Path(path)))
+    if length is not None:
+        real_number("length", length, least=1)
+    page = rendered(content_of(Path(path), length))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file
 
 
-def content_of(path: Path) -> Content:
+def content_of(path: Path, length: float | None = None) -> Content:
     """Everything that a report says of the runs below a path; what cannot be read or made is said, and left out."""
     sweep = open_sweep(path).kept()
     table = sweep.runs
@@ -77,7 +82,7 @@ def content_of(path: Path) -> Content:
     names = dict(zip(table["path"], table["run"], strict=True))
     sections, left_out = sections_of(readable) if readable else ([], [])
     common, varying = settings_of(readable)
-    found = diagnosis.diagnoses({names[str(run.path)]: run for run in readable}, diagnose)
+    found = diagnosis.diagnoses({names[str(run.path)]: run for run in readable}, partial(diagnose, length=length))
     return Content(
         name=path.resolve().name,
         summary=[*summary(ends, readable), *diagnosis.summary(found)],
