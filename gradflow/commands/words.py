@@ -35,9 +35,7 @@ class OneOf(click.Choice):
             from gradflow.commands.arguments import named
 
             name, near = param.name if param else "value", did_you_mean(value, self.choices)
-            raise click.UsageError(
-                f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx
-            )
+            raise click.UsageError(f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx)
         return value
 
 
