@@ -163,6 +163,17 @@ def test_figures_says_what_it_cannot_draw(sweep, monkeypatch, arguments, message
         figures.main()
 
 
+def test_exact_figures_need_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["figures.py", "figures=tanh_derivative", "context=paper"])
+    figures.main()
+    assert capsys.readouterr().out == "outputs/figures/en/tanh_derivative (png, pdf, svg, csv, json)\n"
+    for arguments in (["figures=tanh_derivative,comparison"], ["lang=zh"]):
+        monkeypatch.setattr(sys, "argv", ["figures.py", *arguments])
+        with pytest.raises(SystemExit, match=r"run: expected the folder of runs for .*, got nothing; without one .*"):
+            figures.main()
+
+
 def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="expected a folder with runs below it"):

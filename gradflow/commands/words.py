@@ -35,9 +35,7 @@ class OneOf(click.Choice):
             from gradflow.commands.arguments import named
 
             name, near = param.name if param else "value", did_you_mean(value, self.choices)
-            raise click.UsageError(
-                f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx
-            )
+            raise click.UsageError(f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx)
         return value
 
 
@@ -200,9 +198,10 @@ def exists(path: str) -> bool:
         return False
 
 
-def runs_in(name: str) -> Callable[[Any], Any]:
-    """The first argument, the folder of runs."""
-    return click.argument(name, type=Folder(), metavar=name.upper())
+def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
+    """The first argument, the folder of runs; empty where it is left out and not required."""
+    metavar = name.upper() if required else f"[{name.upper()}]"
+    return click.argument(name, type=Folder(), metavar=metavar, required=required, default=None if required else "")
 
 
 def word(name: str, default: str, text: str, choices: Sequence[str] = ()) -> Callable[[Any], Any]:

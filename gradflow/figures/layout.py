@@ -20,7 +20,7 @@ from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.options import in_force
 from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
 
-CAPTION_SIZE = 0.8  # of the base font
+CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
