@@ -1,11 +1,13 @@
 """Writes the report of what lies at a path."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradflow.analysis.runs import one_seed
+from gradflow.analysis.tasks import by_task
 from gradflow.checks import check_path
 from gradflow.diagnosis import diagnose
 from gradflow.figures.gallery import GALLERY, Tried, tried
@@ -16,11 +18,12 @@ from gradflow.report.diagnosis import Told
 from gradflow.report.figures import LeftOut, Section, sections_of
 from gradflow.report.outcome import Outcome, outcomes, provenance_of, settings_of, summary
 from gradflow.report.page import rendered
-from gradflow.report.words import Text
+from gradflow.report.words import Text, word
 from gradflow.runlog import Sweep, Unreadable, open_sweep
 
 log = logging.getLogger(__name__)
 NAME = "report.html"
+MOST_EXAMINED = 64  # runs, each of which takes a tenth of a second and half a screen
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,12 @@ def content_of(sweep: Sweep, figures: Iterable[Tried] | None = None) -> Content:
     names = dict(zip(table["path"], table["run"], strict=True))
     sections, left_out = sections_of(tried(readable, GALLERY) if figures is None else figures)
     common, varying = settings_of(readable)
-    found = diagnosis.diagnoses({names[str(run.path)]: run for run in readable}, diagnose)
+    examined = _examined(readable)
+    found = diagnosis.diagnoses({names[str(run.path)]: run for run in examined}, diagnose)
+    some = [word("diagnosis.some", count=len(examined), total=len(readable))] if len(examined) < len(readable) else []
     return Content(
         name=sweep.path.resolve().name,
-        summary=[*summary(ends, readable), *diagnosis.summary(found)],
+        summary=[*summary(ends, readable), *diagnosis.summary(found), *some],
         outcomes=ends,
         varying=varying,
         common=common,
@@ -109,6 +114,13 @@ def content_of(sweep: Sweep, figures: Iterable[Tried] | None = None) -> Content:
         sections=sections,
         left_out=left_out,
     )
+
+
+def _examined(runs: Sequence[Any]) -> list[Any]:
+    """Those that are diagnosed: all, or of very many one seed of each setting, as a page can hold no more."""
+    if len(runs) <= MOST_EXAMINED:
+        return list(runs)
+    return [run for alike in by_task(runs).values() for run in one_seed(alike)][:MOST_EXAMINED]
 
 
 def _place(path: Path, out: Any) -> Path:
