@@ -1,29 +1,41 @@
 """The diagnosis proved like a medical test: networks made ill on purpose, healthy ones, and the ill ones treated.
 
-    python benchmarks/diagnosis.py [seeds] [condition ...]    # prints, and writes outputs/benchmarks/diagnosis/*.csv
+    python benchmarks/diagnosis.py [seed ...] [condition ...]
 
-For each condition: networks that have it, by settings chosen for that (`ILL`), and healthy ones (`HEALTHY`), which must
-be found well in every respect; then the ill ones trained again with the remedy that the finding names, and examined
-again. Counts are of networks, with Wilson's 95 % intervals. What is trained stays in outputs/benchmarks/diagnosis,
-and is not trained again: interrupted, it goes on. Five seeds take half an hour on
-two busy cores.
+It prints counts, and writes them to benchmarks/diagnosis.csv unless conditions are named, and a row per network to
+outputs/benchmarks/diagnosis/networks.csv.
 
-Measured with four seeds, of some five (54 healthy networks, 137 ill ones): found are 25 of 25 whose gradient vanishes,
-9 of 10 that grow, 13 of 14 that explode, all of the other conditions. One healthy network is called ill: its clipping
-at 8 is 0.45 times its mean norm. By its remedy each gets well but 2 of 25 that vanish, tanh RNNs, orthogonal start.
+For each condition: networks that have it (`ILL`), and healthy ones (`HEALTHY`), which must be found well in every
+respect; then the ill ones trained again with the remedy that the finding names, and examined again. Counts are of
+networks, with Wilson's 95 % intervals.
+
+Which network is ill is settled by numbers that no verdict enters, before it is examined:
+
+- thresholds of clipping (`2x`) are multiples of the median gradient norm of the same network trained without clipping;
+  what works lies between 0.5 and 10 (Pascanu et al. 2013, sec. 3.2): 1 and 2 are well, 0.05 and 100 ill;
+- an explosion did harm if the highest loss is over `HARM` times that of the same network at a tenth of the learning
+  rate, or none; a network meant to explode that did not is left out, and counted;
+- all others are ill by their settings.
+
+Thresholds and remedies were chosen with seeds up to `TUNED`; what counts are the others. What is trained stays in
+outputs/benchmarks/diagnosis, and is not trained again: interrupted, it goes on.
 """
 
 import logging
+import math
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from joblib import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
@@ -32,19 +44,23 @@ import gradflow as gf
 from gradflow.analysis import wilson_interval
 from gradflow.commands.arguments import CONF
 from gradflow.commands.sweeping.settings import to_config
-from gradflow.diagnosis import Diagnosis
+from gradflow.diagnosis.conditions import CONDITIONS
+from gradflow.runlog import Run
 from gradflow.training.loop import train
 
 FOLDER = Path("outputs/benchmarks/diagnosis")
+TABLE = Path(__file__).with_suffix(".csv")
+TUNED = 4  # the last seed that thresholds and remedies were chosen with
+HARM = 2.0  # times the highest loss of the same network at a tenth of the rate
 SMALL = "train.iterations=120 train.batch_size=16 train.evaluate_every=120 data.test_size=100 cell.hidden_size=16"
 SMALL += " record.every=60 record.examples=16 record.spectrum_every=60 train.lr=1e-3"
 
 HEALTHY = [
     "cell=rnn init=orthogonal data=recall_first data.length=30",
     "cell=rnn init=orthogonal data=recall_first data.length=20 cell.num_layers=2",
-    "cell=rnn_relu init=identity data=adding data.length=30 clip=norm clip.threshold=8",
+    "cell=rnn_relu init=identity data=adding data.length=30 clip=norm clip.threshold=2x",
     "cell=lstm init=remember data=adding data.length=30",
-    "cell=lstm init=chrono data=recall_first data.length=40 clip=norm clip.threshold=0.5",
+    "cell=lstm init=chrono data=recall_first data.length=40 clip=norm clip.threshold=1x",
     "cell=lstm init=remember data=recall_first data.length=20 cell.bidirectional=true",
     "cell=gru init=remember data=temporal_order data.length=30",
     "cell=gru_before init=remember data=delayed_xor data.length=20 train.lr=1e-2",
@@ -83,12 +99,12 @@ ILL = {
         "cell=rnn_relu init=identity init.gain=1.5 data=adding data.length=30 train.optimizer=sgd train.lr=1",
     ],
     "clipping_always": [
-        "cell=rnn init=orthogonal data=recall_first data.length=20 clip=norm clip.threshold=1e-3",
-        "cell=lstm init=remember data=adding data.length=20 clip=norm clip.threshold=1e-3",
+        "cell=rnn init=orthogonal data=recall_first data.length=20 clip=norm clip.threshold=0.05x",
+        "cell=lstm init=remember data=adding data.length=20 clip=norm clip.threshold=0.05x",
     ],
     "clipping_never": [
-        "cell=rnn init=orthogonal data=recall_first data.length=20 clip=norm clip.threshold=1e4",
-        "cell=lstm init=remember data=adding data.length=20 clip=norm clip.threshold=1e4",
+        "cell=rnn init=orthogonal data=recall_first data.length=20 clip=norm clip.threshold=100x",
+        "cell=lstm init=remember data=adding data.length=20 clip=norm clip.threshold=100x",
     ],
     "units_saturated": [
         "cell=rnn init=gaussian init.gain=30 data=recall_first data.length=20",
@@ -134,9 +150,32 @@ class Network:
         return [f"{key}={value}" for key, value in sorted(self.overrides, key=lambda entry: "." in entry[0])]
 
     @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(dict(self.overrides)["seed"])
+
+    @property
     def name(self) -> str:
         """A folder's: what tells it from the others."""
         return ",".join(word for word in self.words if word not in SMALL.split())
+
+    @property
+    def settled(self) -> "Network":
+        """With the threshold of clipping as a number, out of the norms without."""
+        values = dict(self.overrides)
+        if not values.get("clip.threshold", "").endswith("x"):
+            return self
+        bare = Network(tuple((key, value) for key, value in self.overrides if key.split(".")[0] != "clip"))
+        norm = np.exp(trained(bare).frame("scalars")["log_grad_norm_after"].median())
+        return self.treated(f"clip=norm clip.threshold={float(values['clip.threshold'][:-1]) * norm:.3g}")
+
+    def has(self, condition: str) -> bool:
+        """Whether it is as ill as it was meant to be, where its settings alone do not say."""
+        if condition != "explosions":
+            return True
+        slow = self.treated(f"train.lr={float(dict(self.overrides)['train.lr']) / 10:g}")
+        highest = [_highest_loss(trained(one)) for one in (self, slow)]
+        return highest[0] > HARM * highest[1]
 
     def train(self, folder: Path) -> None:
         """Train it as the command does."""
@@ -151,6 +190,15 @@ class Script:
 
     seed: int
     penalty: float = 0.1
+
+    @property
+    def settled(self) -> "Script":
+        """It is."""
+        return self
+
+    def has(self, condition: str) -> bool:
+        """Whether it has the penalty."""
+        return self.penalty > 0
 
     def treated(self, remedy: str) -> "Script":
         """Without the penalty."""
@@ -175,13 +223,20 @@ class Script:
                 optimizer.step()
 
 
-def diagnosed(network: Network | Script) -> Diagnosis:
-    """Trained, now or earlier, and examined."""
+def trained(network: Network | Script) -> Run:
+    """Trained, now or earlier, to its end."""
     folder = FOLDER / "runs" / network.name
-    if not (folder / "status.json").is_file() or gf.open_run(folder).status not in ("finished", "diverged"):
-        shutil.rmtree(folder, ignore_errors=True)
-        network.train(folder)
-    return gf.diagnose(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "status.json").is_file() or gf.open_run(folder).status not in ("finished", "diverged"):
+            shutil.rmtree(folder, ignore_errors=True)
+            network.train(folder)
+    return gf.open_run(folder)
+
+
+def _highest_loss(run: Run) -> float:
+    losses = run.frame("scalars")["loss"].to_numpy()
+    return float(losses.max()) if np.isfinite(losses).all() else math.inf
 
 
 def examine(condition: str, network: Network | Script) -> list[dict[str, Any]]:
@@ -189,28 +244,32 @@ def examine(condition: str, network: Network | Script) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     logging.disable()
-    found = {finding.name: finding for finding in diagnosed(network).findings}
+    network = network.settled
+    if condition and not network.has(condition):
+        return [{"condition": condition, "ill": None, "seed": network.seed, "network": network.name}]
+    found = {finding.name: finding for finding in gf.diagnose(trained(network)).findings}
     if not condition:
         return [{"condition": name, "ill": False, **_row(network, finding)} for name, finding in found.items()]
     row = {"condition": condition, "ill": True, **_row(network, found.get(condition))}
     if row["verdict"] == "ill":
         treated = network.treated(row["remedy"])
-        after = next(finding for finding in diagnosed(treated).findings if finding.name == condition)
-        row |= {"treated": treated.name, "after": after.verdict, "measured_after": after.measured}
+        after = next((one for one in gf.diagnose(trained(treated)).findings if one.name == condition), None)
+        row |= {"treated": treated.name, "after": after.verdict if after else "healthy"}
+        row |= {"measured_after": after.measured if after else math.nan}
     return [row]
 
 
 def _row(network: Network | Script, finding: Any) -> dict[str, Any]:
     if finding is None:
-        return {"network": network.name, "verdict": "absent"}
+        return {"seed": network.seed, "network": network.name, "verdict": "absent"}
     told = {"verdict": finding.verdict, "measured": finding.measured, "remedy": finding.config or finding.code}
-    return {"network": network.name, **told}
+    return {"seed": network.seed, "network": network.name, **told}
 
 
-def networks(seeds: int, conditions: list[str]) -> list[tuple[str, Network | Script]]:
+def networks(seeds: Iterable[int], conditions: Sequence[str]) -> list[tuple[str, Network | Script]]:
     """All with the condition that each was made to have; none: healthy."""
     made: list[tuple[str, Network | Script]] = []
-    for seed in range(seeds):
+    for seed in seeds:
         lines = [("", line) for line in HEALTHY] + [(name, line) for name, own in ILL.items() for line in own]
         made += [(name, Network.of(f"{SMALL} {line} seed={seed}")) for name, line in lines]
         made += [("record_unproved", Script(seed)), ("", Script(seed, 0.0))]
@@ -218,18 +277,34 @@ def networks(seeds: int, conditions: list[str]) -> list[tuple[str, Network | Scr
 
 
 def confusion(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per condition: ill ones found, healthy ones left alone, treated ones well, with Wilson's intervals."""
+    """A row per condition and kind of seeds: ill ones found, healthy ones left alone, treated ones well.
+
+    Returns:
+        Columns seeds (tuned, fresh), condition, then counts: ill, found, healthy, left_alone, treated, well, left_out.
+    """
     table = []
-    for name, own in rows.groupby("condition", sort=False):
-        ill, healthy = own[own["ill"]], own[~own["ill"]]
+    kind = np.where(rows["seed"] <= TUNED, "tuned", "fresh")
+    order = {condition.name: place for place, condition in enumerate(CONDITIONS)}
+    for (seeds, name), own in rows.groupby([kind, "condition"], sort=False):
+        ill, healthy = own[own["ill"].eq(True)], own[own["ill"].eq(False)]
         treated = ill[ill["verdict"] == "ill"]
-        counts = {
-            "sensitivity": (int((ill["verdict"] == "ill").sum()), len(ill)),
-            "specificity": (int((healthy["verdict"] != "ill").sum()), len(healthy)),
-            "well after the remedy": (int((treated["after"] == "healthy").sum()), len(treated)),
-        }
-        table.append({"condition": name} | {key: _share(*count) for key, count in counts.items()})
-    return pd.DataFrame(table).set_index("condition")
+        counts = {"ill": len(ill), "found": len(treated), "healthy": len(healthy)}
+        counts |= {"left_alone": int((healthy["verdict"] != "ill").sum()), "treated": len(treated)}
+        counts |= {"well": int((treated["after"] == "healthy").sum()), "left_out": int(own["ill"].isna().sum())}
+        table.append({"seeds": seeds, "condition": name, **counts})
+    return pd.DataFrame(table).sort_values(
+        ["seeds", "condition"], key=lambda column: column.map(order | {"tuned": 0, "fresh": 1}), ignore_index=True
+    )
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Shares with Wilson's intervals."""
+    pairs = {"sensitivity": ("found", "ill"), "specificity": ("left_alone", "healthy"), "well": ("well", "treated")}
+    shares = {
+        name: [_share(count, total) for count, total in zip(table[part], table[whole], strict=True)]
+        for name, (part, whole) in pairs.items()
+    }
+    return table[["seeds", "condition"]].assign(**shares, left_out=table["left_out"])
 
 
 def _share(count: int, total: int) -> str:
@@ -241,18 +316,21 @@ def _share(count: int, total: int) -> str:
 
 def main() -> None:
     """Train what is not there yet, examine, print the table; write it and a row per network."""
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    made = networks(seeds, sys.argv[2:])
+    seeds = [int(word) for word in sys.argv[1:] if word.isdigit()] or range(10)
+    conditions = [word for word in sys.argv[1:] if not word.isdigit()]
+    made = networks(seeds, conditions)
     jobs = Parallel(n_jobs=os.cpu_count(), return_as="generator")(delayed(examine)(*entry) for entry in made)
     rows = pd.DataFrame([row for found in tqdm(jobs, total=len(made), unit="network") for row in found])
     for column in ("after", "treated"):
         rows[column] = rows.get(column)
-    table = confusion(rows)
     rows.to_csv(FOLDER / "networks.csv", index=False)
-    table.to_csv(FOLDER / "confusion.csv")
-    print(table.to_string())
-    wrong = rows[(rows["ill"] != (rows["verdict"] == "ill")) | (rows["after"].notna() & (rows["after"] != "healthy"))]
-    print(wrong[["condition", "ill", "network", "verdict", "measured", "remedy", "after"]].to_string(index=False))
+    table = confusion(rows)
+    if not conditions:
+        table.to_csv(TABLE, index=False)
+    print(in_words(table).to_string(index=False))
+    wrong = rows["ill"].notna() & (rows["ill"].eq(True) != (rows["verdict"] == "ill"))
+    wrong |= rows["ill"].isna() | (rows["after"].notna() & (rows["after"] != "healthy"))
+    print(rows[wrong][["condition", "ill", "network", "verdict", "measured", "remedy", "after"]].to_string(index=False))
 
 
 if __name__ == "__main__":

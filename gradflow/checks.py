@@ -131,6 +131,17 @@ def check_name(argument: str, name: str, known: Collection[str]) -> None:
         raise ValueError(f"{argument}: expected a known name, got {shown(name)}; did you mean {', '.join(near)}?")
 
 
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """The end of an error about an unknown word: the nearest known one, empty where none is near.
+
+    Example:
+        >>> did_you_mean("lnag", ["path", "lang"])
+        '; did you mean lang?'
+    """
+    near = get_close_matches(word[:LONGEST], known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def check_path(name: str, path: Any, expected: str) -> None:
     """Raise unless a value can be a path that names something: an empty one would be the current folder.
 

@@ -60,8 +60,11 @@ def test_what_is_given_arrives_as_it_is(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["a", "lnag=zh"], "lnag: expected one of path, lang, out, got 'lnag=zh'; did you mean lang?"),
-        (["a", "--lnag=zh"], "No such option '--lnag'"),
-        (["lang=zh"], "path: expected path=VALUE, got nothing"),
+        (
+            ["a", "--lnag=zh"],
+            "--lnag: expected one of --lang, --out, --force, -h, --help, got '--lnag=zh'; did you mean --lang?",
+        ),
+        (["lang=zh"], "path: expected PATH, got nothing"),
         (["path="], "path: expected path=VALUE, got nothing"),
         ([" "], "path: expected path=VALUE, got nothing"),
         (["a", "lang="], "lang: expected lang=VALUE, got nothing"),
@@ -74,7 +77,7 @@ def test_what_is_given_arrives_as_it_is(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_wrong_is_said_with_status_2(arguments, message):
-    assert message in wrong(*arguments).replace(" (Possible options: --lang)", "")
+    assert message in wrong(*arguments)
 
 
 def test_the_words_are_those_of_the_figures():
@@ -114,7 +117,7 @@ def test_wrong_usage_is_said_once_and_ends_with_2(capsys):
         main(["figures", "outputs", "lang=fr"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("expected one of en, zh") == 1
-    with pytest.raises(SystemExit, match="No such command 'figurs'"):
+    with pytest.raises(SystemExit, match=r"expected a command \(compare, .*\), got 'figurs'; did you mean figures"):
         main(["figurs"])
     with pytest.raises(SystemExit, match=r"cell: expected one of .*, got 'lstmm'; did you mean lstm") as ended:
         main(["train", "cell=lstmm"])

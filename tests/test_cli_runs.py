@@ -96,8 +96,10 @@ def test_show_follows_a_run_to_its_end(run, monkeypatch):
     assert "finished, 21" in screen.file.getvalue()
 
 
-def test_show_says_what_it_cannot():
+def test_show_says_what_it_cannot(run):
     assert "run: expected the folder of a run" in said(call("show", "nowhere"))
+    assert "got nowhere; there is nothing at that path" in said(call("show", "nowhere"))
+    assert f"below it are runs, such as {run}; gradflow.open_sweep" in said(call("show", run.parent))
 
 
 def test_a_line_of_blocks_follows_the_values():
@@ -119,16 +121,40 @@ def test_diagnose_says_what_is_ill_and_ends_with_1(run, tmp_path):
     assert "✗" in call("diagnose", ill).stdout
     assert call("diagnose", ill).exit_code == 1
     assert "run: expected the folder of a run" in said(call("diagnose", tmp_path / "nowhere"))
+    longer = gf.diagnose(run, length=300).text("en")
+    assert call("diagnose", run, "length=300").stdout == longer + "\n" != diagnosis.text("en") + "\n"
+    for wrong in ("long", "0", "nan"):
+        told = said(call("diagnose", run, f"length={wrong}"))
+        assert "length: expected a finite number of at least 1, got" in told
+        assert wrong in told
+
+
+def test_diagnose_is_told_how_far_back_the_task_reaches(tmp_path):
+    run = write_run(tmp_path / "own", config_of("rnn"), Planted(factor=0.3, iterations=120, residual=1e-7))
+    described = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(described | {"config": {}}))  # of a script of one's own
+    unknown, told = call("diagnose", run), call("diagnose", run, "length=12")
+    assert "? Vanishing gradient: unknown." in unknown.stdout
+    assert "length=STEPS, to `gradflow diagnose`" in unknown.stdout
+    assert "✗ The gradient vanishes: 11 steps back" in told.stdout
+    assert told.stdout == gf.diagnose(run, length=12).text() + "\n"
+    for wrong in ("0", "a", "nan", "inf"):
+        assert f"length: expected a number of steps, at least 1, got '{wrong}'" in said(
+            call("diagnose", run, f"length={wrong}")
+        )
 
 
 def test_report_names_the_file_that_it_wrote(run, tmp_path, monkeypatch):
     import gradflow.report
 
     asked = []
-    monkeypatch.setattr(gradflow.report, "write_report", lambda path, out: asked.append((path, out)) or Path("a.html"))
+    monkeypatch.setattr(
+        gradflow.report, "write_report", lambda path, out, length: asked.append((path, out, length)) or Path("a.html")
+    )
     assert call("report", run).stdout == "a.html\n"
     assert call("report", run, "out=b.html").exit_code == 0
-    assert asked == [(str(run), None), (str(run), "b.html")]
+    assert call("report", run, "length=30").exit_code == 0
+    assert asked == [(str(run), None, None), (str(run), "b.html", None), (str(run), None, 30.0)]
 
 
 def test_colours_are_for_terminals_alone(monkeypatch, run):

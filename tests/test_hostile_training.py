@@ -150,7 +150,7 @@ class Evil(NamedTuple):
     but_for: tuple[str, ...] = ()
 
 
-LOOKS = ("watching._call_of", "watching.cell_given", "joining.jacobians")
+LOOKS = ("watching._call_of", "watching.cell_given", "joining.redone")
 NO_MEMORY = torch.OutOfMemoryError("no memory")
 EVILS = {
     "nothing": Evil(lambda scene: None),
@@ -165,7 +165,7 @@ EVILS = {
     "a spectrum": Evil(
         raising(NO_MEMORY, "gradflow.recording.recorder.spectrum_columns"), "the spectrum of", ("own", "mark")
     ),
-    "copies": Evil(raising(NO_MEMORY, "gradflow.recording.copies.Copies.of"), "copies of the weights"),
+    "copies": Evil(raising(NO_MEMORY, "gradflow.recording.copies.Copies.of"), "copies of the weights", ("own", "mark")),
     "norms": Evil(raising(MemoryError(), "gradflow.recording.scalars.gradient_norms"), "the norms of gradients of 3"),
     "norms in backward": Evil(
         raising(NO_MEMORY, "gradflow.recording.arrivals._norms"), "the norms of gradients as they arrived of"

@@ -4,6 +4,7 @@ import gc
 import logging
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from covering import each_pair
@@ -174,6 +175,22 @@ def test_a_fault_in_what_was_saved_is_found(plant, kinds, identity, tmp_path, mo
         with caplog.at_level(logging.WARNING):
             assert record(made(kind, num_layers=2), tmp_path / str(place)).proof == "failed", kind
         assert f"failed its {identity} proof at iteration 0" in caplog.text, kind
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, gf.GRU])
+def test_a_gru_that_lets_hardly_anything_in_is_held_to_the_digits_that_it_has(kind, tmp_path, monkeypatch):
+    for bias in (6.0, 9.0, 12.0, 15.0, 30.0):
+        layer = made(kind, torch.float32)
+        with torch.no_grad():
+            layer.bias_ih_l0[H : 2 * H] = bias
+        run = record(layer, tmp_path / str(bias))
+        assert run.proof == ("proved" if bias < 30 else "unproved"), bias  # z is 1: no weight has a gradient
+    gates = run.frame("gates")
+    assert (gates.loc[gates["gate"] == "z", ["time_scale_q50", "time_scale_q90"]] == np.inf).all(axis=None)
+    with torch.no_grad():
+        layer.bias_ih_l0[H : 2 * H] = 9.0
+    _mix_the_gates(monkeypatch)
+    assert record(layer, tmp_path / "mixed").proof == "failed"
 
 
 def _replay_only(monkeypatch):

@@ -246,7 +246,7 @@ def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is
 
 def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(sweep: Path):
     with mock.patch.object(writing, "MOST_EXAMINED", 2):
-        content = content_of(gf.open_sweep(sweep), [])
+        content = content_of(gf.open_sweep(sweep), figures=[])
     assert len(content.diagnoses) == 2
     assert {"en": "Diagnosed: 2 of 4 runs, one seed of each setting."}.items() <= content.summary[-1].items()
     assert '<td data-value="nan">–</td>' in page.rendered(content)

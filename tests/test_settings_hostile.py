@@ -197,7 +197,7 @@ def test_the_command_says_the_same(arguments: list[str], tmp_path: Path) -> None
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "experiments" / "train.py"), "cell.hiden_size=3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "cell.hiden_size: expected a setting or a choice, got 'cell.hiden_size=3'; did you mean cell.hidden_size?"
     ]

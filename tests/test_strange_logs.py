@@ -266,7 +266,16 @@ def test_sentences_of_what_is_so_instead_use_the_numbers_of_their_claims():
     """They are the words of another sentence on the same claim, so they need no other values."""
     for lang in ("en", "zh"):
         known = texts(lang)
-        for key in (key for key in known if key.endswith("_otherwise")):
+        for key in (key for key in known if key.startswith("claim.") and key.endswith("_otherwise")):
             claim = known[key.removesuffix("_otherwise")]
             fields = [set(re.findall(r"(?<!\{)\{(\w+)\}", text)) for text in (known[key], claim)]
             assert fields[0] <= fields[1] | {"value", "curve", "threshold"}, key
+
+
+def test_headlines_use_the_numbers_of_their_claims():
+    for lang in ("en", "zh"):
+        known = texts(lang)
+        for key in (key for key in known if key.startswith("headline.")):
+            claim = known[f"claim.{key.removeprefix('headline.')}"]
+            fields = [set(re.findall(r"(?<!\{)\{(\w+)\}", text)) for text in (known[key], claim)]
+            assert fields[0] <= fields[1] | {"value"}, key

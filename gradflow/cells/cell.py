@@ -179,3 +179,11 @@ class TorchCell(Cell):
     def multiplied(self, gates: State, previous: State) -> Tensor:
         """What each gate's block of W_hh multiplies, [..., 1 or K, H]: Σ_t ε_t multiplied_tᵀ = dL/dW_hh."""
         return previous["h"].unsqueeze(-2)
+
+    def summands(self, gates: State) -> State:
+        """State -> the numbers in it that cancel, whose rounding it has, [..., H]; without those where none do."""
+        return {}
+
+    def cancels(self, gates: State) -> Tensor | None:
+        """How many roundings a gradient through the gates may be off, [..., H]; None: once, as products are."""
+        return None

@@ -39,6 +39,14 @@ class ResetCell(TorchCell):
         n = gates["n"]
         return {"h": n + gates["z"] * (state["h"] - n)}
 
+    def summands(self, gates: State) -> State:
+        """N + z (h - n) has the rounding of n, however little of it 1 - z lets in."""
+        return {"h": gates["n"]}
+
+    def cancels(self, gates: State) -> Tensor:
+        """1 / (1 - z): what reaches the gates is g (1 - z), which autograd finds as g - g z; nothing where z is 1."""
+        return (1 / (1 - gates["z"])).nan_to_num_(posinf=0.0)
+
 
 class GRUCell(ResetCell):
     """torch.nn.GRU: the reset gate acts after the product, n = tanh(W_in x + b_in + r (W_hn h + b_hn))."""

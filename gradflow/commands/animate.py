@@ -82,13 +82,16 @@ def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
     RUN is the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side.
     """
     from gradflow.analysis.modules import modules_of
+    from gradflow.checks import did_you_mean
     from gradflow.figures import ANIMATIONS
 
     show_log()
     wanted, files = list(ANIMATIONS) if figures == "all" else split_list(figures), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     if unknown or not wanted:
-        sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {', '.join(unknown) or 'nothing'}")
+        advice = did_you_mean(unknown[0], list(ANIMATIONS)) if unknown else ""
+        got = ", ".join(unknown) or "nothing"
+        sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {got}{advice}")
     try:
         home, words, runs = find(run)
         folder = figures_folder(out, home, lang)

@@ -60,6 +60,22 @@ class Lazy(click.Group):
                 return import_module(f"gradflow.commands.{commands[cmd_name][0]}").command
         return None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the words begin with.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from gradflow.checks import did_you_mean, shown
+
+            names = self.list_commands(ctx)
+            advice = did_you_mean(args[0], names)
+            raise click.UsageError(f"expected a command ({', '.join(names)}), got {shown(args[0])}{advice}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A line for each, without importing any."""
         for section, commands in COMMANDS.items():
@@ -89,4 +105,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from gradflow.commands.completion import register
 
         register()
-    start(gradflow, sys.argv[1:] if arguments is None else arguments, "gradflow")
+    start(gradflow, (sys.argv[1:] if arguments is None else arguments) or ["--help"], "gradflow")

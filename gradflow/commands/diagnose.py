@@ -7,15 +7,19 @@ import sys
 import click
 
 from gradflow.commands.columns import told
-from gradflow.commands.words import Words, lang, runs_in
+from gradflow.commands.words import Words, lang, length, runs_in, steps_of
 
-EXAMPLES = ("gradflow diagnose outputs/train/DATE", "gradflow diagnose outputs/my-run lang=zh")
+EXAMPLES = (
+    "gradflow diagnose outputs/train/DATE",
+    "gradflow diagnose outputs/my-run length=100      of a script of your own: the task reaches back 100 steps",
+)
 
 
 @click.command("diagnose", cls=Words, examples=EXAMPLES)
 @runs_in("run")
+@length
 @lang
-def command(run: str, lang: str) -> None:
+def command(run: str, length: str, lang: str) -> None:
     """Say what is ill with a run: do gradients vanish or explode, are units dead, is the record proved, and what helps.
 
     The exit status is 1 if something is ill.
@@ -24,7 +28,7 @@ def command(run: str, lang: str) -> None:
     from gradflow.commands.terminal import print_marked
 
     try:
-        diagnosis = gf.diagnose(run)
+        diagnosis = gf.diagnose(run, length=steps_of(length))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
     print_marked(diagnosis.text(lang))

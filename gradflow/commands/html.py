@@ -7,15 +7,20 @@ import sys
 import click
 
 from gradflow.commands.columns import show_log, told
-from gradflow.commands.words import Words, runs_in, word
+from gradflow.commands.words import Words, length, runs_in, steps_of, word
 
-EXAMPLES = ("gradflow report outputs/train/DATE", "gradflow report outputs/compare/DATE out=page.html")
+EXAMPLES = (
+    "gradflow report outputs/train/DATE",
+    "gradflow report outputs/compare/DATE out=page.html",
+    "gradflow report outputs/my-run length=100        of a script of your own: the task reaches back 100 steps",
+)
 
 
 @click.command("report", cls=Words, examples=EXAMPLES)
 @runs_in("path")
 @word("out", "", "The file; report.html in the folder of the runs, if left out.")
-def command(path: str, out: str) -> None:
+@length
+def command(path: str, out: str, length: str) -> None:
     """Write one page (HTML) about a run or a sweep: outcome, diagnosis, settings, figures with their claims.
 
     It needs no network and no other file, and is in English and Chinese.
@@ -24,6 +29,7 @@ def command(path: str, out: str) -> None:
 
     show_log()
     try:
-        print(told(ValueError(str(write_report(path, out or None)))))
+        file = write_report(path, out or None, length=steps_of(length))
+        print(told(ValueError(str(file))))
     except (FileNotFoundError, ValueError, OSError) as error:
         sys.exit(told(error))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,11 @@ class OneOf(click.Choice):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The word."""
         if value not in self.choices:
+            from gradflow.checks import did_you_mean
             from gradflow.commands.arguments import named
 
-            name = param.name if param else "value"
-            raise click.UsageError(f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}", ctx)
+            name, near = param.name if param else "value", did_you_mean(value, self.choices)
+            raise click.UsageError(f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx)
         return value
 
 
@@ -104,14 +104,21 @@ class Words(click.Command):
             if key is None or (self.settings and key == first):
                 others.append(word)
             else:
-                _check_word(key or first, word, values, named)
+                _check_word(ctx, key or first, word, values)
                 values[key or first] = word
         if set(HELP) & set(others):
             return ["--help"]
-        _check_given(values, named)
+        self._check_given(ctx, values, named)
         options = [f"--{key}={value}" for key, value in values.items() if isinstance(named[key], click.Option)]
         plain = [value for key, value in values.items() if isinstance(named[key], click.Argument)]
         return [*options, "--", *others] if self.settings else [*others, *options, "--", *plain]
+
+    def _check_given(self, ctx: click.Context, values: dict[str, str], named: dict[str, click.Parameter]) -> None:
+        example = f", such as in `{self.examples[0].partition('    ')[0].rstrip()}`" if self.examples else ""
+        for key, param in named.items():
+            if param.required and key not in values:
+                wanted = key.upper() if isinstance(param, click.Argument) else f"{key}=VALUE"
+                raise click.UsageError(f"{key}: expected {wanted}{example}, got nothing", ctx)
 
     def _keyed(
         self, ctx: click.Context, args: Sequence[str], named: dict[str, click.Parameter]
@@ -119,6 +126,7 @@ class Words(click.Command):
         """Each value with its key: an empty one where it has none, None where others judge the word."""
         dashed = {name: key for key, param in named.items() if isinstance(param, click.Option) for name in param.opts}
         keys = [key for key, param in named.items() if param.nargs == 1]
+        options = [*dict.fromkeys(name for param in self.params for name in param.opts if name.startswith("-")), *HELP]
         words = iter(args)
         for word in words:
             key, equals, value = word.partition("=")
@@ -129,6 +137,8 @@ class Words(click.Command):
                 yield dashed[key], given
             elif equals and key in keys:
                 yield key, value
+            elif word.startswith("-") and not self.settings and key not in options:
+                raise _unknown(key, word, options, ctx)
             elif self.settings or word.startswith("-"):
                 yield None, word
             elif not exists(word) and word in dashed.values():
@@ -140,31 +150,26 @@ class Words(click.Command):
 
 
 def _unknown(key: str, word: str, known: Sequence[str], ctx: click.Context) -> click.UsageError:
-    from gradflow.checks import shown
+    from gradflow.checks import did_you_mean, shown
     from gradflow.commands.arguments import named
 
-    near = get_close_matches(key, known, n=1)
-    advice = f"; did you mean {near[0]}?" if near else ""
-    return click.UsageError(f"{named(key)}: expected one of {', '.join(known)}, got {shown(word)}{advice}", ctx)
+    name = key if key.startswith("--") else named(key)
+    advice = did_you_mean(key, known)
+    return click.UsageError(f"{name}: expected one of {', '.join(known)}, got {shown(word)}{advice}", ctx)
 
 
-def _check_word(key: str, value: str, values: dict[str, str], named: dict[str, Any]) -> None:
+def _check_word(ctx: click.Context, key: str, value: str, values: dict[str, str]) -> None:
     from gradflow.checks import shown
 
+    named = {str(param.name): param for param in ctx.command.params}
     if not key:
-        raise click.UsageError(f"expected options alone, got {shown(value)}")
+        raise click.UsageError(f"expected options alone, got {shown(value)}", ctx)
     if key in values:
         raise click.UsageError(f"{key}: expected one value, got {shown(values[key])} and {shown(value)}")
     if not value.strip() and (named[key].required or named[key].default):
-        raise click.UsageError(f"{key}: expected {key}=VALUE, got nothing")
+        raise click.UsageError(f"{key}: expected {key}=VALUE, got nothing", ctx)
     if "\0" in value or len(value) > LONGEST:
-        raise click.UsageError(f"{key}: expected a value of at most {LONGEST:,} characters, got {shown(value)}")
-
-
-def _check_given(values: dict[str, str], named: dict[str, click.Parameter]) -> None:
-    for key, param in named.items():
-        if param.required and key not in values:
-            raise click.UsageError(f"{key}: expected {key}=VALUE, got nothing")
+        raise click.UsageError(f"{key}: expected a value of at most {LONGEST:,} characters, got {shown(value)}", ctx)
 
 
 def _completed(command: click.Command, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -211,9 +216,27 @@ def word(name: str, default: str, text: str, choices: Sequence[str] = ()) -> Cal
     return click.option(f"--{name}", default=default, show_default=bool(default), type=kind, help=text)
 
 
-lang = word("lang", "en", "Language of the figures.", LANGUAGES)
+lang = word("lang", "en", "Language.", LANGUAGES)
+length = word("length", "", "Steps that the task asks to look back; gradflow's own tasks say it.")
 context = word("context", "slide", "What figures are for.", CONTEXTS)
 out = word("out", "", "Folder that figures go to; figures/LANG in that of the runs, if left out.")
+
+
+def steps_of(length: str) -> float | None:
+    """A number of steps as it is typed, None where nothing is.
+
+    Raises:
+        ValueError: It is no number of at least 1.
+    """
+    try:
+        steps = float(length) if length.strip() else None
+    except ValueError:
+        steps = 0.0
+    if steps is None or 1 <= steps < float("inf"):
+        return steps
+    from gradflow.checks import shown
+
+    raise ValueError(f"length: expected a number of steps, at least 1, got {shown(length)}")
 
 
 def start(command: click.Command, arguments: Sequence[str], name: str | None = None) -> None:
@@ -233,8 +256,10 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name or ""
-        hint = "" if isinstance(error, Told) else f"; `{where} --help`".replace("` ", "`") + " says what there is"
-        message = error.format_message().rstrip(".") + hint
+        message = error.format_message().rstrip(".")
+        if not isinstance(error, Told):
+            hint = f"`{where} --help` says what there is".replace("` ", "`")
+            message += f" {hint}" if message.endswith("?") else f"; {hint}"
         click.echo(message, err=True)
         wrong = SystemExit(message)
         wrong.code = WRONG

@@ -29,8 +29,19 @@ def _gradient(place: Place) -> pd.DataFrame:
     if not any(f"{name}_q50" in frame for name in ("log_relative_gradient", "log_anchored_gradient")):
         raise Unknown("no_relative_gradient")
     data = lag_gradient(frame)
-    zero = 2 * data["zeros"] > data["valid"] - data["non_finite"]
-    return data.assign(log_median=data["log_median"].mask(zero, -np.inf)).dropna(subset="log_median")
+    silent = _silent(data)
+    told = data["valid"] - data["non_finite"] - silent
+    median = data["log_median"].mask(2 * (data["zeros"] - silent) > told, -np.inf)
+    return data.assign(log_median=median.mask(told <= 0)).dropna(subset="log_median")
+
+
+def _silent(data: pd.DataFrame) -> pd.Series:
+    """How many examples have no gradient at any lag, so that they say nothing of what a step does to one.
+
+    Such are the answers that are right by so much that the softmax is 1 in float32.
+    """
+    share = (data["zeros"] / data["valid"]).groupby(data["iteration"]).transform("min")
+    return share * data["valid"]
 
 
 def _at(frame: pd.DataFrame, lag: float) -> float:

@@ -13,7 +13,7 @@ LSTM = Remedy(
     'layer = gf.initialise_(torch.nn.LSTM(input_size, hidden_size), "remember")',
 )
 ADAM = 1e-3
-ORTHOGONAL_REACH = 60  # steps: an orthogonal tanh RNN multiplies the gradient by about 0.9 per step
+ORTHOGONAL_FACTOR = 0.57  # per step, of an orthogonal tanh RNN once trained, at worst (benchmarks/diagnosis.py)
 
 
 def holds(bias: float) -> float:
@@ -37,7 +37,8 @@ def for_memory(case: Case, place: Place, lag: float, *, lost: bool = False) -> R
         return gates_that_hold(case, lag)
     if place.cell == "rnn_relu" and case.start != "identity":
         return Remedy("init=identity", 'gf.initialise_(layer, "identity")')
-    if place.cell in ("rnn", "linear") and lag <= ORTHOGONAL_REACH and case.start not in ("orthogonal", "remember"):
+    reach = {"linear": math.inf, "rnn": math.log(VANISHED) / math.log(ORTHOGONAL_FACTOR)}.get(place.cell, 0.0)
+    if lag <= reach and case.start not in ("orthogonal", "remember"):
         return Remedy("init=orthogonal", 'gf.initialise_(layer, "orthogonal")')
     return LSTM
 

@@ -14,7 +14,7 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, listed, whole_number
+from gradflow.checks import check_path, did_you_mean, listed, whole_number
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.drawing import Answer, in_processes
 from gradflow.figures.output import save
@@ -168,15 +168,17 @@ def draw_each(
     only = None if only is None else listed("only", only, "a list of names of figures")
     unknown = [str(name) for name in only or () if name not in GALLERY]
     if unknown:
-        raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}")
+        advice = did_you_mean(unknown[0], list(GALLERY))
+        raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}{advice}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     sweep = (path if isinstance(path, Sweep) else open_sweep(path)).kept()
     begun: list[tuple[Tried, Answer]] = []
     titles: set[str] = set()
     with in_processes(processes) as share:
         for figure in tried(sweep.readable.members, chosen):
-            if figure.reason is not None:
-                _say(figure.job.title, figure.reason, asked_for=only is not None)
+            reason = figure.reason or (_not_worth(figure) if only is None else None)
+            if reason is not None:
+                _say(figure.job.title, reason, asked_for=only is not None)
                 begun.append((figure, list))
                 continue
             title = figure.job.title
@@ -225,6 +227,15 @@ def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
             yield Tried(job, *of_readable(partial(_numbers, job.entry), job.runs, lost))
         except Exception as reason:
             yield Tried(job, pd.DataFrame(), [], reason)
+
+
+def _not_worth(figure: Tried) -> Exception | None:
+    """Why a figure is not drawn unless somebody asks for it by name, if so."""
+    try:
+        lacks = rooms()[figure.job.name].lacks(figure.data)
+    except Exception as reason:
+        return reason
+    return ValueError(f"{lacks}; asked for by name it is drawn") if lacks else None
 
 
 def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

@@ -27,6 +27,8 @@ from gradflow.flow.stepping import Marked
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 """The largest relative residual of a record that agrees, by the dtype of the pass; others cannot be asked."""
 
+ROUNDINGS = 4  # of each product, that a gradient may be off where numbers cancel
+
 CAUSES = {
     "forward": "a subclass whose forward does more than torch's, a hook that replaces its input or output, weights "
     "changed through .data between the passes",
@@ -47,6 +49,9 @@ class Residual:
         direction: 0 forward, 1 reverse.
         forward: max_b of max_t ‖step(x_t, s_{t-1}) - s_t‖ / max_t ‖s_t‖, of the worst state.
         backward: ‖Σ ε ⊗ h - ΔdL/dW_hh‖ over the larger of ‖ΔdL/dW_hh‖ and (Σ ‖ε ⊗ h‖²)^½.
+
+            Where what is compared has few digits itself (a GRU whose z is nearly 1), either is over so much that
+            ROUNDINGS of the numbers that cancel in it make the tolerance.
         tolerance: the largest of a record that agrees.
         read: the gradients were read from the backward pass; otherwise the recursion found them.
     """
@@ -80,6 +85,7 @@ class _Claim:
         landed: they ended in ``.grad`` by themselves.
         total: Σ ε ⊗ h, float64 [K·H, H].
         squares: Σ ‖ε ⊗ h‖².
+        cancelled: the same of ε before numbers cancelled in it, whose rounding it has.
         places: of those layers in the list of residuals.
     """
 
@@ -88,6 +94,7 @@ class _Claim:
     landed: bool
     total: Tensor = field(init=False)
     squares: float = 0.0
+    cancelled: float = 0.0
     places: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,7 +110,15 @@ class _Claim:
             epsilon = epsilon.masked_fill(~unrolled.valid[..., None, None], 0)
         by_gate = multiplied.expand_as(epsilon).flatten(0, 1).transpose(0, 1)  # [K, t·B, H]
         self.total += (epsilon.flatten(0, 1).permute(1, 2, 0) @ by_gate).flatten(0, 1)
-        self.squares += float((epsilon.square().sum(-1) * multiplied.square().sum(-1)).sum())
+        self.squares += _squares(epsilon, multiplied)
+        cancels = unrolled.torch_cell.cancels(unrolled.gates)
+        if cancels is not None:
+            self.cancelled += _squares(epsilon * cancels.unsqueeze(-2), multiplied)
+
+
+def _squares(epsilon: Tensor, multiplied: Tensor) -> float:
+    """Σ ‖ε ⊗ h‖²."""
+    return float((epsilon.square().sum(-1) * multiplied.square().sum(-1)).sum())
 
 
 def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Residual]:
@@ -161,8 +176,8 @@ def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: in
         if claim is not None:
             claim.places.append(start + len(found))
         marked = isinstance(call.layer, Marked)
-        forward = seen.again if isinstance(seen, Chain) and marked else _forward_residual(unrolled, finals)
-        tolerance = TOLERANCE[call.kernel_dtype]
+        tolerance, kind = TOLERANCE[call.kernel_dtype], call.kernel_dtype
+        forward = seen.again if isinstance(seen, Chain) and marked else _forward_residual(unrolled, finals, kind)
         found.append(replace(unknown, layer=layer, direction=direction, forward=forward, tolerance=tolerance))
     return found
 
@@ -182,17 +197,25 @@ def _backward_residual(claim: _Claim, added: Tensor | None) -> float:
     """NaN where nobody knows what was added, and where there is nothing to tell: no gradient, or one without digits."""
     if added is None or not bool(added.isfinite().all() & claim.total.isfinite().all()):
         return math.nan
-    scale = max(float(added.norm()), math.sqrt(claim.squares))
-    difference = float((claim.total - added).norm())
     kind = claim.weight.dtype
+    scale = max(float(added.norm()), math.sqrt(claim.squares), _rounding(kind) * math.sqrt(claim.cancelled))
+    difference = float((claim.total - added).norm())
     return difference / scale if scale > torch.finfo(kind).tiny / TOLERANCE.get(kind, 1.0) else math.nan
 
 
-def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor]) -> float:
+def _rounding(kind: torch.dtype) -> float:
+    """ROUNDINGS of a number over what the tolerance is of it."""
+    return ROUNDINGS * torch.finfo(kind).eps / TOLERANCE[kind] if kind in TOLERANCE else 0.0
+
+
+def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor], kind: torch.dtype) -> float:
     again = unrolled.cell.step(unrolled.inputs, unrolled.previous)
-    worst = 0.0
+    worst, cell = 0.0, unrolled.torch_cell
+    summands = cell.summands(unrolled.gates) if cell is not None else {}
     for name, state in unrolled.states.items():
         size, apart = _norms(unrolled, state), _norms(unrolled, again[name] - state)
+        if name in summands:
+            size = torch.maximum(size, _rounding(kind) * _norms(unrolled, summands[name]))
         if name in finals:
             last = state[unrolled.ends, torch.arange(state.shape[1])]
             apart = torch.maximum(apart, (finals[name].double() - last.double()).norm(dim=-1))

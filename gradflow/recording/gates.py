@@ -11,7 +11,7 @@ from gradflow.flow.replay import Unrolled
 def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
     """Columns of the table `gates`: each sigmoid gate at each position, over units and examples.
 
-    The time scale -1/ln of a gate that keeps (f, z) is monotonic, so its quantiles are those of the gate.
+    The time scale 1/|ln| of a gate that keeps (f, z) is monotonic, so its quantiles are those of the gate.
     """
     names = [name for name in SIGMOID_GATES if name in unrolled.gates]
     if not names:
@@ -36,7 +36,8 @@ def gate_columns(unrolled: Unrolled) -> dict[str, np.ndarray]:
         columns["saturated_low"] = fewer[..., 0] / count
         columns["saturated_high"] = (count - summary["non_finite"] - fewer[..., 1]) / count
         for quantile in ("q50", "q90"):
-            columns[f"time_scale_{quantile}"] = np.where(keeps, -1 / np.log(summary[quantile]), np.nan)
+            scale = np.abs(1 / np.log(summary[quantile]))  # infinite at 1
+            columns[f"time_scale_{quantile}"] = np.where(keeps, scale, np.nan)
     rows = {name: column.reshape(-1) for name, column in columns.items()}
     time = len(values)
     return {"time": np.repeat(np.arange(time), len(names)), "gate": np.array(names * time), **rows}

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gradflow.analysis.runs import one_seed
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path
+from gradflow.checks import check_path, real_number
 from gradflow.diagnosis import diagnose
 from gradflow.figures.gallery import GALLERY, Tried, tried
 from gradflow.figures.theme import LANGUAGES
@@ -53,7 +54,11 @@ class Content:
 
 
 def write_report(
-    path: str | Path | Sweep, out: str | Path | None = None, *, figures: Iterable[Tried] | None = None
+    path: str | Path | Sweep,
+    out: str | Path | None = None,
+    *,
+    length: float | None = None,
+    figures: Iterable[Tried] | None = None,
 ) -> Path:
     """Write one HTML file about the runs below a path: outcome, diagnosis, settings, figures with claims, provenance.
 
@@ -63,6 +68,7 @@ def write_report(
     Args:
         path: The folder of a run or of a sweep, or what :func:`gradflow.open_sweep` returned.
         out: The file; None is `report.html` in that folder. Its folder is made; what was there is replaced.
+        length: Steps that the dependency spans, as of :func:`gradflow.diagnose`; None: what gradflow's own tasks say.
         figures: What :func:`gradflow.figures.gallery.draw_each` returned for that sweep, which saves the time of making
             them again: pictures are then those files, in one language. None makes them in both.
 
@@ -72,22 +78,26 @@ def write_report(
     Raises:
         FileNotFoundError: There is no run below the path.
         OSError: It cannot be written; what was there is as before.
+        ValueError: The length is below 1 or no number.
     """
     if not isinstance(path, Sweep):
         check_path("path", path, "the folder of a run or of a sweep")
     folder = path.path if isinstance(path, Sweep) else Path(path)
     file = _place(folder, out)
-    page = rendered(content_of(path if isinstance(path, Sweep) else open_sweep(folder), figures))
+    if length is not None:
+        real_number("length", length, least=1)
+    page = rendered(content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file
 
 
-def content_of(sweep: Sweep, figures: Iterable[Tried] | None = None) -> Content:
+def content_of(sweep: Sweep, length: float | None = None, figures: Iterable[Tried] | None = None) -> Content:
     """Everything that a report says of runs; what cannot be read or made is said, and left out.
 
     Args:
         sweep: The runs.
+        length: As of :func:`write_report`.
         figures: Those that were made of them before; None makes them.
     """
     sweep = sweep.kept()
@@ -101,7 +111,7 @@ def content_of(sweep: Sweep, figures: Iterable[Tried] | None = None) -> Content:
     sections, left_out = sections_of(tried(readable, GALLERY) if figures is None else figures)
     common, varying = settings_of(readable)
     examined = _examined(readable)
-    found = diagnosis.diagnoses({names[str(run.path)]: run for run in examined}, diagnose)
+    found = diagnosis.diagnoses({names[str(run.path)]: run for run in examined}, partial(diagnose, length=length))
     some = [word("diagnosis.some", count=len(examined), total=len(readable))] if len(examined) < len(readable) else []
     return Content(
         name=sweep.path.resolve().name,

@@ -41,9 +41,20 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
     if not is_run(Path(path)):
         raise FileNotFoundError(
             f"path: expected the folder of a run (one that holds run.json or status.json), got {path}; "
-            f"gradflow.open_sweep finds the runs below a folder"
+            f"{_near(Path(path))}"
         )
     return Run(Path(path))
+
+
+def _near(path: Path) -> str:
+    """What to do where a folder is that of no run: there may be some below it."""
+    if not path.exists():
+        return "there is nothing at that path"
+    below = (file.parent for pattern in ("*/", "*/*/", "*/*/*/") for file in path.glob(f"{pattern}status.json"))
+    first = next(below, None)
+    if first is None:
+        return "gradflow.open_sweep finds the runs below a folder"
+    return f"below it are runs, such as {first}; gradflow.open_sweep opens all of them"
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
     gate = next(gate for gate in KEEPING_GATES if gate in gates)
     values = gates[gate][:, 0].double().cpu().numpy()
     with np.errstate(divide="ignore"):
-        scales = -1 / np.log(values).mean(0)
+        scales = np.abs(1 / np.log(values).mean(0))
     order = np.argsort(-scales, kind="stable")
     steps, units = values.shape
     where = {"layer": layer, "direction": 0, "gate": gate, "name": name, "rank": np.repeat(np.arange(units), steps)}

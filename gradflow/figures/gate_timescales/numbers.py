@@ -63,7 +63,7 @@ def _scales(frame: pd.DataFrame, bias: float) -> pd.DataFrame:
     when = np.select([frame["iteration"] == first, frame["iteration"] == last], ["before", "after"], "during")
     data = frame.assign(when=when)
     with np.errstate(divide="ignore"):
-        low = -1 / np.log(data["q10"].astype("float64"))
+        low = np.abs(1 / np.log(data["q10"].astype("float64")))
     scales = {"median": data["time_scale_q50"], "high": data["time_scale_q90"]}
     return data.assign(
         low=low,
