@@ -114,7 +114,8 @@ def settings_of(members: Sequence[Any]) -> tuple[dict[str, str], dict[str, list[
     """Settings that all the runs share, and the values of those that vary, by dotted names."""
     flat = [{str(key): value for key, value in flatten(run.config or {}).items()} for run in members]
     flat = [own for own in flat if own]
-    values = {key: list(dict.fromkeys(_shown(own.get(key)) for own in flat)) for own in flat for key in own}
+    keys = dict.fromkeys(key for own in flat for key in own)
+    values = {key: list(dict.fromkeys(_shown(own.get(key)) for own in flat)) for key in keys}
     common = {key: found[0] for key, found in values.items() if len(found) == 1}
     return common, {key: found for key, found in values.items() if len(found) > 1}
 

@@ -32,6 +32,7 @@ def rendered(content: "Content") -> str:
     environment.globals.update(
         say=lambda key, **values: words.spans(words.word(key, **values)),
         say_or=lambda key, otherwise: words.spans(words.known(key, otherwise)),
+        word=words.word,
         both=words.spans,
         attributes=words.data,
         attribute_of=lambda key, **values: words.data(words.word(key, **values)),
