@@ -93,7 +93,8 @@ def gate_timescales_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     most = moved.nlargest(1, "growth").iloc[0]
     details = {"first": most["high"], "last": most["last"], "steps": float(most["steps"]), "curve": curve_name(most)}
     details |= {"grown": int((moved["growth"] > 1).sum()), "total": len(moved)}
-    return [claim("memory_lengthens", most["growth"], "> 1", most["growth"] > 1, **details), first]
+    lengthens = claim("memory_lengthens", most["growth"], "> 1", most["growth"] > 1, **details)
+    return [lengthens, *([first] if first["claim"] == "memory_starts_at_bias" else [])]
 
 
 def _from_bias(before: pd.DataFrame) -> dict[str, Any]:
