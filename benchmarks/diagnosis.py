@@ -1,6 +1,6 @@
 """The diagnosis proved like a medical test: networks made ill on purpose, healthy ones, and the ill ones treated.
 
-    python benchmarks/diagnosis.py [first-last seed] [condition ...]
+    python benchmarks/diagnosis.py [seed ...] [condition ...]
 
 It prints counts, and writes them to benchmarks/diagnosis.csv unless conditions are named, and a row per network to
 outputs/benchmarks/diagnosis/networks.csv.
@@ -316,15 +316,16 @@ def _share(count: int, total: int) -> str:
 
 def main() -> None:
     """Train what is not there yet, examine, print the table; write it and a row per network."""
-    first, _, last = (sys.argv[1] if len(sys.argv) > 1 else "0-9").partition("-")
-    made = networks(range(int(first), int(last or first) + 1), sys.argv[2:])
+    seeds = [int(word) for word in sys.argv[1:] if word.isdigit()] or range(10)
+    conditions = [word for word in sys.argv[1:] if not word.isdigit()]
+    made = networks(seeds, conditions)
     jobs = Parallel(n_jobs=os.cpu_count(), return_as="generator")(delayed(examine)(*entry) for entry in made)
     rows = pd.DataFrame([row for found in tqdm(jobs, total=len(made), unit="network") for row in found])
     for column in ("after", "treated"):
         rows[column] = rows.get(column)
     rows.to_csv(FOLDER / "networks.csv", index=False)
     table = confusion(rows)
-    if not sys.argv[2:]:
+    if not conditions:
         table.to_csv(TABLE, index=False)
     print(in_words(table).to_string(index=False))
     wrong = rows["ill"].notna() & (rows["ill"].eq(True) != (rows["verdict"] == "ill"))

@@ -245,6 +245,23 @@ def test_claim_the_initialisation_decides(roll_call, run_of):
     assert (claim["claim"], claim["holds"]) == ("initialisation_decides", False)
 
 
+def test_a_gate_set_to_keep_is_no_default(run_of):
+    kept = run_of("kept", Planted(factor=0.9), cell="lstm", forget_bias=3.0)
+    assert identity(kept)["init"] == "remember"
+    assert identity(run_of("plain", cell="lstm", forget_bias=0.0))["init"] == "default"
+    (claim,) = analysis.gradient_by_lag_claims(analysis.gradient_by_lag([run_of("rnn"), kept]))
+    assert (claim["claim"], claim["holds"]) == ("initialisation_decides", True)
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(0.9, True), (0.57, False)])
+def test_claim_of_runs_made_to_remember_can_fail(factor, holds, run_of):
+    data = analysis.gradient_by_lag(run_of(planted=Planted(factor=factor), init="orthogonal"))
+    (claim,) = analysis.gradient_by_lag_claims(data)
+    assert (claim["claim"], claim["holds"], claim["lag"]) == ("reaches_the_end", holds, 29)
+    assert claim["value"] == pytest.approx(factor**29)
+    assert analysis.gradient_by_lag_claims(data[data["lag"] == 0]) == []
+
+
 def test_claim_of_default_runs_alone_can_fail(run_of):
     for factor, holds in ((0.57, True), (1.3, False)):
         data = analysis.gradient_by_lag(run_of(f"{factor}", Planted(factor=factor)))

@@ -210,7 +210,7 @@ def test_tasks_that_ask_for_values_are_compared_by_their_loss(tmp_path: Path):
     data.loc[final, "value"], data.loc[final, ["low", "high"]] = [0.01, 0.16, 7.5e9], np.nan
     figure = figures.plot_comparison(data, claims=analysis.comparison_claims(data), context="paper")
     said = words(figure).replace("\n", " ")
-    assert "1 of 3 learned better than a constant answer (0.17): LSTM, default $b_f=0$" in said
+    assert "1 of 3 learned better than a constant answer (0.17): LSTM, $b_f=0$" in said
     assert figure.axes[0].get_xlabel() == "test loss"
     assert figure.axes[0].get_xlim() == pytest.approx((0, 1 / 3))
     assert "$7.5{\\times}10^{9}$ →" in said
@@ -521,7 +521,7 @@ def test_analysis_loads_no_plotting():
 @pytest.mark.parametrize(("other", "joined"), [("rnn", False), ("gru", True)])
 def test_one_curve_has_one_factor(other, joined):
     curve = {"cell": "rnn", "start": "default"}
-    claim = {"claim": "factor_per_step", "value": 0.57, "expected": "finite", "holds": True, "low": 0.57}
+    claim = {"claim": "default_fades", "value": 0.57, "expected": "< 1", "holds": True, "low": 0.57}
     claim |= {"iteration": "0", "high_curve": curve, "low_curve": curve | {"cell": other}}
     assert "0.57 (" in Labels("en").claim(claim)
     assert (" to 0.57" in Labels("en").claim(claim)) == joined

@@ -20,6 +20,7 @@ from synthetic_runs import Planted, config_of, write_run
 import gradflow as gf
 from gradflow.commands import animate, compare, figures
 from gradflow.commands.columns import aligned, told
+from gradflow.commands.deck import Drawn, Slide
 from gradflow.commands.page import write_page
 from gradflow.commands.report import describe, printed, table
 from gradflow.figures.catalogue import Labels
@@ -172,7 +173,8 @@ def test_tables_and_errors_are_printed_safely(sound, tmp_path):
 def test_pages_escape_names(tmp_path):
     picture = tmp_path / 'a"><script>#%.png'
     picture.write_bytes(b"")
-    page = write_page(tmp_path, [("names", [picture])], "en").read_text()
+    slide = Slide("names", "one_hot", lambda folder: pd.DataFrame())
+    page = write_page(tmp_path, {slide: Drawn(picture, [], b"", "")}, "en").read_text()
     assert "<script>" not in page
     assert 'src="a%22%3E%3Cscript%3E%23%25.png"' in page
 

@@ -1,43 +1,53 @@
 """The lecture's deck: its order, what is drawn and left out, its page; the whole command on networks of no size."""
 
 import json
+import math
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from exact_tables import table
+from pptx import Presentation
 
 import gradflow as gf
 from gradflow.commands import lecture
 from gradflow.commands.arguments import CONF
-from gradflow.commands.deck import PARTS, Slide, deck
+from gradflow.commands.deck import PARTS, Drawn, Slide, deck
 from gradflow.commands.page import write_page
+from gradflow.commands.slides import write_slides
+from gradflow.figures.catalogue import Labels
+from gradflow.report.formulas import plain
 
-ORDER = [
-    "activation_saturation",
+CORE = [
+    "names_corpus",
+    "one_hot",
+    "comparison",
+    "unrolled_graph",
+    "tanh_derivative",
     "jacobian_product_by_lag",
-    "weight_spectrum",
     "gradient_by_lag",
-    "temporal_contributions",
-    "bifurcation_diagram",
     "error_surface_cliff",
     "clipping_effect",
-    "gradient_heatmap",
+    "cell_diagram-lstm",
     "lstm_cell_highway",
-    "gate_timescales",
+    "residual_analogy",
+    "cell_diagram-gru",
+    "gradient_heatmap",
     "stacked_lattice",
     "bidirectional_profile",
-    "accuracy_by_lag",
-    "lyapunov_spectrum",
+    "compute_time",
 ]
+"""In the order of the lecture's own slides."""
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
 
 
-def test_the_gallery_comes_in_the_order_of_the_lecture():
+def test_every_figure_is_in_the_lecture_or_its_appendix():
     shown = [slide.figure for slide in deck("王晓丽", ["王晓丽"]) if not slide.moves]
-    assert [figure for figure in shown if figure in ORDER] == ORDER
     assert set(shown) == set(gf.figures.gallery.GALLERY) | set(gf.figures.EXACT) | set(gf.figures.PICTURES)
 
 
@@ -67,7 +77,7 @@ def test_what_cannot_be_drawn_is_said_and_costs_no_other_slide(tmp_path, lang):
         "left out gate_timescales: gates: expected runs, got none",
         "left out cell_diagram-lstm: gates: expected runs, got none",
     ]
-    assert drawn == {slides[2]: tmp_path / "deck" / "03-memory_sensitivity.png"}
+    assert [made.picture for made in drawn.values()] == [tmp_path / "deck" / "03-memory_sensitivity.png"]
     assert (tmp_path / "deck" / "deck.pdf").read_bytes().startswith(b"%PDF")
     assert json.loads((tmp_path / "deck" / "03-memory_sensitivity.json").read_text(encoding="utf-8"))
 
@@ -92,16 +102,67 @@ def test_pages_of_a_deck_have_one_shape_and_equal_decks_equal_bytes(tmp_path):
     assert content == (tmp_path / "two.pdf").read_bytes()
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
-def test_the_page_shows_every_picture_once_and_links_only_to_files(tmp_path, lang):
+def made(picture: Path, *claims: Mapping) -> Drawn:
+    return Drawn(picture, claims, PIXEL, "nowhere")
+
+
+@pytest.fixture
+def small(tmp_path) -> dict[Slide, Drawn]:
+    """A slide of the lecture, one of the appendix and one that moves, with files that hold next to nothing."""
     for name in ("01-a.png", "01-a.csv", "02-b.png", "02-b.svg", "03-c.gif", "03-c.html"):
         (tmp_path / name).touch()
-    sections = [("names", [tmp_path / "01-a.png"]), ("gates", [tmp_path / "02-b.png", tmp_path / "03-c.gif"])]
-    page = write_page(tmp_path, [*sections, ("further", [])], lang).read_text(encoding="utf-8")
-    assert re.findall(r'<img src="([^"]+)"', page) == ["01-a.png", "02-b.png", "03-c.gif"]
-    links = set(re.findall(r'href="([^"]+)"', page)) - {"deck.pdf"}
+    claim = {"claim": "radius_sets_the_rate", "value": -0.2, "expected": "-0.2 ± 0.005", "holds": True}
+    claim |= {"sigma": 1.57, "rho": 0.82, "log_rho": -0.2, "tanh": -0.46}
+    wrong = {"claim": "exact_slope", "value": math.nan, "expected": "0 ± 1e-14", "holds": False}
+    return {
+        Slide("forgetting", "jacobian_product_by_lag", nothing, core=True): made(tmp_path / "01-a.png", claim, wrong),
+        Slide("forgetting", "tanh_derivative", nothing): made(tmp_path / "02-b.png"),
+        Slide("learning", "gradient_heatmap", nothing, "animated", True): made(tmp_path / "03-c.gif"),
+    }
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_page_shows_everything_once_and_links_only_to_files(tmp_path, small, lang):
+    page = write_page(tmp_path, small, lang).read_text(encoding="utf-8")
+    assert re.findall(r'<img src="([^"]+)"', page) == ["01-a.png", "02-b.png"]
+    assert re.findall(r'<iframe src="([^"]+)" title="[^"]+" loading="lazy">', page) == ["03-c.html"]
+    links = set(re.findall(r'href="([^"#]+)"', page)) - {"deck.pdf", "deck.pptx"}
     assert links == {path.name for path in tmp_path.iterdir()} - {"index.html"}
-    assert page.count("<h2>") == 2
+    assert re.findall('<h2 id="([^"]+)"', page) == ["lecture-forgetting", "appendix-forgetting", "appendix-learning"]
+    assert re.findall('href="#([^"]+)"', page) == ["lecture-forgetting", "appendix-forgetting", "appendix-learning"]
+    assert "http" not in page
+    said = plain(Labels(lang).claim(next(iter(small.values())).claims[0]))
+    assert f'alt="{escape(said)}"' in page
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_slides_have_titles_to_edit_and_notes(tmp_path, small, lang):
+    write_slides(tmp_path / "deck.pptx", small, lang)
+    pages, labels = Presentation(tmp_path / "deck.pptx"), Labels(lang)
+    assert pages.slide_width / pages.slide_height == pytest.approx(16 / 9)
+    titles = [page.shapes.title.text for page in pages.slides]
+    forgetting, appendix = labels("section.forgetting"), labels("section.appendix")
+    assert titles[:2] == [labels("deck.title"), forgetting]
+    assert titles[3] == f"{appendix}\n{forgetting}"
+    assert "σmax" in titles[2]
+    assert "$" not in "".join(titles)
+    claim, wrong = next(iter(small.values())).claims
+    page = pages.slides[2]
+    [picture] = [shape for shape in page.shapes if not shape.is_placeholder]
+    assert picture._element.nvPicPr.cNvPr.get("descr") == plain(labels.claim(claim))
+    said = page.notes_slide.notes_text_frame.text
+    assert said.startswith(plain(labels.claim(claim)))
+    outcomes = [claim["expected"], labels("deck.holds"), wrong["expected"], labels("deck.fails")]
+    for words in ("−0.2", "NaN", *outcomes, labels("deck.reading"), "nowhere"):
+        assert words in said
+    assert [page.has_notes_slide for page in pages.slides] == [False, False, True, False, True, False, True]
+
+
+def test_the_lecture_comes_before_its_appendix():
+    slides = deck("王晓丽", ["王晓丽"])
+    core = [slide.title for slide in slides if slide.core]
+    assert core == CORE
+    assert all(slide.core for slide in slides[: len(core)])
 
 
 def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_path, capsys):

@@ -130,7 +130,18 @@ def test_claims_follow_the_data(sweep):
     rising = data.assign(low=data["lag"] / 100, high=data["lag"] / 100 + 0.01)
     assert not analysis.accuracy_by_lag_claims(rising)[1]["holds"]
     one = analysis.accuracy_by_lag_claims(data[data["init"] == "default"])
-    assert one[0]["claim"] == "best_over_lags"
+    assert (one[0]["claim"], one[0]["holds"]) == ("learns_the_longest", False)
+    solved = analysis.accuracy_by_lag_claims(data[data["init"] == "orthogonal"])[0]
+    assert (solved["claim"], solved["value"], solved["holds"]) == ("learns_the_longest", 0.75, True)
+
+
+def test_a_gradient_that_reaches_is_not_enough_to_learn(sweep):
+    data = analysis.accuracy_by_lag(sweep)
+    assert "variant" not in analysis.accuracy_by_lag_claims(data)[0]
+    lost = (data["init"] == "orthogonal") & (data["lag"] == 39)
+    ranks = analysis.accuracy_by_lag_claims(data.assign(value=data["value"].mask(lost, 0.0)))[0]
+    assert (ranks["missed"], ranks["reached"]) == (39, pytest.approx(np.log(1e-3) / np.log(0.9)))
+    assert "RNN, orthogonal reaches 65.6 steps and is at chance at 39." in Labels("en").claim(ranks)
 
 
 def test_claims_on_remedies(sweep):
@@ -168,11 +179,16 @@ def test_figure_of_several_lengths(sweep, quantity, lang, tmp_path):
     assert len(figures.save(figure, tmp_path / "f", data=data, claims=claims)) == 5
 
 
-def test_gallery_draws_it_where_lengths_differ(sweep, tmp_path, monkeypatch):
+def test_gallery_draws_it_where_lengths_differ(sweep, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     entry = {name: e for name, e in figures.gallery.GALLERY.items() if name == "accuracy_by_lag"}
     monkeypatch.setattr("gradflow.figures.gallery.GALLERY", entry)
-    files = figures.draw_all(sweep.path, tmp_path / "out", context="paper")
+    assert not figures.draw_all(sweep.path, tmp_path / "out", context="paper"), "three lags make no curve"
+    assert "lag: expected 4 or more for a curve, got 3; asked for by name it is drawn" in caplog.text
+    files = figures.draw_all(sweep.path, tmp_path / "out", only=["accuracy_by_lag"], context="paper")
     assert [file.name for file in files if file.suffix == ".png"] == ["accuracy_by_lag.png"]
+    write(tmp_path / "four", settings(80), 0.5, [0.3])
+    assert figures.draw_all(sweep.path, tmp_path / "out", context="paper")
     assert not figures.draw_all(sweep.members[0].path, tmp_path / "one", context="paper")
 
 

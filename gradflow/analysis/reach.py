@@ -1,6 +1,6 @@
 """The horizon of a gradient, and what decides how far a network learns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,11 @@ def what_decides(data: pd.DataFrame) -> dict[str, Any]:
     Under several treatments: whether clipping helps, and the regulariser on top of it. Otherwise whether
     what a network learns is ranked by how far its gradient reached before training: of all pairs of curves with
     different horizons of which one did clearly better, mean over the lags, the share in which it is the one with the
-    farther horizon (Goodman and Kruskal's concordance).
+    farther horizon (Goodman and Kruskal's concordance). Reach is needed and not enough: where a network was at chance
+    within its horizon, `variant` is `missed` and the nearest such lag is told. Where no two horizons can be compared:
+    whether the best learned at the longest lag. Empty where chance is not known either.
     """
-    curves = _curves(data)
-    best = max(curves, key=lambda curve: curve["score"])
-    return (
-        _remedies(data)
-        or _concordance(curves)
-        or claim("best_over_lags", best["mean"], "a number", bool(np.isfinite(best["mean"])), curve=best["name"])
-    )
+    return _remedies(data) or _concordance(_curves(data), _missed(data)) or _farthest(data)
 
 
 def _remedies(data: pd.DataFrame) -> dict[str, Any]:
@@ -84,7 +80,35 @@ def _curves(data: pd.DataFrame) -> list[dict[str, Any]]:
 CLEARLY = 0.1  # difference of scores, of 1, from which one of two curves did better
 
 
-def _concordance(curves: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _at_chance(data: pd.DataFrame) -> pd.Series:
+    """Whether nothing was learned: an accuracy whose interval holds chance, no better a loss, no seed in two solved."""
+    quantity = data["quantity"].iloc[0]
+    if quantity == "success":
+        return data["value"] < 0.5
+    return data["value"] >= data["chance"] if quantity == "loss" else data["low"] <= data["chance"]
+
+
+def _missed(data: pd.DataFrame) -> dict[str, Any]:
+    """The nearest lag at which a network was at chance though its gradient reached there."""
+    missed = data[_at_chance(data) & (data["lag"] <= data["horizon"])]
+    if missed.empty:
+        return {}
+    row = missed.nsmallest(1, "lag").iloc[0]
+    return {"variant": "missed", "reached": row["horizon"], "missed": row["lag"], "missed_curve": curve_name(row)}
+
+
+def _farthest(data: pd.DataFrame) -> dict[str, Any]:
+    far = data[(data["lag"] == data["lag"].max()) & np.isfinite(data["value"])]
+    if far.empty or (far["quantity"].iloc[0] != "success" and far["chance"].isna().any()):
+        return {}
+    sign = -1 if far["quantity"].iloc[0] == "loss" else 1
+    best = far.loc[[(sign * far["value"]).idxmax()]]
+    learned, row = not _at_chance(best).iloc[0], best.iloc[0]
+    details = {"curve": curve_name(row), "lag": row["lag"], "chance": row["chance"]}
+    return claim("learns_the_longest", row["value"], "better than chance", learned, **details)
+
+
+def _concordance(curves: Sequence[dict[str, Any]], missed: Mapping[str, Any]) -> dict[str, Any]:
     agree, pairs = 0, 0
     for i, first in enumerate(curves):
         for second in curves[:i]:
@@ -97,7 +121,9 @@ def _concordance(curves: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {}
     low, high = (pick(curves, key=lambda c: _finite(c["horizon"])) for pick in (min, max))
     ends = {"low_curve": low["name"], "high_curve": high["name"], "low": low["horizon"], "high": high["horizon"]}
-    return claim("horizon_ranks", agree / pairs, ">= 0.9", agree / pairs >= 0.9, agree=agree, pairs=pairs, **ends)
+    return claim(
+        "horizon_ranks", agree / pairs, ">= 0.9", agree / pairs >= 0.9, agree=agree, pairs=pairs, **ends, **missed
+    )
 
 
 def _finite(steps: float) -> float:

@@ -92,6 +92,6 @@ def roll_call_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     protocol = f"roll calls of {lags[0]:.0f}-{lags[-1]:.0f} steps, {int(data['seed'].max())} seeds, Adam, "
     protocol += f"{int(data['iterations'].max()):,} updates"
     what = "roll call: horizon ln(0.001)/slope before training ranks the accuracies"
-    holds = bool(ranks["claim"] == "horizon_ranks" and ranks["holds"])
+    holds = bool(ranks.get("claim") == "horizon_ranks" and ranks["holds"])
     value = ranks["value"] if "pairs" in ranks else np.nan
     return [claim("horizon_ranks_roll_call", value, ">= 0.9", holds, what=what, protocol=protocol, told=told)]

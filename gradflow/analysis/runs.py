@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.modules import OneModule, layer_facts, modules_in
-from gradflow.analysis.settings import group, of_gradflow, start_of, treatment_of, value_of
+from gradflow.analysis.settings import group, init_of, of_gradflow, start_of, treatment_of, value_of
 from gradflow.cells.facts import CELLS
 from gradflow.checks import listed, shown, whole_number
 from gradflow.config import Source
@@ -17,11 +17,11 @@ IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
 IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length", "module", "calls"]
 """Columns that say which run a row belongs to, in every table that an analysis returns.
 
-`init` is the setting by name; `start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says
-all that is done to the gradient in training: `norm, omega` where the regulariser comes on top. All three are empty
-where the log does not say; `clip` is then `some` where the gradients say that clipping was at work. `length` is that of
-a task, 0 for names. `module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is
-shown.
+`init` is the setting by name, and `remember` where torch's own start has the bias of a gate that keeps set above 0;
+`start` says what it means for this cell (`remember` of an LSTM is `b_f=3`). `clip` says all that is done to the
+gradient in training: `norm, omega` where the regulariser comes on top. All three are empty where the log does not say;
+`clip` is then `some` where the gradients say that clipping was at work. `length` is that of a task, 0 for names.
+`module` is empty unless the run recorded several; of up to `calls` calls per iteration the last is shown.
 """
 
 UNNAMED = "model"
@@ -82,7 +82,7 @@ def _identity(run: Run) -> dict[str, Any]:
     length = value_of(data, "length", int, 0)
     return {
         **_network(run, config),
-        "init": group(config, "init").get("name", ""),
+        "init": init_of(config),
         "start": start_of(config),
         "clip": treatment_of(config) or _clipping_seen(run),
         "threshold": value_of(group(config, "clip"), "threshold", float, float("nan")),

@@ -38,6 +38,18 @@ def value_of(settings: Mapping[str, Any], name: str, kind: type, default: Any) -
     return kind(value) if isinstance(value, (int, float) if kind is float else kind) else default
 
 
+def init_of(config: Mapping[str, Any]) -> str:
+    """The initialisation by name; torch's own with a gate set to keep (a positive bias) is one to remember.
+
+    Example:
+        >>> init_of({"init": {"name": "default"}}), init_of({"init": {"name": "default", "forget_bias": 1.0}})
+        ('default', 'remember')
+    """
+    init = group(config, "init")
+    opened = any(value_of(init, key, float, 0.0) > 0 for key in _BIASES.values())
+    return "remember" if init.get("name") == "default" and opened else init.get("name", "")
+
+
 def start_of(config: Mapping[str, Any]) -> str:
     """How the recurrent weights and the keeping gate start, as words and formulas joined by commas; empty: unknown.
 

@@ -1,4 +1,4 @@
-"""What the lecture shows, in its order: each figure, and where its numbers come from."""
+"""What the lecture shows, in its order, and the appendix: each figure, and where its numbers come from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,16 @@ import gradflow as gf
 from gradflow.analysis.runs import identity
 from gradflow.config import DataConfig
 from gradflow.data import SEPARATOR, all_names, names_corpus, one_hot
+from gradflow.figures.catalogue import texts
 from gradflow.figures.gallery import ANIMATIONS, EXACT, GALLERY, PICTURES
+from gradflow.figures.room import rooms
 
 PARTS = {
     "networks": "lecture",
     "names": "lecture_names",
     "clipping": "lecture_clipping",
     "architectures": "lecture_architectures",
+    "gru": "lecture_gru",
 }
 """Folder -> the experiment whose runs it holds."""
 
@@ -31,6 +34,7 @@ class Slide(NamedTuple):
         about: What tells it from other slides with the same figure.
         moves: Whether it is an animation.
         runs: Those that its numbers are of, from the same folder; none where they are of no log.
+        core: Whether the lecture shows it; else it is in the appendix.
     """
 
     section: str
@@ -39,6 +43,7 @@ class Slide(NamedTuple):
     about: str = ""
     moves: bool = False
     runs: Callable[[Path], Sequence[gf.runlog.Run]] = lambda folder: ()
+    core: bool = False
 
     @property
     def how(self) -> Any:
@@ -49,6 +54,28 @@ class Slide(NamedTuple):
     def title(self) -> str:
         """Name of its files, without their number."""
         return "-".join(word for word in (self.figure, self.about) if word)
+
+    def reading(self, lang: str) -> str:
+        """How it is read."""
+        known = texts(lang).get(f"reading.{self.figure}")
+        told = rooms()[self.figure].part("animate" if self.moves else "plot").__doc__ or ""
+        return known or " ".join(told.split())
+
+
+class Drawn(NamedTuple):
+    """What was made of a slide.
+
+    Attributes:
+        picture: Its PNG or GIF file, beside which the others lie.
+        claims: The checks of what it claims; the first is its headline.
+        bare: The picture without that (PNG, or GIF), for slides that have it as a title.
+        source: Where its numbers are from.
+    """
+
+    picture: Path
+    claims: Sequence[Mapping[str, Any]]
+    bare: bytes
+    source: str
 
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:
@@ -118,49 +145,60 @@ FOUR = SHOWN | {"start": ("default", "orthogonal", "default, b_f=3")}
 
 
 def deck(name: str, names: Sequence[str]) -> list[Slide]:
-    """All slides in the order of the lecture, and at its end the figures that have no place in it.
+    """The slides of the lecture in its order, then those of the appendix, at whose end are figures without a place.
 
     Args:
         name: The name that is shown as one-hot vectors.
         names: Those whose characters are weighed, and that a network reads as one sequence.
     """
-    chosen = [
-        Slide("names", "names_corpus", _corpus),
-        Slide("names", "one_hot", lambda folder: one_hot(name)),
-        logged("names", "comparison", "names"),
-        exact("forgetting", "unrolled_graph"),
-        exact("forgetting", "tanh_derivative"),
-        exact("forgetting", "activation_saturation"),
-        exact("forgetting", "jacobian_product_by_lag"),
-        exact("forgetting", "repeated_composition"),
-        logged("forgetting", "weight_spectrum", "networks", **TANH),
-        animated("forgetting", "weight_spectrum", "networks", **TANH),
-        logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
-        logged("forgetting", "temporal_contributions", "networks", **TANH),
-        exact("exploding", "bifurcation_diagram"),
-        exact("exploding", "error_surface_cliff"),
-        logged("exploding", "clipping_effect", "clipping"),
-        logged("exploding", "singular_values_over_training", "networks", **TANH),
-        logged("exploding", "jacobian_norm_over_training", "networks", **TANH),
-        logged("learning", "gradient_heatmap", "networks", **SHOWN),
-        animated("learning", "gradient_heatmap", "networks", **FOUR),
-        exact("gates", "residual_analogy"),
-        logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=1", **SHOWN),
-        logged("gates", "lstm_cell_highway", "networks", **LSTM),
-        logged("gates", "gate_timescales", "networks", **SHOWN),
-        Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
-        logged("gates", "cell_diagram", "networks", about="gru", cell="gru", **SHOWN),
-        logged("architectures", "stacked_lattice", "architectures", num_layers=4),
-        logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
-        Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
-        logged("architectures", "compute_time", "networks"),
-        exact("further", "lyapunov_spectrum"),
-        exact("further", "memory_sensitivity"),
-        Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
-    ]
+    chosen = [*(slide._replace(core=True) for slide in core(name)), *appendix(names)]
     shown = {slide.figure for slide in chosen}
     return [
         *chosen,
         *(exact("further", figure) for figure in EXACT if figure not in shown),
         *(logged("further", figure, "networks", **SHOWN) for figure in GALLERY if figure not in shown),
+    ]
+
+
+def core(name: str) -> list[Slide]:
+    """What the lecture itself shows, in the order of its slides."""
+    return [
+        Slide("names", "names_corpus", _corpus),
+        Slide("names", "one_hot", lambda folder: one_hot(name)),
+        logged("names", "comparison", "names"),
+        exact("forgetting", "unrolled_graph"),
+        exact("forgetting", "tanh_derivative"),
+        exact("forgetting", "jacobian_product_by_lag"),
+        logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
+        exact("exploding", "error_surface_cliff"),
+        logged("exploding", "clipping_effect", "clipping"),
+        logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=1", **SHOWN),
+        logged("gates", "lstm_cell_highway", "networks", **LSTM),
+        exact("gates", "residual_analogy"),
+        logged("gates", "cell_diagram", "gru", about="gru", seed=0),
+        logged("gates", "gradient_heatmap", "networks", **FOUR),
+        logged("architectures", "stacked_lattice", "architectures", num_layers=4),
+        logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
+        logged("architectures", "compute_time", "networks"),
+    ]
+
+
+def appendix(names: Sequence[str]) -> list[Slide]:
+    """What answers questions, by the same parts."""
+    return [
+        exact("forgetting", "activation_saturation"),
+        exact("forgetting", "repeated_composition"),
+        logged("forgetting", "weight_spectrum", "networks", **TANH),
+        animated("forgetting", "weight_spectrum", "networks", **TANH),
+        logged("forgetting", "temporal_contributions", "networks", **TANH),
+        exact("exploding", "bifurcation_diagram"),
+        logged("exploding", "singular_values_over_training", "networks", **TANH),
+        logged("exploding", "jacobian_norm_over_training", "networks", **TANH),
+        animated("learning", "gradient_heatmap", "networks", **FOUR),
+        logged("gates", "gate_timescales", "networks", **SHOWN),
+        Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
+        Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
+        exact("further", "lyapunov_spectrum"),
+        exact("further", "memory_sensitivity"),
+        Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
     ]

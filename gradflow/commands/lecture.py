@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from gradflow.commands.words import Told, Words, lang, start, word
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradflow.commands.deck import Slide
+    from gradflow.commands.deck import Drawn, Slide
 
 EXAMPLES = (
     "gradflow lecture",
@@ -48,16 +47,19 @@ def train(folder: Path, launcher: str) -> list[str]:
     return unfinished
 
 
-def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[dict[Slide, Path], list[str]]:
-    """Draws slides from the networks trained in a folder.
+def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[dict[Slide, Drawn], list[str]]:
+    """Draws slides from the networks trained in a folder, those of the lecture first, and deck.pdf of all of them.
 
     Returns:
-        The PNG or GIF file of every slide, and a line for each slide that could not be drawn.
+        What was made of every slide, and a line for each slide that could not be drawn.
     """
-    drawn: dict[Slide, Path] = {}
+    drawn: dict[Slide, Drawn] = {}
     left_out: list[str] = []
+    first = next((slide for slide in slides if not slide.core), None)
     with gf.figures.deck(out / "deck.pdf") as add_page:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
+            if slide == first:
+                add_page(divider(lang))
             try:
                 drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
             except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
@@ -65,12 +67,50 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
     return drawn, left_out
 
 
-def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Path:
-    """Draws one slide, adds it to the deck unless it moves, and saves it; its picture."""
-    made = gf.figures.make(slide.how, slide.table(folder), runs=slide.runs(folder), lang=lang)
-    if not slide.moves:
-        add_page(made.figure)
-    return made.save(path)[0]
+def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Drawn:
+    """Draws one slide, adds it to the deck, of an animation its first, middle and last frame, and saves it."""
+    from gradflow.commands.deck import Drawn
+    from gradflow.commands.slides import SHAPE
+    from gradflow.figures.output import picture
+
+    runs = slide.runs(folder)
+    made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
+    source = source_of(slide, runs, lang)
+    if isinstance(made.figure, gf.figures.Animation):
+        for frame in (0, len(made.figure) // 2, len(made.figure) - 1):
+            made.figure.show(frame)
+            add_page(made.figure.figure)
+        file = made.save(path)[0]
+        return Drawn(file, made.claims, file.read_bytes(), source)
+    add_page(made.figure)
+    width = made.figure.get_figwidth()
+    bare = slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=(width, SHAPE * width))
+    return Drawn(made.save(path)[0], made.claims, picture(bare, "png"), source)
+
+
+def divider(lang: str) -> Figure:
+    """The page of deck.pdf between the lecture and its appendix."""
+    from gradflow.figures.catalogue import texts
+    from gradflow.figures.theme import new_figure, style
+
+    with style(lang):
+        figure = new_figure()
+        figure.text(0.5, 0.5, texts(lang)["section.appendix"], ha="center", va="center", fontsize=40)
+    return figure
+
+
+def source_of(slide: Slide, runs: Sequence[gf.runlog.Run], lang: str) -> str:
+    """Where the numbers of a slide are from, in words."""
+    from gradflow.commands.deck import PARTS
+    from gradflow.figures.catalogue import Labels
+
+    labels = Labels(lang)
+    if not runs:
+        exact = slide.figure in gf.figures.EXACT
+        return labels(f"deck.source_{'exact' if exact else 'asked'}", figure=slide.figure)
+    seeds = ", ".join(str(seed) for seed in sorted({run.config["seed"] for run in runs}))
+    [part] = {part for part in PARTS for run in runs if part in run.path.parts}
+    return labels("deck.source_runs", count=str(len(runs)), experiment=PARTS[part], seeds=seeds)
 
 
 @contextmanager
@@ -92,12 +132,6 @@ def replaced(folder: Path) -> Iterator[Path]:
             if before.exists() and not folder.exists():
                 before.rename(folder)
             raise
-
-
-def sections(slides: Sequence[Slide], drawn: Mapping[Slide, Path]) -> list[tuple[str, list[Path]]]:
-    """The parts of the lecture and the pictures that were drawn for each."""
-    groups = groupby(slides, lambda slide: slide.section)
-    return [(section, [drawn[slide] for slide in group if slide in drawn]) for section, group in groups]
 
 
 def check_names(**given: Sequence[str]) -> None:
@@ -123,12 +157,14 @@ def check_names(**given: Sequence[str]) -> None:
 def command(path: str, lang: str, name: str, names: str, launcher: str) -> None:
     """Train what the lecture shows, about ten minutes on two cores, and draw the whole deck in its order.
 
-    It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pdf with a slide a page, every
-    figure as PNG, PDF and SVG with its numbers (CSV) and checked claims (JSON), animations as GIF and as players.
+    It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pptx, slides to edit with notes
+    for who speaks; deck.pdf, a slide a page; every figure as PNG, PDF and SVG with its numbers (CSV) and checked claims
+    (JSON), animations as GIF and as players. What the lecture itself shows comes first, then an appendix.
     """
     check_names(name=[name], names=split_list(names))
     from gradflow.commands.deck import deck
     from gradflow.commands.page import write_page
+    from gradflow.commands.slides import write_slides
 
     folder = Path(path or own_folder(datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")))
     slides = deck(name, split_list(names))
@@ -137,7 +173,8 @@ def command(path: str, lang: str, name: str, names: str, launcher: str) -> None:
             unfinished = train(folder, launcher)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
             drawn, left_out = draw(slides, folder, out, lang)
-            write_page(out, sections(slides, drawn), lang)
+            write_slides(out / "deck.pptx", drawn, lang)
+            write_page(out, drawn, lang)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nInterrupted; the same command with path={folder} goes on.\n")
         sys.exit(130)

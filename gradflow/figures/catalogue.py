@@ -123,8 +123,12 @@ class Labels:
         return self.word("cell", name)
 
     def start(self, words: str) -> str:
-        """How the weights start, from :func:`gradflow.analysis.settings.start_of`: words translated, formulas set."""
-        return " ".join(self._formula(word) if "=" in word else self.word("init", word) for word in words.split(", "))
+        """How the weights start, from :func:`gradflow.analysis.settings.start_of`: words translated, formulas set.
+
+        A bias alone is told of torch's own start: `default, b_f=3` is default no longer.
+        """
+        told = words.removeprefix("default, ").split(", ")
+        return " ".join(self._formula(word) if "=" in word else self.word("init", word) for word in told)
 
     def clip(self, words: str) -> str:
         """What is done to the gradient, from :func:`gradflow.analysis.settings.treatment_of`."""
@@ -203,8 +207,9 @@ class Labels:
         if name in ("learned", "learned_values") and claim["value"] in (0, claim["total"]):
             name += "_none" if claim["value"] == 0 else "_all"
         alone = claim.get("total") == 1 or ("low_curve" in claim and claim["low_curve"] == claim["high_curve"])
-        if alone and f"claim.{name}_alone" in self._texts:
-            name += "_alone"
+        variant = "alone" if alone else claim.get("variant", "")
+        if f"claim.{name}_{variant}" in self._texts:
+            name += f"_{variant}"
         if kind == "headline":
             values = {key: brief(value) if isinstance(value, int | float) else value for key, value in values.items()}
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:

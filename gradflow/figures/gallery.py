@@ -165,6 +165,8 @@ def draw_all(
             title = job.title
             try:
                 data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+                if only is None and (reason := rooms()[job.name].lacks(data)):
+                    raise ValueError(f"{reason}; asked for by name it is drawn")
             except Exception as reason:
                 _say(title, reason, asked_for=only is not None)
                 continue

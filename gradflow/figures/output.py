@@ -99,13 +99,16 @@ def save(
     """
     check_evidence(path, data, claims)
     check_kind("figure", figure, Figure, "what a plot function returned")
-    pictures = {}
-    with style(), without_engine(), strict_glyphs(), lean_fonts():
-        for kind, metadata in METADATA.items():
-            picture = BytesIO()
-            figure.savefig(picture, format=kind, metadata=metadata)
-            pictures[kind] = picture.getvalue()
+    pictures = {kind: picture(figure, kind) for kind in METADATA}
     return place(Path(path), pictures | evidence(data, claims))
+
+
+def picture(figure: Figure, kind: str) -> bytes:
+    """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`."""
+    content = BytesIO()
+    with style(), without_engine(), strict_glyphs(), lean_fonts():
+        figure.savefig(content, format=kind, metadata=METADATA[kind])
+    return content.getvalue()
 
 
 def check_evidence(path: Any, data: Any, claims: Any) -> None:

@@ -3,7 +3,8 @@
 A folder ``gradflow/figures/<figure>/`` holds
 
 - ``__init__.py``: what the figure claims, and `ROOM`, its record
-- ``numbers.py``: its table `<figure>` out of a log, and `<figure>_claims`, the checks on that table; no matplotlib
+- ``numbers.py``: its table `<figure>` out of a log, and `<figure>_claims`, the checks on that table; no matplotlib.
+  Where a table may be right and still too little to show, `<figure>_lacks` says what of
 - ``exact.py``, of an exact figure: `compute`, which makes its table with torch, loaded when called
 - ``plot.py``: `plot_<figure>`; ``animate.py``, of one that moves: `animate_<figure>`
 - ``en.yaml``, ``zh.yaml``: the texts that no other figure uses
@@ -91,6 +92,11 @@ class Room:
     def check(self) -> Check:
         """The checks of its claims on its table."""
         return getattr(self.part("numbers"), f"{self.table or self.name}_claims")
+
+    @property
+    def lacks(self) -> Callable[["pd.DataFrame"], str]:
+        """What its table lacks to be worth a figure that nobody asked for by name (`<figure>_lacks`); or nothing."""
+        return getattr(self.part("numbers"), f"{self.name}_lacks", lambda data: "")
 
     @property
     def plot(self) -> Callable[..., "Figure"]:

@@ -14,6 +14,7 @@ QUANTITIES = ("success", "accuracy", "loss")
 
 
 FEWEST_SEEDS = 3  # of which a success rate says something
+FEWEST_LAGS = 4  # of which a curve does
 
 
 def accuracy_by_lag(source: Any, quantity: str | None = None) -> pd.DataFrame:
@@ -113,7 +114,14 @@ def accuracy_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     Then whether anything does better at a longer lag than its interval allows.
     """
     rises = max((_largest_rise(group) for _, group in by_curve(data)), default=0.0)
-    return [what_decides(data), claim("falls_with_lag", rises, "<= 0, beyond the intervals", rises <= 0)]
+    falls = claim("falls_with_lag", rises, "<= 0, beyond the intervals", rises <= 0)
+    return [*filter(None, [what_decides(data)]), falls]
+
+
+def accuracy_by_lag_lacks(data: pd.DataFrame) -> str:
+    """Of few lags there is no curve to speak of."""
+    lags = data["lag"].nunique()
+    return f"lag: expected {FEWEST_LAGS} or more for a curve, got {lags}" if lags < FEWEST_LAGS else ""
 
 
 def _largest_rise(curve: pd.DataFrame) -> float:

@@ -2,15 +2,13 @@
 
 Across, how many steps back lies what must be remembered; up, the share of seeds that solved the task, or accuracy or
 loss at the end. Colour is the cell, dash its start; bars are 95 % intervals; the dotted line is chance. A curve that
-falls to chance has lost the beginning of the sequence. Compare its order with the horizons in the caption, which were
-measured before training.
+falls to chance has lost the beginning of the sequence. Where marks lie over one another the later ones are smaller.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from operator import add, mul
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,12 +19,10 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMe
 from gradflow.figures.accuracy_by_lag.numbers import FEWEST_SEEDS
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import (
-    EndLabel,
     add_caption,
     cell_curves,
     distinct,
     finish,
-    label_ends,
     log_scale,
     top_legend,
 )
@@ -59,16 +55,14 @@ def plot_accuracy_by_lag(
         grid = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
         panels = {axes: cell_curves(data[data[facet] == value]) for axes, value in zip(grid, facets, strict=True)}
         for (axes, curves), value in zip(panels.items(), facets, strict=True):
-            _draw_curves(axes, curves, _beside(data, len(curves)))
+            _draw_curves(axes, curves)
             if by_network or len(facets) > 1:
                 axes.set_title(value if by_network else labels.clip(value))
             axes.set_xlabel(labels("axis.length"))
         _scales(grid, data, labels)
-        if by_network:
-            _add_legend(figure, panels[grid[0]], labels)
+        name = _by_clip if by_network else _by_network
+        _add_legend(figure, {name(curve[0], labels): curve for curves in panels.values() for curve in curves})
         add_caption(figure, data, claims, labels, notes=_notes(data, labels))
-        if not by_network:
-            label_ends(figure, {axes: _ends(curves, labels) for axes, curves in panels.items()})
         finish(figure)
     return figure
 
@@ -82,29 +76,23 @@ def _has_bars(data: pd.DataFrame) -> bool:
     return bool((data["high"] > data["low"]).any())
 
 
-def _beside(data: pd.DataFrame, count: int) -> list[Callable[[pd.Series], pd.Series]]:
-    """Moves each curve a little beside the one before, so that bars and equal values do not cover others."""
-    low, high = data["lag"].min(), data["lag"].max()
-    places = [0.03 * (i - (count - 1) / 2) * _has_bars(data) for i in range(count)]
-    if _is_wide(data):
-        return [partial(mul, (high / low) ** place) for place in places]
-    return [partial(add, (high - low) * place) for place in places]
-
-
-def _draw_curves(axes: Axes, curves: Sequence[_Curve], beside: Sequence[Callable[[pd.Series], pd.Series]]) -> None:
-    for (first, curve, dash), moved in zip(curves, beside, strict=True):
+def _draw_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
+    """Each over the ones before, with smaller marks, so that of equal values none is hidden."""
+    for (first, curve, dash), size in zip(curves, np.linspace(1.6, 0.7, len(curves)), strict=True):
         colour, marker = look(first["cell"])
         joined = first["quantity"] != "success" or curve["seed"].min() >= FEWEST_SEEDS
         value, low, high = (curve[name].where(_can_be_drawn(curve, name)) for name in ("value", "low", "high"))
         axes.errorbar(
-            moved(curve["lag"]),
+            curve["lag"],
             value,
             [value - low, high - value],
             color=colour,
             linestyle=dash if joined else "none",
             marker=marker,
             markerfacecolor="white" if first["clip"] == "none" else colour,
+            markersize=size * mpl.rcParams["lines.markersize"],
             elinewidth=thin(0.4),
+            capsize=size * mpl.rcParams["lines.markersize"] / 2,
             clip_on=False,
         )
 
@@ -114,7 +102,15 @@ def _can_be_drawn(curve: pd.DataFrame, name: str) -> pd.Series:
     return np.isfinite(curve[name]) & ((curve["quantity"] != "loss") | (curve[name] > 0))
 
 
-def _add_legend(figure: Figure, curves: Sequence[_Curve], labels: Labels) -> None:
+def _by_clip(first: pd.Series, labels: Labels) -> str:
+    return labels.clip(first["clip"])
+
+
+def _by_network(first: pd.Series, labels: Labels) -> str:
+    return labels.title(first["cell"], first["start"])
+
+
+def _add_legend(figure: Figure, curves: Mapping[str, _Curve]) -> None:
     handles = [
         Line2D(
             [],
@@ -123,24 +119,11 @@ def _add_legend(figure: Figure, curves: Sequence[_Curve], labels: Labels) -> Non
             marker=look(first["cell"]).marker,
             linestyle=dash,
             markerfacecolor="white" if first["clip"] == "none" else look(first["cell"]).colour,
-            label=labels.clip(first["clip"]),
+            label=name,
         )
-        for first, _, dash in curves
+        for name, (first, _, dash) in curves.items()
     ]
     top_legend(figure, handles, handlelength=3.5)
-
-
-def _ends(curves: Sequence[_Curve], labels: Labels) -> list[EndLabel]:
-    return [EndLabel(_height(curve), _label(first, labels), look(first["cell"]).colour) for first, curve, _ in curves]
-
-
-def _height(curve: pd.DataFrame) -> float:
-    known = curve.loc[_can_be_drawn(curve, "value"), "value"]
-    return float(known.iloc[-1]) if len(known) else float("nan")
-
-
-def _label(first: pd.Series, labels: Labels) -> str:
-    return labels.cell(first["cell"]) if first["start"] == "default" else labels.curve(first["cell"], first["start"])
 
 
 def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:
@@ -174,4 +157,4 @@ def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
         log_scale(axes)
     else:
         axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))

@@ -66,6 +66,13 @@ def _norms(run: Run) -> pd.DataFrame:
     )
 
 
+def clipping_effect_lacks(data: pd.DataFrame) -> str:
+    """Of clipping that never acted there is no effect."""
+    clips = data[~data["clip"].isin(UNCLIPPED)]
+    idle = len(clips) and not (clips["clipped"] > 0).any() and not (clips["non_finite"] > 0).any()
+    return "clipped: expected a gradient that clipping changed, got none in any run" if idle else ""
+
+
 def clipping_effect_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     """How often clipping acted; and that clipping by norm kept to its threshold and to its formula."""
     clips = ~data["clip"].isin(UNCLIPPED)

@@ -142,7 +142,7 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
         is_share = high <= 1  # a script's own number may be in per cent
         axes.set_xlim(max(low - room, 0), min(high + room, 1.01) if is_share else high + room)
         if is_share:
-            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_xlabel(labels("axis.test_loss" if by_loss else "axis.test_accuracy"))
     if np.isfinite(chance):

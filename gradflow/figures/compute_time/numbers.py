@@ -11,6 +11,8 @@ WIDE = 2.0  # ratio of the longest to the shortest sequence from which on an exp
 _FLATTEST, _STEEPEST = 0.5, 1.2
 _SHORT, _FLATTEST_IF_SHORT = 5, 0.2  # at so few steps what an update costs whatever its length outweighs them
 _AFTER_THE_FACT = ("norm", "value", "parameter")  # clippings that pass once over the finished gradients
+FEWEST_LENGTHS = 3  # of which a curve says something
+_LENGTH = ["names_per_sequence", "length"]
 _CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence", "length")]
 
 
@@ -86,6 +88,12 @@ def _exponent(curve: pd.DataFrame) -> float:
     if curve.empty or curve["steps"].max() < WIDE * curve["steps"].min():
         return float("nan")
     return float(np.polyfit(np.log(curve["steps"]), np.log(curve["value"]), 1)[0])
+
+
+def compute_time_lacks(data: pd.DataFrame) -> str:
+    """Two lengths make no curve."""
+    lengths = data[_LENGTH].drop_duplicates().shape[0]
+    return f"length: expected {FEWEST_LENGTHS} or more for a curve, got {lengths}" if lengths < FEWEST_LENGTHS else ""
 
 
 def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:

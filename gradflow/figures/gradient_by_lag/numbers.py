@@ -16,6 +16,8 @@ from gradflow.analysis.by_lag import (
 )
 from gradflow.analysis.runs import IDENTITY, before_clipping, claim, collect, curve_name, recorded
 
+REMEMBERING = ("orthogonal", "identity", "chrono", "remember")
+"""Initialisations made to remember."""
 _KEYS = ["layer", "direction", "iteration", "lag"]
 
 
@@ -66,16 +68,21 @@ def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """Whether the initialisation rather than the cell decides how fast the gradient fades (or what can be said)."""
+    """Whether the initialisation rather than the cell decides how fast the gradient fades.
+
+    Without starts of both kinds: whether torch's own fades, or else whether any of the gradient gets to the far end,
+    as it must where sequences are short.
+    """
     if data["lag"].max() < SHORT:
-        return _too_short(data)
+        return _at_the_end(data, "too_short")
     curves = data.drop_duplicates(["cell", "start", "clip"]).dropna(subset="factor")
     if curves.empty:
         return []
     low, high = curves.nsmallest(1, "factor").iloc[0], curves.nlargest(1, "factor").iloc[0]
     ends = {"low": low["factor"], "high": high["factor"], "low_curve": curve_name(low), "high_curve": curve_name(high)}
     ends["iteration"] = int(data["iteration"].max())
-    default, remember = (curves.loc[curves[k] == v, "factor"] for k, v in (("start", "default"), ("init", "remember")))
+    default = curves.loc[curves["init"] == "default", "factor"]
+    remember = curves.loc[curves["init"].isin(REMEMBERING), "factor"]
     if len(default) and len(remember):
         spread = {"default_low": default.min(), "default_high": default.max(), "remember_high": remember.max()}
         holds = remember.min() > default.max()
@@ -83,15 +90,16 @@ def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return [claim("initialisation_decides", remember.min(), expected, holds, **ends, **spread)]
     if len(default) == len(curves):
         return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
-    return [claim("factor_per_step", high["factor"], "finite", np.isfinite(high["factor"]), **ends)]
+    return _at_the_end(data, "reaches_the_end")
 
 
-def _too_short(data: pd.DataFrame) -> list[dict[str, Any]]:
-    far = data[data["lag"] == data["lag"].max()].nsmallest(1, "median")
+def _at_the_end(data: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+    """That the curve of which least is left at its greatest lag has not vanished there; nothing of a single step."""
+    far = data.loc[data.groupby(["cell", "start", "clip"], sort=False)["lag"].idxmax()]
+    far = far[(far["lag"] > 0) & far["median"].notna()]
     if far.empty:
         return []
-    least, lag = far.iloc[0], int(data["lag"].max())
-    if lag == 0:
-        return [claim("one_step", least["median"], "a number", bool(np.isfinite(least["median"])))]
-    holds = least["median"] > VANISHED
-    return [claim("too_short", least["median"], f"> {VANISHED:g}", holds, curve=curve_name(least), lag=lag)]
+    least, most = far.nsmallest(1, "median").iloc[0], far.nlargest(1, "median").iloc[0]
+    details = {"lag": int(least["lag"]), "high": most["median"], "iteration": int(data["iteration"].max())}
+    details |= {"curve": curve_name(least), "low_curve": curve_name(least), "high_curve": curve_name(most)}
+    return [claim(name, least["median"], f"> {VANISHED:g}", least["median"] > VANISHED, **details)]

@@ -54,7 +54,7 @@ def plot_name_saliency(
         for axes in grid.flat[len(examples) :]:
             axes.set_axis_off()
         for axes, group in zip(grid.flat, examples, strict=False):
-            _draw_name(axes, group, colours[group["predicted"].iloc[0]])
+            _draw_name(axes, group, colours[group["predicted"].iloc[0]], labels)
             axes.set_xlim(-0.6, longest - 0.4)
         for axes in grid[:, 0]:
             axes.set_ylabel(labels("axis.score"))
@@ -64,7 +64,7 @@ def plot_name_saliency(
     return figure
 
 
-def _draw_name(axes: Axes, group: pd.DataFrame, colour: str) -> None:
+def _draw_name(axes: Axes, group: pd.DataFrame, colour: str, labels: Labels) -> None:
     first = group.iloc[0]
     place = np.arange(len(group))
     score, typical = (group[name].where(np.isfinite(group[name]), 0) for name in ("score", "typical"))
@@ -75,7 +75,7 @@ def _draw_name(axes: Axes, group: pd.DataFrame, colour: str) -> None:
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f} %", color=colour)
+    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f}{labels('percent')}", color=colour)
 
 
 def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> None:

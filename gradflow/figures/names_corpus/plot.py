@@ -97,4 +97,4 @@ def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     axes.grid(False, axis="x")
     axes.set_xlabel(labels("axis.name_length"))
     axes.set_ylabel(labels("axis.name_share"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))

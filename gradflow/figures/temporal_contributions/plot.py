@@ -44,7 +44,7 @@ def plot_temporal_contributions(
     with style(lang, context):
         figure = new_figure(1.2)
         share, norm = figure.subplots(1, 2, sharex=True)
-        _draw_shares(share, data)
+        _draw_shares(share, data, labels)
         _draw_norms(norm, data)
         share.set_ylabel(labels("axis.running_share"))
         norm.set_ylabel(labels("axis.contribution"))
@@ -63,7 +63,7 @@ def plot_temporal_contributions(
     return figure
 
 
-def _draw_shares(axes: Axes, data: pd.DataFrame) -> None:
+def _draw_shares(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     for first, curve, dash in cell_curves(data):
         colour, marker = look(first["cell"])
         axes.plot(curve["lag"], curve["share"], color=colour, linestyle=dash, clip_on=False)
@@ -73,7 +73,7 @@ def _draw_shares(axes: Axes, data: pd.DataFrame) -> None:
             axes.plot([lag] * len(reached), reached, marker=marker, color=colour, clip_on=False, zorder=4)
     axes.axhline(0.9, color=BLACK, linestyle="--", linewidth=thin(0.4))
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))
 
 
 def _draw_norms(axes: Axes, data: pd.DataFrame) -> None:
