@@ -1,6 +1,7 @@
 """What every drawn figure must keep to."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from unittest import mock
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -86,3 +89,23 @@ def check_nothing_overlaps(figure: Figure) -> None:
             path = part.get_transform().transform_path(part.get_path())
             for one in texts:
                 assert not path.intersects_bbox(one.core, filled=False), f"{one.text!r} has a line through it"
+
+
+SLIDE = 1920  # pixels that a slide is wide
+_FORMULAS = MathTextParser("path")
+
+
+def in_pixels(figure: Figure, points: float) -> float:
+    """A size on a slide that the figure fills."""
+    return points * SLIDE / (72 * max(figure.get_figwidth(), figure.get_figheight() * 16 / 9))
+
+
+def smallest(figure: Figure) -> tuple[float, str]:
+    """The smallest letter of a figure, indices and powers too, in pixels of a slide; and the text it is in."""
+    found = []
+    for text in drawn(figure):
+        found += [(in_pixels(figure, text.size), text.text)]
+        for formula in re.findall(r"(?<!\\)\$(?:[^$\\]|\\.)*\$", text.text):
+            glyphs = _FORMULAS.parse(formula, 72, FontProperties(size=text.size)).glyphs
+            found += [(in_pixels(figure, glyph[1]), text.text) for glyph in glyphs]
+    return min(found)

@@ -1,5 +1,6 @@
 """The command `gradflow`: its words, its help, its exit statuses, and that it starts at once."""
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -192,3 +193,16 @@ def test_compare_takes_a_folder_or_settings(compared):
     done = compared("runs", "cell=lstm")
     assert done["ended"] == 2
     assert "path: expected the folder of runs alone, got runs cell=lstm" in done["err"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    words = [sys.executable, "-m", "gradflow", "train", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        done.stdout.close()
+        assert done.stderr.read() == ""
+
+
+def test_without_arguments_it_says_what_there_is(capsys):
+    with contextlib.suppress(SystemExit):
+        main([])
+    assert "Examples:" in capsys.readouterr().out

@@ -229,6 +229,16 @@ def test_an_explosion_that_does_no_harm_or_is_clipped_is_none(tmp_path):
     assert finding(written_log(tmp_path / "held", **held), "explosions").verdict == "healthy"
 
 
+def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
+    later = {"log_grad_norm_before": np.log(0.01), "coefficient": 1.0, "clipped": 0.0}
+    told = clipped(0.9)
+    cut, norm = told["clipped"](0), told["norm"](0)
+    learned = {"clipped": lambda i: cut if i < 100 else later, "norm": lambda i: norm if i < 100 else 0.01}
+    path = written_log(tmp_path / "learned", iterations=500, **told | learned)
+    assert finding(path, "clipping_never").verdict == "healthy"
+    assert finding(path, "clipping_never").measured == pytest.approx(0.9)
+
+
 def test_of_a_script_of_ones_own_the_lag_may_be_given(tmp_path):
     path = written_log(tmp_path / "run", config={}, gate="f", scale=4.0, fades=-0.3)
     diagnosis = {found.name: found for found in gf.diagnose(path).findings}

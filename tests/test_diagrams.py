@@ -253,7 +253,8 @@ def test_a_cell_shows_the_means_of_its_gates(cell, trained):
     assert [text for text in said if text.startswith("0.")] == [
         f"{mean:.2f}" for gate in ("fio" if cell == "lstm" else "zr") for mean in data.loc[data["gate"] == gate, "mean"]
     ]
-    assert rf"${'g' if cell == 'lstm' else 'n'} = \tanh(\ldots)$" in said
+    candidate = {"lstm": "g", "gru": "n", "gru_before": r"\tilde{h}"}[cell]
+    assert rf"${candidate} = \tanh(\ldots)$" in said
     assert set(data["when"]) == {"before", "after"}
 
 

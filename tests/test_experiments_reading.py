@@ -15,6 +15,7 @@ import gradflow as gf
 from gradflow.commands import compare, figures, predict
 from gradflow.commands.arguments import own_folder
 from gradflow.commands.report import describe, not_proved, summary, table
+from gradflow.figures import gallery
 from gradflow.runlog import RunWriter, write_status
 
 
@@ -93,8 +94,8 @@ def test_what_failed_its_proof_is_said_and_nothing_else(proofs):
 
 
 def test_compare_says_that_proofs_failed(proofs, monkeypatch, capsys):
-    monkeypatch.setattr(gf.figures, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(gf, "write_report", lambda path, out: path / "report.html")
+    monkeypatch.setattr(gallery, "draw_each", lambda *_, **__: [])
+    monkeypatch.setattr(gf, "write_report", lambda sweep, out, figures: sweep.path / "report.html")
     monkeypatch.setattr(sys, "argv", ["compare.py", str(proofs.path)])
     compare.main()
     *rows, line, _ = capsys.readouterr().out.splitlines()
@@ -119,9 +120,11 @@ def test_table_of_a_sweep_over_iterations(tmp_path):
 def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, capsys):
     drawn = {}
     monkeypatch.setattr(
-        gf.figures, "draw_all", lambda path, out, **options: drawn.update(options) or [out / "a.png", out / "a.pdf"]
+        gallery,
+        "draw_each",
+        lambda path, out, **o: drawn.update(o) or [SimpleNamespace(files=[out / "a.png", out / "a.pdf"])],
     )
-    monkeypatch.setattr(gf, "write_report", lambda path, out: path / "report.html")
+    monkeypatch.setattr(gf, "write_report", lambda sweep, out, figures: sweep.path / "report.html")
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep.path), "lang=zh"])
     compare.main()
     out = capsys.readouterr().out
@@ -161,6 +164,17 @@ def test_figures_says_what_it_cannot_draw(sweep, monkeypatch, arguments, message
     monkeypatch.setattr(sys, "argv", ["figures.py", str(sweep.path), arguments])
     with pytest.raises(SystemExit, match=message):
         figures.main()
+
+
+def test_exact_figures_need_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["figures.py", "figures=tanh_derivative", "context=paper"])
+    figures.main()
+    assert capsys.readouterr().out == "outputs/figures/en/tanh_derivative (png, pdf, svg, csv, json)\n"
+    for arguments in (["figures=tanh_derivative,comparison"], ["lang=zh"]):
+        monkeypatch.setattr(sys, "argv", ["figures.py", *arguments])
+        with pytest.raises(SystemExit, match=r"run: expected the folder of runs for .*, got nothing; without one .*"):
+            figures.main()
 
 
 def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):

@@ -418,7 +418,7 @@ def test_the_font_has_outlines_that_survive_in_a_pdf_and_the_characters_of_names
 
 def test_both_languages_have_the_same_texts_formulas_and_values():
     english, chinese = texts("en"), texts("zh")
-    assert list(english) == list(chinese)
+    assert list(english) == [key for key in chinese if not key.startswith("reading.")]  # in English a docstring
     for key, text in english.items():
         for pattern in (r"\$[^$]*\$",):
             assert re.findall(pattern, text) == re.findall(pattern, chinese[key]), key

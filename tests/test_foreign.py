@@ -23,6 +23,7 @@ from gradflow.commands.columns import aligned, told
 from gradflow.commands.deck import Drawn, Slide
 from gradflow.commands.page import write_page
 from gradflow.commands.report import describe, printed, table
+from gradflow.figures import gallery
 from gradflow.figures.catalogue import Labels
 from gradflow.foreign import file_name, label, printable, printable_lines, table_cell
 
@@ -121,9 +122,9 @@ def test_a_strangers_log_writes_nowhere_else_and_shows_what_it_says(sound, tmp_p
     for number, text in enumerate(TEXTS[part::3]):
         say(shutil.copytree(sound / "b", sweep / str(number)), text)
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep), f"out={tmp_path / 'out'}", "context=paper"])
-    draw = gf.figures.draw_all
-    monkeypatch.setattr(gf.figures, "draw_all", lambda *a, **o: draw(*a, **o, only=["comparison"]))
-    monkeypatch.setattr(gf, "write_report", lambda path, out: out)  # test_report.py has strangers of its own
+    draw = gallery.draw_each
+    monkeypatch.setattr(gallery, "draw_each", lambda *a, **o: draw(*a, **o, only=["comparison"]))
+    monkeypatch.setattr(gf, "write_report", lambda sweep, out, figures: out)  # test_report.py has strangers of its own
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     compare.main()
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
@@ -210,9 +211,9 @@ def test_a_link_in_a_strangers_folder_does_not_choose_where_files_go(sound, tmp_
 def test_a_folder_that_cannot_be_written_is_named_and_figures_go_elsewhere(sound, tmp_path, monkeypatch, capsys):
     sweep = shutil.copytree(sound, tmp_path / "sweep")
     (sweep / "figures").write_text("a file where the folder would be")
-    draw = gf.figures.draw_all
-    monkeypatch.setattr(gf.figures, "draw_all", lambda *a, **o: draw(*a, **o, only=["compute_time", "gate_timescales"]))
-    monkeypatch.setattr(gf, "write_report", lambda path, out: out)
+    draw = gallery.draw_each
+    monkeypatch.setattr(gallery, "draw_each", lambda *a, **o: draw(*a, **o, only=["compute_time", "gate_timescales"]))
+    monkeypatch.setattr(gf, "write_report", lambda sweep, out, figures: out)
     monkeypatch.setattr(sys, "argv", ["compare.py", str(sweep), "context=paper"])
     with pytest.raises(SystemExit, match=r"out=FOLDER puts the figures elsewhere.*sweep/figures"):
         compare.main()

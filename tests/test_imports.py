@@ -104,7 +104,13 @@ PACKAGES = {
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
 DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
-DISK |= {"diagnosis/examination.py", "figures/gallery.py", "report/writing.py", "training/storage.py"}
+DISK |= {
+    "diagnosis/examination.py",
+    "figures/gallery.py",
+    "figures/single.py",
+    "report/writing.py",
+    "training/storage.py",
+}
 """The only files outside of the wing `runlog` that know it."""
 
 

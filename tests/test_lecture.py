@@ -153,7 +153,7 @@ def test_slides_have_titles_to_edit_and_notes(tmp_path, small, lang):
     said = page.notes_slide.notes_text_frame.text
     assert said.startswith(plain(labels.claim(claim)))
     outcomes = [claim["expected"], labels("deck.holds"), wrong["expected"], labels("deck.fails")]
-    for words in ("−0.2", "NaN", *outcomes, labels("deck.reading"), "nowhere"):
+    for words in ("−0.2", "NaN", *outcomes, labels("deck.source", text="nowhere")):
         assert words in said
     assert [page.has_notes_slide for page in pages.slides] == [False, False, True, False, True, False, True]
 
@@ -162,6 +162,7 @@ def test_the_lecture_comes_before_its_appendix():
     slides = deck("王晓丽", ["王晓丽"])
     core = [slide.title for slide in slides if slide.core]
     assert core == CORE
+    assert all("axis" not in slide.reading("zh") and "。" in slide.reading("zh") for slide in slides if slide.core)
     assert all(slide.core for slide in slides[: len(core)])
 
 

@@ -1,5 +1,6 @@
 """The report: one file that says everything, of any log, in two languages, and needs nothing else."""
 
+import base64
 import dataclasses
 import itertools
 import json
@@ -7,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -14,6 +16,7 @@ from unittest import mock
 import altair as alt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from strange_logs import LOGS
@@ -21,6 +24,7 @@ from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow.figures.catalogue import texts
+from gradflow.figures.gallery import GALLERY, tried
 from gradflow.report import charts, figures, formulas, page, rows, words, write_report, writing
 from gradflow.report.curves import NIGHT, Curve, curves_of
 from gradflow.report.diagnosis import diagnoses
@@ -224,6 +228,30 @@ def test_a_run_that_recorded_nothing_and_one_that_is_damaged_are_told(tmp_path: 
     assert "Gradient by lag" in read.text
 
 
+def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is_said(sweep: Path, tmp_path: Path):
+    [run] = gf.open_sweep(sweep / "rnn")
+    first = next(tried([run], {"jacobian_norm_over_training": GALLERY["jacobian_norm_over_training"]}))
+    drawing = tmp_path / "a.png"
+    PIL.Image.new("RGB", (4, 3), "red").save(drawing)
+    own = [first._replace(files=[drawing], lang="zh")]
+    with mock.patch.object(writing, "tried", side_effect=AssertionError("made again")):
+        text = write_report(gf.open_sweep(sweep / "rnn"), tmp_path / "page.html", figures=own).read_text()
+    [picture] = re.findall(r'<img lang="zh-CN" src="data:image/webp;base64,([^"]+)"', text)
+    with PIL.Image.open(BytesIO(base64.b64decode(picture))) as shown:
+        assert shown.size == (4, 3)
+        assert shown.getpixel((0, 0)) == (255, 0, 0)
+    assert '<p class="note en" lang="en">The pictures are in Chinese' in text
+    assert "Norm of each step" in text
+
+
+def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(sweep: Path):
+    with mock.patch.object(writing, "MOST_EXAMINED", 2):
+        content = content_of(gf.open_sweep(sweep), figures=[])
+    assert len(content.diagnoses) == 2
+    assert {"en": "Diagnosed: 2 of 4 runs, one seed of each setting."}.items() <= content.summary[-1].items()
+    assert '<td data-value="nan">–</td>' in page.rendered(content)
+
+
 def test_where_no_run_is_nothing_is_written(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="expected a folder with runs below it"):
         write_report(tmp_path)
@@ -242,7 +270,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path:
 
 def test_a_figure_that_fails_costs_no_other(sweep: Path):
     with mock.patch.object(figures.charts, "lag_chart", side_effect=ZeroDivisionError("planted")):
-        content = content_of(sweep / "rnn")
+        content = content_of(gf.open_sweep(sweep / "rnn"))
     assert [left.reason for left in content.left_out] == ["ZeroDivisionError: planted"]
     assert "gradient_by_lag" in {figure.name for section in content.sections for figure in section.figures}
 
@@ -321,3 +349,14 @@ def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(swe
     for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
         assert said in read.text
     assert diagnoses({"a": None}, lambda run: 1 / 0) == {"a": []}
+
+
+def test_the_table_of_outcomes_shows_the_training_loss_where_nothing_was_tested(tmp_path: Path):
+    writer = gf.runlog.RunWriter(tmp_path / "own", meta={}, config={})
+    for i, loss in enumerate((0.7, 0.25)):
+        writer.append("scalars", i, {"loss": loss})
+    writer.close("finished")
+    read = write_report(tmp_path / "own").read_text()
+    assert "training loss" in read
+    assert ">0.25<" in read
+    assert "test accuracy</" not in read

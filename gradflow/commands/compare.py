@@ -69,6 +69,7 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
         SystemExit: Nothing can be read or written, with a line that says why.
     """
     from gradflow.commands.report import not_done, not_proved, printed, table
+    from gradflow.figures.gallery import draw_each
 
     collect_rarely()
     shown = show_log()
@@ -76,16 +77,16 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = gf.figures.draw_all(sweep, folder, lang=lang, context=context, processes=drawing_processes())
+        figures = draw_each(sweep, folder, lang=lang, context=context, processes=drawing_processes())
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
-        report = gf.write_report(path, folder / "report.html" if out else None)
+        report = gf.write_report(sweep, folder / "report.html" if out else None, figures=figures)
     except FileNotFoundError as error:
         sys.exit(told(error))
     except OSError as error:
         sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
         sys.exit(told(error))
-    for line in by_figure(figures):
+    for line in by_figure(file for figure in figures for file in figure.files):
         print(line)
     print(printable(str(report), LONGEST))
     return not shown.warned

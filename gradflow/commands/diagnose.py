@@ -7,12 +7,9 @@ import sys
 import click
 
 from gradflow.commands.columns import told
-from gradflow.commands.words import Words, lang, length, runs_in, steps_of
+from gradflow.commands.words import Words, lang, length, number, runs_in
 
-EXAMPLES = (
-    "gradflow diagnose outputs/train/DATE",
-    "gradflow diagnose outputs/my-run length=100      of a script of your own: the task reaches back 100 steps",
-)
+EXAMPLES = ("gradflow diagnose outputs/train/DATE", "gradflow diagnose outputs/my-run length=100 lang=zh")
 
 
 @click.command("diagnose", cls=Words, examples=EXAMPLES)
@@ -28,7 +25,7 @@ def command(run: str, length: str, lang: str) -> None:
     from gradflow.commands.terminal import print_marked
 
     try:
-        diagnosis = gf.diagnose(run, length=steps_of(length))
+        diagnosis = gf.diagnose(run, length=number(length))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))
     print_marked(diagnosis.text(lang))

@@ -1,4 +1,4 @@
-"""Redraws figures of finished runs, those asked for. It trains nothing."""
+"""Draws figures of finished runs, those asked for, and exact ones of no run. It trains nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import click
 
 from gradflow.commands.arguments import collect_rarely, drawing_processes, elsewhere, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log, told
-from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
+from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, word
 
 FROM_MODEL = ("name_saliency", "gate_map")
 EXAMPLES = (
     "gradflow figures outputs/train/DATE",
     "gradflow figures outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper",
+    "gradflow figures figures=tanh_derivative,jacobian_product_by_lag     exact: of no run",
     "gradflow figures outputs/train/DATE figures=name_saliency names=王晓丽,李建国",
     "gradflow figures outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'",
 )
@@ -38,8 +39,17 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
     return figures.make(figures.PICTURES[name], data, lang=lang, context=context).save(folder / name)
 
 
+def draw_exact(name: str, folder: Path, lang: str, context: str) -> list[Path]:
+    """An exact result, which needs no run."""
+    import gradflow as gf  # here, as torch takes seconds
+
+    return gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), lang=lang, context=context).save(
+        folder / name
+    )
+
+
 @click.command("figures", cls=Words, examples=EXAMPLES)
-@runs_in("run")
+@runs_in("run", required=False)
 @word("figures", "all", "Names with commas between them, or all: whatever the log supports.")
 @word("names", "", "What the model is asked: names with commas between them; of a roll call joined by |.")
 @lang
@@ -49,20 +59,27 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
     """Draw figures of a run or of a sweep that is there. It trains nothing.
 
     name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; they are drawn where they are named.
+    So are the exact ones, such as tanh_derivative, which need no run and go to outputs/figures/LANG without one.
     """
     collect_rarely()
-    from gradflow.figures import draw_all
+    from gradflow.figures import EXACT, draw_all
 
-    show_log()
-    path, files = Path(run), list[Path]()
     wanted = None if figures == "all" else split_list(figures)
-    from_log = None if wanted is None else [name for name in wanted if name not in FROM_MODEL]
+    others = wanted is None or not set(wanted) <= set(EXACT)
+    if not run and others:
+        exact = ", ".join(EXACT)
+        raise Told(f"run: expected the folder of runs for {figures}, got nothing; without one there are {exact}")
+    show_log()
+    path, files = Path(run or "outputs"), list[Path]()
+    from_log = None if wanted is None else [name for name in wanted if name not in (*FROM_MODEL, *EXACT)]
     try:
         folder = figures_folder(out, path, lang)
         if from_log is None or from_log:
             files += draw_all(path, folder, only=from_log, lang=lang, context=context, processes=drawing_processes())
-        for name in FROM_MODEL:
-            if name in (wanted or ()):
+        for name in dict.fromkeys(wanted or ()):
+            if name in EXACT:
+                files += draw_exact(name, folder, lang, context)
+            elif name in FROM_MODEL:
                 files += draw_from_model(name, path, split_list(names), folder, lang, context)
     except FileNotFoundError as error:
         sys.exit(told(error).replace("path: ", "run: ", 1))

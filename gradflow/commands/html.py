@@ -7,12 +7,12 @@ import sys
 import click
 
 from gradflow.commands.columns import show_log, told
-from gradflow.commands.words import Words, length, runs_in, steps_of, word
+from gradflow.commands.words import Words, length, number, runs_in, word
 
 EXAMPLES = (
     "gradflow report outputs/train/DATE",
     "gradflow report outputs/compare/DATE out=page.html",
-    "gradflow report outputs/my-run length=100        of a script of your own: the task reaches back 100 steps",
+    "gradflow report outputs/my-run length=100",
 )
 
 
@@ -29,7 +29,7 @@ def command(path: str, out: str, length: str) -> None:
 
     show_log()
     try:
-        file = write_report(path, out or None, length=steps_of(length))
+        file = write_report(path, out or None, length=number(length))
         print(told(ValueError(str(file))))
     except (FileNotFoundError, ValueError, OSError) as error:
         sys.exit(told(error))

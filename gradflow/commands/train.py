@@ -62,6 +62,8 @@ def train(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: what was recorded until now can be read.\n")
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as in `| head`
+        raise
     except Exception as error:
         ours = not isinstance(error, (OSError, ValueError)) and not is_of_hydra(error)
         if whole_tracebacks or ours:

@@ -35,9 +35,7 @@ class OneOf(click.Choice):
             from gradflow.commands.arguments import named
 
             name, near = param.name if param else "value", did_you_mean(value, self.choices)
-            raise click.UsageError(
-                f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx
-            )
+            raise click.UsageError(f"{name}: expected one of {', '.join(self.choices)}, got {named(value)}{near}", ctx)
         return value
 
 
@@ -200,9 +198,10 @@ def exists(path: str) -> bool:
         return False
 
 
-def runs_in(name: str) -> Callable[[Any], Any]:
-    """The first argument, the folder of runs."""
-    return click.argument(name, type=Folder(), metavar=name.upper())
+def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
+    """The first argument, the folder of runs; empty where it is left out and not required."""
+    metavar = name.upper() if required else f"[{name.upper()}]"
+    return click.argument(name, type=Folder(), metavar=metavar, required=required, default=None if required else "")
 
 
 def word(name: str, default: str, text: str, choices: Sequence[str] = ()) -> Callable[[Any], Any]:
@@ -219,26 +218,19 @@ def word(name: str, default: str, text: str, choices: Sequence[str] = ()) -> Cal
 
 
 lang = word("lang", "en", "Language.", LANGUAGES)
-length = word("length", "", "Steps that the task asks to look back; gradflow's own tasks say it.")
+length = word(
+    "length", "", "Steps that the dependency spans which the network is to learn; known of gradflow's own tasks."
+)
 context = word("context", "slide", "What figures are for.", CONTEXTS)
 out = word("out", "", "Folder that figures go to; figures/LANG in that of the runs, if left out.")
 
 
-def steps_of(length: str) -> float | None:
-    """A number of steps as it is typed, None where nothing is.
-
-    Raises:
-        ValueError: It is no number of at least 1.
-    """
+def number(text: str) -> Any:
+    """A number as it is typed, None where nothing is; what is none stays as it is, for the library to say so."""
     try:
-        steps = float(length) if length.strip() else None
+        return float(text) if text.strip() else None
     except ValueError:
-        steps = 0.0
-    if steps is None or 1 <= steps < float("inf"):
-        return steps
-    from gradflow.checks import shown
-
-    raise ValueError(f"length: expected a number of steps, at least 1, got {shown(length)}")
+        return text
 
 
 def start(command: click.Command, arguments: Sequence[str], name: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """What the updates do: numbers that are none, explosions, the threshold of clipping, weights thrown about."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,13 @@ def usual_norm(scalars: pd.DataFrame) -> float:
     return float(norm[norm <= HIGH * norm.median()].mean()) if len(norm) else math.nan
 
 
+def greatest_usual_norm(scalars: pd.DataFrame) -> float:
+    """The greatest :func:`usual_norm` of any WINDOW updates: a network that has learned has a small one at the end."""
+    last = max(1, len(scalars) // WINDOW) - 1  # the updates that are left over go with it
+    windows = scalars.groupby(np.minimum(np.arange(len(scalars)) // WINDOW, last))
+    return float(pd.Series([usual_norm(own) for _, own in windows]).max())
+
+
 def not_finite(case: Case) -> Measurement:
     """In how many iterations the loss or a gradient was NaN or infinite."""
     scalars = _scalars(case)
@@ -75,7 +83,10 @@ def _growth(case: Case) -> Remedy | None:
 
 
 def explodes(case: Case) -> Measurement:
-    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there."""
+    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there.
+
+    An explosion at the second or third update may be missed: the mean before it is of one or two norms alone.
+    """
     scalars = _scalars(case)
     after = np.exp(scalars["log_grad_norm_after"].clip(upper=700))
     after = after[np.isfinite(after)]
@@ -119,31 +130,29 @@ def _sigma(case: Case, at: int) -> float:
     return float(known.iloc[-1]) if len(known) else math.nan
 
 
-def _suggested(scalars: pd.DataFrame) -> float:
-    return _in_the_middle(usual_norm(scalars))
-
-
 def _in_the_middle(mean: float) -> float:
     """A threshold in the middle of the range that works, to two digits."""
     return float(f"{math.sqrt(LOW * HIGH) * mean:.1e}") if math.isfinite(mean) else math.nan
 
 
-def _clip_ratio(case: Case) -> tuple[float, dict[str, float]] | None:
+def _clip_ratio(
+    case: Case, mean: Callable[[pd.DataFrame], float] = usual_norm
+) -> tuple[float, dict[str, float]] | None:
     """The threshold of clipping over the mean norm; None: there is no clipping by norm."""
     scalars, name = _scalars(case), identity(case.run)["clip"].split(",")[0]
     if name in UNCLIPPED or name not in ("norm", SOME):
         return None
     before, after = _norms(scalars)
     clipped = scalars["clipped"].reindex(before.index) == 1
-    usual = usual_norm(scalars)
+    usual = mean(scalars)
     known = case.setting("clip.threshold", float, math.nan)
     threshold = known if math.isfinite(known) else float(after[clipped].median()) if clipped.any() else math.nan
     if math.isnan(usual):
         raise Unknown("few_norms")
     if math.isnan(threshold):
-        raise Unknown("no_clip_threshold", suggested=_suggested(scalars), usual=usual)
+        raise Unknown("no_clip_threshold", suggested=_in_the_middle(usual), usual=usual)
     share = 100 * float(scalars["clipped"].mean())
-    values = {"c": threshold, "usual": usual, "share": share, "suggested": _suggested(scalars)}
+    values = {"c": threshold, "usual": usual, "share": share, "suggested": _in_the_middle(usual)}
     return threshold / usual, values | {"low": LOW * usual, "high": HIGH * usual}
 
 
@@ -157,8 +166,8 @@ def clips_always(case: Case) -> Measurement | None:
 
 
 def clips_never(case: Case) -> Measurement | None:
-    """Whether the threshold lies so high that it would not hold an explosion."""
-    found = _clip_ratio(case)
+    """Whether the threshold lies so high that it would not hold an explosion at any time of the training."""
+    found = _clip_ratio(case, greatest_usual_norm)
     if found is None:
         return None
     ratio, values = found

@@ -4,7 +4,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,6 +13,7 @@ import pandas as pd
 import yaml
 
 from gradflow.cells.facts import CELLS
+from gradflow.checks import did_you_mean, shown
 from gradflow.figures.options import LANGUAGES, in_force
 from gradflow.figures.room import rooms
 from gradflow.figures.terms import TERMS
@@ -101,18 +101,27 @@ class Labels:
 
     def __init__(self, lang: str) -> None:
         own, known = in_force().labels, texts(lang)
-        if unknown := sorted(own.keys() - known.keys()):
-            near = get_close_matches(unknown[0], known, n=1)
-            advice = f"did you mean {near[0]}?" if near else "gradflow/figures/labels/en.yaml has them"
-            raise ValueError(f"labels: expected ids of texts, got {', '.join(unknown)}; {advice}")
+        if unknown := sorted(map(str, own.keys() - known.keys())):
+            advice = did_you_mean(unknown[0], known) or "; gradflow/figures/labels/en.yaml has them"
+            raise ValueError(f"labels: expected ids of texts, got {', '.join(unknown)}{advice}")
         self._texts = {**known, **own} if own else known
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of an id; numbers, curves (mappings with cell and start) and lists of them are put into words."""
         text = self._texts[key]
-        if values:
-            text = text.format(**{name: self._worded(value) for name, value in values.items()})
-        return _NESTED.sub(r"〔\1〕", text)
+        return _NESTED.sub(r"〔\1〕", self._filled(key, text, values) if values else text)
+
+    def _filled(self, key: str, text: str, values: Mapping[str, Any]) -> str:
+        try:
+            return text.format(**{name: self._worded(value) for name, value in values.items()})
+        except (LookupError, ValueError, AttributeError) as error:
+            if key not in in_force().labels:
+                raise
+            known = ", ".join(f"{{{name}}}" for name in values)
+            raise ValueError(
+                f"labels: expected for {key} a text with placeholders out of {known} (other braces doubled), "
+                f"got {shown(text)}"
+            ) from error
 
     def cell(self, name: str) -> str:
         """A cell's name; a name that gradflow does not know stands for itself."""

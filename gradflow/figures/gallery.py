@@ -103,7 +103,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang and context.
+        **options: lang, context and, but of an animation, title, caption, labels, palette, size.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
@@ -148,6 +148,20 @@ def draw_all(
             left out and named in the log (WARNING).
         OSError: A figure cannot be written.
     """
+    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, processes=processes)
+    return [file for figure in tried for file in figure.files]
+
+
+def draw_each(
+    path: str | Path | Sweep,
+    out_dir: str | Path,
+    *,
+    only: Collection[str] | None = None,
+    lang: str = "en",
+    context: str = "slide",
+    processes: int = 1,
+) -> list["Tried"]:
+    """As :func:`draw_all`, of which it has the arguments and errors; what was tried, in the order of the files."""
     check_look(lang, context)
     check_path("out_dir", out_dir, "the folder for the figures")
     whole_number("processes", processes, 1, most=2)
@@ -158,30 +172,70 @@ def draw_all(
         raise ValueError(f"figures: expected names out of {', '.join(GALLERY)}, got {', '.join(unknown)}{advice}")
     chosen = {name: entry for name, entry in GALLERY.items() if only is None or name in only}
     sweep = (path if isinstance(path, Sweep) else open_sweep(path)).kept()
-    lost: set[Any] = set()
-    drawn: dict[str, Answer] = {}
+    begun: list[tuple[Tried, Answer]] = []
+    titles: set[str] = set()
     with in_processes(processes) as share:
-        for job in jobs(sweep.readable.members, chosen):
-            title = job.title
-            try:
-                data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
-                if only is None and (reason := rooms()[job.name].lacks(data)):
-                    raise ValueError(f"{reason}; asked for by name it is drawn")
-            except Exception as reason:
-                _say(title, reason, asked_for=only is not None)
+        for figure in tried(sweep.readable.members, chosen):
+            reason = figure.reason or (_not_worth(figure) if only is None else None)
+            if reason is not None:
+                _say(figure.job.title, reason, asked_for=only is not None)
+                begun.append((figure, list))
                 continue
-            while title in drawn:  # only a stranger's settings make two alike
+            title = figure.job.title
+            while title in titles:  # only a stranger's settings make two alike
                 title += "+"
+            titles.add(title)
             where = Path(out_dir) / file_name(title)
-            drawn[title] = share(_draw, job.name, data, claims, where, {"lang": lang, "context": context})
-        files: list[Path] = []
-        for title, answer in drawn.items():
+            options = {"lang": lang, "context": context}
+            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, options)))
+        drawn = []
+        for figure, answer in begun:
             outcome = answer()
             if isinstance(outcome, Exception):
-                _say(title, outcome, asked_for=only is not None)
+                _say(figure.job.title, outcome, asked_for=only is not None)
+                drawn.append(figure._replace(reason=outcome))
             else:
-                files += outcome
-    return files
+                drawn.append(figure._replace(files=outcome, lang=lang))
+    return drawn
+
+
+class Tried(NamedTuple):
+    """A figure that was tried.
+
+    Attributes:
+        job: What it is of.
+        data: Its table, empty if there is none.
+        claims: The checks on it.
+        reason: Why it is left out, if it is.
+        files: Where it was drawn.
+        lang: In which language.
+    """
+
+    job: "Job"
+    data: pd.DataFrame
+    claims: list[dict[str, Any]]
+    reason: Exception | None = None
+    files: Sequence[Path] = ()
+    lang: str = ""
+
+
+def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
+    """The table of every figure, checked, or why there is none; runs that turn out to be damaged are left out."""
+    lost: set[Any] = set()
+    for job in jobs(runs, gallery):
+        try:
+            yield Tried(job, *of_readable(partial(_numbers, job.entry), job.runs, lost))
+        except Exception as reason:
+            yield Tried(job, pd.DataFrame(), [], reason)
+
+
+def _not_worth(figure: Tried) -> Exception | None:
+    """Why a figure is not drawn unless somebody asks for it by name, if so."""
+    try:
+        lacks = rooms()[figure.job.name].lacks(figure.data)
+    except Exception as reason:
+        return reason
+    return ValueError(f"{lacks}; asked for by name it is drawn") if lacks else None
 
 
 def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

@@ -34,13 +34,39 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what is of another kind."""
+        from matplotlib.colors import is_color_like  # here, as what is drawn is known without matplotlib
+
         if self.title is not None:
             check_kind("title", self.title, str, "a text, or None for the figure's claim")
         check_kind("caption", self.caption, (bool, str), "True, False or a text")
+        for name in ("title", "caption"):
+            _check_formulas(name, getattr(self, name))
         for name, words in (("labels", "texts by their ids"), ("palette", "colours by cell")):
             check_kind(name, getattr(self, name), Mapping, f"a mapping of {words}")
+        for key, text in self.labels.items():
+            check_kind("labels", text, str, f"texts by their ids, such as for {shown(key)}")
+        for cell, colour in self.palette.items():
+            if not is_color_like(colour):
+                raise ValueError(
+                    f"palette: expected a colour that matplotlib knows, such as '#D55E00', for {shown(cell)}, "
+                    f"got {shown(colour)}"
+                )
         if self.size is not None and not _is_size(self.size):
             raise ValueError(f"size: expected width and height in inches, from 1 to 100, got {shown(self.size)}")
+
+
+def _check_formulas(name: str, text: Any) -> None:
+    if not isinstance(text, str) or text.count("$") < 2:
+        return
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected a text whose formulas between $ matplotlib can set, got {shown(text)} "
+            f"({str(error).strip().splitlines()[-1]}); a plain dollar is \\$"
+        ) from error
 
 
 NAMES = tuple(entry.name for entry in fields(Options))
@@ -64,4 +90,5 @@ def using(options: Options) -> Iterator[None]:
 
 def _is_size(size: Any) -> bool:
     sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else []
-    return len(sides) == 2 and all(isinstance(side, int | float) and 1 <= side <= 100 for side in sides)
+    numbers = [side for side in sides if isinstance(side, int | float) and not isinstance(side, bool)]
+    return len(sides) == len(numbers) == 2 and all(1 <= side <= 100 for side in numbers)

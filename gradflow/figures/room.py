@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from importlib import import_module
+from inspect import signature
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from gradflow.figures.animation import Animation
 
-from gradflow.checks import check_kind, listed, shown
+from gradflow.cells.facts import CELLS
+from gradflow.checks import check_kind, check_name, listed, shown
 from gradflow.figures.options import NAMES, Options, using
 
 PACKAGE = "gradflow.figures"
@@ -132,6 +134,16 @@ _WAYS = {
 }
 
 
+def _options(data: Any, own: Mapping[str, Any]) -> Options:
+    """The options that all figures have, each as it should be."""
+    options = Options(**own)
+    if options.palette:
+        there = data["cell"].unique() if "cell" in getattr(data, "columns", ()) else ()
+        for cell in options.palette:
+            check_name("palette", cell, {*CELLS, *there})
+    return options
+
+
 @cache
 def with_options(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A function that draws, which also takes the options that all figures have."""
@@ -139,7 +151,7 @@ def with_options(draw: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(draw)
     def drawn(data: "pd.DataFrame", **given: Any) -> Any:
         own = {name: given.pop(name) for name in NAMES if name in given}
-        with using(Options(**own)):
+        with using(_options(data, own)):
             return draw(data, **given)
 
     return drawn
@@ -155,6 +167,8 @@ def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
 
         check_look(options.get("lang", "en"), options.get("context", "slide"))
         check_claims(options.get("claims"))
+        _options(data, {name: options[name] for name in NAMES if name in options})
+        signature(draw).bind(data, **{name: value for name, value in options.items() if name not in NAMES})
         try:
             return with_options(draw)(data, **options)
         except (KeyError, AttributeError, TypeError, IndexError) as error:

@@ -1,7 +1,7 @@
 """The figures of a report: the gallery's own, those that one can ask as charts, the others as pictures."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply
-from gradflow.figures.gallery import GALLERY, Job, jobs, of_readable
+from gradflow.figures.gallery import Tried
 from gradflow.figures.output import strict_glyphs
 from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES, style, without_engine
@@ -82,60 +82,60 @@ class LeftOut:
 
 @dataclass
 class _Found:
-    """Tables of the gallery for one task and module, by the names of the figures."""
+    """Figures of the gallery for one task and module, by their names."""
 
-    jobs: list[Job] = field(default_factory=list)
-    parts: dict[str, list[tuple[Job, pd.DataFrame, list[dict[str, Any]]]]] = field(default_factory=dict)
+    parts: dict[str, list[Tried]] = field(default_factory=dict)
 
 
-def sections_of(runs: Sequence[Any]) -> tuple[list[Section], list[LeftOut]]:
-    """Every figure that runs support, task by task, and those that could not be made.
+def sections_of(figures: Iterable[Tried]) -> tuple[list[Section], list[LeftOut]]:
+    """Every figure that could be made, task by task, and those that could not.
 
     Args:
-        runs: Those of a sweep that can be read.
+        figures: All that were tried.
     """
     found: dict[tuple[str, str], _Found] = {}
-    left_out, lost = list[LeftOut](), set[Any]()
-    for job in jobs(runs, GALLERY):
-        made = _guarded(job.title, partial(of_readable, partial(_table, job), job.runs, lost), left_out)
-        if made is not None:
-            place = found.setdefault((job.group, job.module), _Found())
-            place.jobs.append(job)
-            place.parts.setdefault(job.name, []).append((job, *made))
+    left_out = list[LeftOut]()
+    for tried in figures:
+        if tried.reason is None:
+            place = found.setdefault((tried.job.group, tried.job.module), _Found())
+            place.parts.setdefault(tried.job.name, []).append(tried)
+        else:
+            _leave_out(tried.job.title, tried.reason, left_out)
     sections = [_section(place, own, left_out) for place, own in found.items()]
     return [section for section in sections if section.figures], left_out
-
-
-def _table(job: Job, runs: list[Any]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    data = job.entry.analyse(runs)
-    return data, job.entry.check(data) + proof_claims(runs, data)
 
 
 def _guarded(title: str, make: Callable[[], Any], left_out: list[LeftOut]) -> Any:
     """What is made, or None where the log does not hold it: a figure that fails costs no other."""
     try:
         return make()
-    except DoesNotApply:
-        return None
-    except ValueError as reason:
-        left_out.append(LeftOut(title, str(reason)))
-    except Exception as error:  # settings and numbers that nobody foresaw
-        log.warning("left out %s: %s: %s", title, type(error).__name__, error)
-        log.debug("%s", title, exc_info=True)
-        left_out.append(LeftOut(title, f"{type(error).__name__}: {error}"))
+    except Exception as reason:
+        _leave_out(title, reason, left_out)
     return None
 
 
+def _leave_out(title: str, reason: Exception, left_out: list[LeftOut]) -> None:
+    if isinstance(reason, DoesNotApply):
+        return
+    if isinstance(reason, ValueError):
+        left_out.append(LeftOut(title, str(reason)))
+        return
+    log.warning("left out %s: %s: %s", title, type(reason).__name__, reason)  # what nobody foresaw
+    log.debug("%s", title, exc_info=reason)
+    left_out.append(LeftOut(title, f"{type(reason).__name__}: {reason}"))
+
+
 def _section(place: tuple[str, str], found: _Found, left_out: list[LeftOut]) -> Section:
-    runs = list(dict.fromkeys(run for job in found.jobs for run in job.runs))
+    runs = list(dict.fromkeys(run for parts in found.parts.values() for tried in parts for run in tried.job.runs))
     curves = curves_of(runs)
     asked = _charts("-".join(word for word in place if word), found, runs, curves, left_out)
     figures = []
     for name, parts in found.parts.items():
         drawn = asked.get(name, [])
-        own = [_guarded(job.title, partial(_part, job, data, claims, not drawn and name not in ASKED), left_out)
-               for job, data, claims in parts]  # fmt: skip
-        if kept := [part for part in own if part is not None]:
+        needed = not drawn and name not in ASKED
+        own = [_guarded(tried.job.title, partial(_part, tried, needed), left_out) for tried in parts]
+        kept = [part for part in own if part is not None]
+        if any(drawn or part.pictures or part.verdicts for part in kept):  # else there is nothing to see
             figures.append(Figure(name, known(f"figure.{name}", name), kept, drawn))
     return Section(_title(place, found), curves, figures)
 
@@ -143,18 +143,18 @@ def _section(place: tuple[str, str], found: _Found, left_out: list[LeftOut]) -> 
 def _title(place: tuple[str, str], found: _Found) -> Text:
     """The task of the runs, as figures tell it, and what the gallery calls their group."""
     group, module = place
-    data = next(iter(found.parts.values()))[0][1]
+    data = next(iter(found.parts.values()))[0].data
     setting = of_figures(lambda labels: labels.setting(data.assign(layer=-1) if "layer" in data else data))
     words = [setting if setting["en"] else word("section.runs"), *([alike(group)] if group else [])]
     words += [alike(module)] if module and module not in setting["en"] else []
     return {lang: " · ".join(text[lang] for text in words) for lang in LANGUAGES}
 
 
-def _part(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], drawn: bool) -> Part:
-    pictures = {lang: _picture(job, data, claims, lang) for lang in LANGUAGES} if drawn else {}
-    setting = of_figures(lambda labels: labels.setting(data))
-    numbers = rows.listed(data, word("numbers.of", count=len(data)))
-    return Part(job.part, setting, [_verdict(claim) for claim in claims], numbers, pictures)
+def _part(tried: Tried, drawn: bool) -> Part:
+    setting = of_figures(lambda labels: labels.setting(tried.data))
+    numbers = rows.listed(tried.data, word("numbers.of", count=len(tried.data)))
+    pictures = _pictures(tried) if drawn else {}
+    return Part(tried.job.part, setting, [_verdict(claim) for claim in tried.claims], numbers, pictures)
 
 
 def _verdict(claim: Mapping[str, Any]) -> Verdict:
@@ -164,9 +164,26 @@ def _verdict(claim: Mapping[str, Any]) -> Verdict:
     return Verdict(claim["claim"], sentence, number(claim["value"]), str(claim["expected"]), claim["holds"])
 
 
-def _picture(job: Job, data: pd.DataFrame, claims: list[dict[str, Any]], lang: str) -> bytes:
-    """The gallery's figure as WebP, which is a third of a PNG and, of many curves, of an SVG."""
-    figure, picture = job.entry.plot(data, claims=claims, lang=lang, context="notebook", title=""), BytesIO()
+def _pictures(tried: Tried) -> Mapping[str, bytes]:
+    """By language; of a figure that was drawn before, that picture, in its one language."""
+    for file in tried.files:
+        if file.suffix == ".png":
+            return {tried.lang: _smaller(file.read_bytes())}
+    return {lang: _picture(tried, lang) for lang in LANGUAGES}
+
+
+def _smaller(png: bytes) -> bytes:
+    """A picture as WebP, which is a third of a PNG and, of many curves, of an SVG."""
+    picture = BytesIO()
+    with Image.open(BytesIO(png)) as drawn:
+        drawn.convert("RGB").save(picture, format="webp", lossless=True, quality=50, method=2)
+    return picture.getvalue()
+
+
+def _picture(tried: Tried, lang: str) -> bytes:
+    """The gallery's figure as WebP, without its headline, which the page has among the claims."""
+    figure = tried.job.entry.plot(tried.data, claims=tried.claims, lang=lang, context="notebook", title="")
+    picture = BytesIO()
     with style(), without_engine(), strict_glyphs():
         figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
@@ -183,10 +200,10 @@ def _charts(
     """The charts of one task and module, by the figures that they stand for."""
 
     def joined(name: str) -> pd.DataFrame:
-        return pd.concat([data for _, data, _ in found.parts[name]], ignore_index=True)
+        return pd.concat([tried.data for tried in found.parts[name]], ignore_index=True)
 
     def at_all(name: str, table: str) -> pd.DataFrame:
-        own = list(dict.fromkeys(run for job, _, _ in found.parts[name] for run in job.runs))
+        own = list(dict.fromkeys(run for tried in found.parts[name] for run in tried.job.runs))
         return getattr(rooms()[name].part("numbers"), table)(own)
 
     made: dict[str, list[Chart]] = {}

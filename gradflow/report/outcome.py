@@ -12,7 +12,7 @@ from gradflow.analysis.results import judged_by, solved_at
 from gradflow.analysis.tasks import flatten
 from gradflow.report.words import Text, alike, known, number, word
 
-MEASURED = ("test_accuracy", "test_loss", "wall_time")
+MEASURED = ("loss", "test_accuracy", "test_loss", "wall_time")
 NOT_SETTINGS = ("run", "path", "status", "iteration", "proof", "error")
 LONGEST = 300  # characters of a value
 
@@ -64,6 +64,12 @@ def _outcome(row: pd.Series, run: Any) -> Outcome:
     return Outcome(row["run"], settings, row["status"], len(scalars), measured, solved, row["proof"], error)
 
 
+def measured_of(ends: Sequence[Outcome]) -> list[str]:
+    """Which of MEASURED the table shows: those that some run has; the training loss where nothing was tested."""
+    there = [name for name in MEASURED if any(not math.isnan(end.measured[name]) for end in ends)]
+    return [name for name in there if name != "loss" or not {"test_loss", "test_accuracy"} & {*there}]
+
+
 def summary(ends: Sequence[Outcome], readable: Sequence[Any]) -> list[Text]:
     """What came out, in a few sentences: how many ended how, the best result, how many solved it, the proofs."""
     if len(ends) == 1:
@@ -108,7 +114,8 @@ def settings_of(members: Sequence[Any]) -> tuple[dict[str, str], dict[str, list[
     """Settings that all the runs share, and the values of those that vary, by dotted names."""
     flat = [{str(key): value for key, value in flatten(run.config or {}).items()} for run in members]
     flat = [own for own in flat if own]
-    values = {key: list(dict.fromkeys(_shown(own.get(key)) for own in flat)) for own in flat for key in own}
+    keys = dict.fromkeys(key for own in flat for key in own)
+    values = {key: list(dict.fromkeys(_shown(own.get(key)) for own in flat)) for key in keys}
     common = {key: found[0] for key, found in values.items() if len(found) == 1}
     return common, {key: found for key, found in values.items() if len(found) > 1}
 

@@ -14,7 +14,7 @@ from gradflow.report import words
 from gradflow.report.charts import Chart
 from gradflow.report.curves import NIGHT
 from gradflow.report.diagnosis import VERDICTS
-from gradflow.report.outcome import MEASURED
+from gradflow.report.outcome import measured_of
 
 if TYPE_CHECKING:
     from gradflow.report.writing import Content
@@ -32,6 +32,7 @@ def rendered(content: "Content") -> str:
     environment.globals.update(
         say=lambda key, **values: words.spans(words.word(key, **values)),
         say_or=lambda key, otherwise: words.spans(words.known(key, otherwise)),
+        word=words.word,
         both=words.spans,
         attributes=words.data,
         attribute_of=lambda key, **values: words.data(words.word(key, **values)),
@@ -51,7 +52,7 @@ def rendered(content: "Content") -> str:
         title=words.word("page.title", name=content.name),
         night=NIGHT,
         verdicts=VERDICTS,
-        measured=MEASURED,
+        measured=measured_of(content.outcomes),
     )
 
 

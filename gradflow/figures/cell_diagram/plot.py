@@ -95,7 +95,8 @@ def _draw_lstm(axes: Axes, means: Means) -> None:
 def _draw_gru(axes: Axes, means: Means, *, before: bool = False) -> None:
     """What z keeps and 1 - z of n are h; r acts before the product with W_hn or, as in torch, after it."""
     at, rail = {"z": 3.5, "r": 6.5, "n": 12.1}, BUS + 0.3
-    gates = {name: _gate(axes, x, name, means.get(name)) for name, x in at.items()}
+    words = {"n": r"\tilde{h}"} if before else {}  # torch's letter is that of torch's GRU
+    gates = {name: _gate(axes, x, words.get(name, name), means.get(name)) for name, x in at.items()}
     times, plus = sign(axes, at["z"], LINE, "×"), sign(axes, at["n"], LINE, "+")
     rest, let_in = sign(axes, 10.2, 4.85, "1−"), sign(axes, at["n"], 4.85, "×")
     _named(axes, LINE, "$h_{t-1}$", "$h_t$")

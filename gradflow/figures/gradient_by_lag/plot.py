@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.by_lag import of_lag
-from gradflow.figures.catalogue import Labels
+from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.layout import (
     EndLabel,
     add_caption,
@@ -75,13 +75,14 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
-    words = of_lag(data, labels)
+    words, narrow = of_lag(data, labels), grid.shape[1] > 2
     for axes in grid[-1]:
-        axes.set_xlabel(words.lag)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.set_xlabel(wrap(words.lag, 20) if narrow else words.lag)
+        axes.xaxis.set_major_locator(MaxNLocator(3 if narrow else 6, integer=True, min_n_ticks=1))
     for axes in grid[:, 0]:
         axes.set_ylabel(words.gradient)
-    corner_note(grid[0, 0], _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"])))
+    remarks = _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"]))
+    corner_note(grid[0, 0], [wrap(remark, 14) if narrow else remark for remark in remarks])
     ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
         curves = [(first, curve) for first, curve, _ in cell_curves(data[data["init"] == init])]
