@@ -75,7 +75,7 @@ def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[
 
     runs = slide.runs(folder)
     made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
-    source = source_of(slide, runs, lang)
+    source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
         for frame in (0, len(made.figure) // 2, len(made.figure) - 1):
             made.figure.show(frame)
@@ -99,7 +99,7 @@ def divider(lang: str) -> Figure:
     return figure
 
 
-def source_of(slide: Slide, runs: Sequence[gf.runlog.Run], lang: str) -> str:
+def source_of(slide: Slide, runs: Sequence[gf.runlog.Run], folder: Path, lang: str) -> str:
     """Where the numbers of a slide are from, in words."""
     from gradflow.commands.deck import PARTS
     from gradflow.figures.catalogue import Labels
@@ -109,7 +109,7 @@ def source_of(slide: Slide, runs: Sequence[gf.runlog.Run], lang: str) -> str:
         exact = slide.figure in gf.figures.EXACT
         return labels(f"deck.source_{'exact' if exact else 'asked'}", figure=slide.figure)
     seeds = ", ".join(str(seed) for seed in sorted({run.config["seed"] for run in runs}))
-    [part] = {part for part in PARTS for run in runs if part in run.path.parts}
+    part = runs[0].path.resolve().relative_to(folder.resolve()).parts[0]
     return labels("deck.source_runs", count=str(len(runs)), experiment=PARTS[part], seeds=seeds)
 
 

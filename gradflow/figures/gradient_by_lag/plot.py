@@ -82,7 +82,7 @@ def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence
     for axes in grid[:, 0]:
         axes.set_ylabel(words.gradient)
     remarks = _remarks(data, labels, band=shows_band(grid[0, 0], data["low"], data["high"]))
-    corner_note(grid[0, 0], [wrap(remark, 14) if narrow else remark for remark in remarks])
+    corner_note(grid[0, 0], [wrap(remark, 14) if grid.shape[1] > 1 else remark for remark in remarks])
     ends = {}
     for axes, init in zip(grid.flat, inits, strict=False):
         curves = [(first, curve) for first, curve, _ in cell_curves(data[data["init"] == init])]
