@@ -129,6 +129,8 @@ def test_the_length_that_a_log_does_not_say_is_asked_for_and_taken(tmp_path):
     (run / "run.json").write_text(json.dumps(described | {"config": {}}))  # of a script of one's own
     unknown, told = call("diagnose", run).stdout, call("diagnose", run, "length=12").stdout
     assert "? Vanishing gradient: unknown." in unknown
+    assert "of the unknown: say it, length=STEPS." in unknown.split("\n\n")[1]
+    assert "say it" not in told
     assert "gradflow diagnose RUN length=STEPS" in unknown
     assert "✗ The gradient vanishes: 11 steps back" in told
     assert "vanishes: 11 steps back" in gf.write_report(run, length=12).read_text()

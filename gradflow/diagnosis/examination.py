@@ -66,7 +66,9 @@ class Diagnosis:
             ValueError: An unknown language.
         """
         count: Mapping[str, Any] = {verdict: len(self._of(verdict)) for verdict in _ORDER}
+        waiting = sum(finding.reason.startswith("no_lag") for finding in self.unknown)
         blocks = [sentence(lang, "text.summary", count)]
+        blocks += [sentence(lang, "text.length_missing", {"waiting": waiting})] if waiting else []
         blocks += ["\n".join(_in_full(finding, lang)) for finding in self.ill]
         for verdict in _ORDER[1:]:
             if there := self._of(verdict):
