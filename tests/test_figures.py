@@ -585,10 +585,8 @@ def test_who_asks_for_a_figure_in_another_way_is_told_how(run):
         ValueError, match="name: expected a known name, got 'gradient_by_lags'; did you mean gradient_by"
     ):
         figures.draw("gradient_by_lags", run)
-    with pytest.raises(
-        TypeError, match=r"source: expected a run, a sweep, or a sequence of runs \(open a path first\)"
-    ):
-        figures.draw("gradient_by_lag", "outputs/my-run")
+    with pytest.raises(FileNotFoundError, match="path: expected a folder with runs below it"):
+        figures.draw("gradient_by_lag", "outputs/nowhere")
     with pytest.raises(
         ValueError, match=r"expected the table of gradient_by_lag.*figures.draw\('gradient_by_lag', run\)"
     ):
