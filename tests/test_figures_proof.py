@@ -144,5 +144,5 @@ def test_slides_of_the_lecture_know_the_proofs(residual, tmp_path: Path):
     slides = [logged("exploding", "clipping_effect", "clipping"), animated("learning", "weight_spectrum", "clipping")]
     drawn, left_out = lecture.draw(slides, tmp_path, tmp_path / "deck", "en")
     assert left_out == []
-    for picture in drawn.values():
-        assert (RECORD_PROVED in checks_in([picture.with_suffix(".json")])) == (residual == BAD)
+    for made in drawn.values():
+        assert (RECORD_PROVED in checks_in([made.picture.with_suffix(".json")])) == (residual == BAD)

@@ -3,16 +3,20 @@
 import errno
 import os
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 import gradflow as gf
 from gradflow.commands import reproduce
+from gradflow.commands.deck import Drawn, Slide
 from gradflow.commands.lecture import replaced
 from gradflow.commands.page import write_page
+from gradflow.commands.slides import write_slides
 from gradflow.config import DataConfig
 from gradflow.data import load
 from gradflow.figures.animation import Animation, save_animation
@@ -113,13 +117,21 @@ def write_verdicts(folder: Path, title: str) -> None:
     reproduce.keep(pd.DataFrame({"result": [title]}), folder / "verdicts.csv")
 
 
+def one_slide(folder: Path, title: str) -> dict[Slide, Drawn]:
+    picture = BytesIO()
+    Image.new("RGB", (16, 9), "black" if title == "before" else "red").save(picture, "png")
+    slide = Slide("names", "one_hot", lambda folder: pd.DataFrame(), title)
+    return {slide: Drawn(folder / f"{title}.png", (), picture.getvalue(), title)}
+
+
 WRITERS = {
     write_figure: 5,
     write_deck: 1,
     write_animation: 3,
     write_model: 2,
     write_verdicts: 1,
-    lambda folder, title: write_page(folder, [("names", [folder / f"{title}.png"])], "en"): 1,
+    lambda folder, title: write_page(folder, one_slide(folder, title), "en"): 1,
+    lambda folder, title: write_slides(folder / "deck.pptx", one_slide(folder, title), "en"): 1,
     lambda folder, title: write_json(folder / "status.json", {"state": title}): 1,
 }
 
