@@ -102,6 +102,15 @@ def test_pages_of_a_deck_have_one_shape_and_equal_decks_equal_bytes(tmp_path):
     assert content == (tmp_path / "two.pdf").read_bytes()
 
 
+def test_a_page_of_the_deck_leaves_its_figure_as_it_is(tmp_path):
+    figure = gf.figures.plot_memory_sensitivity(table("memory_sensitivity"), title="A headline above the axes")
+    before = figure.axes[0].get_position().bounds
+    with gf.figures.deck(tmp_path / "deck.pdf") as add_page:
+        add_page(figure)
+    gf.figures.save(figure, tmp_path / "figure")
+    assert figure.axes[0].get_position().bounds == before
+
+
 def made(picture: Path, *claims: Mapping) -> Drawn:
     return Drawn(picture, claims, PIXEL, "nowhere")
 

@@ -167,7 +167,7 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     """
     path, content = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style(), strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
+    with style(), without_engine(), strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
         yield lambda figure: pages.savefig(figure, bbox_inches=_slide(figure))
     if content.getbuffer().nbytes:
         write_files({path: content.getvalue()})
