@@ -121,3 +121,10 @@ def test_every_public_name_has_its_entry():
     modules = {"__version__", "figures", "testing", "theory", "analysis"}
     missing = [name for name in gf.__all__ if name not in modules and f":: gradflow.{name}\n" not in told]
     assert not missing, f"docs/ has no entry for {', '.join(missing)}"
+
+
+def test_pictures_are_of_every_part_of_the_lecture():
+    from gradflow.commands.deck import PARTS
+
+    text = (ROOT / "docs" / "extensions" / "pictures.py").read_text(encoding="utf-8")
+    assert all(f'"{part}": ["experiment={experiment}"' in text for part, experiment in PARTS.items())

@@ -73,7 +73,9 @@ def test_help_lists_the_choices_and_how_to_ask(tmp_path):
 
 
 def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=cwd, capture_output=True, text=True)
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # of the make that runs these tests
+    own = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(["make", *arguments], cwd=cwd, env=own, capture_output=True, text=True)
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -132,10 +132,11 @@ def figures_index(found: dict[str, list[tuple[str, str]]]) -> str:
         "notebook or a paper. `gradflow lecture` draws them all, `gradflow figures RUN` those that a log supports.",
         "",
     ]
-    for section in SECTIONS:
+    first = {name: places[0][0] for name, places in found.items()}  # the section that shows it first
+    for section in (section for section in SECTIONS if section in first.values()):
         lines += [f"## {words[f'section.{section}']}", "", "::::{grid} 1 2 2 3", ":gutter: 2", ""]
         for name in found:
-            if found[name][0][0] == section:
+            if first[name] == section:
                 question, _ = docstring(rooms()[name].part("plot"))
                 lines += [
                     f":::{{grid-item-card}} {question}",

@@ -25,6 +25,7 @@ SMALLER = {
     "architectures": ["experiment=lecture_architectures", "train.iterations=100"],
     "clipping": ["experiment=lecture_clipping", "seed=0", "train.iterations=200"],
     "names": ["experiment=lecture_names", "seed=0", "train.iterations=150"],
+    "gru": ["experiment=lecture_gru", "train.iterations=100"],
 }
 """The lecture's parts with fewer seeds, lengths and updates: settings of `train` by the folder of the part."""
 
