@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradflow.commands.arguments import elsewhere, figures_folder, split_list
-from gradflow.commands.columns import by_figure, show_log, told
+from gradflow.commands.arguments import errors_told, figures_folder, split_list
+from gradflow.commands.columns import by_figure, show_log
 from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
 from gradflow.foreign import file_name
 
@@ -92,19 +92,13 @@ def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
         advice = did_you_mean(unknown[0], list(ANIMATIONS)) if unknown else ""
         got = ", ".join(unknown) or "nothing"
         sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {got}{advice}")
-    try:
+    with errors_told(out):
         home, words, runs = find(run)
         folder = figures_folder(out, home, lang)
         for name in wanted:
             for module, own in modules_of(runs).items():
                 title = "-".join(filter(None, [f"animated_{name}", words, module]))
                 files += animate(name, own, folder / file_name(title), lang, context)
-    except FileNotFoundError as error:
-        sys.exit(told(error).replace("path: ", "run: ", 1))
-    except OSError as error:
-        sys.exit(told(elsewhere(error, out)))
-    except ValueError as error:
-        sys.exit(told(error))
     for line in by_figure(files):
         print(line)
 

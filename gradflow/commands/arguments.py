@@ -3,10 +3,13 @@
 import gc
 import itertools
 import os
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gradflow.checks import shown
+from gradflow.commands.columns import told
 
 CONF = next(folder / "conf" for folder in Path(__file__).parents[1:3] if (folder / "conf" / "config.yaml").is_file())
 """Inside of gradflow where it is installed, beside it in a checkout."""
@@ -103,3 +106,21 @@ def elsewhere(error: OSError, out: str) -> OSError:
     """The error of a file that cannot be written, which also says that figures may go elsewhere."""
     hint = "" if out else "; out=FOLDER puts the figures elsewhere"
     return OSError(error.errno, f"{error.strerror or error}{hint}", error.filename)
+
+
+@contextmanager
+def errors_told(out: str, path: str = "run") -> Iterator[None]:
+    """Ends the program with one line where something inside cannot be read, drawn or written.
+
+    Args:
+        out: Where figures were asked to go; empty: beside the runs.
+        path: What the command calls the folder of the runs.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        sys.exit(told(error).replace("path: ", f"{path}: ", 1))
+    except OSError as error:
+        sys.exit(told(elsewhere(error, out)))
+    except ValueError as error:
+        sys.exit(told(error))

@@ -15,12 +15,12 @@ import gradflow as gf
 from gradflow.commands.arguments import (
     collect_rarely,
     drawing_processes,
-    elsewhere,
+    errors_told,
     figures_folder,
     leave_no_empty_folder,
     own_folder,
 )
-from gradflow.commands.columns import LONGEST, by_figure, show_log, told
+from gradflow.commands.columns import LONGEST, by_figure, show_log
 from gradflow.commands.sweeping.signals import TRAIN, patiently
 from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
 from gradflow.foreign import printable
@@ -73,19 +73,13 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
 
     collect_rarely()
     shown = show_log()
-    try:
+    with errors_told(out, "path"):
         folder = figures_folder(out, path, lang)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = draw_each(sweep, folder, lang=lang, context=context, processes=drawing_processes())
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
         report = gf.write_report(sweep, folder / "report.html" if out else None, figures=figures)
-    except FileNotFoundError as error:
-        sys.exit(told(error))
-    except OSError as error:
-        sys.exit(told(elsewhere(error, out)))
-    except ValueError as error:
-        sys.exit(told(error))
     for line in by_figure(file for figure in figures for file in figure.files):
         print(line)
     print(printable(str(report), LONGEST))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from gradflow.commands.arguments import collect_rarely, drawing_processes, elsewhere, figures_folder, split_list
-from gradflow.commands.columns import by_figure, show_log, told
+from gradflow.commands.arguments import collect_rarely, drawing_processes, errors_told, figures_folder, split_list
+from gradflow.commands.columns import by_figure, show_log
 from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, word
 
 FROM_MODEL = ("name_saliency", "gate_map")
@@ -72,7 +72,7 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
     show_log()
     path, files = Path(run or "outputs"), list[Path]()
     from_log = None if wanted is None else [name for name in wanted if name not in (*FROM_MODEL, *EXACT)]
-    try:
+    with errors_told(out):
         folder = figures_folder(out, path, lang)
         if from_log is None or from_log:
             files += draw_all(path, folder, only=from_log, lang=lang, context=context, processes=drawing_processes())
@@ -81,12 +81,6 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
                 files += draw_exact(name, folder, lang, context)
             elif name in FROM_MODEL:
                 files += draw_from_model(name, path, split_list(names), folder, lang, context)
-    except FileNotFoundError as error:
-        sys.exit(told(error).replace("path: ", "run: ", 1))
-    except OSError as error:
-        sys.exit(told(elsewhere(error, out)))
-    except ValueError as error:
-        sys.exit(told(error))
     if not files:
         sys.exit(f"figures: none of those asked for is in the log of {path}; the lines above say why")
     for line in by_figure(files):
