@@ -23,6 +23,7 @@ from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_f
 CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
+HEADLINE = "headline"  # by which it is known among the texts of a figure, and in its SVG
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -318,7 +319,7 @@ def add_caption(
     title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
     if title:
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
-        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
+        put_on_top(figure, _in_lines(figure, title, size), gid=HEADLINE, fontsize=size, color=TITLE, linespacing=1.25)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -356,3 +357,11 @@ def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
             height -= legend.get_window_extent().height / figure.bbox.height + TOP
     engine.set(rect=(left, bottom, width, height))
     return words
+
+
+def headline_share(figure: Figure) -> float:
+    """The share of the height of a figure that its headline takes, with the margin under it; 0 without one."""
+    for text in figure.texts:
+        if text.get_gid() == HEADLINE:
+            return 1 - text.get_window_extent().y0 / figure.bbox.height + TOP / 2
+    return 0.0

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.webfont import FAMILIES, font_face
 
 _CLEAR = 255  # the one colour that images leave free
 _HTML_LANG = {"en": "en", "zh": "zh-CN"}
@@ -44,6 +45,8 @@ def player(
     template = Template((files("gradflow.figures") / "player.html").read_text(encoding="utf-8"))
     return template.substitute(
         {key: escape(word) for key, word in words.items()},
+        font=font_face("".join([title, *words.values()]), lang),
+        families=FAMILIES,
         lang=_HTML_LANG[lang],
         title=escape(title),
         width=images[0].width,
