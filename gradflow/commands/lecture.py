@@ -30,7 +30,7 @@ from gradflow.commands.words import Told, Words, lang, start, word
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradflow.commands.deck import Drawn, Slide
+    from gradflow.commands.deck import Drawn, Slide, Step
     from gradflow.figures import Animation
     from gradflow.figures.drawing import Answer
     from gradflow.figures.gallery import Made
@@ -97,8 +97,22 @@ def make(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn:
     source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
         return _moving(made, made.figure, path, source, lang)
-    picture = made.save(path)[0]
-    return Drawn(picture, made.claims, source, headline_share(made.figure))
+    steps = [_step(number, slide, made, path, lang) for number in range(1, slide.how.steps)]
+    top = max([headline_share(made.figure), *(step.top for step in steps)])  # so that nothing moves from step to step
+    steps = [step._replace(top=top) for step in steps]
+    return Drawn(made.save(path)[0], made.claims, source, top, steps)
+
+
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str) -> Step:
+    """Draws a step of a figure that is built up and saves it as a picture."""
+    from gradflow.commands.deck import Step
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.layout import headline_share
+    from gradflow.figures.output import save
+
+    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
+    picture = save(figure, path.with_name(f"{path.name}-{number}"))[0]
+    return Step(Labels(lang).headline(made.claims[0], number), picture, headline_share(figure))
 
 
 def _moving(made: Made, animation: Animation, path: Path, source: str, lang: str) -> Drawn:
