@@ -21,7 +21,8 @@ from pptx.oxml.ns import nsdecls, qn
 from pptx.util import Inches, Pt
 
 from gradflow.commands.deck import Drawn, Slide, Step, section_title
-from gradflow.figures.catalogue import Labels, number
+from gradflow.commands.notes import notes
+from gradflow.figures.catalogue import Labels
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
 
@@ -59,24 +60,6 @@ def write_slides(path: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
     content = BytesIO()
     pages.save(content)
     write_files({path: content.getvalue()})
-
-
-def notes(slide: Slide, made: Drawn, lang: str) -> str:
-    """What who speaks has before them: the claim in full, every check with its outcome, how to read it, its source."""
-    labels, claims = Labels(lang), made.claims
-    parts = [plain(labels.claim(claims[0]))] if claims else []
-    parts.append("\n".join([labels("deck.checks"), *(_check(claim, labels) for claim in claims)]))
-    parts.append(labels("deck.reading", text=slide.reading(lang)))
-    parts.append(labels("deck.source", text=made.source))
-    return "\n\n".join(parts)
-
-
-def _check(claim: Mapping[str, Any], labels: Labels) -> str:
-    value = claim["value"]
-    told = plain(number(value)) if isinstance(value, int | float) else str(value)
-    verdict = labels("deck.holds" if claim["holds"] else "deck.fails")
-    name = claim["claim"].replace("_", " ")
-    return labels("deck.check", name=name, value=told, expected=str(claim["expected"]), verdict=verdict)
 
 
 def _template() -> Any:
