@@ -22,7 +22,7 @@ from gradflow.commands.arguments import (
 )
 from gradflow.commands.columns import LONGEST, by_figure, show_log
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
+from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start
 from gradflow.foreign import printable
 
 FOLDER = "hydra.sweep.dir="
@@ -33,15 +33,6 @@ EXAMPLES = (
     "gradflow compare outputs/compare/DATE lang=zh context=paper   of runs that are there; trains nothing",
     "gradflow compare /shared/runs out=figures                     ... in a folder that cannot be written",
 )
-
-
-def is_folder(word: str) -> bool:
-    """Whether a word is the folder of runs; folders of runs are called cell=gru,clip=norm.
-
-    >>> is_folder("outputs/compare"), is_folder("path=a=b"), is_folder("cell=gru"), is_folder("-m")
-    (True, True, False, False)
-    """
-    return exists(word) or word.startswith("path=") or not ("=" in word or word.startswith(("-", "~")))
 
 
 def only_asks(words: Sequence[str]) -> bool:
@@ -100,7 +91,7 @@ def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
 
     A run with a damaged file is named and left out; the exit status is then 1.
     """
-    folders = [word.removeprefix("path=") for word in words if is_folder(word) and not only_asks(words)]
+    folders = [word.removeprefix("path=") for word in words if is_folder(word, "path") and not only_asks(words)]
     if folders and len(words) > 1:
         raise click.UsageError(f"path: expected the folder of runs alone, got {' '.join(words)}")
     if folders and not folders[0].strip():
