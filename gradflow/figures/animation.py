@@ -20,7 +20,7 @@ from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import put_on_top
 from gradflow.figures.output import check_evidence, evidence, place, strict_glyphs
 from gradflow.figures.player import player
-from gradflow.figures.theme import CONTEXTS, style
+from gradflow.figures.theme import CONTEXTS, as_drawn
 
 FRAMES = 48  # at most; some seven seconds
 PANELS = 4  # side by side, at most
@@ -80,7 +80,7 @@ class Animation:
         canvas = FigureCanvasAgg(self.figure)
         self.figure.set_dpi(self.width / self.figure.get_figwidth())
         moving = [artist for part in self.parts for artist in part.moving]
-        with style(), strict_glyphs():
+        with as_drawn(self.figure), strict_glyphs():
             _set_animated(moving, True)
             canvas.draw()
             _set_animated(moving, False)

@@ -6,9 +6,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from gradflow.checks import check_kind, shown
+from gradflow.checks import check_kind, require, shown
 
 LANGUAGES = ("en", "zh")
+THEMES = ("light", "dark")
 CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
 """Size of everything, relative to a slide; the composition stays the same."""
 
@@ -24,6 +25,7 @@ class Options:
             `gradflow/figures/labels/en.yaml` and of the figure's own folder.
         palette: cell -> colour, such as {"rnn": "#D55E00"}.
         size: width and height in inches; None is 16:9, 10 inches wide on a slide.
+        theme: `light` or `dark`, for a dark hall: near-black ground, light ink, the same cells in lighter colours.
     """
 
     title: str | None = None
@@ -31,11 +33,13 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     palette: Mapping[str, str] = field(default_factory=dict)
     size: Sequence[float] | None = None
+    theme: str = "light"
 
     def __post_init__(self) -> None:
         """Refuse what is of another kind."""
         from matplotlib.colors import is_color_like  # here, as what is drawn is known without matplotlib
 
+        require(self.theme in THEMES, "theme", f"one of {', '.join(THEMES)}", self.theme)
         if self.title is not None:
             check_kind("title", self.title, str, "a text, or None for the figure's claim")
         check_kind("caption", self.caption, (bool, str), "True, False or a text")

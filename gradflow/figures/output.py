@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from gradflow.checks import check_kind, check_path
 from gradflow.figures.room import check_claims
-from gradflow.figures.theme import style, without_engine
+from gradflow.figures.theme import as_drawn
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
 
@@ -106,7 +106,7 @@ def save(
 def picture(figure: Figure, kind: str) -> bytes:
     """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`."""
     content = BytesIO()
-    with style(), without_engine(), strict_glyphs(), lean_fonts():
+    with as_drawn(figure), strict_glyphs(), lean_fonts():
         figure.savefig(content, format=kind, metadata=METADATA[kind])
     return content.getvalue()
 
@@ -167,10 +167,19 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     """
     path, content = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style(), without_engine(), strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
-        yield lambda figure: pages.savefig(figure, bbox_inches=_slide(figure))
+    with strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
+        yield lambda figure: _add_page(pages, figure)
     if content.getbuffer().nbytes:
         write_files({path: content.getvalue()})
+
+
+def _add_page(pages: PdfPages, figure: Figure) -> None:
+    """A page, of the colour of the figure where that does not reach."""
+    page, size = _slide(figure), figure.get_size_inches()
+    with as_drawn(figure):
+        figure.patch.set_bounds(*page.min / size, *page.size / size)
+        pages.savefig(figure, bbox_inches=page)
+        figure.patch.set_bounds(0, 0, 1, 1)
 
 
 def _slide(figure: Figure) -> Bbox:
