@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from gradflow.commands import compare
 from gradflow.commands.cli import COMMANDS, EXAMPLES, gradflow, main
-from gradflow.commands.words import CONTEXTS, LANGUAGES, Words, lang, out, runs_in
+from gradflow.commands.words import CONTEXTS, LANGUAGES, THEMES, Words, lang, out, runs_in
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said_with_status_2(arguments, message):
 def test_the_words_are_those_of_the_figures():
     from gradflow.figures import theme
 
-    assert (tuple(theme.LANGUAGES), tuple(theme.CONTEXTS)) == (LANGUAGES, CONTEXTS)
+    assert (theme.LANGUAGES, tuple(theme.CONTEXTS), theme.THEMES) == (LANGUAGES, CONTEXTS, THEMES)
 
 
 def test_help_names_every_command_with_what_it_does():
@@ -166,7 +166,7 @@ def test_compare_trains_and_shows(compared):
     assert done["ended"] == 0
     experiment, folder, cell = done["trained"]
     assert (experiment, cell) == ("experiment=compare", "cell=lstm")
-    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), "zh", "slide", "x")
+    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), "zh", "slide", "light", "x")
 
 
 def test_compare_uses_the_folder_that_is_given(compared):

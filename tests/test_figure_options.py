@@ -34,6 +34,7 @@ def run(tmp_path_factory) -> gf.runlog.Run:
         ({"palette": ["red"]}, TypeError, "palette: expected a mapping of colours by cell"),
         ({"size": ("10", "5")}, ValueError, "size: expected width and height in inches, from 1 to 100"),
         ({"size": (True, 5)}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"theme": "night"}, ValueError, "theme: expected one of light, dark, got 'night'"),
         ({"titel": "x"}, TypeError, "unexpected keyword argument 'titel'"),
     ],
 )

@@ -12,7 +12,7 @@ import click
 
 from gradflow.commands.arguments import errors_told, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log
-from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
+from gradflow.commands.words import Words, context, lang, out, runs_in, start, theme, word
 from gradflow.foreign import file_name
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find(text: str) -> tuple[Path, str, list[Run]]:
     return folder, ",".join(filter(None, words)), list(gf.runlog.Sweep(folder, runs).readable.members)
 
 
-def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> list[Path]:
+def animate(name: str, runs: list[Run], path: Path, look: dict[str, str]) -> list[Path]:
     """Makes one animation.
 
     Raises:
@@ -67,7 +67,7 @@ def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> 
         )
     entry = figures.ANIMATIONS[name]
     bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
-    return figures.make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context).save(path, progress=bar)
+    return figures.make(entry, entry.analyse(runs), runs=runs, **look).save(path, progress=bar)
 
 
 @click.command("animate", cls=Words, examples=EXAMPLES)
@@ -75,8 +75,9 @@ def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> 
 @word("figures", "all", "Names with commas between them, or all that move.")
 @lang
 @context
+@theme
 @out
-def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
+def command(run: str, figures: str, lang: str, context: str, theme: str, out: str) -> None:
     """Draw what changes while a network learns: a GIF, and a page to play, stop and step it offline.
 
     RUN is the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side.
@@ -86,6 +87,7 @@ def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
     from gradflow.figures import ANIMATIONS
 
     show_log()
+    look = {"lang": lang, "context": context, "theme": theme}
     wanted, files = list(ANIMATIONS) if figures == "all" else split_list(figures), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     if unknown or not wanted:
@@ -94,11 +96,11 @@ def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
         sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {got}{advice}")
     with errors_told(out):
         home, words, runs = find(run)
-        folder = figures_folder(out, home, lang)
+        folder = figures_folder(out, home, lang, theme)
         for name in wanted:
             for module, own in modules_of(runs).items():
                 title = "-".join(filter(None, [f"animated_{name}", words, module]))
-                files += animate(name, own, folder / file_name(title), lang, context)
+                files += animate(name, own, folder / file_name(title), look)
     for line in by_figure(files):
         print(line)
 

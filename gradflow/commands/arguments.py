@@ -89,13 +89,18 @@ def drawing_processes() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def figures_folder(out: str, runs: Path, lang: str) -> Path:
+def of_theme(lang: str, theme: str) -> str:
+    """The name of a folder of figures: the language, and of dark ones that they are, so that both can lie there."""
+    return lang if theme == "light" else f"{lang}-{theme}"
+
+
+def figures_folder(out: str, runs: Path, lang: str, theme: str = "light") -> Path:
     """Where figures go: into the folder that was asked for, or `figures/LANG` in that of the runs.
 
     Raises:
         ValueError: If a link there leads elsewhere: whoever made the runs is not to choose where files are written.
     """
-    folder = runs / "figures" / lang
+    folder = runs / "figures" / of_theme(lang, theme)
     for place in (folder.parent, folder):
         if not out and place.is_symlink():
             raise ValueError(f"out: expected a folder for the figures, got the link {place}; choose one by out=FOLDER")

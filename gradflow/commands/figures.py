@@ -9,7 +9,7 @@ import click
 
 from gradflow.commands.arguments import collect_rarely, drawing_processes, errors_told, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log
-from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, word
+from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, theme, word
 
 FROM_MODEL = ("name_saliency", "gate_map")
 EXAMPLES = (
@@ -21,7 +21,7 @@ EXAMPLES = (
 )
 
 
-def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: str, context: str) -> list[Path]:
+def draw_from_model(name: str, run: Path, names: list[str], folder: Path, look: dict[str, str]) -> list[Path]:
     """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
     from gradflow import figures  # here, as torch takes seconds and the other figures do without
     from gradflow.training import prediction
@@ -36,16 +36,14 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, lang: 
         data = prediction.gate_map(run, names[0])
     else:
         data = prediction.name_saliency(run, names)
-    return figures.make(figures.PICTURES[name], data, lang=lang, context=context).save(folder / name)
+    return figures.make(figures.PICTURES[name], data, **look).save(folder / name)
 
 
-def draw_exact(name: str, folder: Path, lang: str, context: str) -> list[Path]:
+def draw_exact(name: str, folder: Path, look: dict[str, str]) -> list[Path]:
     """An exact result, which needs no run."""
     import gradflow as gf  # here, as torch takes seconds
 
-    return gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), lang=lang, context=context).save(
-        folder / name
-    )
+    return gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), **look).save(folder / name)
 
 
 @click.command("figures", cls=Words, examples=EXAMPLES)
@@ -54,8 +52,9 @@ def draw_exact(name: str, folder: Path, lang: str, context: str) -> list[Path]:
 @word("names", "", "What the model is asked: names with commas between them; of a roll call joined by |.")
 @lang
 @context
+@theme
 @out
-def command(run: str, figures: str, names: str, lang: str, context: str, out: str) -> None:
+def command(run: str, figures: str, names: str, lang: str, context: str, theme: str, out: str) -> None:
     """Draw figures of a run or of a sweep that is there. It trains nothing.
 
     name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; they are drawn where they are named.
@@ -70,17 +69,18 @@ def command(run: str, figures: str, names: str, lang: str, context: str, out: st
         exact = ", ".join(EXACT)
         raise Told(f"run: expected the folder of runs for {figures}, got nothing; without one there are {exact}")
     show_log()
+    look = {"lang": lang, "context": context, "theme": theme}
     path, files = Path(run or "outputs"), list[Path]()
     from_log = None if wanted is None else [name for name in wanted if name not in (*FROM_MODEL, *EXACT)]
     with errors_told(out):
-        folder = figures_folder(out, path, lang)
+        folder = figures_folder(out, path, lang, theme)
         if from_log is None or from_log:
-            files += draw_all(path, folder, only=from_log, lang=lang, context=context, processes=drawing_processes())
+            files += draw_all(path, folder, only=from_log, processes=drawing_processes(), **look)
         for name in dict.fromkeys(wanted or ()):
             if name in EXACT:
-                files += draw_exact(name, folder, lang, context)
+                files += draw_exact(name, folder, look)
             elif name in FROM_MODEL:
-                files += draw_from_model(name, path, split_list(names), folder, lang, context)
+                files += draw_from_model(name, path, split_list(names), folder, look)
     if not files:
         sys.exit(f"figures: none of those asked for is in the log of {path}; the lines above say why")
     for line in by_figure(files):

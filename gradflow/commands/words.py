@@ -18,7 +18,7 @@ OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 HELP = ["-h", "--help"]
 COMPLETE = "_GRADFLOW_COMPLETE"
 """The variable by which a shell asks for completions."""
-LANGUAGES, CONTEXTS = ("en", "zh"), ("slide", "notebook", "paper")
+LANGUAGES, CONTEXTS, THEMES = ("en", "zh"), ("slide", "notebook", "paper"), ("light", "dark")
 
 
 class Told(click.UsageError):
@@ -222,7 +222,8 @@ length = word(
     "length", "", "Steps that the dependency spans which the network is to learn; known of gradflow's own tasks."
 )
 context = word("context", "slide", "What figures are for.", CONTEXTS)
-out = word("out", "", "Folder that figures go to; figures/LANG in that of the runs, if left out.")
+theme = word("theme", "light", "Figures on white, or on black for a dark hall.", THEMES)
+out = word("out", "", "Folder that figures go to; figures/LANG (LANG-dark) in that of the runs, if left out.")
 
 
 def number(text: str) -> Any:

@@ -66,6 +66,11 @@ class Animation:
         return len(self.iterations)
 
     @property
+    def theme(self) -> str:
+        """Of the figure, and of the page around it."""
+        return getattr(self.figure, "theme", "light")
+
+    @property
     def width(self) -> int:
         """Of a frame, in pixels."""
         return round(WIDTH * CONTEXTS[self.context])
@@ -142,7 +147,8 @@ def save_animation(
 
 
 def _page(animation: Animation, images: Sequence[Image.Image]) -> str:
-    return player(images, animation.iterations, title=animation.title, milliseconds=MILLISECONDS, lang=animation.lang)
+    told = {"title": animation.title, "lang": animation.lang, "theme": animation.theme}
+    return player(images, animation.iterations, milliseconds=MILLISECONDS, **told)
 
 
 def _in_few_colours(

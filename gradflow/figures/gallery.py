@@ -103,7 +103,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang, context and, but of an animation, title, caption, labels, palette, size.
+        **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
@@ -121,6 +121,7 @@ def draw_all(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
     processes: int = 1,
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
@@ -136,6 +137,7 @@ def draw_all(
         only: Names out of `GALLERY`; None is all of them.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
+        theme: `light` or `dark`.
         processes: 1, or 2 to have half of the figures drawn by a second process; a script that asks for it does so
             below `if __name__ == "__main__":`.
 
@@ -144,11 +146,11 @@ def draw_all(
 
     Raises:
         FileNotFoundError: There is no run below the path.
-        ValueError: An unknown language, context or figure, or no run that can be read; one among others that cannot is
-            left out and named in the log (WARNING).
+        ValueError: An unknown language, context, theme or figure, or no run that can be read; one among others that
+            cannot is left out and named in the log (WARNING).
         OSError: A figure cannot be written.
     """
-    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, processes=processes)
+    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, theme=theme, processes=processes)
     return [file for figure in tried for file in figure.files]
 
 
@@ -159,10 +161,11 @@ def draw_each(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
     processes: int = 1,
 ) -> list["Tried"]:
     """As :func:`draw_all`, of which it has the arguments and errors; what was tried, in the order of the files."""
-    check_look(lang, context)
+    check_look(lang, context, theme)
     check_path("out_dir", out_dir, "the folder for the figures")
     whole_number("processes", processes, 1, most=2)
     only = None if only is None else listed("only", only, "a list of names of figures")
@@ -186,7 +189,7 @@ def draw_each(
                 title += "+"
             titles.add(title)
             where = Path(out_dir) / file_name(title)
-            options = {"lang": lang, "context": context}
+            options = {"lang": lang, "context": context, "theme": theme}
             begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, options)))
         drawn = []
         for figure, answer in begun:

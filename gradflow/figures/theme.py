@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gradflow.cells.facts import CELLS
 from gradflow.checks import require
-from gradflow.figures.options import CONTEXTS, LANGUAGES, Options, in_force, using
+from gradflow.figures.options import CONTEXTS, LANGUAGES, THEMES, Options, in_force, using
 
 CHINESE = "Gradflow Sans SC"
 FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
@@ -108,9 +108,13 @@ def register_font() -> None:
     font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / "GradflowSansSC-Regular.ttf"))
 
 
-def check_look(lang: str, context: str) -> None:
-    """Raise a ValueError for an unknown language or context."""
-    for argument, value, known in (("lang", lang, LANGUAGES), ("context", context, tuple(CONTEXTS))):
+def check_look(lang: str, context: str, theme: str = "light") -> None:
+    """Raise a ValueError for an unknown language, context or theme."""
+    for argument, value, known in (
+        ("lang", lang, LANGUAGES),
+        ("context", context, tuple(CONTEXTS)),
+        ("theme", theme, THEMES),
+    ):
         require(value in known, argument, f"one of {', '.join(known)}", value)
 
 

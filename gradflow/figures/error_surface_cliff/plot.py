@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import add_caption, corner_note, finish, log_scale
-from gradflow.figures.theme import BLACK, BLUE, ON_DARK, VERMILLION, new_figure, shade, style, thin
+from gradflow.figures.theme import BLACK, BLUE, ON_DARK, ON_LIGHT, VERMILLION, new_figure, shade, style, thin
 
 PATHS = {"clipped": ("note.clipped_descent", BLUE, "s"), "unclipped": ("note.unclipped_descent", VERMILLION, "o")}
 """Label, colour and marker; they are the same up to the cliff, where the second is on top."""
@@ -89,7 +89,7 @@ def _draw_line(axes: Axes, line: pd.DataFrame, labels: Labels) -> None:
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels: Labels) -> None:
-    """The path as far as it stays in the window, and an arrow to where it leaves it."""
+    """The path as far as it stays in the window, and an arrow to where it leaves it; colours are those of the map."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     inside = (path["w"].between(left, right) & path["b"].between(bottom, top)).to_numpy()
     until = int(np.argmin(inside)) if not inside.all() else len(path)
@@ -97,7 +97,7 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
     axes.plot(
         shown["w"],
         shown["b"],
-        color=shade(colour),
+        color=colour,
         marker=marker,
         linewidth=thin(0.5),
         markersize=thin(1.8),
@@ -107,7 +107,7 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
     if 0 < until < len(path):
         start, landed = (path[["w", "b"]].iloc[i].to_numpy() for i in (until - 1, until))
         reached = start + _share_inside(start, landed, (left, bottom), (right, top)) * (landed - start)
-        arrow = {"arrowstyle": "-|>", "color": shade(colour), "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", tuple(reached), tuple(start), arrowprops=arrow | {"mutation_scale": thin(8)})
         axes.annotate(
             labels("note.lands", place=f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")),
@@ -116,7 +116,7 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
             textcoords="offset fontsize",
             ha="left",
             va="bottom",
-            color=shade(BLACK),
+            color=ON_LIGHT,
             fontsize="small",
         )
 
