@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     beside: str | None = None  # value of the last of `apart`
     across: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 1  # in which its picture is built up
 
 
 class Exact(NamedTuple):
@@ -49,6 +50,7 @@ class Exact(NamedTuple):
 
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
+    steps: int = 1  # in which its picture is built up
 
 
 class Animated(NamedTuple):
@@ -60,13 +62,13 @@ class Animated(NamedTuple):
 
 
 GALLERY = {
-    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole)
+    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole, room.steps)
     for name, room in of_kind("log").items()
 }
-EXACT = {name: Exact(room.check, room.plot) for name, room in of_kind("exact").items()}
+EXACT = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("exact").items()}
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
-PICTURES = {name: Exact(room.check, room.plot) for name, room in of_kind("picture").items()}
+PICTURES = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("picture").items()}
 """By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
 
 ANIMATIONS = {
@@ -103,7 +105,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size.
+        **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size, step.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
