@@ -22,7 +22,7 @@ from gradflow.commands.arguments import (
 )
 from gradflow.commands.columns import LONGEST, by_figure, show_log
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Setting, Words, context, exists, lang, out, start, theme
+from gradflow.commands.words import Setting, Words, context, exists, lang, out, start, svg, theme
 from gradflow.foreign import printable
 
 FOLDER = "hydra.sweep.dir="
@@ -62,7 +62,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
     return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
 
 
-def show(path: Path, lang: str, context: str, theme: str, out: str) -> bool:
+def show(path: Path, lang: str, context: str, theme: str, svg: str, out: str) -> bool:
     """Prints the table of the runs below a folder, draws their figures, writes their report; whether all could be read.
 
     Raises:
@@ -77,7 +77,8 @@ def show(path: Path, lang: str, context: str, theme: str, out: str) -> bool:
         folder = figures_folder(out, path, lang, theme)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = draw_each(sweep, folder, lang=lang, context=context, theme=theme, processes=drawing_processes())
+        look = {"lang": lang, "context": context, "theme": theme}
+        figures = draw_each(sweep, folder, **look, svg_text=svg == "text", processes=drawing_processes())
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
         report = gf.write_report(sweep, folder / "report.html" if out else None, figures=figures)
     for line in by_figure(file for figure in figures for file in figure.files):
@@ -91,8 +92,9 @@ def show(path: Path, lang: str, context: str, theme: str, out: str) -> bool:
 @lang
 @context
 @theme
+@svg
 @out
-def command(words: tuple[str, ...], lang: str, context: str, theme: str, out: str) -> None:
+def command(words: tuple[str, ...], lang: str, context: str, theme: str, svg: str, out: str) -> None:
     """Train the main job, then print a table of its runs, draw their figures and write their report.
 
     Four cells, with and without clipping, from torch's start and from one that remembers: a little over two minutes on
@@ -107,7 +109,7 @@ def command(words: tuple[str, ...], lang: str, context: str, theme: str, out: st
     if folders and not folders[0].strip():
         raise click.UsageError("path: expected path=VALUE, got nothing")
     path, status = (Path(folders[0]), 0) if folders else train(words)
-    whole = show(path, lang, context, theme, out) if path else True
+    whole = show(path, lang, context, theme, svg, out) if path else True
     if status or not whole:
         sys.exit(status or 1)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gradflow.commands.arguments import collect_rarely, drawing_processes, errors_told, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log
-from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, theme, word
+from gradflow.commands.words import Told, Words, context, lang, out, runs_in, start, svg, theme, word
+
+if TYPE_CHECKING:
+    from gradflow.figures.gallery import Made
 
 FROM_MODEL = ("name_saliency", "gate_map")
 EXAMPLES = (
@@ -21,7 +25,7 @@ EXAMPLES = (
 )
 
 
-def draw_from_model(name: str, run: Path, names: list[str], folder: Path, look: dict[str, str]) -> list[Path]:
+def draw_from_model(name: str, run: Path, names: list[str], look: dict[str, str]) -> Made:
     """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
     from gradflow import figures  # here, as torch takes seconds and the other figures do without
     from gradflow.training import prediction
@@ -36,14 +40,14 @@ def draw_from_model(name: str, run: Path, names: list[str], folder: Path, look: 
         data = prediction.gate_map(run, names[0])
     else:
         data = prediction.name_saliency(run, names)
-    return figures.make(figures.PICTURES[name], data, **look).save(folder / name)
+    return figures.make(figures.PICTURES[name], data, **look)
 
 
-def draw_exact(name: str, folder: Path, look: dict[str, str]) -> list[Path]:
+def draw_exact(name: str, look: dict[str, str]) -> Made:
     """An exact result, which needs no run."""
     import gradflow as gf  # here, as torch takes seconds
 
-    return gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), **look).save(folder / name)
+    return gf.figures.make(gf.figures.EXACT[name], gf.theory.EXACT[name](), **look)
 
 
 @click.command("figures", cls=Words, examples=EXAMPLES)
@@ -53,8 +57,9 @@ def draw_exact(name: str, folder: Path, look: dict[str, str]) -> list[Path]:
 @lang
 @context
 @theme
+@svg
 @out
-def command(run: str, figures: str, names: str, lang: str, context: str, theme: str, out: str) -> None:
+def command(run: str, figures: str, names: str, lang: str, context: str, theme: str, svg: str, out: str) -> None:
     """Draw figures of a run or of a sweep that is there. It trains nothing.
 
     name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; they are drawn where they are named.
@@ -69,18 +74,20 @@ def command(run: str, figures: str, names: str, lang: str, context: str, theme: 
         exact = ", ".join(EXACT)
         raise Told(f"run: expected the folder of runs for {figures}, got nothing; without one there are {exact}")
     show_log()
-    look = {"lang": lang, "context": context, "theme": theme}
+    look, svg_text = {"lang": lang, "context": context, "theme": theme}, svg == "text"
     path, files = Path(run or "outputs"), list[Path]()
     from_log = None if wanted is None else [name for name in wanted if name not in (*FROM_MODEL, *EXACT)]
     with errors_told(out):
         folder = figures_folder(out, path, lang, theme)
         if from_log is None or from_log:
-            files += draw_all(path, folder, only=from_log, processes=drawing_processes(), **look)
+            more = {"processes": drawing_processes(), "svg_text": svg_text}
+            files += draw_all(path, folder, only=from_log, **look, **more)
         for name in dict.fromkeys(wanted or ()):
             if name in EXACT:
-                files += draw_exact(name, folder, look)
+                files += draw_exact(name, look).save(folder / name, svg_text=svg_text)
             elif name in FROM_MODEL:
-                files += draw_from_model(name, path, split_list(names), folder, look)
+                made = draw_from_model(name, path, split_list(names), look)
+                files += made.save(folder / name, svg_text=svg_text)
     if not files:
         sys.exit(f"figures: none of those asked for is in the log of {path}; the lines above say why")
     for line in by_figure(files):

@@ -223,6 +223,7 @@ length = word(
 )
 context = word("context", "slide", "What figures are for.", CONTEXTS)
 theme = word("theme", "light", "Figures on white, or on black for a dark hall.", THEMES)
+svg = word("svg", "paths", "Words in SVG files: drawn, or text to search and to edit.", ("paths", "text"))
 out = word("out", "", "Folder that figures go to; figures/LANG (LANG-dark) in that of the runs, if left out.")
 
 

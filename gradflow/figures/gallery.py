@@ -92,10 +92,10 @@ class Made(NamedTuple):
         return self.figure._repr_html_() if isinstance(self.figure, Animation) else None
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
-        """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""
+        """Writes all of it; see :func:`save` and :func:`save_animation` for what each takes."""
         if isinstance(self.figure, Animation):
             return save_animation(self.figure, path, data=self.data, claims=self.claims, **options)
-        return save(self.figure, path, data=self.data, claims=self.claims)
+        return save(self.figure, path, data=self.data, claims=self.claims, **options)
 
 
 def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Run] = (), **options: Any) -> Made:
@@ -124,6 +124,7 @@ def draw_all(
     lang: str = "en",
     context: str = "slide",
     theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
@@ -140,6 +141,7 @@ def draw_all(
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
         theme: `light` or `dark`.
+        svg_text: As :func:`save` takes it.
         processes: 1, or 2 to have half of the figures drawn by a second process; a script that asks for it does so
             below `if __name__ == "__main__":`.
 
@@ -152,7 +154,9 @@ def draw_all(
             cannot is left out and named in the log (WARNING).
         OSError: A figure cannot be written.
     """
-    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, theme=theme, processes=processes)
+    tried = draw_each(
+        path, out_dir, only=only, lang=lang, context=context, theme=theme, svg_text=svg_text, processes=processes
+    )
     return [file for figure in tried for file in figure.files]
 
 
@@ -164,6 +168,7 @@ def draw_each(
     lang: str = "en",
     context: str = "slide",
     theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list["Tried"]:
     """As :func:`draw_all`, of which it has the arguments and errors; what was tried, in the order of the files."""
@@ -192,7 +197,7 @@ def draw_each(
             titles.add(title)
             where = Path(out_dir) / file_name(title)
             options = {"lang": lang, "context": context, "theme": theme}
-            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, options)))
+            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, svg_text, options)))
         drawn = []
         for figure, answer in begun:
             outcome = answer()
@@ -249,14 +254,14 @@ def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict
 
 
 def _draw(
-    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, options: dict[str, Any]
+    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, svg_text: bool, options: dict[str, Any]
 ) -> list[Path] | Exception:
     """Draws and writes one figure of the gallery: its files, or what keeps it from being drawn."""
     try:
         made = Made(GALLERY[name].plot(data, claims=claims, **options), data, claims)
     except Exception as reason:
         return reason
-    return made.save(path)
+    return made.save(path, svg_text=svg_text)
 
 
 def _say(title: str, reason: Exception, *, asked_for: bool) -> None:
