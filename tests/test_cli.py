@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradflow.commands import compare
+from gradflow.commands.arguments import Look
 from gradflow.commands.cli import COMMANDS, EXAMPLES, gradflow, main
 from gradflow.commands.words import CONTEXTS, LANGUAGES, THEMES, Words, lang, out, runs_in
 
@@ -166,7 +167,7 @@ def test_compare_trains_and_shows(compared):
     assert done["ended"] == 0
     experiment, folder, cell = done["trained"]
     assert (experiment, cell) == ("experiment=compare", "cell=lstm")
-    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), "zh", "slide", "light", "paths", "x")
+    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), Look("zh", "slide", "light", "paths"), "x")
 
 
 def test_compare_uses_the_folder_that_is_given(compared):
@@ -181,7 +182,7 @@ def test_compare_trains_nothing_where_a_folder_is_given(compared, word):
     Path("cell=gru,clip=norm").mkdir()
     done = compared(word, "context=paper")
     assert "trained" not in done
-    assert done["shown"] == (Path(word.removeprefix("path=")), "en", "paper", "light", "paths", "")
+    assert done["shown"] == (Path(word.removeprefix("path=")), Look("en", "paper", "light", "paths"), "")
 
 
 def test_compare_passes_hydras_own_options_on_and_shows_nothing(compared):

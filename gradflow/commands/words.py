@@ -198,6 +198,22 @@ def exists(path: str) -> bool:
         return False
 
 
+def is_folder(word: str, name: str) -> bool:
+    """Whether a word among settings is the folder of runs; folders of runs are called cell=gru,clip=norm.
+
+    Args:
+        word: As it was typed.
+        name: What the argument is called.
+
+    >>> is_folder("outputs/compare", "path"), is_folder("path=a=b", "path"), is_folder("outputs/*clip=norm*", "path")
+    (True, True, True)
+    >>> is_folder("cell=gru", "path"), is_folder("-m", "path")
+    (False, False)
+    """
+    key, equals, _ = word.partition("=")
+    return exists(word) or key == name or not (equals or word.startswith(("-", "~"))) or bool(set(key) & set("*?"))
+
+
 def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
     """The first argument, the folder of runs; empty where it is left out and not required."""
     metavar = name.upper() if required else f"[{name.upper()}]"

@@ -186,7 +186,7 @@ def draw_each(
     titles: set[str] = set()
     with in_processes(processes) as share:
         for figure in tried(sweep.readable.members, chosen):
-            reason = figure.reason or (_not_worth(figure) if only is None else None)
+            reason = figure.reason or (figure.not_worth if only is None else None)
             if reason is not None:
                 _say(figure.job.title, reason, asked_for=only is not None)
                 begun.append((figure, list))
@@ -217,6 +217,7 @@ class Tried(NamedTuple):
         data: Its table, empty if there is none.
         claims: The checks on it.
         reason: Why it is left out, if it is.
+        lacks: What its table lacks to be worth a figure that nobody asked for by name; empty if nothing.
         files: Where it was drawn.
         lang: In which language.
     """
@@ -225,8 +226,14 @@ class Tried(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
     reason: Exception | None = None
+    lacks: str = ""
     files: Sequence[Path] = ()
     lang: str = ""
+
+    @property
+    def not_worth(self) -> Exception | None:
+        """Why it is not drawn unless somebody asks for it by name, if so."""
+        return ValueError(f"{self.lacks}; asked for by name it is drawn") if self.lacks else None
 
 
 def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
@@ -234,18 +241,10 @@ def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
     lost: set[Any] = set()
     for job in jobs(runs, gallery):
         try:
-            yield Tried(job, *of_readable(partial(_numbers, job.entry), job.runs, lost))
+            data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+            yield Tried(job, data, claims, lacks=rooms()[job.name].lacks(data))
         except Exception as reason:
             yield Tried(job, pd.DataFrame(), [], reason)
-
-
-def _not_worth(figure: Tried) -> Exception | None:
-    """Why a figure is not drawn unless somebody asks for it by name, if so."""
-    try:
-        lacks = rooms()[figure.job.name].lacks(figure.data)
-    except Exception as reason:
-        return reason
-    return ValueError(f"{lacks}; asked for by name it is drawn") if lacks else None
 
 
 def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

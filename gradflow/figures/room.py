@@ -33,6 +33,8 @@ from gradflow.checks import check_kind, check_name, listed, shown
 from gradflow.figures.options import NAMES, Options, using
 
 PACKAGE = "gradflow.figures"
+TWO_NETWORKS = "experiment=lecture seed=0 data.names_per_sequence=8 network=lstm_forget_3,tanh"
+"""Settings of a training that shows most of what a log can show."""
 Check = Callable[["pd.DataFrame"], list[dict[str, Any]]]
 
 
@@ -54,6 +56,10 @@ class Room:
         steps: Parts in which its picture is built up; its plot function draws the first of them with `step=1`, and all
             without. Every step but the last has its headline from the claim's `build`, see
             :meth:`gradflow.figures.catalogue.Labels.headline`.
+        trained: Settings of the smallest training that shows what it claims, for who asks for it without runs; none
+            for a figure that needs no network. Without any, one of a log is of two networks of the lecture.
+        seconds: How long that takes on two cores, about.
+        gated: Whether it is of cells with a gate that keeps, alone.
     """
 
     package: str
@@ -66,11 +72,19 @@ class Room:
     across: tuple[str, ...] = ()
     whole: bool = False
     steps: int = 1
+    trained: str = ""
+    seconds: int = 0
+    gated: bool = False
 
     @property
     def name(self) -> str:
         """The name of the figure."""
         return self.package.rpartition(".")[2]
+
+    @property
+    def training(self) -> str:
+        """Settings of the training that it is of, where it is asked for without runs; empty if it needs none."""
+        return self.trained or (TWO_NETWORKS if self.kind == "log" else "")
 
     @property
     def analyses(self) -> list[str]:
