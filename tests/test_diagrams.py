@@ -1,6 +1,7 @@
 """Diagrams: their texts and numbers are the table's, nothing overlaps; the tables of the two that theory computes."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,8 +19,9 @@ from torch import nn
 import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
-from gradflow.figures.catalogue import short
+from gradflow.figures.catalogue import Labels, short, texts
 from gradflow.figures.diagram import Node, arrow, canvas, mixed
+from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
 from gradflow.figures.unrolled_graph.plot import PLACES
 from gradflow.theory import additive, unrolled
@@ -234,6 +236,37 @@ def test_the_residual_network_is_what_autograd_finds():
     measured = additive._residual(2, 0)
     np.testing.assert_allclose(measured["whole"], norms - norms[0], atol=1e-12)
     assert not measured["straight"].any()
+
+
+# --- figures that are built up ---------------------------------------------------------------------------------------
+
+
+def built_of(name: str, data, lang: str) -> list[Figure]:
+    """The steps of a figure, small; what is said and drawn only grows, stays where it is, and overlaps in none."""
+    room = rooms()[name]
+    claims, steps = room.check(data), []
+    for step in range(1, room.steps + 1):
+        steps.append(room.plot(data, claims=claims, lang=lang, context="paper", step=step))
+        check_nothing_overlaps(steps[-1])
+        assert Labels(lang).headline(claims[0], step)[:8] in words(steps[-1]).replace("\n", " " * (lang == "en"))
+    for before, after in pairwise(steps):
+        assert before.axes[0].get_position().bounds == pytest.approx(after.axes[0].get_position().bounds)
+        assert len(before.findobj()) < len(after.findobj())
+    assert words(steps[-1]) == words(room.plot(data, claims=claims, lang=lang, context="paper"))
+    assert all(f"build.{claims[0]['build']}_{step}" in texts(lang) for step in range(1, room.steps))
+    return steps
+
+
+@pytest.mark.parametrize(("cell", "lang"), [("lstm", "en"), ("gru_before", "zh"), ("gru", "en")])
+def test_a_cell_is_built_up_gate_by_gate(cell, lang, trained):
+    steps = built_of("cell_diagram", analysis.gate_means(gf.open_run(trained / cell)), lang)
+    gates = [sum(r"\ldots" in text.get_text() for text in step.axes[0].texts) for step in steps]
+    assert gates == ([1, 3, 3, 4, 4] if cell == "lstm" else [1, 2, 3, 3, 3])
+
+
+def test_a_step_that_a_figure_has_not_is_refused(trained):
+    with pytest.raises(ValueError, match="step: expected a number from 1 to 5, got 6; without it all is drawn"):
+        cell_figure(gf.open_run(trained / "lstm"), step=6)
 
 
 # --- cell_diagram ----------------------------------------------------------------------------------------------------

@@ -34,6 +34,12 @@ def run(tmp_path_factory) -> gf.runlog.Run:
         ({"palette": ["red"]}, TypeError, "palette: expected a mapping of colours by cell"),
         ({"size": ("10", "5")}, ValueError, "size: expected width and height in inches, from 1 to 100"),
         ({"size": (True, 5)}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"step": 1.5}, ValueError, "step: expected a whole number of at least 1, got 1.5"),
+        (
+            {"step": 2},
+            ValueError,
+            "step: expected none, as this figure is not built up in steps, got 2",
+        ),
         ({"titel": "x"}, TypeError, "unexpected keyword argument 'titel'"),
     ],
 )

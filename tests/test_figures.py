@@ -456,7 +456,7 @@ def test_every_text_is_used():
         "claim.",
         "headline.",
     )
-    families += ("diagram.", "deck.", "section.")
+    families += ("build.", "diagram.", "deck.", "section.")
     assert [
         key for key in texts("en") if f'"{key}"' not in code and f"'{key}'" not in code and not key.startswith(families)
     ] == []

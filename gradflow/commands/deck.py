@@ -62,6 +62,20 @@ class Slide(NamedTuple):
         return known or " ".join(told.split())
 
 
+class Step(NamedTuple):
+    """What was made of one step, but the last, of a figure that is built up.
+
+    Attributes:
+        headline: What is said at it.
+        picture: Its PNG file, `<figure>-<step>.png` beside that of the whole.
+        bare: The picture without the headline (PNG).
+    """
+
+    headline: str
+    picture: Path
+    bare: bytes
+
+
 class Drawn(NamedTuple):
     """What was made of a slide.
 
@@ -70,12 +84,14 @@ class Drawn(NamedTuple):
         claims: The checks of what it claims; the first is its headline.
         bare: The picture without that (PNG, or GIF), for slides that have it as a title.
         source: Where its numbers are from.
+        steps: Those before the whole picture, of a figure that is built up; a page and a slide each.
     """
 
     picture: Path
     claims: Sequence[Mapping[str, Any]]
     bare: bytes
     source: str
+    steps: Sequence[Step] = ()
 
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
@@ -22,7 +22,8 @@ from gradflow.commands.words import Setting, Words, lang, start, word
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradflow.commands.deck import Drawn, Slide
+    from gradflow.commands.deck import Drawn, Slide, Step
+    from gradflow.figures.gallery import Made
 
 EXAMPLES = (
     "gradflow lecture",
@@ -79,10 +80,11 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
 
 
 def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Drawn:
-    """Draws one slide, adds it to the deck, of an animation its first, middle and last frame, and saves it."""
+    """Draws one slide, adds it to the deck, and saves it.
+
+    Of an animation the deck has the first, the middle and the last frame, of a figure that is built up every step.
+    """
     from gradflow.commands.deck import Drawn
-    from gradflow.commands.slides import SHAPE
-    from gradflow.figures.output import picture
 
     runs = slide.runs(folder)
     made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
@@ -93,10 +95,31 @@ def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[
             add_page(made.figure.figure)
         file = made.save(path)[0]
         return Drawn(file, made.claims, file.read_bytes(), source)
+    steps = [_step(number, slide, made, path, lang, add_page) for number in range(1, slide.how.steps)]
     add_page(made.figure)
-    width = made.figure.get_figwidth()
-    bare = slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=(width, SHAPE * width))
-    return Drawn(made.save(path)[0], made.claims, picture(bare, "png"), source)
+    return Drawn(made.save(path)[0], made.claims, _bare(slide, made, lang), source, steps)
+
+
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Step:
+    """Draws a step of a figure that is built up, adds it to the deck and saves it as a picture."""
+    from gradflow.commands.deck import Step
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.output import picture, place
+
+    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
+    add_page(figure)
+    [file] = place(path.with_name(f"{path.name}-{number}"), {"png": picture(figure, "png")})
+    return Step(Labels(lang).headline(made.claims[0], number), file, _bare(slide, made, lang, step=number))
+
+
+def _bare(slide: Slide, made: Made, lang: str, **step: int) -> bytes:
+    """The picture without its headline, in the shape that a slide has left for it (PNG)."""
+    from gradflow.commands.slides import SHAPE
+    from gradflow.figures.output import picture
+
+    figure: Any = made.figure
+    size = (figure.get_figwidth(), SHAPE * figure.get_figwidth())
+    return picture(slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=size, **step), "png")
 
 
 def divider(lang: str) -> Figure:

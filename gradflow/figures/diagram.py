@@ -55,8 +55,11 @@ def canvas(figure: Figure, width: float, height: float) -> Axes:
 def write(
     axes: Axes, x: float, y: float, text: str, side: str = "center", *, colour: str = BLACK, size: str = "medium"
 ) -> None:
-    """A text whose middle, or `left` or `right` end, is at (x, y), over whatever is drawn there."""
-    axes.text(x, y, text, ha=side, va="center", color=colour, fontsize=size, zorder=5)
+    """A text whose middle, or `left` or `right` end, is at (x, y), over whatever is drawn there.
+
+    The canvas has room for it, so that whether it is there moves nothing else.
+    """
+    axes.text(x, y, text, ha=side, va="center", color=colour, fontsize=size, zorder=5, in_layout=False)
 
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str = "", *, colour: str = BLACK) -> Node:

@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     beside: str | None = None  # value of the last of `apart`
     across: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 1  # in which its picture is built up
 
 
 class Exact(NamedTuple):
@@ -49,6 +50,7 @@ class Exact(NamedTuple):
 
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
+    steps: int = 1  # in which its picture is built up
 
 
 class Animated(NamedTuple):
@@ -60,13 +62,13 @@ class Animated(NamedTuple):
 
 
 GALLERY = {
-    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole)
+    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole, room.steps)
     for name, room in of_kind("log").items()
 }
-EXACT = {name: Exact(room.check, room.plot) for name, room in of_kind("exact").items()}
+EXACT = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("exact").items()}
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
-PICTURES = {name: Exact(room.check, room.plot) for name, room in of_kind("picture").items()}
+PICTURES = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("picture").items()}
 """By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
 
 ANIMATIONS = {
@@ -103,7 +105,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang, context and, but of an animation, title, caption, labels, palette, size.
+        **options: lang, context and, but of an animation, title, caption, labels, palette, size, step.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
@@ -176,7 +178,7 @@ def draw_each(
     titles: set[str] = set()
     with in_processes(processes) as share:
         for figure in tried(sweep.readable.members, chosen):
-            reason = figure.reason or (_not_worth(figure) if only is None else None)
+            reason = figure.reason or (figure.not_worth if only is None else None)
             if reason is not None:
                 _say(figure.job.title, reason, asked_for=only is not None)
                 begun.append((figure, list))
@@ -207,6 +209,7 @@ class Tried(NamedTuple):
         data: Its table, empty if there is none.
         claims: The checks on it.
         reason: Why it is left out, if it is.
+        lacks: What its table lacks to be worth a figure that nobody asked for by name; empty if nothing.
         files: Where it was drawn.
         lang: In which language.
     """
@@ -215,8 +218,14 @@ class Tried(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
     reason: Exception | None = None
+    lacks: str = ""
     files: Sequence[Path] = ()
     lang: str = ""
+
+    @property
+    def not_worth(self) -> Exception | None:
+        """Why it is not drawn unless somebody asks for it by name, if so."""
+        return ValueError(f"{self.lacks}; asked for by name it is drawn") if self.lacks else None
 
 
 def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
@@ -224,18 +233,10 @@ def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
     lost: set[Any] = set()
     for job in jobs(runs, gallery):
         try:
-            yield Tried(job, *of_readable(partial(_numbers, job.entry), job.runs, lost))
+            data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+            yield Tried(job, data, claims, lacks=rooms()[job.name].lacks(data))
         except Exception as reason:
             yield Tried(job, pd.DataFrame(), [], reason)
-
-
-def _not_worth(figure: Tried) -> Exception | None:
-    """Why a figure is not drawn unless somebody asks for it by name, if so."""
-    try:
-        lacks = rooms()[figure.job.name].lacks(figure.data)
-    except Exception as reason:
-        return reason
-    return ValueError(f"{lacks}; asked for by name it is drawn") if lacks else None
 
 
 def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

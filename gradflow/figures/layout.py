@@ -302,6 +302,7 @@ def add_caption(
     claims: Sequence[Mapping[str, Any]],
     labels: Labels,
     notes: Sequence[str] = (),
+    steps: int = 1,
 ) -> None:
     """The first claim as a headline over the figure; small, under it, the setting, what fails, and notes.
 
@@ -311,14 +312,17 @@ def add_caption(
         claims: Checked statements.
         labels: Of the language.
         notes: Further sentences of the small print.
+        steps: Of a figure that is built up.
     """
     options = in_force()
     broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
-    title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
+    title = labels.headline(claims[0], options.step) if options.title is None and claims else options.title or ""
     if title:
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
-        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
+        built = range(1, steps + 1) if options.title is None and steps > 1 else ()
+        others = [_in_lines(figure, labels.headline(claims[0], step), size) for step in built]
+        put_on_top(figure, _in_lines(figure, title, size), others, fontsize=size, color=TITLE, linespacing=1.25)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -340,16 +344,22 @@ def _in_lines(figure: Figure, text: str, size: float) -> str:
     return wrap(text, columns)
 
 
-def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
+def put_on_top(figure: Figure, text: str, others: Sequence[str] = (), **look: Any) -> Text:
     """Write above everything that the figure shows; its legend comes under that, and a second text under the legend.
 
-    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
+    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both. Room is
+    left for the highest of `others`, too, which have this place in other steps of the figure: nothing moves between.
     """
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     left, bottom, width, height = engine.get()["rect"]
     words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
-    height -= words.get_window_extent().height / figure.bbox.height + TOP
+    taken = [words.get_window_extent().height]
+    for other in others:
+        words.set_text(other)
+        taken.append(words.get_window_extent().height)
+    words.set_text(text)
+    height -= max(taken) / figure.bbox.height + TOP
     for legend in figure.legends:
         if legend.get_bbox_to_anchor() is figure.bbox:  # not yet moved
             legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from gradflow.checks import check_kind, shown
+from gradflow.checks import check_kind, shown, whole_number
 
 LANGUAGES = ("en", "zh")
 CONTEXTS = {"slide": 1.0, "notebook": 0.7, "paper": 0.55}
@@ -24,6 +24,7 @@ class Options:
             `gradflow/figures/labels/en.yaml` and of the figure's own folder.
         palette: cell -> colour, such as {"rnn": "#D55E00"}.
         size: width and height in inches; None is 16:9, 10 inches wide on a slide.
+        step: of a figure that is built up, how many of its parts are drawn; None is all.
     """
 
     title: str | None = None
@@ -31,6 +32,7 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     palette: Mapping[str, str] = field(default_factory=dict)
     size: Sequence[float] | None = None
+    step: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is of another kind."""
@@ -39,6 +41,8 @@ class Options:
         if self.title is not None:
             check_kind("title", self.title, str, "a text, or None for the figure's claim")
         check_kind("caption", self.caption, (bool, str), "True, False or a text")
+        if self.step is not None:
+            whole_number("step", self.step, 1)
         for name in ("title", "caption"):
             _check_formulas(name, getattr(self, name))
         for name, words in (("labels", "texts by their ids"), ("palette", "colours by cell")):
@@ -76,6 +80,12 @@ _IN_FORCE: ContextVar[Options] = ContextVar("options", default=Options())  # noq
 def in_force() -> Options:
     """The options of the figure that is being drawn."""
     return _IN_FORCE.get()
+
+
+def built(part: int) -> bool:
+    """Whether this part, counted from 1, of a figure that is built up is drawn yet."""
+    step = in_force().step
+    return step is None or part <= step
 
 
 @contextmanager

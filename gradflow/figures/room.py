@@ -53,6 +53,9 @@ class Room:
         beside: Value of the last of `apart` whose runs join all the others.
         across: Settings of runs; those that differ in one share a figure, and without a difference there is none.
         whole: Whether it shows a model as a whole; else each recorded module of one has a figure.
+        steps: Parts in which its picture is built up; its plot function draws the first of them with `step=1`, and all
+            without. Every step but the last has its headline from the claim's `build`, see
+            :meth:`gradflow.figures.catalogue.Labels.headline`.
         trained: Settings of the smallest training that shows what it claims, for who asks for it without runs; none
             for a figure that needs no network. Without any, one of a log is of two networks of the lecture.
         seconds: How long that takes on two cores, about.
@@ -68,6 +71,7 @@ class Room:
     beside: str | None = None
     across: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 1
     trained: str = ""
     seconds: int = 0
     gated: bool = False
@@ -115,7 +119,7 @@ class Room:
     @property
     def plot(self) -> Callable[..., "Figure"]:
         """The figure, of its table; options: claims, lang, context, and those of all figures."""
-        return with_options(getattr(self.part("plot"), f"plot_{self.name}"))
+        return with_options(getattr(self.part("plot"), f"plot_{self.name}"), self.steps)
 
     @property
     def analyse_moving(self) -> Callable[[Any], "pd.DataFrame"]:
@@ -148,9 +152,12 @@ _WAYS = {
 }
 
 
-def _options(data: Any, own: Mapping[str, Any]) -> Options:
+def _options(data: Any, own: Mapping[str, Any], steps: int) -> Options:
     """The options that all figures have, each as it should be."""
     options = Options(**own)
+    if options.step is not None and options.step > steps:
+        known = f"a number from 1 to {steps}" if steps > 1 else "none, as this figure is not built up in steps"
+        raise ValueError(f"step: expected {known}, got {options.step}; without it all is drawn")
     if options.palette:
         there = data["cell"].unique() if "cell" in getattr(data, "columns", ()) else ()
         for cell in options.palette:
@@ -159,13 +166,13 @@ def _options(data: Any, own: Mapping[str, Any]) -> Options:
 
 
 @cache
-def with_options(draw: Callable[..., Any]) -> Callable[..., Any]:
+def with_options(draw: Callable[..., Any], steps: int = 1) -> Callable[..., Any]:
     """A function that draws, which also takes the options that all figures have."""
 
     @wraps(draw)
     def drawn(data: "pd.DataFrame", **given: Any) -> Any:
         own = {name: given.pop(name) for name in NAMES if name in given}
-        with using(_options(data, own)):
+        with using(_options(data, own, steps)):
             return draw(data, **given)
 
     return drawn
@@ -179,12 +186,13 @@ def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
     def drawn(data: "pd.DataFrame", **options: Any) -> Any:
         from gradflow.figures.theme import check_look  # it knows matplotlib
 
+        steps = rooms()[figure].steps
         check_look(options.get("lang", "en"), options.get("context", "slide"))
         check_claims(options.get("claims"))
-        _options(data, {name: options[name] for name in NAMES if name in options})
+        _options(data, {name: options[name] for name in NAMES if name in options}, steps)
         signature(draw).bind(data, **{name: value for name, value in options.items() if name not in NAMES})
         try:
-            return with_options(draw)(data, **options)
+            return with_options(draw, steps)(data, **options)
         except (KeyError, AttributeError, TypeError, IndexError) as error:
             got = list(data)[:8] if hasattr(data, "iloc") else shown(data)  # a run has columns, too
             way = _WAYS[rooms()[figure].kind].format(figure=figure)

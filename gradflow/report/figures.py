@@ -96,11 +96,12 @@ def sections_of(figures: Iterable[Tried]) -> tuple[list[Section], list[LeftOut]]
     found: dict[tuple[str, str], _Found] = {}
     left_out = list[LeftOut]()
     for tried in figures:
-        if tried.reason is None:
+        reason = tried.reason or (tried.not_worth if tried.job.name not in ASKED else None)
+        if reason is None:
             place = found.setdefault((tried.job.group, tried.job.module), _Found())
             place.parts.setdefault(tried.job.name, []).append(tried)
         else:
-            _leave_out(tried.job.title, tried.reason, left_out)
+            _leave_out(tried.job.title, reason, left_out)
     sections = [_section(place, own, left_out) for place, own in found.items()]
     return [section for section in sections if section.figures], left_out
 
