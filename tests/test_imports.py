@@ -87,7 +87,7 @@ PACKAGES = {
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"diagnosis", "figures", "runlog", "report"},
+    "yaml": {"diagnosis", "figures", "runlog", "report", "commands"},
     "altair": {"report"},
     "jinja2": {"report"},
     "vl_convert": {"report"},
