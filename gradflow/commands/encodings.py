@@ -7,21 +7,13 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-UTF8 = "-X", "utf8"
 
-
-def speak_any(arguments: Sequence[str]) -> None:
-    r"""Has a command read every text and open files of any name, and never end because of what it prints.
+def speak_any() -> None:
+    r"""Has a command open files of any name, and never end because of what it prints.
 
     Where files are named in another encoding than UTF-8 (LANG=C without Python's own remedy), the program starts once
     more in Python's UTF-8 mode (PEP 540), and prints in the encoding that it had. What an output cannot show is
     spelt out, such as \u738b.
-
-    Args:
-        arguments: The command line without the program.
-
-    Raises:
-        Told: An argument, or the current folder, is text in another encoding.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -29,15 +21,24 @@ def speak_any(arguments: Sequence[str]) -> None:
     if not sys.flags.utf8_mode and sys.getfilesystemencoding() != "utf-8":
         os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
         os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
-        os.execv(sys.executable, [sys.executable, *UTF8, *sys.orig_argv[1:]])
-    for name, text in (("current folder", _here()), *(("command line", word) for word in arguments)):
-        if not _is_text(text):
-            from gradflow.commands.words import Told
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
-            raise Told(
+
+def what_is_no_text(arguments: Sequence[str]) -> str:
+    """What is wrong with the command line, or the current folder, that was written in another encoding; or nothing.
+
+    Args:
+        arguments: The command line without the program.
+    """
+    for name, text in (("current folder", _here()), *(("command line", word) for word in arguments)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a byte that is none of UTF-8, see PEP 383
+            return (
                 f"{name}: expected text in UTF-8, got {os.fsencode(text)!r}; let the terminal write UTF-8, and give "
                 f"what is named otherwise a new name"
             )
+    return ""
 
 
 def _here() -> str:
@@ -45,11 +46,3 @@ def _here() -> str:
         return os.getcwd()
     except OSError:  # it was removed; whoever needs it says so
         return ""
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a byte that is none of UTF-8, see PEP 383
-        return False
-    return True

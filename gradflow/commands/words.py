@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from gradflow.commands.encodings import speak_any
+from gradflow.commands.encodings import speak_any, what_is_no_text
 
 LONGEST = 4_000  # characters of a value
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -247,7 +247,9 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         SystemExit: If anything is wrong: with its status, and the message of wrong usage.
     """
     try:
-        speak_any(arguments)
+        speak_any()
+        if odd := what_is_no_text(arguments):
+            raise Told(odd)
         command.main(list(arguments), prog_name=name, standalone_mode=False)
     except click.Abort:
         sys.exit(INTERRUPTED)
