@@ -68,7 +68,7 @@ def _draw_jacobian(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
         _entry(axes, DIAGONAL + column * SIDES[0], y, mixed(VERMILLION, 0.25 if on else 0.0))
         text, colour = (f"{slope[row, column]:.3f}", BLACK) if on else ("0", GREY)
         write(axes, DIAGONAL + (column + 0.5) * SIDES[0], y + SIDES[1] / 2, text, colour=colour, size="small")
-        _entry(axes, WEIGHTS + column * SIDES[0], y, mixed(BLUE, 0.8 * strength[row, column] / strongest))
+        _entry(axes, WEIGHTS + column * SIDES[0], y, mixed(BLUE, float(0.8 * strength[row, column] / strongest)))
     for left, name, colour in ((DIAGONAL, DIAG, VERMILLION), (WEIGHTS, "$W_{hh}$", BLUE)):
         top = LINES[1] + size / 2 * SIDES[1] + 0.35
         write(axes, left + size / 2 * SIDES[0], top, name, colour=colour, size="small")
