@@ -40,9 +40,8 @@ def _scale(low: str, high: str, **more: Any) -> alt.Scale:
 
 
 def _gradient(lang: str) -> alt.LayerChart:
-    across = alt.X(
-        "lag:Q", title=word("gradient.lag")[lang], scale=_scale("0", "last"), axis=alt.Axis(tickMinStep=1, tickCount=8)
-    )
+    title, whole = word("gradient.axis")[lang], alt.Axis(tickMinStep=1, tickCount=8)
+    across = alt.X("lag:Q", title=word("gradient.lag")[lang], scale=_scale("0", "last"), axis=whole)
     scale = _scale("low", "high", type="log")
     decades = alt.Axis(values=alt.ExprRef(expr="decades"), labelExpr="power(datum.value)")
     up = alt.Y("median:Q", title=title, scale=scale, axis=decades)
@@ -103,16 +102,18 @@ def _surface(lang: str) -> alt.LayerChart:
     up = alt.Y(
         "b:Q", title=word("surface.b")[lang], scale=_scale("bLow", "bHigh"), axis=alt.Axis(tickCount=5, grid=False)
     )
+    scale = alt.Scale(scheme="viridis", domain=[0, 0.5], clamp=True)
     legend = alt.Legend(title=word("surface.error")[lang], orient="right", tickCount=4)
     heat = (
         alt.Chart(ROWS)
-        .mark_rect(clip=True, aria=False, stroke=None)
+        .mark_rect(clip=True, aria=False, strokeWidth=0.7)
         .encode(
             across,
             up,
             alt.X2("w2:Q"),
             alt.Y2("b2:Q"),
-            alt.Color("error:Q", scale=alt.Scale(scheme="viridis", domain=[0, 0.5], clamp=True), legend=legend),
+            alt.Color("error:Q", scale=scale, legend=legend),
+            alt.Stroke("error:Q", scale=scale, legend=None),  # else the ground shines through between the cells
         )
     )
     path = alt.Chart(PATH).encode(across, up, order="order:Q")
@@ -128,16 +129,18 @@ def _training(lang: str) -> alt.Chart:
     across = alt.X("iteration:Q", title=word("training.iteration")[lang], scale=_scale("0", "last"), axis=ticks)
     up = alt.Y("lag:Q", title=word("gradient.lag")[lang], scale=_scale("-0.5", "most"), axis=axis)
     legend = alt.Legend(title=None, orient="right", tickCount=5)
-    colour = alt.Color("value:Q", scale=_scale("low", "high", scheme="viridis", clamp=True), legend=legend)
+    shades = _scale("low", "high", scheme="viridis", clamp=True)
+    colour, edge = alt.Color("value:Q", scale=shades, legend=legend), alt.Stroke("value:Q", scale=shades, legend=None)
     return (
         alt.Chart(ROWS)
-        .mark_rect(clip=True, aria=False)
+        .mark_rect(clip=True, aria=False, strokeWidth=0.7)
         .encode(
             across,
             up,
             alt.X2("iteration2:Q"),
             alt.Y2("lag2:Q"),
             color=alt.condition("isValid(datum.value)", colour, alt.value(NOTHING)),
+            stroke=alt.condition("isValid(datum.value)", edge, alt.value(NOTHING)),
             tooltip=[
                 alt.Tooltip("iteration:Q", title=word("training.iteration")[lang]),
                 alt.Tooltip("back:Q", title=word("gradient.lag")[lang]),

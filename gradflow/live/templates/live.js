@@ -119,7 +119,7 @@
 
   function showSurface(surface) {
     if (views.surface && content.surface.of === surface) return null;
-    const { w, b, error } = surface, dw = (w[1] - w[0]) / 2 * 1.06, db = (b[1] - b[0]) / 2 * 1.06;
+    const { w, b, error } = surface, dw = (w[1] - w[0]) / 2, db = (b[1] - b[0]) / 2;
     const rows = error.map((value, i) => {
       const [x, y] = [w[Math.floor(i / b.length)], b[i % b.length]];
       return { w: x - dw, w2: x + dw, b: y - db, b2: y + db, error: value };
