@@ -31,7 +31,7 @@ def specs() -> dict[str, dict[str, dict[str, Any]]]:
 def _filling(chart: Any) -> dict[str, Any]:
     """As wide and as high as its place."""
     spec = chart.properties(width="container", height="container").to_dict(validate=False)
-    return spec | {"autosize": {"type": "fit", "contains": "padding"}}
+    return spec | {"autosize": {"type": "fit", "contains": "padding", "resize": True}}
 
 
 def _scale(low: str, high: str, **more: Any) -> alt.Scale:
@@ -103,7 +103,7 @@ def _surface(lang: str) -> alt.LayerChart:
         "b:Q", title=word("surface.b")[lang], scale=_scale("bLow", "bHigh"), axis=alt.Axis(tickCount=5, grid=False)
     )
     scale = alt.Scale(scheme="viridis", domain=[0, 0.5], clamp=True)
-    legend = alt.Legend(title=word("surface.error")[lang], orient="right", tickCount=4)
+    legend = alt.Legend(title=word("surface.error")[lang], orient="right", type="gradient", tickCount=4)
     heat = (
         alt.Chart(ROWS)
         .mark_rect(clip=True, aria=False, strokeWidth=0.7)
@@ -113,7 +113,7 @@ def _surface(lang: str) -> alt.LayerChart:
             alt.X2("w2:Q"),
             alt.Y2("b2:Q"),
             alt.Color("error:Q", scale=scale, legend=legend),
-            alt.Stroke("error:Q", scale=scale, legend=None),  # else the ground shines through between the cells
+            alt.Stroke("error:Q", scale=scale, legend=legend),  # else the ground shines through between the cells
         )
     )
     path = alt.Chart(PATH).encode(across, up, order="order:Q")
@@ -128,9 +128,9 @@ def _training(lang: str) -> alt.Chart:
     ticks = alt.Axis(grid=False, tickMinStep=1, tickCount=6)
     across = alt.X("iteration:Q", title=word("training.iteration")[lang], scale=_scale("0", "last"), axis=ticks)
     up = alt.Y("lag:Q", title=word("gradient.lag")[lang], scale=_scale("-0.5", "most"), axis=axis)
-    legend = alt.Legend(title=None, orient="right", tickCount=5)
+    legend = alt.Legend(title=None, orient="right", type="gradient", tickCount=5)
     shades = _scale("low", "high", scheme="viridis", clamp=True)
-    colour, edge = alt.Color("value:Q", scale=shades, legend=legend), alt.Stroke("value:Q", scale=shades, legend=None)
+    colour, edge = alt.Color("value:Q", scale=shades, legend=legend), alt.Stroke("value:Q", scale=shades, legend=legend)
     return (
         alt.Chart(ROWS)
         .mark_rect(clip=True, aria=False, strokeWidth=0.7)
@@ -152,7 +152,7 @@ def _training(lang: str) -> alt.Chart:
 
 def _answer(lang: str) -> alt.LayerChart:
     axis = alt.Axis(
-        labelExpr="slice(datum.label, 3)", labelAngle=0, labelFontSize=alt.ExprRef(expr="1.3 * size"), title=None
+        labelExpr="substring(datum.label, 3, 4)", labelAngle=0, labelFontSize=alt.ExprRef(expr="1.3 * size"), title=None
     )
     across = alt.X("place:N", sort=None, axis=axis)
     up = alt.Y("score:Q", title=word("answer.axis")[lang], axis=alt.Axis(tickCount=5))
