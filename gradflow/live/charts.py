@@ -65,9 +65,7 @@ def _gradient(lang: str) -> alt.LayerChart:
     dash = alt.StrokeDash("held:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [7, 5]]), legend=None)
     line = base.mark_line(strokeWidth=4, clip=True, aria=False).encode(across, up, colour, dash, detail="curve:N")
     points = base.mark_circle(size=90, opacity=0, clip=True, aria=False).encode(across, up, colour, tooltip=told)
-    named = base.transform_filter("datum.lag == 0").transform_calculate(place="height + datum.place")
-    names = _names(named, alt.value(alt.ExprRef(expr="size")), "left", colour)
-    return alt.layer(band, line, points, names)
+    return alt.layer(band, line, points)
 
 
 def _spectrum(lang: str) -> alt.LayerChart:
@@ -82,17 +80,8 @@ def _spectrum(lang: str) -> alt.LayerChart:
     points = base.mark_circle(size=90, opacity=0, aria=False).encode(
         across, up, tooltip=["name:N", "index:Q", alt.Tooltip("value:Q", format=".4~g")]
     )
-    place = alt.value(alt.ExprRef(expr="width - 4"))
-    names = _names(base.transform_filter("datum.index == 1"), place, "right", colour)
     one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(color=GREY, strokeDash=[3, 4]).encode(y="one:Q")
-    return alt.layer(one, lines, points, names)
-
-
-def _names(base: alt.Chart, across: Any, align: str, colour: alt.Color) -> alt.Chart:
-    """What the curves are called, one below the other at `place` pixels from the top."""
-    return base.mark_text(
-        align=align, baseline="middle", fontWeight="bold", fontSize=alt.ExprRef(expr="size"), aria=False
-    ).encode(x=across, y=alt.Y("place:Q", scale=None), color=colour, text="name:N")
+    return alt.layer(one, lines, points)
 
 
 def _surface(lang: str) -> alt.LayerChart:
@@ -103,17 +92,16 @@ def _surface(lang: str) -> alt.LayerChart:
         "b:Q", title=word("surface.b")[lang], scale=_scale("bLow", "bHigh"), axis=alt.Axis(tickCount=5, grid=False)
     )
     scale = alt.Scale(scheme="viridis", domain=[0, 0.5], clamp=True)
-    legend = alt.Legend(title=word("surface.error")[lang], orient="right", type="gradient", tickCount=4)
+    legend = alt.Legend(title=word("surface.error")[lang], orient="right", tickCount=4)
     heat = (
         alt.Chart(ROWS)
-        .mark_rect(clip=True, aria=False, strokeWidth=0.7)
+        .mark_rect(clip=True, aria=False)
         .encode(
             across,
             up,
             alt.X2("w2:Q"),
             alt.Y2("b2:Q"),
             alt.Color("error:Q", scale=scale, legend=legend),
-            alt.Stroke("error:Q", scale=scale, legend=legend),  # else the ground shines through between the cells
         )
     )
     path = alt.Chart(PATH).encode(across, up, order="order:Q")
@@ -128,19 +116,18 @@ def _training(lang: str) -> alt.Chart:
     ticks = alt.Axis(grid=False, tickMinStep=1, tickCount=6)
     across = alt.X("iteration:Q", title=word("training.iteration")[lang], scale=_scale("0", "last"), axis=ticks)
     up = alt.Y("lag:Q", title=word("gradient.lag")[lang], scale=_scale("-0.5", "most"), axis=axis)
-    legend = alt.Legend(title=None, orient="right", type="gradient", tickCount=5)
+    legend = alt.Legend(title=None, orient="right", tickCount=5)
     shades = _scale("low", "high", scheme="viridis", clamp=True)
-    colour, edge = alt.Color("value:Q", scale=shades, legend=legend), alt.Stroke("value:Q", scale=shades, legend=legend)
+    colour = alt.Color("value:Q", scale=shades, legend=legend)
     return (
         alt.Chart(ROWS)
-        .mark_rect(clip=True, aria=False, strokeWidth=0.7)
+        .mark_rect(clip=True, aria=False)
         .encode(
             across,
             up,
             alt.X2("iteration2:Q"),
             alt.Y2("lag2:Q"),
             color=alt.condition("isValid(datum.value)", colour, alt.value(NOTHING)),
-            stroke=alt.condition("isValid(datum.value)", edge, alt.value(NOTHING)),
             tooltip=[
                 alt.Tooltip("iteration:Q", title=word("training.iteration")[lang]),
                 alt.Tooltip("back:Q", title=word("gradient.lag")[lang]),

@@ -97,23 +97,35 @@
     await view.runAsync();
   }
 
+  function nameCurves(chart, curves) {
+    byId(`${chart}-curves`).replaceChildren(...curves.map(({ name, colour, held }) => {
+      const item = document.createElement("li");
+      item.style.color = shade(colour);
+      item.innerHTML = `<svg viewBox="0 0 48 10" aria-hidden="true"><line x1="0" y1="5" x2="48" y2="5" stroke-dasharray="${held ? "9 6" : "none"}"/></svg>`;
+      item.append(name);
+      return item;
+    }));
+  }
+
   function showGradient(flow) {
     const lang = language(), curve = { name: called(), colour: facts.colours[state.cell], flow, held: false };
     const curves = [...state.kept, curve];
     const rows = curves.flatMap(({ name, colour, flow, held }, i) =>
-      flow.lag.map((lag, k) => ({ curve: i, name, colour: shade(colour), held, lag, place: (i - curves.length) * 1.3 * size(), median: flow.median[k], lowest: flow.low[k], highest: flow.high[k] })));
+      flow.lag.map((lag, k) => ({ curve: i, name, colour: shade(colour), held, lag, median: flow.median[k], lowest: flow.low[k], highest: flow.high[k] })));
     const values = curves.flatMap(({ flow }) => [...flow.low, ...flow.high]).filter((v) => v > 0);
     const bottom = Math.min(-3, Math.floor(Math.log10(Math.min(...values)))), top = Math.max(1, Math.ceil(Math.log10(Math.max(...values))));
     const apart = Math.ceil((top - bottom) / 8), decades = [];
     for (let n = Math.ceil(bottom / apart) * apart; n <= top; n += apart) decades.push(10 ** n);
+    nameCurves("gradient", curves);
     return show("gradient", flow.headline[lang], rows, { low: 10 ** bottom, high: 10 ** top, decades, last: Math.max(...curves.map(({ flow }) => flow.lag.length - 1)) });
   }
 
   function showSpectrum(flow) {
     const kinds = [["weight", flow.weight, grey], ["jacobian", flow.jacobian, facts.colours[state.cell]]];
-    const rows = kinds.flatMap(([kind, values, colour], i) =>
-      values.map((value, index) => ({ kind, value, index: index + 1, colour: shade(colour), name: say(`spectrum.${kind}`), place: (1.8 - i) * size() * 1.3 })));
+    const rows = kinds.flatMap(([kind, values, colour]) =>
+      values.map((value, index) => ({ kind, value, index: index + 1, colour: shade(colour), name: say(`spectrum.${kind}`) })));
     const high = Math.max(1.25, 1.1 * Math.max(...rows.map((row) => row.value ?? 0)));
+    nameCurves("spectrum", kinds.map(([kind, , colour]) => ({ name: say(`spectrum.${kind}`), colour, held: kind === "weight" })).reverse());
     return show("spectrum", flow.spectrum_headline[language()], rows, { high, last: flow.jacobian.length + 1 });
   }
 
@@ -122,7 +134,7 @@
     const { w, b, error } = surface, dw = (w[1] - w[0]) / 2, db = (b[1] - b[0]) / 2;
     const rows = error.map((value, i) => {
       const [x, y] = [w[Math.floor(i / b.length)], b[i % b.length]];
-      return { w: x - dw, w2: x + dw, b: y - db, b2: y + db, error: value };
+      return { w: x - dw, w2: x + 1.2 * dw, b: y - db, b2: y + 1.5 * db, error: value }; // a little over the next one, else the ground shines through
     });
     const path = surface.path.map(([x, y], order) => ({ order, w: x, b: y }));
     const { w: [wLow, wHigh], b: [bLow, bHigh] } = facts.window;
@@ -161,12 +173,12 @@
     const own = run(), last = own.steps.at(-1), what = byId("quantity").value;
     const columns = own.steps.flatMap((table) => table[what]), wide = what === "state" ? facts.updates : facts.recorded;
     const rows = columns.flatMap(({ iteration, values }) =>
-      values.map((value, back) => ({ iteration, iteration2: iteration + wide, lag: back - 0.5, lag2: back + 0.5, back, value })));
+      values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
     const values = rows.map((row) => row.value).filter((v) => v !== null);
     const [low, high] = what === "state" ? [0, 1] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
     byId("training-setting").textContent = last ? last.setting[language()] : called();
-    const most = Math.max(12.5, ...rows.map((row) => row.lag2));
-    await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration2)) });
+    const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
+    await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
   }
 
