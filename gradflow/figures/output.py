@@ -18,7 +18,8 @@ from matplotlib.transforms import Bbox
 
 from gradflow.checks import check_kind, check_path
 from gradflow.figures.room import check_claims
-from gradflow.figures.theme import style, without_engine
+from gradflow.figures.svg import with_text
+from gradflow.figures.theme import as_drawn
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
 
@@ -82,6 +83,7 @@ def save(
     *,
     data: pd.DataFrame | None = None,
     claims: Sequence[Mapping[str, Any]] | None = None,
+    svg_text: bool = False,
 ) -> list[Path]:
     """Write a figure as PNG (192 dots per inch), PDF and SVG, its numbers as CSV and the checks of its claims as JSON.
 
@@ -90,6 +92,8 @@ def save(
         path: Where, without suffix; folders are made.
         data: The numbers it shows.
         claims: Checked statements, each with claim, value, expected, holds.
+        svg_text: Words in the SVG are text, to search and to edit, and the glyphs they need are inside of the file;
+            else they are drawn as paths, which look alike in every program.
 
     Returns:
         The files, in the order PNG, PDF, SVG, CSV, JSON.
@@ -100,15 +104,28 @@ def save(
     """
     check_evidence(path, data, claims)
     check_kind("figure", figure, Figure, "what a plot function returned")
-    pictures = {kind: picture(figure, kind) for kind in METADATA}
+    check_kind("svg_text", svg_text, bool, "True or False")
+    pictures = {kind: picture(figure, kind, svg_text=svg_text) for kind in METADATA}
     return place(Path(path), pictures | evidence(data, claims))
 
 
-def picture(figure: Figure, kind: str, **more: Any) -> bytes:
-    """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`; more is for `savefig`."""
-    content = BytesIO()
-    with style(), without_engine(), strict_glyphs(), lean_fonts():
-        figure.savefig(content, format=kind, metadata=METADATA[kind], **more)
+def picture(figure: Figure, kind: str, *, svg_text: bool = False, box: Bbox | None = None) -> bytes:
+    """What is in the file of a figure.
+
+    Args:
+        figure: What a plot function returned.
+        kind: `png` (192 dots per inch), `pdf` or `svg`.
+        svg_text: Whether words in an SVG are text, or paths.
+        box: What is shown, in inches, on the ground of the figure; None is the figure.
+    """
+    content, size = BytesIO(), figure.get_size_inches()
+    with as_drawn(figure), strict_glyphs(), lean_fonts():
+        if kind == "svg" and svg_text:
+            return with_text(figure, METADATA[kind])
+        if box is not None:
+            figure.patch.set_bounds(*box.min / size, *box.size / size)
+        figure.savefig(content, format=kind, metadata=METADATA[kind], bbox_inches=box)
+        figure.patch.set_bounds(0, 0, 1, 1)
     return content.getvalue()
 
 
@@ -201,7 +218,7 @@ def page(figure: Figure, under: str = "") -> bytes:
     box = Bbox.from_bounds((width - side) / 2, (height - strip) / 2 - side * 9 / 32, side, side * 9 / 16)
     note = figure.text(0.5, -STRIP / 2, under, ha="center", va="center", fontsize=72 * STRIP * height / 2.2)
     try:
-        return picture(figure, "pdf", bbox_inches=box)
+        return picture(figure, "pdf", box=box)
     finally:
         note.remove()
 
