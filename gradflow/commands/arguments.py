@@ -146,8 +146,8 @@ def errors_told(out: str, path: str = "run") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        sys.exit(told(error).replace("path: ", f"{path}: ", 1))
+        sys.exit(told(error, path))
     except OSError as error:
         sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
-        sys.exit(told(error))
+        sys.exit(told(error, path))

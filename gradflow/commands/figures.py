@@ -19,7 +19,7 @@ from gradflow.commands.arguments import (
 from gradflow.commands.columns import by_figure, show_log
 from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, svg, theme, word
 
-FROM_MODEL = ("name_saliency", "gate_map")
+FROM_MODEL = ("name_saliency", "gate_map", "overlap")
 OF_NAMES = ("names_corpus", "one_hot")
 EXAMPLES = (
     "gradflow figures outputs/train/DATE",
@@ -32,21 +32,21 @@ EXAMPLES = (
 )
 
 
-def draw_from_model(name: str, run: Path, names: list[str], folder: Path, look: Look) -> list[Path]:
-    """Which characters decide the answers of the model of a run, or what its gates keep while it reads."""
+def draw_from_model(name: str, runs: Sequence[Path], names: list[str], folder: Path, look: Look) -> list[Path]:
+    """What the models of runs answer to names, which characters decide that, what gates keep meanwhile."""
     from gradflow import figures  # here, as torch takes seconds and the other figures do without
     from gradflow.training import prediction
 
-    if not names:
+    if name == "overlap":
+        data = prediction.overlap(runs)
+    elif not names:
         raise ValueError(f"names: expected names=NAME for {name}, got nothing")
-    if name == "gate_map":
-        if len(names) > 1:
-            raise ValueError(
-                f"names: expected one for gate_map, got {len(names)}; those of a roll call are joined by |"
-            )
-        data = prediction.gate_map(run, names[0])
+    elif name == "gate_map" and len(names) > 1:
+        raise ValueError(f"names: expected one for gate_map, got {len(names)}; those of a roll call are joined by |")
+    elif name == "gate_map":
+        data = prediction.gate_map(runs[0], names[0])
     else:
-        data = prediction.name_saliency(run, names)
+        data = prediction.name_saliency(runs[0], names)
     return figures.make(figures.PICTURES[name], data, **look.options).save(folder / name, **look.files)
 
 
@@ -61,6 +61,7 @@ def draw_exact(name: str, folder: Path, look: Look) -> list[Path]:
 
 def draw_of_runs(path: Path, wanted: Sequence[str] | None, names: list[str], folder: Path, look: Look) -> list[Path]:
     """Those of the runs below a folder that are wanted (None: all that the log supports), and exact ones."""
+    from gradflow import open_sweep
     from gradflow.figures import EXACT, draw_all
 
     files = list[Path]()
@@ -73,7 +74,8 @@ def draw_of_runs(path: Path, wanted: Sequence[str] | None, names: list[str], fol
         elif name in OF_NAMES:
             raise ValueError(f"figures: expected no run for {name}, which is of names alone; leave {path} out")
         elif name in FROM_MODEL:
-            files += draw_from_model(name, path, names, folder, look)
+            runs = [run.path for run in open_sweep(path)] if name == "overlap" else [path]
+            files += draw_from_model(name, runs, names, folder, look)
     return files
 
 
@@ -95,9 +97,9 @@ def draw_from_nothing(name: str, settings: Sequence[str], names: list[str], fold
     if name in FROM_MODEL:
         from gradflow.commands.names import asked_of
 
-        run = sweep.members[0].path
-        names = names or asked_of(run, together=name == "gate_map")
-        return draw_from_model(name, run, names, folder, look)
+        runs = [run.path for run in sweep]
+        names = names or asked_of(runs[0], together=name == "gate_map")
+        return draw_from_model(name, runs, names, folder, look)
     files = draw_all(sweep, folder, only=[name], **look.options, **look.files)
     if not files:
         sys.exit(f"{name}: not of these networks ({' '.join(settings) or 'as they are'}); the lines above say why")
@@ -120,7 +122,8 @@ def command(words: tuple[str, ...], figures: str, names: str, out: str, **look: 
     trained, seconds to a minute, and kept in outputs/figures/networks for the next one. SETTINGS are those of
     `gradflow train`: cell=, init=, data=, ... Such figures go to outputs/figures/LANG.
 
-    name_saliency and gate_map (of an LSTM or a GRU, and one name) ask the model; of a run they are drawn where named.
+    name_saliency, gate_map (of an LSTM or a GRU, and one name) and overlap ask the model; of a run they are drawn
+    where they are named.
     """
     collect_rarely()
     from gradflow.commands.networks import check_words, own_place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def networks(figure: str, settings: Sequence[str]) -> Sweep:
     folder = FOLDER / "networks" / file_name(",".join([experiment, *map(_told_apart, unseen(words))]))
     sys.stderr.write(f"{figure}: networks of {' '.join(words)}{_how_long(figure, settings)}, kept in {folder}\n")
     command = [*TRAIN, *words, f"hydra.sweep.dir={quoted(str(folder))}"]
-    if patiently(command, stdout=sys.stderr.fileno()):
+    if patiently(command, stdout=subprocess.DEVNULL):
         sys.exit(f"{figure}: not all networks are trained; the lines above say why")
     return gf.runlog.Sweep(folder, tuple(map(gf.open_run, runs_asked_for(folder, words)))).kept()
 

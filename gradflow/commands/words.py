@@ -13,6 +13,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from gradflow.commands.encodings import speak_any, what_is_no_text
+
 LONGEST = 4_000  # characters of a value
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 HELP = ["-h", "--help"]
@@ -263,6 +265,9 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         SystemExit: If anything is wrong: with its status, and the message of wrong usage.
     """
     try:
+        speak_any()
+        if odd := what_is_no_text(arguments):
+            raise Told(odd)
         command.main(list(arguments), prog_name=name, standalone_mode=False)
     except click.Abort:
         sys.exit(INTERRUPTED)
@@ -270,9 +275,9 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name or ""
         message = error.format_message().rstrip(".")
         if not isinstance(error, Told):
-            hint = f"`{where} --help` says what there is".replace("` ", "`")
+            hint = f"`{where} --help`".replace("` ", "`") + " says what there is"
             message += f" {hint}" if message.endswith("?") else f"; {hint}"
-        click.echo(message, err=True)
+        print(message, file=sys.stderr)
         wrong = SystemExit(message)
         wrong.code = WRONG
         raise wrong from None
