@@ -135,14 +135,14 @@ def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Seri
     return curves
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+def log_scale(axes: Axes, *, ticks: int = 7) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, so many, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
         low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
-        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_major_locator(LogLocator(numticks=ticks))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
         subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
