@@ -115,3 +115,12 @@ def test_a_dark_figure_stays_dark_wherever_it_goes(run, tmp_path):
 def test_a_colour_is_mixed_with_the_ground():
     with using(Options(theme="dark")):
         assert (mixed("#000000", 0), mixed("#ABCDEF", 1)) == (GROUND.lower(), "#abcdef")
+
+
+def test_figures_of_a_log_are_written_as_they_are_asked_for(run, tmp_path):
+    look = {"only": ["gradient_by_lag"], "context": "paper", "theme": "dark", "svg_text": True}
+    [svg] = [file for file in figures.draw_all(run.path, tmp_path, **look) if file.suffix == ".svg"]
+    assert GROUND.lower() in svg.read_text()
+    assert "<text" in svg.read_text()
+    with pytest.raises(ValueError, match="theme: expected one of light, dark, got 'night'"):
+        figures.draw_all(run.path, tmp_path, theme="night")
