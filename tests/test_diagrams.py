@@ -24,11 +24,11 @@ from gradflow.figures.diagram import Node, arrow, canvas, mixed
 from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
 from gradflow.figures.unrolled_graph.plot import PLACES
-from gradflow.theory import additive, unrolled
+from gradflow.theory import additive, chain, unrolled
 from gradflow.theory.networks import generator, seeded
 from gradflow.training.loop import train
 
-EXACT = ("unrolled_graph", "residual_analogy")
+EXACT = ("unrolled_graph", "chain_rule", "residual_analogy")
 CELLS = ("lstm", "gru", "gru_before")
 
 
@@ -138,7 +138,7 @@ def test_the_unrolled_graph_shows_the_numbers_of_its_table():
         column = [text.get_text() for text in axes.texts if text.get_position()[0] == x]
         assert short(np.exp(gradient[step])) in column
         assert f"$h_{{{'T' if step == -1 else step + 1 if step >= 0 else f'T{step + 1}'}}}$" in column
-    for text in ("×0.57 / step", "$W_{hh}$", "$W_{xh}$", "$W_{hy}$", "$L$", "diag", "Each step back leaves 0.57"):
+    for text in ("×0.57 / step", "$W_{hh}$", "$W_{hx}$", "$W_{yh}$", "$L$", "diag", "Each step back leaves 0.57"):
         assert text in words(figure)
 
 
@@ -177,6 +177,48 @@ def test_a_layer_as_torch_starts_it_leaves_the_source_of_random_numbers_alone():
     seeded(lambda: nn.RNN(4, 5), 0, 1)
     assert torch.equal(nn.RNN(2, 3).weight_hh_l0, wanted[0])
     assert torch.equal(torch.rand(1), wanted[1])
+
+
+# --- chain_rule ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_chain_rule_is_derived_line_by_line(lang):
+    steps = [words(step) for step in built_of("chain_rule", table("chain_rule"), lang)]
+    appears = [r"h_t = \tanh(a_t)", "h_{t-1}}", r"\prod_{t=2}^{11}", "= 0.0029"]
+    assert [[text in step for step in steps] for text in appears] == [
+        [number >= first for number in range(4)] for first in range(4)
+    ]
+
+
+def test_the_chain_rule_shows_the_numbers_of_its_table():
+    data, said = table("chain_rule"), [text.get_text() for text in exact("chain_rule").axes[0].texts]
+    values = data.set_index("quantity")["measured"]
+    for quantity in ("tanh", "weights", "factor"):
+        assert values[quantity].size == chain.STEPS
+        assert all(short(value) in said for value in values[quantity])
+    assert all(f"{value:.3f}" in said for value in values["derivative"])
+    assert said.count("0") == chain.SHOWN**2 - chain.SHOWN
+
+
+def test_factors_of_the_chain_are_what_autograd_finds():
+    """Of every step the Jacobian is autograd's own; so is the gradient at the first state."""
+    layer = seeded(lambda: nn.RNN(unrolled.SYMBOLS, unrolled.SIZE, dtype=torch.float64), 3, 0)
+    source = generator(3, 0)
+    x, delta = unrolled.symbols(source)[: chain.STEPS + 1, :1], unrolled.read_out(source)[:1]
+    h, found = torch.zeros(1, unrolled.SIZE, dtype=torch.float64), {}
+    states = [h]
+    for symbol in x:
+        states.append(layer(symbol[None], states[-1][None])[0][0])
+    (whole,) = torch.autograd.grad(states[-1], states[1], delta, retain_graph=True)
+    last = delta
+    for time in range(chain.STEPS + 1, 1, -1):
+        (before,) = torch.autograd.grad(states[time], states[time - 1], last, retain_graph=True)
+        found[time], last = float(before.norm() / last.norm()), before
+    data = chain.chain_of_jacobians(3).query("quantity in ('factor', 'product')").set_index(["quantity", "time"])
+    for time, factor in found.items():
+        assert data.loc[("factor", time), "measured"] == pytest.approx(factor, rel=1e-12)
+    assert data.loc["product", "measured"].tolist() == pytest.approx([float(whole.norm() / delta.norm())], rel=1e-12)
 
 
 # --- residual_analogy ------------------------------------------------------------------------------------------------

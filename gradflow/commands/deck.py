@@ -177,7 +177,7 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
         name: The name that is shown as one-hot vectors.
         names: Those whose characters are weighed, and that a network reads as one sequence.
     """
-    chosen = [*(slide._replace(core=True) for slide in core(name)), *appendix(names)]
+    chosen = [*(slide._replace(core=True) for slide in core(name, names)), *appendix(names)]
     shown = {slide.figure for slide in chosen}
     return [
         *chosen,
@@ -186,23 +186,22 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
     ]
 
 
-def core(name: str) -> list[Slide]:
+def core(name: str, names: Sequence[str]) -> list[Slide]:
     """What the lecture itself shows, in the order of its slides."""
     return [
-        Slide("names", "names_corpus", _corpus),
         Slide("names", "one_hot", lambda folder: _one_hot(folder, name)),
         logged("names", "comparison", "names"),
+        Slide("names", "name_saliency", lambda folder: _saliency(folder, names)),
         exact("forgetting", "unrolled_graph"),
+        exact("forgetting", "chain_rule"),
         exact("forgetting", "tanh_derivative"),
         exact("forgetting", "jacobian_product_by_lag"),
-        logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
         exact("exploding", "error_surface_cliff"),
-        logged("exploding", "clipping_effect", "clipping"),
         logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=3", **SHOWN),
         logged("gates", "lstm_cell_highway", "networks", **LSTM),
         exact("gates", "residual_analogy"),
         logged("gates", "cell_diagram", "gru", about="gru", seed=0),
-        logged("gates", "gradient_heatmap", "networks", **FOUR),
+        logged("gates", "gradient_by_lag", "networks", **SHOWN),
         logged("architectures", "stacked_lattice", "architectures", num_layers=4),
         logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
         logged("architectures", "compute_time", "networks"),
@@ -212,6 +211,7 @@ def core(name: str) -> list[Slide]:
 def appendix(names: Sequence[str]) -> list[Slide]:
     """What answers questions, by the same parts."""
     return [
+        Slide("names", "names_corpus", _corpus),
         Slide("names", "overlap", _overlap, runs=of_part("names")),
         exact("forgetting", "activation_saturation"),
         exact("forgetting", "repeated_composition"),
@@ -219,13 +219,14 @@ def appendix(names: Sequence[str]) -> list[Slide]:
         animated("forgetting", "weight_spectrum", "networks", **TANH),
         logged("forgetting", "temporal_contributions", "networks", **TANH),
         exact("exploding", "bifurcation_diagram"),
+        logged("exploding", "clipping_effect", "clipping"),
         logged("exploding", "singular_values_over_training", "networks", **TANH),
         logged("exploding", "jacobian_norm_over_training", "networks", **TANH),
+        logged("learning", "gradient_heatmap", "networks", **FOUR),
         animated("learning", "gradient_heatmap", "networks", **FOUR),
         logged("gates", "gate_timescales", "networks", **SHOWN),
         Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
         Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),
-        Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
     ]

@@ -13,7 +13,7 @@ import click
 import yaml
 
 from gradflow.checks import did_you_mean, shown
-from gradflow.commands.arguments import CONF, named, quoted
+from gradflow.commands.arguments import CONF, Look, named, quoted
 from gradflow.commands.choices import GROUPS, SETTINGS
 from gradflow.commands.words import Told
 from gradflow.figures.room import Room, rooms
@@ -136,9 +136,9 @@ def _told_apart(word: str) -> str:
     return f"{path.name}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
-def own_place(lang: str, settings: Sequence[str]) -> Path:
+def own_place(look: Look, settings: Sequence[str]) -> Path:
     """Where figures go that no folder of runs was given for; those of other settings elsewhere."""
-    folder = FOLDER / lang
+    folder = FOLDER / look.folder
     return folder / file_name(",".join(map(_told_apart, settings))) if settings else folder
 
 

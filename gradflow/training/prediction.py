@@ -1,7 +1,7 @@
 """Ask a trained model: the answer for a name, what each character has to do with it, what the gates keep meanwhile."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,24 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
         ValueError: for a character that the model does not know, by name.
     """
     model, vocabulary, same = _opened(run_path)
+    rows = saliency(model, vocabulary, names)
+    return rows.assign(**same)[[*same, *rows]]
+
+
+def saliency(model: SequenceModel, vocabulary: Mapping[str, Any], names: Sequence[str]) -> pd.DataFrame:
+    """The same of a model at hand.
+
+    Args:
+        model: a classifier of names, which becomes one of float64.
+        vocabulary: its `alphabet` and `classes`, as of :meth:`gradflow.data.Names.vocabulary`.
+        names: as :func:`predict` takes them.
+
+    Returns:
+        The columns of :func:`name_saliency` from `example` on.
+
+    Raises:
+        ValueError: for a character that is not in the alphabet, by name.
+    """
     model = model.double()
     names = names if isinstance(names, str) else listed("names", names, "a list of names")
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
@@ -103,7 +121,7 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
         for position, (norm, score) in enumerate(zip(norms, scores, strict=True)):
             size = {"norm": norm, "typical": norm * encoded.shape[-1] ** -0.5, "score": score}
             where = {"example": example, "name": name, "position": position, "character": name[position]}
-            rows.append({**same, **where, **answer, **size})
+            rows.append({**where, **answer, **size})
     return pd.DataFrame(rows)
 
 
