@@ -8,6 +8,7 @@ import yaml
 
 import gradflow as gf
 from gradflow.commands import animate, figures, networks
+from gradflow.commands.arguments import Look
 from gradflow.commands.networks import training_of
 from gradflow.commands.sweeping import signals
 from gradflow.commands.sweeping.asked import data_of, runs_asked_for
@@ -122,9 +123,9 @@ def test_a_figure_is_drawn_of_what_is_trained_for_it(monkeypatch, tmp_path, caps
 def test_files_of_names_are_told_apart_by_what_they_hold(tmp_path):
     file = tmp_path / "names.csv"
     file.write_text("王伟,男\n", encoding="utf-8")
-    before = networks.own_place("en", ["data=csv", f"data.path={file}"])
+    before = networks.own_place(LOOK, ["data=csv", f"data.path={file}"])
     file.write_text("李娜,女\n", encoding="utf-8")
-    assert networks.own_place("en", ["data=csv", f"data.path={file}"]) != before
+    assert networks.own_place(LOOK, ["data=csv", f"data.path={file}"]) != before
     assert before.parent == Path("outputs/figures/en")
 
 
@@ -135,6 +136,7 @@ def test_what_is_learned_from_is_read_from_the_settings(tmp_path):
         data_of(["data.train_size=1,2"])
 
 
+LOOK = Look("en", "slide", "light")
 TINY = ("debug=tiny", "data.vocabulary_size=500", "train.iterations=7", "record.every=2", "record.spectrum_every=2")
 
 
