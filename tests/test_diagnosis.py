@@ -228,6 +228,23 @@ def test_an_explosion_that_does_no_harm_or_is_clipped_is_none(tmp_path):
     assert finding(written_log(tmp_path / "held", **held), "explosions").verdict == "healthy"
 
 
+@pytest.mark.parametrize("height", [1.0, 2.0])
+def test_an_explosion_of_the_first_updates_is_none_of_the_mean_it_is_held_against(height, tmp_path):
+    """In two steps, at the second update and the third: the mean before is of one norm, then of half an explosion."""
+    norms, losses = [4.3, 29.5, 74.7], [1.49, 1.49 * height, 1.49 * height**2]
+    start = {"norm": lambda i: norms[i] if i < 3 else 0.2, "loss": lambda i: losses[i] if i < 3 else 1.4}
+    found = finding(written_log(tmp_path, **start), "explosions")
+    assert found.verdict == ("ill" if height > 1 else "healthy")
+    assert found.values["iteration"] == 2
+    assert found.measured == pytest.approx(74.7 / 0.2, rel=1e-3)
+    check_words(found)
+
+
+def test_an_explosion_that_lasts_is_held_against_what_was_before(tmp_path):
+    lasting = {"norm": lambda i: 1.0 if i < 2 else 500.0, "loss": lambda i: 0.7 if i < 2 else 5.0}
+    assert finding(written_log(tmp_path, **lasting), "explosions").verdict == "ill"
+
+
 def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
     later = {"log_grad_norm_before": np.log(0.01), "coefficient": 1.0, "clipped": 0.0}
     told = clipped(0.9)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written, words
+from figure_checks import THEME, check_written, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
@@ -536,7 +536,7 @@ def test_the_gate_map_is_drawn_in_both_languages(lang, keeping, tmp_path: Path):
 
     data = gate_map(keeping("lstm"), "王晓丽")
     claims = analysis.gate_map_claims(data)
-    figure = gf.figures.plot_gate_map(data, claims=claims, lang=lang, context="paper")
+    figure = gf.figures.plot_gate_map(data, claims=claims, lang=lang, context="paper", theme=THEME[lang])
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
     assert "$f_t$" in [axes.get_title() for axes in figure.axes]
     check_written(figure, tmp_path / "gate_map", data, claims, lang)

@@ -322,7 +322,7 @@ def test_every_formula_of_the_figures_becomes_html(lang: str):
 
 
 def test_colours_of_text_stand_out():
-    style = page._resource("page.css")
+    style = page.template("gradflow.report", "base.css")
     for block in (style.split("}")[0], style.split('html[data-theme="dark"] {')[1].split("}")[0]):
         found = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
         for name in ("ink", "soft", "accent", "good", "bad", "open"):

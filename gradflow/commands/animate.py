@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradflow.commands.arguments import errors_told, figures_folder, split_list
+from gradflow.commands.arguments import Look, errors_told, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log
-from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, word
+from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, theme, word
 from gradflow.foreign import file_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def find(text: str) -> tuple[Path, str, list[Run]]:
     return folder, ",".join(filter(None, words)), list(gf.runlog.Sweep(folder, runs).readable.members)
 
 
-def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> list[Path]:
+def animate(name: str, runs: list[Run], path: Path, look: Look) -> list[Path]:
     """Makes one animation.
 
     Raises:
@@ -68,17 +68,17 @@ def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> 
         )
     entry = figures.ANIMATIONS[name]
     bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
-    return figures.make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context).save(path, progress=bar)
+    return figures.make(entry, entry.analyse(runs), runs=runs, **look.options).save(path, progress=bar)
 
 
-def animate_each(name: str, runs: list[Run], folder: Path, words: str, lang: str, context: str) -> list[Path]:
+def animate_each(name: str, runs: list[Run], folder: Path, words: str, look: Look) -> list[Path]:
     """Makes an animation of each module that the runs recorded."""
     from gradflow.analysis.modules import modules_of
 
     files = list[Path]()
     for module, own in modules_of(runs).items():
         title = "-".join(filter(None, [f"animated_{name}", words, module]))
-        files += animate(name, own, folder / file_name(title), lang, context)
+        files += animate(name, own, folder / file_name(title), look)
     return files
 
 
@@ -87,8 +87,9 @@ def animate_each(name: str, runs: list[Run], folder: Path, words: str, lang: str
 @word("figures", "all", "Names with commas between them, or all that move.")
 @lang
 @context
+@theme
 @out
-def command(words: tuple[str, ...], figures: str, lang: str, context: str, out: str) -> None:
+def command(words: tuple[str, ...], figures: str, out: str, **look: str) -> None:
     """Draw what changes while a network learns: a GIF, and a page to play, stop and step it offline.
 
     RUN is the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side.
@@ -99,6 +100,7 @@ def command(words: tuple[str, ...], figures: str, lang: str, context: str, out: 
     from gradflow.figures import ANIMATIONS
 
     show_log()
+    how = Look(**look)
     wanted, files = list(ANIMATIONS) if figures == "all" else split_list(figures), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
     runs = [word.removeprefix("run=") for word in words if is_folder(word, "run")]
@@ -112,15 +114,15 @@ def command(words: tuple[str, ...], figures: str, lang: str, context: str, out: 
     with errors_told(out):
         if runs:
             home, pattern, found = find(runs[0])
-            folder = figures_folder(out, home, lang)
+            folder = figures_folder(out, home, how)
             for name in wanted:
-                files += animate_each(name, found, folder, pattern, lang, context)
+                files += animate_each(name, found, folder, pattern, how)
         else:
             from gradflow.commands.networks import networks
 
-            folder = Path(out) if out else own_place(lang, settings)
+            folder = Path(out) if out else own_place(how, settings)
             for name in dict.fromkeys(wanted):
-                files += animate_each(name, list(networks(name, settings).members), folder, "", lang, context)
+                files += animate_each(name, list(networks(name, settings).members), folder, "", how)
     for line in by_figure(files):
         print(line)
 

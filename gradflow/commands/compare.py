@@ -13,6 +13,7 @@ import click
 
 import gradflow as gf
 from gradflow.commands.arguments import (
+    Look,
     collect_rarely,
     drawing_processes,
     errors_told,
@@ -22,7 +23,7 @@ from gradflow.commands.arguments import (
 )
 from gradflow.commands.columns import LONGEST, by_figure, show_log
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start
+from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, svg, theme
 from gradflow.foreign import printable
 
 FOLDER = "hydra.sweep.dir="
@@ -53,7 +54,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
     return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
 
 
-def show(path: Path, lang: str, context: str, out: str) -> bool:
+def show(path: Path, look: Look, out: str) -> bool:
     """Prints the table of the runs below a folder, draws their figures, writes their report; whether all could be read.
 
     Raises:
@@ -65,10 +66,10 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
     collect_rarely()
     shown = show_log()
     with errors_told(out, "path"):
-        folder = figures_folder(out, path, lang)
+        folder = figures_folder(out, path, look)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = draw_each(sweep, folder, lang=lang, context=context, processes=drawing_processes())
+        figures = draw_each(sweep, folder, processes=drawing_processes(), **look.options, **look.files)
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
         report = gf.write_report(sweep, folder / "report.html" if out else None, figures=figures)
     for line in by_figure(file for figure in figures for file in figure.files):
@@ -81,8 +82,10 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
 @click.argument("words", nargs=-1, type=Setting(), metavar="[FOLDER | SETTING=VALUE...]")
 @lang
 @context
+@theme
+@svg
 @out
-def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
+def command(words: tuple[str, ...], out: str, **look: str) -> None:
     """Train the main job, then print a table of its runs, draw their figures and write their report.
 
     Four cells, with and without clipping, from torch's start and from one that remembers: a little over two minutes on
@@ -97,7 +100,7 @@ def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
     if folders and not folders[0].strip():
         raise click.UsageError("path: expected path=VALUE, got nothing")
     path, status = (Path(folders[0]), 0) if folders else train(words)
-    whole = show(path, lang, context, out) if path else True
+    whole = show(path, Look(**look), out) if path else True
     if status or not whole:
         sys.exit(status or 1)
 

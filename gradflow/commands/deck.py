@@ -8,8 +8,8 @@ import pandas as pd
 
 import gradflow as gf
 from gradflow.analysis.runs import identity
-from gradflow.config import DataConfig
-from gradflow.data import SEPARATOR, all_names, names_corpus, one_hot
+from gradflow.commands.names import learnt_from
+from gradflow.data import SEPARATOR
 from gradflow.figures.catalogue import texts
 from gradflow.figures.gallery import ANIMATIONS, EXACT, GALLERY, PICTURES
 from gradflow.figures.room import rooms
@@ -133,7 +133,17 @@ def _matches(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _corpus(folder: Path) -> pd.DataFrame:
-    return names_corpus(*all_names(DataConfig()))
+    return learnt_from(folder / "names").corpus()
+
+
+def _one_hot(folder: Path, name: str) -> pd.DataFrame:
+    return learnt_from(folder / "names").one_hot(name)
+
+
+def _overlap(folder: Path) -> pd.DataFrame:
+    from gradflow.training.prediction import overlap  # here, as torch takes seconds
+
+    return overlap([run.path for run in runs_of_part(folder, "names")])
 
 
 def _reach(folder: Path) -> pd.DataFrame:
@@ -179,7 +189,7 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
 def core(name: str, names: Sequence[str]) -> list[Slide]:
     """What the lecture itself shows, in the order of its slides."""
     return [
-        Slide("names", "one_hot", lambda folder: one_hot(name)),
+        Slide("names", "one_hot", lambda folder: _one_hot(folder, name)),
         logged("names", "comparison", "names"),
         Slide("names", "name_saliency", lambda folder: _saliency(folder, names)),
         exact("forgetting", "unrolled_graph"),
@@ -202,6 +212,7 @@ def appendix(names: Sequence[str]) -> list[Slide]:
     """What answers questions, by the same parts."""
     return [
         Slide("names", "names_corpus", _corpus),
+        Slide("names", "overlap", _overlap, runs=of_part("names")),
         exact("forgetting", "activation_saturation"),
         exact("forgetting", "repeated_composition"),
         logged("forgetting", "weight_spectrum", "networks", **TANH),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 import yaml
 
 from gradflow.checks import did_you_mean, shown
-from gradflow.commands.arguments import CONF, named, quoted
+from gradflow.commands.arguments import CONF, Look, named, quoted
 from gradflow.commands.choices import GROUPS, SETTINGS
 from gradflow.commands.words import Told
 from gradflow.figures.room import Room, rooms
@@ -115,7 +116,7 @@ def networks(figure: str, settings: Sequence[str]) -> Sweep:
     folder = FOLDER / "networks" / file_name(",".join([experiment, *map(_told_apart, unseen(words))]))
     sys.stderr.write(f"{figure}: networks of {' '.join(words)}{_how_long(figure, settings)}, kept in {folder}\n")
     command = [*TRAIN, *words, f"hydra.sweep.dir={quoted(str(folder))}"]
-    if patiently(command, stdout=sys.stderr.fileno()):
+    if patiently(command, stdout=subprocess.DEVNULL):
         sys.exit(f"{figure}: not all networks are trained; the lines above say why")
     return gf.runlog.Sweep(folder, tuple(map(gf.open_run, runs_asked_for(folder, words)))).kept()
 
@@ -135,9 +136,9 @@ def _told_apart(word: str) -> str:
     return f"{path.name}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
-def own_place(lang: str, settings: Sequence[str]) -> Path:
+def own_place(look: Look, settings: Sequence[str]) -> Path:
     """Where figures go that no folder of runs was given for; those of other settings elsewhere."""
-    folder = FOLDER / lang
+    folder = FOLDER / look.folder
     return folder / file_name(",".join(map(_told_apart, settings))) if settings else folder
 
 

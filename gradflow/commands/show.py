@@ -180,7 +180,7 @@ def command(run: str) -> None:
         else:
             out.print(rendered(rows_of(opened)), soft_wrap=True)
     except (FileNotFoundError, ValueError) as error:
-        sys.exit(told(error).replace("path: ", "run: ", 1))
+        sys.exit(told(error, "run"))
 
 
 def _follow(run: Run, out: Any) -> None:

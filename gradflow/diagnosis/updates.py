@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradflow.analysis.clipping import log_norm_before
 from gradflow.analysis.drift import spectrum_drift
-from gradflow.analysis.explosions import FENCE, WINDOW, exploding_events
+from gradflow.analysis.explosions import FENCE, FEWEST, WINDOW, exploding_events
 from gradflow.analysis.runs import SOME, UNCLIPPED, identity, losses, recorded
 from gradflow.analysis.spectrum import largest_singular_value, of_gate
 from gradflow.diagnosis.case import Case, Place
@@ -37,10 +37,14 @@ def _norms(scalars: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return before[finite], after[finite]
 
 
+def _usual(norm: pd.Series) -> pd.Series:
+    return norm[norm <= HIGH * norm.median()]
+
+
 def usual_norm(scalars: pd.DataFrame) -> float:
     """Mean norm before clipping, without those beyond HIGH times the median; NaN where no norm is finite."""
     norm, _ = _norms(scalars)
-    return float(norm[norm <= HIGH * norm.median()].mean()) if len(norm) else math.nan
+    return float(_usual(norm).mean())
 
 
 def greatest_usual_norm(scalars: pd.DataFrame) -> float:
@@ -82,14 +86,11 @@ def _growth(case: Case) -> Remedy | None:
 
 
 def explodes(case: Case) -> Measurement:
-    """How many times the mean of those before it the largest norm is that the optimiser got, if the loss rose there.
-
-    An explosion at the second or third update may be missed: the mean before it is of one or two norms alone.
-    """
+    """How many times the mean over many updates the largest norm is that the optimiser got, if the loss rose there."""
     scalars = _scalars(case)
     after = np.exp(scalars["log_grad_norm_after"].clip(upper=700))
     after = after[np.isfinite(after)]
-    mean = after.expanding().mean().shift()
+    mean = _mean_before(after)
     ratio = (after / mean.where(mean > 0)).dropna()
     if ratio.empty:
         raise Unknown("few_norms")
@@ -107,6 +108,18 @@ def explodes(case: Case) -> Measurement:
     told: dict[str, Any] = values | {"suggested": suggested}
     told["variant"] = "harmless" if len(beyond) and not len(harmful) else ""
     return Measurement(float(ratio[at]), HIGH, len(harmful) > 0, remedy=clipped_at(case, suggested), values=told)
+
+
+def _mean_before(norm: pd.Series) -> pd.Series:
+    """The mean of the norms before each; of the first FEWEST, before which there are too few, at most the usual one.
+
+    That is the usual norm of the first WINDOW updates: a training that explodes at its second or third update, or in
+    steps, would be held against what is part of the explosion. NaN before the first update.
+    """
+    mean, first = norm.expanding().mean().shift(), norm.head(WINDOW)
+    usual = _usual(first).mean()
+    early = np.arange(len(norm)) < FEWEST
+    return mean.where(~early, mean.clip(upper=usual))
 
 
 def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:

@@ -92,10 +92,10 @@ class Made(NamedTuple):
         return self.figure._repr_html_() if isinstance(self.figure, Animation) else None
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
-        """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""
+        """Writes all of it; see :func:`save` and :func:`save_animation` for what each takes."""
         if isinstance(self.figure, Animation):
             return save_animation(self.figure, path, data=self.data, claims=self.claims, **options)
-        return save(self.figure, path, data=self.data, claims=self.claims)
+        return save(self.figure, path, data=self.data, claims=self.claims, **options)
 
 
 def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Run] = (), **options: Any) -> Made:
@@ -105,7 +105,7 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang, context and, but of an animation, title, caption, labels, palette, size, step.
+        **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size, step.
     """
     claims = _claims(how, data, runs)
     draw = how.animate if isinstance(how, Animated) else how.plot
@@ -123,6 +123,8 @@ def draw_all(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
@@ -138,6 +140,8 @@ def draw_all(
         only: Names out of `GALLERY`; None is all of them.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
+        theme: `light` or `dark`.
+        svg_text: As :func:`save` takes it.
         processes: 1, or 2 to have half of the figures drawn by a second process; a script that asks for it does so
             below `if __name__ == "__main__":`.
 
@@ -146,11 +150,13 @@ def draw_all(
 
     Raises:
         FileNotFoundError: There is no run below the path.
-        ValueError: An unknown language, context or figure, or no run that can be read; one among others that cannot is
-            left out and named in the log (WARNING).
+        ValueError: An unknown language, context, theme or figure, or no run that can be read; one among others that
+            cannot is left out and named in the log (WARNING).
         OSError: A figure cannot be written.
     """
-    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, processes=processes)
+    tried = draw_each(
+        path, out_dir, only=only, lang=lang, context=context, theme=theme, svg_text=svg_text, processes=processes
+    )
     return [file for figure in tried for file in figure.files]
 
 
@@ -161,10 +167,12 @@ def draw_each(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list["Tried"]:
     """As :func:`draw_all`, of which it has the arguments and errors; what was tried, in the order of the files."""
-    check_look(lang, context)
+    check_look(lang, context, theme)
     check_path("out_dir", out_dir, "the folder for the figures")
     whole_number("processes", processes, 1, most=2)
     only = None if only is None else listed("only", only, "a list of names of figures")
@@ -188,8 +196,8 @@ def draw_each(
                 title += "+"
             titles.add(title)
             where = Path(out_dir) / file_name(title)
-            options = {"lang": lang, "context": context}
-            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, options)))
+            options = {"lang": lang, "context": context, "theme": theme}
+            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, svg_text, options)))
         drawn = []
         for figure, answer in begun:
             outcome = answer()
@@ -245,14 +253,14 @@ def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict
 
 
 def _draw(
-    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, options: dict[str, Any]
+    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, svg_text: bool, options: dict[str, Any]
 ) -> list[Path] | Exception:
     """Draws and writes one figure of the gallery: its files, or what keeps it from being drawn."""
     try:
         made = Made(GALLERY[name].plot(data, claims=claims, **options), data, claims)
     except Exception as reason:
         return reason
-    return made.save(path)
+    return made.save(path, svg_text=svg_text)
 
 
 def _say(title: str, reason: Exception, *, asked_for: bool) -> None:

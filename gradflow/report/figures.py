@@ -15,7 +15,7 @@ from gradflow.analysis.runs import DoesNotApply
 from gradflow.figures.gallery import Tried
 from gradflow.figures.output import strict_glyphs
 from gradflow.figures.room import rooms
-from gradflow.figures.theme import LANGUAGES, style, without_engine
+from gradflow.figures.theme import LANGUAGES, as_drawn
 from gradflow.report import charts, rows
 from gradflow.report.charts import Chart
 from gradflow.report.curves import Curve, curves_of
@@ -185,7 +185,7 @@ def _picture(tried: Tried, lang: str) -> bytes:
     """The gallery's figure as WebP, without its headline, which the page has among the claims."""
     figure = tried.job.entry.plot(tried.data, claims=tried.claims, lang=lang, context="notebook", title="")
     picture = BytesIO()
-    with style(), without_engine(), strict_glyphs():
+    with as_drawn(figure), strict_glyphs():
         figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
 

@@ -26,7 +26,7 @@ from gradflow.figures.cell_diagram.numbers import check_one_network
 from gradflow.figures.diagram import Node, Point, arrow, band, box, canvas, fill, junction, pointer, sign, write
 from gradflow.figures.layout import add_caption, finish
 from gradflow.figures.options import built, in_force
-from gradflow.figures.theme import BLACK, NOTHING, look, new_figure, style
+from gradflow.figures.theme import BLACK, NOTHING, ON_DARK, ON_LIGHT, look, new_figure, style
 
 WIDTH, HEIGHT, NAME = 2.3, 1.5, 0.65  # of a gate; height of the strip that names it
 LINE, GATE, BUS = 6.1, 2.9, 1.2  # heights of the state, of the middle of the gates, of what goes into them
@@ -187,7 +187,7 @@ def _gate(axes: Axes, x: float, name: str, means: Sequence[float] | None) -> Nod
         left = x - WIDTH / 2 + place * width
         colour = to_hex(mpl.colormaps["viridis"](mean)) if np.isfinite(mean) else NOTHING
         parts.append((Rectangle((left, bottom), width, height), colour))
-        ink = "white" if mean < DARK else BLACK
+        ink = ON_DARK if mean < DARK else ON_LIGHT
         text = f"{mean:.2f}" if np.isfinite(mean) else number(mean)
         write(axes, left + width / 2, bottom + height / 2, text, colour=ink)
     fill(axes, node, parts)
