@@ -104,7 +104,7 @@ PACKAGES = {
     "matplotlib": {"figures", "commands"},
     "seaborn": {"figures"},
     "pyarrow": {"runlog", "data"},
-    "yaml": {"diagnosis", "figures", "runlog", "report", "live"},
+    "yaml": {"diagnosis", "figures", "runlog", "report", "live", "commands"},
     "altair": {"report", "live"},
     "jinja2": {"report"},
     "vl_convert": {"report"},

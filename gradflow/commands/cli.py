@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
 
 import click
 
@@ -100,8 +99,6 @@ def gradflow() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    if isinstance(sys.stdout, TextIOWrapper):  # which may be of a system that knows no Chinese
-        sys.stdout.reconfigure(errors="backslashreplace")
     if COMPLETE in os.environ:
         from gradflow.commands.completion import register
 

@@ -26,7 +26,7 @@
   // Charts
 
   const states = facts.charts.map((chart) => ({
-    shown: Array.from({ length: chart.curves }, (_, i) => i), record: 0, chosen: 0, iterations: chart.iterations,
+    shown: Array.from({ length: chart.curves }, (_, i) => i), record: Math.max(0, chart.iterations.length - 1), chosen: 0, iterations: chart.iterations,
   }));
   const views = [];
 
