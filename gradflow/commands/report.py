@@ -28,14 +28,13 @@ def summary(run: Run) -> dict[str, object]:
 
 
 def _summary(run: Run) -> dict[str, object]:
-    scalars, last = run.scalars, {}
-    for column, name in COLUMNS.items():
-        values = scalars[column].dropna().tolist() if column in scalars else []
-        last[name] = values[-1] if values else float("nan")
+    from gradflow.analysis.results import last_measured
+
+    last = {name: last_measured(run, column) for column, name in COLUMNS.items()}
     solved = gf.analysis.solved_at(run)
     return {
         "status": standing(run.path) if run.status == "running" else run.status,
-        "iterations": len(scalars),
+        "iterations": run.table("scalars", []).num_rows,
         "proof": run.proof,
         **last,
         "solved at": "" if solved is None else solved,

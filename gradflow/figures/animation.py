@@ -133,6 +133,7 @@ def save_animation(
     """
     check_evidence(path, data, claims)
     check_kind("animation", animation, Animation, "what an animate function returned")
+    check_kind("progress", progress, Callable, "a function that goes around numbers, such as tqdm")  # type: ignore[arg-type]
     images, gif = list(_in_few_colours(animation, progress)), BytesIO()
     times = [MILLISECONDS] * len(images)
     times[0] = times[-1] = STAY * MILLISECONDS

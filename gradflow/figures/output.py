@@ -165,10 +165,16 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
+    check_path("path", path, "the file of the slides")
     path, content = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
     with style(), without_engine(), strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
-        yield lambda figure: pages.savefig(figure, bbox_inches=_slide(figure))
+
+        def add(figure: Figure) -> None:
+            check_kind("figure", figure, Figure, "what a plot function returned")
+            pages.savefig(figure, bbox_inches=_slide(figure))
+
+        yield add
     if content.getbuffer().nbytes:
         write_files({path: content.getvalue()})
 

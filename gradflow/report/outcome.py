@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from gradflow.analysis.results import judged_by, solved_at
+from gradflow.analysis.results import judged_by, last_measured, solved_at
 from gradflow.analysis.tasks import flatten
 from gradflow.report.words import Text, alike, known, number, word
 
@@ -55,13 +55,12 @@ def outcomes(table: pd.DataFrame, members: Sequence[Any]) -> list[Outcome]:
 def _outcome(row: pd.Series, run: Any) -> Outcome:
     settings = {str(name): row[name] for name in row.index if name not in NOT_SETTINGS}
     try:
-        scalars, solved = run.scalars, solved_at(run)
+        count, solved = len(run.frame("scalars", columns=[])), solved_at(run)
+        measured = {name: last_measured(run, name) for name in MEASURED}
     except ValueError:  # what cannot be read is said by its status
-        scalars, solved = pd.DataFrame(), None
-    last = {name: scalars[name].dropna() if name in scalars else pd.Series(dtype=float) for name in MEASURED}
-    measured = {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in last.items()}
+        count, solved, measured = 0, None, dict.fromkeys(MEASURED, math.nan)
     error = "" if pd.isna(row["error"]) else str(row["error"])
-    return Outcome(row["run"], settings, row["status"], len(scalars), measured, solved, row["proof"], error)
+    return Outcome(row["run"], settings, row["status"], count, measured, solved, row["proof"], error)
 
 
 def measured_of(ends: Sequence[Outcome]) -> list[str]:
