@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, before torch counts them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -83,8 +84,11 @@ def files(tmp_path):
     }
 
 
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
+settings.load_profile("patient")
+
 if mutation := os.environ.get("GRADFLOW_MUTATION"):
-    from hypothesis import Phase, settings
+    from hypothesis import Phase
     from mutations import MUTATIONS
 
     MUTATIONS[mutation]()

@@ -23,6 +23,7 @@ from test_calls_hostile_recording import run, sweep
 
 import gradflow as gf
 from gradflow import analysis, data, figures, theory
+from gradflow.figures.options import NAMES
 
 WRONG: dict[str, list[Any]] = {
     **WRONG_NUMBERS,
@@ -36,16 +37,18 @@ WRONG: dict[str, list[Any]] = {
     "length": ["x", 0, 0.5, -1, nan, inf, True, [3]],
     "tried": [3, "x", [3], ["x"]],
     "processes": [None, "x", 0, 3, 1.5, nan, True],
-    "title": [3, ["x"], True, r"$\nosuch$"],
-    "caption": [3, None, ["x"], r"$\nosuch$"],
-    "labels": ["x", 3, None, [1], {"axis.lag": 3}],
-    "palette": ["x", 3, None, ["red"], {"rnn": "no such"}, {"no such": "red"}, {"rnn": 3}],
-    "size": ["x", 3, (1,), (0, 5), (nan, 3), (5, 1000), [1, 2, 3], ("a", "b"), (True, True)],
+    "option title": [3, ["x"], True, r"$\nosuch$"],
+    "option caption": [3, None, ["x"], r"$\nosuch$"],
+    "option labels": ["x", 3, None, [1], {"axis.lag": 3}],
+    "option palette": ["x", 3, None, ["red"], {"rnn": "no such"}, {"no such": "red"}, {"rnn": 3}],
+    "option theme": [None, "no such", 3, ["dark"]],
+    "option step": ["x", 0, -1, 1.5, nan, True, [1]],
+    "option size": ["x", 3, (1,), (0, 5), (nan, 3), (5, 1000), [1, 2, 3], ("a", "b"), (True, True)],
     "settings": ["x", 3, [3]],
     "norm": [None, "x", -1.0, 0.0, nan, [1.0]],
     "progress": [3, "x"],
 }
-OPTIONS = {name: name for name in ("title", "caption", "labels", "palette", "size")}
+OPTIONS = {name: f"option {name}" for name in NAMES}
 
 
 OF_RUNS = {
@@ -96,7 +99,7 @@ TRIALS: dict[str, Callable[[], Trial]] = {
     "figures.draw_all": lambda: Trial(
         figures.draw_all,
         {"path": sweep().path, "out_dir": new("figures"), "only": ["weight_spectrum"]},
-        {"processes": "processes"},
+        {"processes": "processes", "theme": "word", "svg_text": "flag"},
     ),
     "figures.save_animation": lambda: Trial(
         figures.save_animation,
@@ -108,6 +111,8 @@ TRIALS: dict[str, Callable[[], Trial]] = {
         {"data": analysis.gradient_heatmap(recorded())},
         {"relative": "flag"},
     ),
+    "figures.save": lambda: Trial(figures.save, {"figure": plt.Figure(), "path": new("a")}, {"svg_text": "flag"}),
+    "analysis.ending": lambda: Trial(analysis.ending, {"run": recorded()}, {"run": "a run at hand"}),
     **{
         f"figures.{name}": lambda name=name: Trial(getattr(figures, name), {"data": pd.DataFrame()}, OPTIONS)
         for name in figures.__all__
@@ -141,7 +146,7 @@ TRIALS: dict[str, Callable[[], Trial]] = {
     },
     **{
         f"theory.{name}": lambda name=name: Trial(getattr(theory, name), {}, {"seed": "seed"})
-        for name in ("additive_paths", "lyapunov_gains", "memory_curse")
+        for name in ("additive_paths", "lyapunov_gains", "memory_curse", "chain_of_jacobians")
     },
     "data.one_hot": lambda: Trial(data.one_hot, {"name": "ab", "alphabet": "abc"}, {"alphabet": "names"}),
 }

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_legible, check_written, words
+from figure_checks import THEME, check_legible, check_written, words
 from fontTools.ttLib import TTFont
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def draw(name: str, source, **options) -> Figure:
 def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, run_for, tmp_path: Path):
     data, before = GALLERY[name].analyse(run_for(name)), dict(mpl.rcParams)
     copy, claims = data.copy(deep=True), GALLERY[name].check(data)
-    figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper")
+    figure = GALLERY[name].plot(data, claims=claims, lang=lang, context="paper", theme=THEME[lang])
     pd.testing.assert_frame_equal(data, copy)
     assert dict(mpl.rcParams) == before
     check_written(figure, tmp_path / "new" / name, data, claims, lang)
@@ -456,7 +456,7 @@ def test_every_text_is_used():
         "claim.",
         "headline.",
     )
-    families += ("diagram.", "deck.", "section.")
+    families += ("build.", "diagram.", "deck.", "section.")
     assert [
         key for key in texts("en") if f'"{key}"' not in code and f"'{key}'" not in code and not key.startswith(families)
     ] == []

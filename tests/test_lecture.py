@@ -24,20 +24,19 @@ from gradflow.figures.catalogue import Labels
 from gradflow.report.formulas import plain
 
 CORE = [
-    "names_corpus",
     "one_hot",
     "comparison",
+    "name_saliency",
     "unrolled_graph",
+    "chain_rule",
     "tanh_derivative",
     "jacobian_product_by_lag",
-    "gradient_by_lag",
     "error_surface_cliff",
-    "clipping_effect",
     "cell_diagram-lstm",
     "lstm_cell_highway",
     "residual_analogy",
     "cell_diagram-gru",
-    "gradient_heatmap",
+    "gradient_by_lag",
     "stacked_lattice",
     "bidirectional_profile",
     "compute_time",

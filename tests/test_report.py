@@ -130,6 +130,15 @@ def test_a_page_can_be_walked_by_its_headings_labels_and_tables(written: str):
     assert {tag for tag, _ in read.elements} >= {"header", "nav", "main", "caption", "fieldset", "legend", "noscript"}
 
 
+def test_charts_with_a_slider_open_at_the_end_of_training(written: str):
+    sliders = list(Page(written).all("input"))
+    sliders = [own for own in sliders if own["type"] == "range"]
+    assert sliders
+    assert all(own["value"] == own["max"] for own in sliders)
+    assert "at iteration 20" in written
+    assert "at iteration 0" not in written
+
+
 def test_both_languages_say_the_same(written: str):
     assert set(words.own_texts("en")) == set(words.own_texts("zh"))
     for key, text in words.own_texts("en").items():
@@ -313,7 +322,7 @@ def test_every_formula_of_the_figures_becomes_html(lang: str):
 
 
 def test_colours_of_text_stand_out():
-    style = page._resource("page.css")
+    style = page.template("gradflow.report", "base.css")
     for block in (style.split("}")[0], style.split('html[data-theme="dark"] {')[1].split("}")[0]):
         found = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
         for name in ("ink", "soft", "accent", "good", "bad", "open"):
@@ -339,14 +348,15 @@ def contrast(one: str, other: str) -> float:
 def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(sweep: Path):
     say = {"en": "It fades.", "zh": "它消失。"}
     finding = SimpleNamespace(
-        name="gradient_vanishes", verdict="ill", where="recurrent", measured=1e-9, unit="", threshold=float("nan"),
-        source="Pascanu et al. 2013, eq. 5", figure="gradient_by_lag", config="init=remember", code="gf.initialise_(m)",
+        name="gradient_vanishes", verdict="ill", where="recurrent", measured=1e-9, unit="1", threshold=float("nan"),
+        source=lambda lang: f"Pascanu et al. 2013, eq. 5 ({lang})", figure="gradient_by_lag", config="init=remember",
+        code="gf.initialise_(m)",
         headline=say.get, meaning=say.get, advice=say.get,
     )  # fmt: skip
     nothing = mock.patch.object(writing, "sections_of", return_value=([], []))
     with nothing, mock.patch.object(writing, "diagnose", return_value=SimpleNamespace(findings=[finding])):
         read = Page(write_report(sweep / "rnn").read_text())
-    for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
+    for said in ("It fades.", "它消失。", "init=remember", "eq. 5 (en)", "eq. 5 (zh)", "ill", "recurrent"):
         assert said in read.text
     assert diagnoses({"a": None}, lambda run: 1 / 0) == {"a": []}
 

@@ -202,7 +202,7 @@ def conditions(runs: Path) -> str:
         advice = re.sub(r"{(\w+)}", r"*\1*", words.get(f"{condition.name}.ill.advice", ""))
         unit = "" if condition.unit == "1" else f", in {condition.unit}"
         lines += [f"### {words[f'{condition.name}.title']}", "", f"`{condition.name}`{unit}", ""]
-        lines += [docstring(condition.examine)[0], "", f"- threshold from: {condition.source}"]
+        lines += [docstring(condition.examine)[0], "", f"- threshold from: {words[f'{condition.name}.source']}"]
         lines += [f"- what helps: {advice}"] if advice else []
         lines += [f"- figure: [{condition.figure}](figures/{condition.figure}.md)"] if condition.figure else []
         lines += [""]

@@ -58,6 +58,8 @@ class Run(Protocol):
     @property
     def status(self) -> str: ...  # noqa: D102
     @property
+    def error(self) -> str | None: ...  # noqa: D102
+    @property
     def proof(self) -> str: ...  # noqa: D102
     @property
     def scalars(self) -> pd.DataFrame: ...  # noqa: D102

@@ -8,8 +8,8 @@ import pandas as pd
 
 import gradflow as gf
 from gradflow.analysis.runs import identity
-from gradflow.config import DataConfig
-from gradflow.data import SEPARATOR, all_names, names_corpus, one_hot
+from gradflow.commands.names import learnt_from
+from gradflow.data import SEPARATOR
 from gradflow.figures.catalogue import texts
 from gradflow.figures.gallery import ANIMATIONS, EXACT, GALLERY, PICTURES
 from gradflow.figures.room import rooms
@@ -62,6 +62,20 @@ class Slide(NamedTuple):
         return known or " ".join(told.split())
 
 
+class Step(NamedTuple):
+    """What was made of one step, but the last, of a figure that is built up.
+
+    Attributes:
+        headline: What is said at it.
+        picture: Its PNG file, `<figure>-<step>.png` beside that of the whole.
+        bare: The picture without the headline (PNG).
+    """
+
+    headline: str
+    picture: Path
+    bare: bytes
+
+
 class Drawn(NamedTuple):
     """What was made of a slide.
 
@@ -70,12 +84,14 @@ class Drawn(NamedTuple):
         claims: The checks of what it claims; the first is its headline.
         bare: The picture without that (PNG, or GIF), for slides that have it as a title.
         source: Where its numbers are from.
+        steps: Those before the whole picture, of a figure that is built up; a page and a slide each.
     """
 
     picture: Path
     claims: Sequence[Mapping[str, Any]]
     bare: bytes
     source: str
+    steps: Sequence[Step] = ()
 
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:
@@ -117,7 +133,17 @@ def _matches(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _corpus(folder: Path) -> pd.DataFrame:
-    return names_corpus(*all_names(DataConfig()))
+    return learnt_from(folder / "names").corpus()
+
+
+def _one_hot(folder: Path, name: str) -> pd.DataFrame:
+    return learnt_from(folder / "names").one_hot(name)
+
+
+def _overlap(folder: Path) -> pd.DataFrame:
+    from gradflow.training.prediction import overlap  # here, as torch takes seconds
+
+    return overlap([run.path for run in runs_of_part(folder, "names")])
 
 
 def _reach(folder: Path) -> pd.DataFrame:
@@ -151,7 +177,7 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
         name: The name that is shown as one-hot vectors.
         names: Those whose characters are weighed, and that a network reads as one sequence.
     """
-    chosen = [*(slide._replace(core=True) for slide in core(name)), *appendix(names)]
+    chosen = [*(slide._replace(core=True) for slide in core(name, names)), *appendix(names)]
     shown = {slide.figure for slide in chosen}
     return [
         *chosen,
@@ -160,23 +186,22 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
     ]
 
 
-def core(name: str) -> list[Slide]:
+def core(name: str, names: Sequence[str]) -> list[Slide]:
     """What the lecture itself shows, in the order of its slides."""
     return [
-        Slide("names", "names_corpus", _corpus),
-        Slide("names", "one_hot", lambda folder: one_hot(name)),
+        Slide("names", "one_hot", lambda folder: _one_hot(folder, name)),
         logged("names", "comparison", "names"),
+        Slide("names", "name_saliency", lambda folder: _saliency(folder, names)),
         exact("forgetting", "unrolled_graph"),
+        exact("forgetting", "chain_rule"),
         exact("forgetting", "tanh_derivative"),
         exact("forgetting", "jacobian_product_by_lag"),
-        logged("forgetting", "gradient_by_lag", "networks", **SHOWN),
         exact("exploding", "error_surface_cliff"),
-        logged("exploding", "clipping_effect", "clipping"),
         logged("gates", "cell_diagram", "networks", about="lstm", start="default, b_f=3", **SHOWN),
         logged("gates", "lstm_cell_highway", "networks", **LSTM),
         exact("gates", "residual_analogy"),
         logged("gates", "cell_diagram", "gru", about="gru", seed=0),
-        logged("gates", "gradient_heatmap", "networks", **FOUR),
+        logged("gates", "gradient_by_lag", "networks", **SHOWN),
         logged("architectures", "stacked_lattice", "architectures", num_layers=4),
         logged("architectures", "bidirectional_profile", "architectures", bidirectional=True),
         logged("architectures", "compute_time", "networks"),
@@ -186,19 +211,22 @@ def core(name: str) -> list[Slide]:
 def appendix(names: Sequence[str]) -> list[Slide]:
     """What answers questions, by the same parts."""
     return [
+        Slide("names", "names_corpus", _corpus),
+        Slide("names", "overlap", _overlap, runs=of_part("names")),
         exact("forgetting", "activation_saturation"),
         exact("forgetting", "repeated_composition"),
         logged("forgetting", "weight_spectrum", "networks", **TANH),
         animated("forgetting", "weight_spectrum", "networks", **TANH),
         logged("forgetting", "temporal_contributions", "networks", **TANH),
         exact("exploding", "bifurcation_diagram"),
+        logged("exploding", "clipping_effect", "clipping"),
         logged("exploding", "singular_values_over_training", "networks", **TANH),
         logged("exploding", "jacobian_norm_over_training", "networks", **TANH),
+        logged("learning", "gradient_heatmap", "networks", **FOUR),
         animated("learning", "gradient_heatmap", "networks", **FOUR),
         logged("gates", "gate_timescales", "networks", **SHOWN),
         Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
         Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),
-        Slide("further", "name_saliency", lambda folder: _saliency(folder, names)),
     ]

@@ -8,30 +8,41 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted, split_list
+from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted
 from gradflow.commands.columns import told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Told, Words, lang, start, word
+from gradflow.commands.words import Setting, Words, lang, start, word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradflow.commands.deck import Drawn, Slide
+    from gradflow.commands.deck import Drawn, Slide, Step
+    from gradflow.figures.gallery import Made
 
 EXAMPLES = (
     "gradflow lecture",
     "gradflow lecture lang=zh path=outputs/lecture/DATE     again in Chinese: nothing is trained anew",
+    "gradflow lecture data=csv data.path=names.csv          names of your own",
 )
 
 
-def train(folder: Path, launcher: str) -> list[str]:
+OF_NAMES = ("networks", "names", "gru")
+"""The parts whose networks learn from names."""
+
+
+def train(folder: Path, launcher: str, names: Sequence[str] = ()) -> list[str]:
     """Trains what has not been trained yet.
+
+    Args:
+        folder: What is trained goes below it.
+        launcher: How.
+        names: Settings of the source of names, unless it is the one by default.
 
     Returns:
         The parts in which some run is not done.
@@ -42,6 +53,7 @@ def train(folder: Path, launcher: str) -> list[str]:
     for number, (part, experiment) in enumerate(PARTS.items(), 1):
         sys.stderr.write(f"training {number} of {len(PARTS)}: experiment={experiment}\n")
         settings = [f"experiment={experiment}", f"launcher={launcher}", f"hydra.sweep.dir={quoted(str(folder / part))}"]
+        settings += names if part in OF_NAMES else ()
         if patiently([*TRAIN, *settings]):
             unfinished.append(part)
     return unfinished
@@ -68,10 +80,11 @@ def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[d
 
 
 def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Drawn:
-    """Draws one slide, adds it to the deck, of an animation its first, middle and last frame, and saves it."""
+    """Draws one slide, adds it to the deck, and saves it.
+
+    Of an animation the deck has the first, the middle and the last frame, of a figure that is built up every step.
+    """
     from gradflow.commands.deck import Drawn
-    from gradflow.commands.slides import SHAPE
-    from gradflow.figures.output import picture
 
     runs = slide.runs(folder)
     made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
@@ -82,10 +95,31 @@ def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[
             add_page(made.figure.figure)
         file = made.save(path)[0]
         return Drawn(file, made.claims, file.read_bytes(), source)
+    steps = [_step(number, slide, made, path, lang, add_page) for number in range(1, slide.how.steps)]
     add_page(made.figure)
-    width = made.figure.get_figwidth()
-    bare = slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=(width, SHAPE * width))
-    return Drawn(made.save(path)[0], made.claims, picture(bare, "png"), source)
+    return Drawn(made.save(path)[0], made.claims, _bare(slide, made, lang), source, steps)
+
+
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Step:
+    """Draws a step of a figure that is built up, adds it to the deck and saves it as a picture."""
+    from gradflow.commands.deck import Step
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.output import picture, place
+
+    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
+    add_page(figure)
+    [file] = place(path.with_name(f"{path.name}-{number}"), {"png": picture(figure, "png")})
+    return Step(Labels(lang).headline(made.claims[0], number), file, _bare(slide, made, lang, step=number))
+
+
+def _bare(slide: Slide, made: Made, lang: str, **step: int) -> bytes:
+    """The picture without its headline, in the shape that a slide has left for it (PNG)."""
+    from gradflow.commands.slides import SHAPE
+    from gradflow.figures.output import picture
+
+    figure: Any = made.figure
+    size = (figure.get_figwidth(), SHAPE * figure.get_figwidth())
+    return picture(slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=size, **step), "png")
 
 
 def divider(lang: str) -> Figure:
@@ -134,43 +168,35 @@ def replaced(folder: Path) -> Iterator[Path]:
             raise
 
 
-def check_names(**given: Sequence[str]) -> None:
-    """Raises a usage error for a name that is not in the alphabet of the generated names that networks learn from."""
-    from gradflow.data import one_hot
-
-    for argument, names in given.items():
-        if not names:
-            raise Told(f"{argument}: expected names with commas between them, got nothing")
-        try:
-            for name in names:
-                one_hot(name)
-        except ValueError as error:
-            raise Told(f"{argument}: {str(error).partition(': ')[2]}") from None
-
-
-@click.command("lecture", cls=Words, examples=EXAMPLES)
+@click.command("lecture", cls=Words, settings=True, examples=EXAMPLES)
+@click.argument("words", nargs=-1, type=Setting(), metavar="[data=SOURCE data.path=FILE]")
 @word("path", "", "Folder, in which training goes on where it was interrupted; a new one below outputs/lecture.")
 @lang
 @word("name", "王晓丽", "The name that is shown as one-hot vectors.")
 @word("names", "王晓丽,李建国,张伟,刘芳", "The names whose characters are weighed.")
 @word("launcher", "processes", "How the networks are trained.", LAUNCHERS)
-def command(path: str, lang: str, name: str, names: str, launcher: str) -> None:
+def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str, launcher: str) -> None:
     """Train what the lecture shows, about ten minutes on two cores, and draw the whole deck in its order.
 
     It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pptx, slides to edit with notes
     for who speaks; deck.pdf, a slide a page; every figure as PNG, PDF and SVG with its numbers (CSV) and checked claims
     (JSON), animations as GIF and as players. What the lecture itself shows comes first, then an appendix.
+
+    All that is about names is of those that data= and data.path= choose, as for `gradflow train`.
     """
-    check_names(name=[name], names=split_list(names))
+    from gradflow.commands.names import asked_names, names_of
+
+    source = names_of([Path(path) / part for part in OF_NAMES] if path else [], words)
+    name, chosen = asked_names(source, name, names)
     from gradflow.commands.deck import deck
     from gradflow.commands.page import write_page
     from gradflow.commands.slides import write_slides
 
     folder = Path(path or own_folder(datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")))
-    slides = deck(name, split_list(names))
+    slides = deck(name, chosen)
     try:
         with replaced(folder / "deck" / lang) as out:
-            unfinished = train(folder, launcher)
+            unfinished = train(folder, launcher, source.settings)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
             drawn, left_out = draw(slides, folder, out, lang)
             write_slides(out / "deck.pptx", drawn, lang)

@@ -13,7 +13,7 @@ from pptx.enum.text import MSO_ANCHOR
 from pptx.oxml.ns import qn
 from pptx.util import Inches, Pt
 
-from gradflow.commands.deck import Drawn, Slide
+from gradflow.commands.deck import Drawn, Slide, Step
 from gradflow.figures.catalogue import Labels, number, texts
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
@@ -45,7 +45,9 @@ def write_slides(path: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
         name = words[f"section.{section}"]
         _open(pages, name if core else f"{words['section.appendix']}\n{name}")
         for slide, made in group:
-            _figure(pages, slide, made, lang)
+            for step in made.steps:
+                _figure(pages, slide, made, lang, step)
+            _figure(pages, slide, made, lang, made)
     for page in pages.slides:
         _say_language(page, LANGUAGE[lang])
     content = BytesIO()
@@ -112,10 +114,13 @@ def _write(paragraph: Any, text: str) -> None:
             run.font._element.set("baseline", {"<sub": "-25000", "<sup": "30000"}[kind])
 
 
-def _figure(pages: Any, slide: Slide, made: Drawn, lang: str) -> None:
+def _figure(pages: Any, slide: Slide, made: Drawn, lang: str, shown: Drawn | Step) -> None:
+    """A slide of a figure, or of a step of one that is built up."""
     labels, page = Labels(lang), pages.slides.add_slide(pages.slide_layouts[FIGURE])
-    _write(page.shapes.title.text_frame.paragraphs[0], labels.headline(made.claims[0]) if made.claims else slide.title)
-    picture = page.shapes.add_picture(BytesIO(made.bare), 0, 0)
+    headline = labels.headline(made.claims[0]) if made.claims else slide.title
+    said = shown.headline if isinstance(shown, Step) else headline
+    _write(page.shapes.title.text_frame.paragraphs[0], said)
+    picture = page.shapes.add_picture(BytesIO(shown.bare), 0, 0)
     scale = min(WIDTH / picture.width, PICTURE / picture.height)
     picture.width, picture.height = round(scale * picture.width), round(scale * picture.height)
     picture.left, picture.top = (WIDTH - picture.width) // 2, HEIGHT - (PICTURE + picture.height) // 2

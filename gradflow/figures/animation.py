@@ -20,7 +20,7 @@ from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import put_on_top
 from gradflow.figures.output import check_evidence, evidence, place, strict_glyphs
 from gradflow.figures.player import player
-from gradflow.figures.theme import CONTEXTS, style
+from gradflow.figures.theme import CONTEXTS, as_drawn
 
 FRAMES = 48  # at most; some seven seconds
 PANELS = 4  # side by side, at most
@@ -66,6 +66,11 @@ class Animation:
         return len(self.iterations)
 
     @property
+    def theme(self) -> str:
+        """Of the figure, and of the page around it."""
+        return getattr(self.figure, "theme", "light")
+
+    @property
     def width(self) -> int:
         """Of a frame, in pixels."""
         return round(WIDTH * CONTEXTS[self.context])
@@ -80,7 +85,7 @@ class Animation:
         canvas = FigureCanvasAgg(self.figure)
         self.figure.set_dpi(self.width / self.figure.get_figwidth())
         moving = [artist for part in self.parts for artist in part.moving]
-        with style(), strict_glyphs():
+        with as_drawn(self.figure), strict_glyphs():
             _set_animated(moving, True)
             canvas.draw()
             _set_animated(moving, False)
@@ -143,7 +148,8 @@ def save_animation(
 
 
 def _page(animation: Animation, images: Sequence[Image.Image]) -> str:
-    return player(images, animation.iterations, title=animation.title, milliseconds=MILLISECONDS, lang=animation.lang)
+    told = {"title": animation.title, "lang": animation.lang, "theme": animation.theme}
+    return player(images, animation.iterations, milliseconds=MILLISECONDS, **told)
 
 
 def _in_few_colours(

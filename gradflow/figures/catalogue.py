@@ -201,8 +201,15 @@ class Labels:
         """
         return self._sentence(claim, "claim")
 
-    def headline(self, claim: Mapping[str, Any]) -> str:
-        """A checked statement in the few words that fit over a figure (`headline.<claim>`), or else the whole one."""
+    def headline(self, claim: Mapping[str, Any], step: int | None = None) -> str:
+        """A checked statement in the few words that fit over a figure (`headline.<claim>`), or else the whole one.
+
+        Over a step of a figure that is built up it is `build.<name>_<step>`, by the name in the claim's `build`, where
+        that is known; of the last step it is not, whose headline is that of the figure.
+        """
+        key = f"build.{claim.get('build')}_{step}"
+        if key in self._texts:
+            return self(key, **{name: _in_few_digits(value) for name, value in claim.items() if name != "claim"})
         return self._sentence(claim, "headline")
 
     def _sentence(self, claim: Mapping[str, Any], kind: str) -> str:
@@ -217,7 +224,7 @@ class Labels:
         if f"claim.{name}_{variant}" in self._texts:
             name += f"_{variant}"
         if kind == "headline":
-            values = {key: brief(value) if isinstance(value, int | float) else value for key, value in values.items()}
+            values = {key: _in_few_digits(value) for key, value in values.items()}
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
             return self(self._key(kind, f"{name}_otherwise"), **values)
         sentence = self(self._key(kind, name), **values)
@@ -243,6 +250,10 @@ class Labels:
     @staticmethod
     def _formula(word: str) -> str:
         return f"${word}$" if _START.fullmatch(word) else label(word)
+
+
+def _in_few_digits(value: Any) -> Any:
+    return brief(value) if isinstance(value, int | float) else value
 
 
 def _places(data: pd.DataFrame, column: str) -> list[int]:

@@ -18,7 +18,7 @@ from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.options import in_force
-from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
+from gradflow.figures.theme import DASHES, GREY, INK, TITLE, look, new_figure, shade, thin, under_words, without_engine
 
 CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
@@ -100,7 +100,7 @@ def panel_title(axes: Axes, text: str, colour: str, more: str = "") -> None:
     assert place is not None
     room = 0.85 * figure.get_figwidth() / place.get_gridspec().ncols
     lines = [_wrapped(text, room, mpl.rcParams["axes.titlesize"])]
-    axes.set_title("\n".join(lines + [more] * bool(more)), color=colour)
+    axes.set_title("\n".join(lines + [more] * bool(more)), color=shade(colour))
 
 
 def _wrapped(text: str, inches: float, size: float) -> str:
@@ -211,13 +211,19 @@ def label_ends(figure: Figure, labels: Mapping[Axes, Sequence[EndLabel]]) -> Non
         line = size * 1.25 * figure.dpi / 72 / axes.get_window_extent().height
         heights = line * np.array([text.text.count("\n") + 1 for text in texts])
         for text, start, end in zip(texts, wanted, spread(wanted, heights), strict=True):
-            leader = {"arrowstyle": "-", "color": text.colour, "linewidth": thin(0.4), "shrinkA": 0, "shrinkB": 0}
+            leader = {
+                "arrowstyle": "-",
+                "color": shade(text.colour),
+                "linewidth": thin(0.4),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            }
             axes.annotate(
                 text.text,
                 (1, start),
                 (1.06, end),
                 xycoords="axes fraction",
-                color=text.colour,
+                color=shade(text.colour),
                 fontsize="small",
                 va="center",
                 linespacing=1.05,
@@ -252,9 +258,11 @@ def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", co
     vertical, side = corner.split()
     place = {"left": 0.02, "right": 0.98}[side], {"lower": 0.03, "upper": 0.97}[vertical]
     kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical]}
-    kind["bbox"] = GROUND if colour == GREY else None  # words of another colour are chosen for what is under them
+    kind["bbox"] = (
+        under_words() if colour == GREY else None
+    )  # words of another colour are chosen for what is under them
     if lines:
-        axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
+        axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=shade(colour), fontsize="small", **kind)
 
 
 def top_legend(figure: Figure, handles: Sequence[Artist], **more: Any) -> None:
@@ -275,7 +283,9 @@ def mark_alone(points: Sized) -> dict[str, Any]:
 def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
     """Triangles on the top edge, where a value is not finite."""
     if len(x):
-        axes.plot(x, np.ones(len(x)), "^", color=colour, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
+        axes.plot(
+            x, np.ones(len(x)), "^", color=shade(colour), transform=axes.get_xaxis_transform(), clip_on=False, zorder=5
+        )
 
 
 def finish(figure: Figure) -> None:
@@ -302,6 +312,7 @@ def add_caption(
     claims: Sequence[Mapping[str, Any]],
     labels: Labels,
     notes: Sequence[str] = (),
+    steps: int = 1,
 ) -> None:
     """The first claim as a headline over the figure; small, under it, the setting, what fails, and notes.
 
@@ -311,14 +322,17 @@ def add_caption(
         claims: Checked statements.
         labels: Of the language.
         notes: Further sentences of the small print.
+        steps: Of a figure that is built up.
     """
     options = in_force()
     broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
-    title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
+    title = labels.headline(claims[0], options.step) if options.title is None and claims else options.title or ""
     if title:
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
-        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
+        built = range(1, steps + 1) if options.title is None and steps > 1 else ()
+        others = [_in_lines(figure, labels.headline(claims[0], step), size) for step in built]
+        put_on_top(figure, _in_lines(figure, title, size), others, fontsize=size, color=shade(TITLE), linespacing=1.25)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -326,7 +340,7 @@ def add_caption(
     if text:
         size = mpl.rcParams["font.size"] * CAPTION_SIZE
         lines = _in_lines(figure, text, size)
-        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=INK, linespacing=1.25)
+        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=shade(INK), linespacing=1.25)
 
 
 def _in_lines(figure: Figure, text: str, size: float) -> str:
@@ -340,16 +354,22 @@ def _in_lines(figure: Figure, text: str, size: float) -> str:
     return wrap(text, columns)
 
 
-def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
+def put_on_top(figure: Figure, text: str, others: Sequence[str] = (), **look: Any) -> Text:
     """Write above everything that the figure shows; its legend comes under that, and a second text under the legend.
 
-    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
+    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both. Room is
+    left for the highest of `others`, too, which have this place in other steps of the figure: nothing moves between.
     """
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     left, bottom, width, height = engine.get()["rect"]
     words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
-    height -= words.get_window_extent().height / figure.bbox.height + TOP
+    taken = [words.get_window_extent().height]
+    for other in others:
+        words.set_text(other)
+        taken.append(words.get_window_extent().height)
+    words.set_text(text)
+    height -= max(taken) / figure.bbox.height + TOP
     for legend in figure.legends:
         if legend.get_bbox_to_anchor() is figure.bbox:  # not yet moved
             legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)

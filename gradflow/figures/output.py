@@ -18,7 +18,8 @@ from matplotlib.transforms import Bbox
 
 from gradflow.checks import check_kind, check_path
 from gradflow.figures.room import check_claims
-from gradflow.figures.theme import style, without_engine
+from gradflow.figures.svg import with_text
+from gradflow.figures.theme import as_drawn
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
 
@@ -81,6 +82,7 @@ def save(
     *,
     data: pd.DataFrame | None = None,
     claims: Sequence[Mapping[str, Any]] | None = None,
+    svg_text: bool = False,
 ) -> list[Path]:
     """Write a figure as PNG (192 dots per inch), PDF and SVG, its numbers as CSV and the checks of its claims as JSON.
 
@@ -89,6 +91,8 @@ def save(
         path: Where, without suffix; folders are made.
         data: The numbers it shows.
         claims: Checked statements, each with claim, value, expected, holds.
+        svg_text: Words in the SVG are text, to search and to edit, and the glyphs they need are inside of the file;
+            else they are drawn as paths, which look alike in every program.
 
     Returns:
         The files, in the order PNG, PDF, SVG, CSV, JSON.
@@ -99,14 +103,17 @@ def save(
     """
     check_evidence(path, data, claims)
     check_kind("figure", figure, Figure, "what a plot function returned")
-    pictures = {kind: picture(figure, kind) for kind in METADATA}
+    check_kind("svg_text", svg_text, bool, "True or False")
+    pictures = {kind: picture(figure, kind, svg_text=svg_text) for kind in METADATA}
     return place(Path(path), pictures | evidence(data, claims))
 
 
-def picture(figure: Figure, kind: str) -> bytes:
-    """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`."""
+def picture(figure: Figure, kind: str, *, svg_text: bool = False) -> bytes:
+    """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`, its words as text or as paths."""
     content = BytesIO()
-    with style(), without_engine(), strict_glyphs(), lean_fonts():
+    with as_drawn(figure), strict_glyphs(), lean_fonts():
+        if kind == "svg" and svg_text:
+            return with_text(figure, METADATA[kind])
         figure.savefig(content, format=kind, metadata=METADATA[kind])
     return content.getvalue()
 
@@ -168,15 +175,20 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     check_path("path", path, "the file of the slides")
     path, content = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style(), without_engine(), strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
-
-        def add(figure: Figure) -> None:
-            check_kind("figure", figure, Figure, "what a plot function returned")
-            pages.savefig(figure, bbox_inches=_slide(figure))
-
-        yield add
+    with strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
+        yield lambda figure: _add_page(pages, figure)
     if content.getbuffer().nbytes:
         write_files({path: content.getvalue()})
+
+
+def _add_page(pages: PdfPages, figure: Figure) -> None:
+    """A page, of the colour of the figure where that does not reach."""
+    check_kind("figure", figure, Figure, "what a plot function returned")
+    page, size = _slide(figure), figure.get_size_inches()
+    with as_drawn(figure):
+        figure.patch.set_bounds(*page.min / size, *page.size / size)
+        pages.savefig(figure, bbox_inches=page)
+        figure.patch.set_bounds(0, 0, 1, 1)
 
 
 def _slide(figure: Figure) -> Bbox:

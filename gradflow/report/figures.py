@@ -15,7 +15,7 @@ from gradflow.analysis.runs import DoesNotApply
 from gradflow.figures.gallery import Tried
 from gradflow.figures.output import strict_glyphs
 from gradflow.figures.room import rooms
-from gradflow.figures.theme import LANGUAGES, style, without_engine
+from gradflow.figures.theme import LANGUAGES, as_drawn
 from gradflow.report import charts, rows
 from gradflow.report.charts import Chart
 from gradflow.report.curves import Curve, curves_of
@@ -96,11 +96,12 @@ def sections_of(figures: Iterable[Tried]) -> tuple[list[Section], list[LeftOut]]
     found: dict[tuple[str, str], _Found] = {}
     left_out = list[LeftOut]()
     for tried in figures:
-        if tried.reason is None:
+        reason = tried.reason or (tried.not_worth if tried.job.name not in ASKED else None)
+        if reason is None:
             place = found.setdefault((tried.job.group, tried.job.module), _Found())
             place.parts.setdefault(tried.job.name, []).append(tried)
         else:
-            _leave_out(tried.job.title, tried.reason, left_out)
+            _leave_out(tried.job.title, reason, left_out)
     sections = [_section(place, own, left_out) for place, own in found.items()]
     return [section for section in sections if section.figures], left_out
 
@@ -184,7 +185,7 @@ def _picture(tried: Tried, lang: str) -> bytes:
     """The gallery's figure as WebP, without its headline, which the page has among the claims."""
     figure = tried.job.entry.plot(tried.data, claims=tried.claims, lang=lang, context="notebook", title="")
     picture = BytesIO()
-    with style(), without_engine(), strict_glyphs():
+    with as_drawn(figure), strict_glyphs():
         figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
 

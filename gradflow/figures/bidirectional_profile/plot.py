@@ -17,10 +17,10 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
-from gradflow.figures.theme import BLACK, DASHES, look, style, thin
+from gradflow.figures.theme import BLACK, DASHES, PALE, look, shade, style, thin
 
 LINES: dict[str, tuple[float, Any, str]] = {
-    "both": (3.6, DASHES[0], "#D0D0D0"),
+    "both": (3.6, DASHES[0], PALE),
     "forward": (1.0, DASHES[0], ""),
     "reverse": (1.0, DASHES[1], ""),
 }
@@ -60,18 +60,18 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
     for quantity, (width, dash, colour) in LINES.items():
         curve = panel[panel["quantity"] == quantity].sort_values("time")
         values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
-        colour = colour or look(panel["cell"].iloc[0]).colour
+        colour = shade(colour) or look(panel["cell"].iloc[0]).colour
         axes.plot(curve["time"], values, color=colour, linestyle=dash, linewidth=thin(width), **mark_alone(curve))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
     cells = data["cell"].unique()
-    own = look(cells[0]).colour if len(cells) == 1 else BLACK
+    own = look(cells[0]).colour if len(cells) == 1 else shade(BLACK)
     handles = [
         Line2D(
             [],
             [],
-            color=colour or own,
+            color=shade(colour) or own,
             linestyle=dash,
             linewidth=thin(width),
             label=labels(f"curve.direction_{quantity}"),

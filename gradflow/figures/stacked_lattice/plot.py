@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
-from gradflow.figures.theme import BLACK, style, thin
+from gradflow.figures.theme import ON_DARK, ON_LIGHT, style, thin
 
 
 def plot_stacked_lattice(
@@ -58,9 +58,8 @@ def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     """Arrows down the layers and back in time, from the top layer's end, with what a layer and a step cost."""
     first, top = panel.iloc[0], panel["layer"].max()
     across = axes.get_yaxis_transform()  # along the axes, and in layers
-    seen: dict[str, Any] = {"fontsize": "small", "path_effects": [withStroke(linewidth=thin(1.4), foreground="white")]}
-    arrow = {"arrowstyle": "-|>", "linewidth": thin(), "color": BLACK, "shrinkA": 0, "shrinkB": 0}
-    arrow |= {"path_effects": seen["path_effects"]}
+    seen: dict[str, Any] = {"color": ON_LIGHT, "path_effects": [withStroke(linewidth=thin(1.4), foreground=ON_DARK)]}
+    arrow = seen | {"arrowstyle": "-|>", "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
     costs = {"note.step_back": first["per_step"], "note.layer_down": first["per_layer"]}
     lines = {"note.step_back": ((0.4, top + 0.25), (0.94, top + 0.25)), "note.layer_down": ((0.97, -0.35), (0.97, top))}
     places = {"note.step_back": (0.94, top - 0.05), "note.layer_down": (0.94, 0)}
@@ -70,4 +69,4 @@ def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
             axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
             decades = format(round(np.log10(factor), 2) + 0.0, "+.2f").replace("-", "−")  # + 0.0: there is a -0.0
             text = labels(key, factor=format(factor, ".2g"), decades=decades)
-            axes.text(*places[key], text, transform=across, ha="right", va="center", **seen)
+            axes.text(*places[key], text, transform=across, ha="right", va="center", fontsize="small", **seen)
