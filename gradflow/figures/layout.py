@@ -1,5 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -136,14 +137,14 @@ def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Seri
     return curves
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+def log_scale(axes: Axes, *, ticks: int = 7) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, so many, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
         low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
-        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_major_locator(LogLocator(numticks=ticks))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
         subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -345,11 +346,21 @@ def add_caption(
         figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=shade(INK), linespacing=1.25)
 
 
+_PAUSE = re.compile("[，：；。]")
+"""Where a Chinese text is broken first."""
+
+
 def _in_lines(figure: Figure, text: str, size: float) -> str:
     """A text in as few lines as the figure's width allows, which are about as long as one another; its own are kept."""
     if "\n" in text:
         return "\n".join(_in_lines(figure, line, size) for line in text.split("\n"))
     columns = max(1, int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN)))
+    if "\n" not in wrap(text, columns):
+        return text
+    for place in sorted((end.end() for end in _PAUSE.finditer(text)), key=lambda place: abs(place - len(text) / 2)):
+        both = text[:place], text[place:]
+        if both[1].strip() and all("\n" not in wrap(part, columns) for part in both):
+            return "\n".join(part.strip() for part in both)
     count = wrap(text, columns).count("\n")
     while count and columns > 1 and wrap(text, columns - 1).count("\n") == count:
         columns -= 1
