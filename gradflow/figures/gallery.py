@@ -85,6 +85,10 @@ class Made(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        held = sum(bool(claim["holds"]) for claim in self.claims)
+        return f"Made({self.figure!r}, {len(self.data)} rows of numbers, {held} of {len(self.claims)} claims hold)"
+
     def _repr_png_(self) -> Any:
         return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None
 

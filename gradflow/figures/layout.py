@@ -24,6 +24,7 @@ from gradflow.figures.theme import DASHES, GREY, INK, TITLE, look, new_figure, s
 CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
+HEADLINE = "headline"  # by which it is known among the texts of a figure, and in its SVG
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -136,14 +137,14 @@ def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Seri
     return curves
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+def log_scale(axes: Axes, *, ticks: int = 7) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, so many, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
         low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
-        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_major_locator(LogLocator(numticks=ticks))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
         subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -333,7 +334,8 @@ def add_caption(
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
         built = range(1, steps + 1) if options.title is None and steps > 1 else ()
         others = [_in_lines(figure, labels.headline(claims[0], step), size) for step in built]
-        put_on_top(figure, _in_lines(figure, title, size), others, fontsize=size, color=shade(TITLE), linespacing=1.25)
+        own: dict[str, Any] = {"fontsize": size, "color": shade(TITLE), "gid": HEADLINE, "linespacing": 1.25}
+        put_on_top(figure, _in_lines(figure, title, size), others, **own)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -387,3 +389,11 @@ def put_on_top(figure: Figure, text: str, others: Sequence[str] = (), **look: An
             height -= legend.get_window_extent().height / figure.bbox.height + TOP
     engine.set(rect=(left, bottom, width, height))
     return words
+
+
+def headline_share(figure: Figure) -> float:
+    """The share of the height of a figure that its headline takes, with the margin under it; 0 without one."""
+    for text in figure.texts:
+        if text.get_gid() == HEADLINE:
+            return 1 - text.get_window_extent().y0 / figure.bbox.height + TOP / 2
+    return 0.0

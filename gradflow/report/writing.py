@@ -70,7 +70,8 @@ def write_report(
         out: The file; None is `report.html` in that folder. Its folder is made; what was there is replaced.
         length: Steps that the dependency spans, as of :func:`gradflow.diagnose`; None: what gradflow's own tasks say.
         figures: What :func:`gradflow.figures.gallery.draw_each` returned for that sweep, which saves the time of making
-            them again: pictures are then those files, in one language. None makes them in both.
+            them again: pictures are then those files, in one language, and the page links to all of them. None makes
+            them in both.
 
     Returns:
         The file.
@@ -86,7 +87,8 @@ def write_report(
     file = _place(folder, out)
     if length is not None:
         real_number("length", length, least=1)
-    page = rendered(content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures))
+    content = content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures)
+    page = rendered(content, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file
