@@ -79,10 +79,10 @@ def short(value: float) -> str:
     r"""A number of two digits, for where there is little room; 1 is 1.
 
     Example:
-        >>> short(0.396), short(2.01e-5), short(1.0), short(-float("inf"))
-        ('0.40', '$2.0{\\times}10^{-5}$', '1', '−∞')
+        >>> short(0.396), short(2.01e-5), short(1.0), short(99.7), short(-float("inf"))
+        ('0.40', '$2.0{\\times}10^{-5}$', '1', '99.7', '−∞')
     """
-    plain = 1e-3 <= abs(value) < 100 and value != 1
+    plain = 1e-3 <= abs(value) < 99.5 and value != 1
     return f"{value:#.2g}".rstrip(".").replace("-", "−") if plain else number(value)
 
 

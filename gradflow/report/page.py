@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ def environment_of(package: str, word: Callable[..., words.Text]) -> jinja2.Envi
     return environment
 
 
+@cache
 def chart_library() -> Markup:
     """The script of Vega-Lite, without a network."""
     return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradflow.analysis.runs import one_seed
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, real_number
+from gradflow.checks import check_kind, check_path, listed, real_number
 from gradflow.diagnosis import diagnose
 from gradflow.figures.gallery import GALLERY, Tried, tried
 from gradflow.figures.theme import LANGUAGES
@@ -87,6 +87,10 @@ def write_report(
     file = _place(folder, out)
     if length is not None:
         real_number("length", length, least=1)
+    if figures is not None:
+        figures = listed("figures", figures, "what gradflow.figures.gallery.draw_each returned")
+        for figure in figures:
+            check_kind("figures", figure, Tried, "what gradflow.figures.gallery.draw_each returned")
     content = content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures)
     page = rendered(content, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,4 +8,5 @@ ROOM = Room(
     order=12,
     trained="experiment=lecture_architectures network=none cell.bidirectional=true train.iterations=1",
     seconds=6,
+    steps=2,
 )

@@ -8,4 +8,5 @@ ROOM = Room(
     order=11,
     trained="experiment=lecture_architectures network=none cell.num_layers=4 train.iterations=1",
     seconds=6,
+    steps=2,
 )
