@@ -148,6 +148,7 @@ def save_animation(
     """
     check_evidence(path, data, claims)
     check_kind("animation", animation, Animation, "what an animate function returned")
+    check_kind("progress", progress, Callable, "a function that goes around numbers, such as tqdm")  # type: ignore[arg-type]
     return place(Path(path), contents(animation, animation.images(progress)) | evidence(data, claims))
 
 

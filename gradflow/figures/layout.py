@@ -1,5 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -345,11 +346,21 @@ def add_caption(
         figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=shade(INK), linespacing=1.25)
 
 
+_PAUSE = re.compile("[，：；。]")
+"""Where a Chinese text is broken first."""
+
+
 def _in_lines(figure: Figure, text: str, size: float) -> str:
     """A text in as few lines as the figure's width allows, which are about as long as one another; its own are kept."""
     if "\n" in text:
         return "\n".join(_in_lines(figure, line, size) for line in text.split("\n"))
     columns = max(1, int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN)))
+    if "\n" not in wrap(text, columns):
+        return text
+    for place in sorted((end.end() for end in _PAUSE.finditer(text)), key=lambda place: abs(place - len(text) / 2)):
+        both = text[:place], text[place:]
+        if both[1].strip() and all("\n" not in wrap(part, columns) for part in both):
+            return "\n".join(part.strip() for part in both)
     count = wrap(text, columns).count("\n")
     while count and columns > 1 and wrap(text, columns - 1).count("\n") == count:
         columns -= 1

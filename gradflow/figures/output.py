@@ -183,6 +183,7 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
+    check_path("path", path, "the file of the slides")
     pages: list[bytes] = []
     yield lambda figure: pages.append(page(figure))
     if pages:
@@ -212,6 +213,7 @@ def page(figure: Figure, under: str = "") -> bytes:
         figure: What a plot function returned.
         under: A note below all of it, which makes it a little smaller.
     """
+    check_kind("figure", figure, Figure, "what a plot function returned")
     width, height = figure.get_size_inches()
     strip = STRIP * height if under else 0.0
     side = max(width, (height + strip) * 16 / 9)

@@ -85,10 +85,9 @@ def _draw_slide(axes: Axes, slide: float, labels: Labels) -> None:
 
 
 def _add_legend(figure: Figure, labels: Labels) -> None:
+    colour = shade(GREY)
     handles = [
-        Line2D(
-            [], [], color=shade(GREY), marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}")
-        )
-        for name, face in zip(QUANTITIES, (shade(GREY), "none"), strict=True)
+        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}"))
+        for name, face in zip(QUANTITIES, (colour, "none"), strict=True)
     ]
     top_legend(figure, handles)
