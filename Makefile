@@ -29,9 +29,9 @@ test: .venv/ready ## Run the tests, on all cores
 test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
-test-browser: .venv/ready ## Run the tests of the report in Chromium
-	@$(PIP) -e '.[browser]'
-	@.venv/bin/python -m pytest -q -m browser tests/test_report_browser.py
+test-browser: .venv/ready ## Run the tests of pages and of SVG in Chromium
+	@$(PIP) -e '.[browser,live]'
+	@.venv/bin/python -m pytest -q -m browser tests/test_*browser.py tests/test_svg.py
 
 test-notebooks: .venv/ready ## Run all notebooks
 	@.venv/bin/python -m pytest -q -m "" tests/test_notebooks.py

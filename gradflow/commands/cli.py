@@ -23,6 +23,7 @@ COMMANDS = {
     "Look": {
         "show": ("show", "Show how a run goes; follows one that is going on."),
         "diagnose": ("diagnose", "Say what is ill with a run's gradients, and what helps."),
+        "live": ("live", "Show gradients that answer to sliders, in the browser."),
         "report": ("html", "Write a page that says all about a run or a sweep."),
         "figures": ("figures", "Draw figures of runs that are there."),
         "animate": ("animate", "Draw what changes while a network learns as animations."),

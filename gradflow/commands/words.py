@@ -20,7 +20,7 @@ OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 HELP = ["-h", "--help"]
 COMPLETE = "_GRADFLOW_COMPLETE"
 """The variable by which a shell asks for completions."""
-LANGUAGES, CONTEXTS = ("en", "zh"), ("slide", "notebook", "paper")
+LANGUAGES, CONTEXTS, THEMES = ("en", "zh"), ("slide", "notebook", "paper"), ("light", "dark")
 
 
 class Told(click.UsageError):
@@ -200,6 +200,22 @@ def exists(path: str) -> bool:
         return False
 
 
+def is_folder(word: str, name: str) -> bool:
+    """Whether a word among settings is the folder of runs; folders of runs are called cell=gru,clip=norm.
+
+    Args:
+        word: As it was typed.
+        name: What the argument is called.
+
+    >>> is_folder("outputs/compare", "path"), is_folder("path=a=b", "path"), is_folder("outputs/*clip=norm*", "path")
+    (True, True, True)
+    >>> is_folder("cell=gru", "path"), is_folder("-m", "path")
+    (False, False)
+    """
+    key, equals, _ = word.partition("=")
+    return exists(word) or key == name or not (equals or word.startswith(("-", "~"))) or bool(set(key) & set("*?"))
+
+
 def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
     """The first argument, the folder of runs; empty where it is left out and not required."""
     metavar = name.upper() if required else f"[{name.upper()}]"
@@ -224,7 +240,9 @@ length = word(
     "length", "", "Steps that the dependency spans which the network is to learn; known of gradflow's own tasks."
 )
 context = word("context", "slide", "What figures are for.", CONTEXTS)
-out = word("out", "", "Folder that figures go to; figures/LANG in that of the runs, if left out.")
+theme = word("theme", "light", "Figures on white, or on black for a dark hall.", THEMES)
+svg = word("svg", "paths", "Words in SVG files: drawn, or text to search and to edit.", ("paths", "text"))
+out = word("out", "", "Folder that figures go to; figures/LANG (LANG-dark) in that of the runs, if left out.")
 
 
 def number(text: str) -> Any:
