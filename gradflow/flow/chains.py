@@ -134,7 +134,21 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         x = x if scale is None else x * scale
         gates = _gates(cell, x, previous, states)
         found.append(
-            Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, True, None, told, which)
+            Stepped(
+                cell,
+                x,
+                states,
+                previous,
+                gates,
+                lengths,
+                ends,
+                valid,
+                False,
+                scale,
+                gates_are_own=isinstance(cell, TorchCell) and not cell.gateless,
+                redone=told,
+                examples=which,
+            )  # fmt: skip
         )
         x = states[names[0]]
     return found
