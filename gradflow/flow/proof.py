@@ -125,8 +125,8 @@ class _Claim:
 def _near_one(values: Tensor) -> tuple[Tensor, int]:
     """Numbers, the largest of them about 1, and the power of two that they are to be multiplied by.
 
-    So products of them, and of their squares, stay within the range of their dtype, in which a block has the digits that
-    its proof needs, in half the time that float64 takes.
+    So products of them, and of their squares, stay within the range of their dtype, which has the digits that the proof
+    of a block needs, and takes half the time of float64.
     """
     least, most = torch.aminmax(values)
     largest = max(-float(least), float(most))
