@@ -2,6 +2,7 @@
 
 import operator
 import os
+import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from math import inf, isfinite, nan
@@ -147,11 +148,19 @@ def check_path(name: str, path: Any, expected: str) -> None:
 
     Raises:
         TypeError: if it is no path.
-        ValueError: if it is empty, or no file system knows such a name.
+        ValueError: if it is empty, or no file system knows such a name, or this one's encoding has no such letters.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     check_kind(name, text if isinstance(text, str) else path, str, expected)
     require(bool(str(text).strip()) and "\0" not in str(text), name, expected, text)
+    try:
+        os.fsencode(str(text)), str(text).encode()  # the second fails where the name came in as bytes of no text
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise ValueError(
+            f"{name}: expected a path that can be written in {encoding}, in which this Python names files, and in "
+            f"UTF-8, got {text!a}; start Python with PYTHONUTF8=1, or choose another name"
+        ) from None
 
 
 def require(condition: bool, argument: str, expected: str, got: Any) -> None:

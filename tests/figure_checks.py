@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
@@ -17,6 +21,8 @@ from matplotlib.transforms import Bbox
 
 from gradflow import figures
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.options import Options, using
+from gradflow.figures.theme import GRID, NOTHING, PALE, PAPER, VERMILLION, shade
 
 
 def words(figure: Figure) -> str:
@@ -25,6 +31,10 @@ def words(figure: Figure) -> str:
 
 
 SMALLEST = 6.5  # points, in a figure for a paper
+THEME = {"en": "light", "zh": "dark"}
+"""In which theme a figure is tried in a language: each of both once, not all four."""
+WORDS, LINES = {"light": 3.0, "dark": 4.5}, 3.0
+"""The least contrast; on white the colours of the cells are those of large words."""
 
 
 class Drawn(NamedTuple):
@@ -61,6 +71,40 @@ def check_legible(figure: Figure) -> list[Drawn]:
     return texts
 
 
+def contrast(one: Any, other: Any) -> float:
+    """The contrast ratio of WCAG 2.2."""
+
+    def luminance(colour: Any) -> float:
+        parts = np.array(to_rgb(colour))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def check_contrast(figure: Figure) -> None:
+    """Every text is read on what is under it, every line seen on the ground, but for what stands behind or fades."""
+    theme, ground = figure.theme, np.array(to_rgb(figure.get_facecolor()))
+    canvas = FigureCanvasAgg(figure)
+    with mock.patch.object(Text, "draw"):
+        canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
+    for text in figure.findobj(lambda artist: isinstance(artist, Text) and not artist.get_path_effects()):
+        box = text.get_window_extent()
+        under = pixels[max(int(box.y0), 0) : int(box.y1) + 1, max(int(box.x0), 0) : int(box.x1) + 1].reshape(-1, 3)
+        if text.get_visible() and text.get_text().strip() and len(under):
+            found = contrast(text.get_color(), np.median(under, axis=0))
+            assert found >= WORDS[theme] - 0.01, f"{text.get_text()!r} has a contrast of {found:.2f}"
+    with using(Options(theme=theme)):
+        behind, fading = {to_hex(shade(tone)) for tone in (PALE, NOTHING, GRID, PAPER)}, shade(VERMILLION)
+    lines = [line for axes in figure.axes if not axes.findobj(QuadMesh) for line in axes.lines if line.zorder >= 2]
+    lines += [line for legend in figure.legends for line in legend.get_lines()]
+    for colour in {to_hex(line.get_color()) for line in lines} - behind:
+        if np.abs(np.cross(to_rgb(colour) - ground, to_rgb(fading) - ground)).max() > 0.01:
+            assert contrast(colour, ground) >= LINES, f"{colour} of a line has {contrast(colour, ground):.2f}"
+
+
 def check_written(
     figure: Figure, path: Path, data: pd.DataFrame, claims: Sequence[Mapping[str, Any]], lang: str
 ) -> None:
@@ -69,6 +113,7 @@ def check_written(
     Of the two languages the Chinese one is saved, which needs more of the font.
     """
     assert min(one.size for one in check_legible(figure)) >= SMALLEST  # of a figure for a paper
+    check_contrast(figure)
     headline = Labels(lang).headline(claims[0]) if claims else ""
     assert headline[:12] in words(figure).replace("\n", " " if lang == "en" else "")
     if lang != "zh":

@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import words
+from figure_checks import THEME, check_contrast, words
 from PIL import Image
 from synthetic_runs import Planted, config_of, write_run
 
@@ -53,7 +53,8 @@ def test_every_animation_is_written_in_both_languages(name, lang, run_of, tmp_pa
     entry = figures.ANIMATIONS[name]
     data = entry.analyse(run_of())
     claims = entry.check(data)
-    animation = entry.animate(data, claims=claims, lang=lang, context="paper")
+    animation = entry.animate(data, claims=claims, lang=lang, context="paper", theme=THEME[lang])
+    check_contrast(animation.figure)
     seen: list[int] = []
     files = figures.save_animation(
         animation,
@@ -69,6 +70,7 @@ def test_every_animation_is_written_in_both_languages(name, lang, run_of, tmp_pa
     text = page.read_text(encoding="utf-8")
     assert text.count('"data:image/png;base64,') == len(animation) + 1
     assert texts(lang)["player.play"] in text
+    assert f"color-scheme: {THEME[lang]}" in text
     assert json.loads(re.search(r"const iterations = (.*);", text)[1]) == list(animation.iterations)
     assert len(pd.read_csv(csv)) == len(data)
     assert [c["claim"] for c in json.loads(checks.read_text(encoding="utf-8"))] == [c["claim"] for c in claims]
@@ -81,7 +83,7 @@ def test_the_page_needs_no_network_and_equal_animations_are_equal_files(name, ru
         files = figures.save_animation(animated(name, run, lang="zh"), tmp_path / folder / name)
         written.append([file.read_bytes() for file in files])
     assert written[0] == written[1]
-    page = re.sub(rb'"data:image/png;base64,[^"]*"', b'""', written[0][1])
+    page = re.sub(rb'"data:image/png;base64,[^"]*"|url[(]data:font/woff;base64,[^)]*[)]', b'""', written[0][1])
     assert not re.search(rb"https?:|//[a-z]|<link|@import|<script src|url[(]", page)
 
 

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from gradflow.commands import compare
+from gradflow.commands.arguments import Look
 from gradflow.commands.cli import COMMANDS, EXAMPLES, gradflow, main
-from gradflow.commands.words import CONTEXTS, LANGUAGES, Words, lang, out, runs_in
+from gradflow.commands.words import CONTEXTS, LANGUAGES, THEMES, Words, lang, out, runs_in
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -84,7 +85,7 @@ def test_what_is_wrong_is_said_with_status_2(arguments, message):
 def test_the_words_are_those_of_the_figures():
     from gradflow.figures import theme
 
-    assert (tuple(theme.LANGUAGES), tuple(theme.CONTEXTS)) == (LANGUAGES, CONTEXTS)
+    assert (theme.LANGUAGES, tuple(theme.CONTEXTS), theme.THEMES) == (LANGUAGES, CONTEXTS, THEMES)
 
 
 def test_help_names_every_command_with_what_it_does():
@@ -118,7 +119,10 @@ def test_wrong_usage_is_said_once_and_ends_with_2(capsys):
         main(["figures", "outputs", "lang=fr"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("expected one of en, zh") == 1
-    with pytest.raises(SystemExit, match=r"expected a command \(compare, .*\), got 'figurs'; did you mean figures"):
+    with pytest.raises(
+        SystemExit,
+        match=r"expected a command \(compare, .*\), got 'figurs'; did you mean figures\? `gradflow --help` s",
+    ):
         main(["figurs"])
     with pytest.raises(SystemExit, match=r"cell: expected one of .*, got 'lstmm'; did you mean lstm") as ended:
         main(["train", "cell=lstmm"])
@@ -166,7 +170,7 @@ def test_compare_trains_and_shows(compared):
     assert done["ended"] == 0
     experiment, folder, cell = done["trained"]
     assert (experiment, cell) == ("experiment=compare", "cell=lstm")
-    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), "zh", "slide", "x")
+    assert done["shown"] == (Path(folder.removeprefix(compare.FOLDER)), Look("zh", "slide", "light", "paths"), "x")
 
 
 def test_compare_uses_the_folder_that_is_given(compared):
@@ -181,7 +185,7 @@ def test_compare_trains_nothing_where_a_folder_is_given(compared, word):
     Path("cell=gru,clip=norm").mkdir()
     done = compared(word, "context=paper")
     assert "trained" not in done
-    assert done["shown"] == (Path(word.removeprefix("path=")), "en", "paper", "")
+    assert done["shown"] == (Path(word.removeprefix("path=")), Look("en", "paper", "light", "paths"), "")
 
 
 def test_compare_passes_hydras_own_options_on_and_shows_nothing(compared):

@@ -1,7 +1,10 @@
 """The commands that look at runs in the terminal, check them and export them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -16,8 +19,10 @@ from test_foreign import steers
 
 import gradflow as gf
 from gradflow.commands import show, terminal
-from gradflow.commands.cli import gradflow
+from gradflow.commands.cli import COMMANDS, gradflow
 from gradflow.runlog import write_status
+
+ROOT = Path(__file__).parents[1]
 
 
 def call(*words: object) -> Result:
@@ -100,6 +105,73 @@ def test_show_says_what_it_cannot(run):
     assert "run: expected the folder of a run" in said(call("show", "nowhere"))
     assert "got nowhere; there is nothing at that path" in said(call("show", "nowhere"))
     assert f"below it are runs, such as {run}; gradflow.open_sweep" in said(call("show", run.parent))
+
+
+MORE = {"predict": ["names=王晓丽"], "export": ["format=csv"]}
+
+
+def test_every_command_calls_the_folder_of_runs_as_its_help_does(tmp_path):
+    names = [name for commands in COMMANDS.values() for name in commands]
+    found = {name: gradflow.get_command(None, name).params for name in names}
+    readers = {name: params[0].name for name, params in found.items() if params and params[0].name in ("run", "path")}
+    assert {"show", "diagnose", "predict", "report", "check"} <= set(readers)
+    for name, called in readers.items():
+        if name not in ("lecture", "reproduce"):  # which make theirs
+            end = said(call(name, tmp_path / "nowhere", *MORE.get(name, [])))
+            assert f"{called}: expected the folder" in end or f"{called}: expected a folder" in end, (name, end)
+
+
+# --- any text --------------------------------------------------------------------------------------------------------
+
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+"""A system that holds text in ASCII, without Python's own remedies for it."""
+
+
+def typed(folder: Path, *words: str, **changes: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "gradflow", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "运行"),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in [
+                ("show", "运行"),
+                ("diagnose", "运行", "lang=zh"),
+                ("report", "运行"),
+                ("export", "运行", "format=csv", "out=出"),
+                ("figures", "运行", "figures=gradient_by_lag", "out=图", "lang=zh"),
+                ("train", "debug=tiny", "hydra.run.dir=再"),
+            ]
+        ),
+    ],
+)
+def test_a_chinese_name_is_taken_and_spelt_out_where_it_cannot_be_shown(words, run, tmp_path):
+    run.rename(tmp_path / "运行")
+    done = typed(tmp_path, *words, **ASCII)
+    assert done.stdout.isascii()
+    assert done.returncode == (1 if words[0] == "diagnose" else 0), done.stderr
+    assert b"surrogates" not in done.stdout + done.stderr
+    made = {"report": "运行/report.html", "export": "出/scalars.csv", "figures": "图/gradient_by_lag.png"}
+    assert (tmp_path / made.get(words[0], "运行")).exists()
+
+
+def test_chinese_is_spelt_out_on_an_output_that_has_none_and_text_in_another_encoding_is_said(run):
+    told = typed(run, "nonsense", "王", PYTHONIOENCODING="cp1252")
+    assert told.returncode == 2
+    named = typed(run, "show", os.fsdecode("北".encode("gbk")), PYTHONUTF8="1")
+    assert named.returncode == 2
+    assert b"command line: expected text in UTF-8, got b'" in named.stderr
+    assert b"let the terminal write UTF-8" in named.stderr
+
+
+def test_a_path_in_which_bytes_are_no_text_is_said():
+    with pytest.raises(ValueError, match=r"path: expected a path that can be written in utf-8, .* got '.udce7'; start"):
+        gf.open_run("\udce7")
 
 
 def test_a_line_of_blocks_follows_the_values():

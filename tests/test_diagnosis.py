@@ -130,14 +130,13 @@ def finding(path: Path, name: str, **options: Any) -> Finding:
 def check_words(found: Finding) -> None:
     """Every sentence is there in both languages, with its numbers."""
     for lang in LANGUAGES:
-        said = [found.title(lang), found.headline(lang), found.meaning(lang)]
+        said = [found.title(lang), found.source(lang), found.headline(lang), found.meaning(lang)]
         assert all(said), (found.name, said)
         if found.verdict == "unknown":
             assert found.advice(lang), found
             continue
         assert worded(found.measured) in found.headline(lang), found.headline(lang)
         assert worded(found.threshold) in found.headline(lang), found.headline(lang)
-        assert found.source
         assert found.unit
         if found.verdict == "ill":
             assert re.search(r"\d", found.advice(lang)), found.advice(lang)
@@ -181,7 +180,7 @@ def test_the_table_and_the_text_hold_every_finding(tmp_path):
     for lang in LANGUAGES:
         text = diagnosis.text(lang)
         assert all(found.headline(lang) in text for found in diagnosis.findings)
-        assert all(part in text for part in (ill.source, ill.code, ill.config, ill.figure))
+        assert all(part in text for part in (ill.source(lang), ill.code, ill.config, ill.figure))
 
 
 def test_a_task_that_is_solved_is_not_ill_because_its_gradient_is_small(tmp_path):
@@ -227,6 +226,23 @@ def test_an_explosion_that_does_no_harm_or_is_clipped_is_none(tmp_path):
     rows = {"log_grad_norm_before": 4.0, "coefficient": np.exp(-4.0), "clipped": 1.0}
     held = {"clipped": lambda i: rows if i == 80 else {}, "loss": lambda i: 0.7 if i <= 80 else 5.0}
     assert finding(written_log(tmp_path / "held", **held), "explosions").verdict == "healthy"
+
+
+@pytest.mark.parametrize("height", [1.0, 2.0])
+def test_an_explosion_of_the_first_updates_is_none_of_the_mean_it_is_held_against(height, tmp_path):
+    """In two steps, at the second update and the third: the mean before is of one norm, then of half an explosion."""
+    norms, losses = [4.3, 29.5, 74.7], [1.49, 1.49 * height, 1.49 * height**2]
+    start = {"norm": lambda i: norms[i] if i < 3 else 0.2, "loss": lambda i: losses[i] if i < 3 else 1.4}
+    found = finding(written_log(tmp_path, **start), "explosions")
+    assert found.verdict == ("ill" if height > 1 else "healthy")
+    assert found.values["iteration"] == 2
+    assert found.measured == pytest.approx(74.7 / 0.2, rel=1e-3)
+    check_words(found)
+
+
+def test_an_explosion_that_lasts_is_held_against_what_was_before(tmp_path):
+    lasting = {"norm": lambda i: 1.0 if i < 2 else 500.0, "loss": lambda i: 0.7 if i < 2 else 5.0}
+    assert finding(written_log(tmp_path, **lasting), "explosions").verdict == "ill"
 
 
 def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
@@ -291,6 +307,41 @@ def test_logs_without_rows_or_with_damage_are_diagnosed(tmp_path):
             check_words(found)
     (path / "run.json").write_text("{")
     assert {found.reason for found in gf.diagnose(path).unknown} >= {"unreadable"}
+
+
+CHINESE = re.compile(r"[一-鿿]")
+
+
+def test_everything_that_a_finding_says_is_chinese_where_chinese_is_asked_for():
+    for key, text in texts("zh").items():
+        assert CHINESE.search(text) or key == "text.code", key
+    assert not any(CHINESE.search(text) for text in texts("en").values())
+
+
+def test_a_share_in_per_cent_is_no_power_of_ten(tmp_path):
+    found = finding(written_log(tmp_path, config_of("gru"), gate="z", scale=0.4, open=0.1), "gates_stuck_open")
+    assert "and <0.1 % of the old state is left" in found.headline()
+    assert "还剩 <0.1 %" in found.headline("zh")
+
+
+@pytest.mark.parametrize("wanted", [500, None])
+def test_a_run_that_goes_on_is_no_patient_yet(wanted, tmp_path):
+    writer = RunWriter(tmp_path, meta={}, config={"train": {"iterations": wanted}} if wanted else {})
+    for i in range(12):
+        writer.append("scalars", i, {"loss": 0.7, "log_grad_norm_after": 0.0, "non_finite": 0.0})
+    writer.flush()
+    told = gf.diagnose(tmp_path)
+    assert not told.ill
+    short = next(found for found in told.unknown if found.name == "log_too_short")
+    check_words(short)
+    assert (short.measured, short.threshold, short.reason) == (12, 100, "running")
+    for lang, go_on in (("en", "The run is going on, 12"), ("zh", "运行仍在进行，磁盘上已有 12")):
+        assert told.text(lang).startswith(go_on)
+        assert (" 500 " in told.text(lang).splitlines()[0]) == (wanted is not None)
+    assert any(found.name == "non_finite" for found in told.healthy)  # what is known is told
+    writer.close("finished")
+    assert [found.name for found in gf.diagnose(tmp_path).ill] == ["log_too_short"]
+    assert gf.diagnose(tmp_path).text().startswith("1 ill")
 
 
 def test_what_cannot_be_diagnosed_is_said(tmp_path):

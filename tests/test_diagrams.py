@@ -1,6 +1,7 @@
 """Diagrams: their texts and numbers are the table's, nothing overlaps; the tables of the two that theory computes."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exact_tables import table
-from figure_checks import check_nothing_overlaps, words
+from figure_checks import check_nothing_overlaps, drawn, words
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -18,15 +19,16 @@ from torch import nn
 import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
-from gradflow.figures.catalogue import short
+from gradflow.figures.catalogue import Labels, short, texts
 from gradflow.figures.diagram import Node, arrow, canvas, mixed
+from gradflow.figures.room import rooms
 from gradflow.figures.theme import LANGUAGES
 from gradflow.figures.unrolled_graph.plot import PLACES
-from gradflow.theory import additive, unrolled
+from gradflow.theory import additive, chain, unrolled
 from gradflow.theory.networks import generator, seeded
 from gradflow.training.loop import train
 
-EXACT = ("unrolled_graph", "residual_analogy")
+EXACT = ("unrolled_graph", "chain_rule", "residual_analogy")
 CELLS = ("lstm", "gru", "gru_before")
 
 
@@ -136,7 +138,7 @@ def test_the_unrolled_graph_shows_the_numbers_of_its_table():
         column = [text.get_text() for text in axes.texts if text.get_position()[0] == x]
         assert short(np.exp(gradient[step])) in column
         assert f"$h_{{{'T' if step == -1 else step + 1 if step >= 0 else f'T{step + 1}'}}}$" in column
-    for text in ("×0.57 / step", "$W_{hh}$", "$W_{xh}$", "$W_{hy}$", "$L$", "diag", "Each step back leaves 0.57"):
+    for text in ("×0.57 / step", "$W_{hh}$", "$W_{hx}$", "$W_{yh}$", "$L$", "diag", "Each step back leaves 0.57"):
         assert text in words(figure)
 
 
@@ -175,6 +177,48 @@ def test_a_layer_as_torch_starts_it_leaves_the_source_of_random_numbers_alone():
     seeded(lambda: nn.RNN(4, 5), 0, 1)
     assert torch.equal(nn.RNN(2, 3).weight_hh_l0, wanted[0])
     assert torch.equal(torch.rand(1), wanted[1])
+
+
+# --- chain_rule ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_chain_rule_is_derived_line_by_line(lang):
+    steps = [words(step) for step in built_of("chain_rule", table("chain_rule"), lang)]
+    appears = [r"h_t = \tanh(a_t)", "h_{t-1}}", r"\prod_{t=2}^{11}", "= 0.0029"]
+    assert [[text in step for step in steps] for text in appears] == [
+        [number >= first for number in range(4)] for first in range(4)
+    ]
+
+
+def test_the_chain_rule_shows_the_numbers_of_its_table():
+    data, said = table("chain_rule"), [text.get_text() for text in exact("chain_rule").axes[0].texts]
+    values = data.set_index("quantity")["measured"]
+    for quantity in ("tanh", "weights", "factor"):
+        assert values[quantity].size == chain.STEPS
+        assert all(short(value) in said for value in values[quantity])
+    assert all(f"{value:.3f}" in said for value in values["derivative"])
+    assert said.count("0") == chain.SHOWN**2 - chain.SHOWN
+
+
+def test_factors_of_the_chain_are_what_autograd_finds():
+    """Of every step the Jacobian is autograd's own; so is the gradient at the first state."""
+    layer = seeded(lambda: nn.RNN(unrolled.SYMBOLS, unrolled.SIZE, dtype=torch.float64), 3, 0)
+    source = generator(3, 0)
+    x, delta = unrolled.symbols(source)[: chain.STEPS + 1, :1], unrolled.read_out(source)[:1]
+    h, found = torch.zeros(1, unrolled.SIZE, dtype=torch.float64), {}
+    states = [h]
+    for symbol in x:
+        states.append(layer(symbol[None], states[-1][None])[0][0])
+    (whole,) = torch.autograd.grad(states[-1], states[1], delta, retain_graph=True)
+    last = delta
+    for time in range(chain.STEPS + 1, 1, -1):
+        (before,) = torch.autograd.grad(states[time], states[time - 1], last, retain_graph=True)
+        found[time], last = float(before.norm() / last.norm()), before
+    data = chain.chain_of_jacobians(3).query("quantity in ('factor', 'product')").set_index(["quantity", "time"])
+    for time, factor in found.items():
+        assert data.loc[("factor", time), "measured"] == pytest.approx(factor, rel=1e-12)
+    assert data.loc["product", "measured"].tolist() == pytest.approx([float(whole.norm() / delta.norm())], rel=1e-12)
 
 
 # --- residual_analogy ------------------------------------------------------------------------------------------------
@@ -234,6 +278,59 @@ def test_the_residual_network_is_what_autograd_finds():
     measured = additive._residual(2, 0)
     np.testing.assert_allclose(measured["whole"], norms - norms[0], atol=1e-12)
     assert not measured["straight"].any()
+
+
+# --- figures that are built up ---------------------------------------------------------------------------------------
+
+
+def built_of(name: str, data, lang: str) -> list[Figure]:
+    """The steps of a figure, small; what is said and drawn only grows, stays where it is, and overlaps in none."""
+    room = rooms()[name]
+    claims, steps = room.check(data), []
+    for step in range(1, room.steps + 1):
+        steps.append(room.plot(data, claims=claims, lang=lang, context="paper", step=step))
+        check_nothing_overlaps(steps[-1])
+        assert Labels(lang).headline(claims[0], step)[:8] in words(steps[-1]).replace("\n", " " * (lang == "en"))
+    for before, after in pairwise(steps):
+        assert before.axes[0].get_position().bounds == pytest.approx(after.axes[0].get_position().bounds)
+        assert len(drawn(before)) < len(drawn(after)) or len(before.findobj()) < len(after.findobj())
+    whole = room.plot(data, claims=claims, lang=lang, context="paper")
+    assert [text.text for text in drawn(steps[-1])] == [text.text for text in drawn(whole)]
+    assert all(f"build.{claims[0]['build']}_{step}" in texts(lang) for step in range(1, room.steps))
+    return steps
+
+
+@pytest.mark.parametrize(("cell", "lang"), [("lstm", "en"), ("gru_before", "zh"), ("gru", "en")])
+def test_a_cell_is_built_up_gate_by_gate(cell, lang, trained):
+    steps = built_of("cell_diagram", analysis.gate_means(gf.open_run(trained / cell)), lang)
+    gates = [sum(r"\ldots" in text.get_text() for text in step.axes[0].texts) for step in steps]
+    assert gates == ([1, 3, 3, 4, 4] if cell == "lstm" else [1, 2, 3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "lang"),
+    [("stacked_lattice", {"layers": 5}, "en"), ("bidirectional_profile", {"bidirectional": True}, "zh")],
+)
+def test_a_network_is_drawn_then_measured(name, network, lang, run_of):
+    data = figures.GALLERY[name].analyse([run_of(**network)])
+    diagram, measured = built_of(name, data, lang)
+    assert {"$x_{1}$", "$L$"} <= set(words(diagram).split("\n"))
+    assert [axes.get_visible() for axes in diagram.axes] == [True] + [False] * (len(diagram.axes) - 1)
+    assert all(axes.get_visible() for axes in measured.axes)
+    assert (r"$h_{T}^{(5)}$" in words(diagram)) == (name == "stacked_lattice")
+
+
+def test_several_networks_have_no_diagram(run_of):
+    runs = [run_of("one", layers=2), run_of("two", layers=2, init="orthogonal")]
+    data = figures.GALLERY["stacked_lattice"].analyse(runs)
+    assert "$x_{1}$" not in words(figures.plot_stacked_lattice(data))
+    with pytest.raises(ValueError, match="step: expected none for 2 networks, which have no diagram; draw one network"):
+        figures.plot_stacked_lattice(data, step=1)
+
+
+def test_a_step_that_a_figure_has_not_is_refused(trained):
+    with pytest.raises(ValueError, match="step: expected a number from 1 to 5, got 6; without it all is drawn"):
+        cell_figure(gf.open_run(trained / "lstm"), step=6)
 
 
 # --- cell_diagram ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 import gradflow as gf
 from gradflow.commands import compare, figures, predict
 from gradflow.commands.arguments import own_folder
-from gradflow.commands.report import describe, not_proved, summary, table
+from gradflow.commands.report import describe, not_proved, table
 from gradflow.figures import gallery
 from gradflow.runlog import RunWriter, write_status
 
@@ -45,18 +45,23 @@ def sweep(tmp_path):
     return gf.open_sweep(tmp_path)
 
 
-def test_summary_takes_the_last_value_that_was_measured(sweep):
-    finished, diverged, failed = map(summary, sweep.members)
-    assert (finished["status"], finished["iterations"], finished["test accuracy"]) == ("finished", 3, 0.75)
-    assert (diverged["status"], diverged["iterations"]) == ("diverged", 2)
-    assert math.isnan(diverged["test accuracy"])
-    assert (failed["status"], failed["iterations"]) == ("failed", 0)
+def test_an_ending_has_the_last_value_that_was_measured(sweep):
+    finished, diverged, failed = map(gf.analysis.ending, sweep.members)
+    assert (finished.status, finished.iterations, finished.last["test_accuracy"]) == ("finished", 3, 0.75)
+    assert (diverged.status, diverged.iterations) == ("diverged", 2)
+    assert math.isnan(diverged.last["test_accuracy"])
+    assert (failed.status, failed.iterations, failed.error) == ("failed", 0, "data.path: no such file")
+    for file in sweep.path.glob("a/gradients/scalars/*.parquet"):
+        file.write_bytes(b"PAR1")
+    unreadable = gf.analysis.ending(sweep.members[0])
+    assert (unreadable.status, unreadable.iterations) == ("unreadable", 0)
+    assert "part-" in unreadable.error
 
 
 def test_describe_is_one_line(sweep):
     finished, diverged, failed = map(describe, sweep.members)
     assert re.fullmatch(r"finished, 3 iterations, test accuracy 0\.750, \d\.\d s", finished)
-    assert diverged.startswith("diverged, 2 iterations, test accuracy nan")
+    assert diverged.startswith("diverged, 2 iterations, test loss 0.500")  # no accuracy was ever measured
     assert failed == "failed: data.path: no such file"
 
 
@@ -134,7 +139,8 @@ def test_compare_prints_the_table_and_names_failed_runs(sweep, monkeypatch, caps
         f"{sweep.path / 'figures' / 'zh' / 'a'} (png, pdf)",
         f"{sweep.path / 'report.html'}",
     ]
-    assert drawn == {"lang": "zh", "context": "slide", "processes": min(2, os.cpu_count() or 1)}
+    assert drawn.pop("processes") == min(2, os.cpu_count() or 1)
+    assert drawn == {"lang": "zh", "context": "slide", "theme": "light", "svg_text": False}
 
 
 def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
@@ -142,13 +148,13 @@ def test_figures_draws_what_is_asked_for(sweep, monkeypatch, capsys):
     monkeypatch.setattr(
         gf.figures, "draw_all", lambda path, out, **o: asked.update(o) or [out / "a.png", out / "a.pdf"]
     )
-    monkeypatch.setattr(
-        sys, "argv", ["figures.py", str(sweep.path), "figures=comparison, weight_spectrum", "context=paper"]
-    )
+    words = ["figures=comparison, weight_spectrum", "context=paper", "theme=dark", "svg=text"]
+    monkeypatch.setattr(sys, "argv", ["figures.py", str(sweep.path), *words])
     figures.main()
     assert asked.pop("processes") == min(2, os.cpu_count() or 1)
-    assert asked == {"only": ["comparison", "weight_spectrum"], "lang": "en", "context": "paper"}
-    assert capsys.readouterr().out == f"{sweep.path / 'figures' / 'en' / 'a'} (png, pdf)\n"
+    look = {"lang": "en", "context": "paper", "theme": "dark", "svg_text": True}
+    assert asked == {"only": ["comparison", "weight_spectrum"], **look}
+    assert capsys.readouterr().out == f"{sweep.path / 'figures' / 'en-dark' / 'a'} (png, pdf)\n"
 
 
 @pytest.mark.parametrize(
@@ -171,10 +177,9 @@ def test_exact_figures_need_no_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["figures.py", "figures=tanh_derivative", "context=paper"])
     figures.main()
     assert capsys.readouterr().out == "outputs/figures/en/tanh_derivative (png, pdf, svg, csv, json)\n"
-    for arguments in (["figures=tanh_derivative,comparison"], ["lang=zh"]):
-        monkeypatch.setattr(sys, "argv", ["figures.py", *arguments])
-        with pytest.raises(SystemExit, match=r"run: expected the folder of runs for .*, got nothing; without one .*"):
-            figures.main()
+    monkeypatch.setattr(sys, "argv", ["figures.py", "lang=zh"])
+    with pytest.raises(SystemExit, match=r"run: expected the folder of runs, or figures=NAME,\.\.\., .*, got neither"):
+        figures.main()
 
 
 def test_compare_says_where_there_is_nothing(tmp_path, monkeypatch):

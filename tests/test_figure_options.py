@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow import analysis
+from gradflow.figures.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,19 @@ def run(tmp_path_factory) -> gf.runlog.Run:
         ({"palette": ["red"]}, TypeError, "palette: expected a mapping of colours by cell"),
         ({"size": ("10", "5")}, ValueError, "size: expected width and height in inches, from 1 to 100"),
         ({"size": (True, 5)}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"size": np.ones((2, 2))}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"size": np.array([10, np.nan])}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"size": {4, 5}}, ValueError, "size: expected width and height in inches, from 1 to 100"),
+        ({"title": "a\x1b[1mb"}, ValueError, r"title: expected a text of letters that are seen .* with U\+001B; leave"),
+        ({"caption": "a\tb"}, ValueError, r"caption: expected a text of letters that are seen .* with U\+0009; leave"),
+        ({"labels": {"axis.lag": "a\u202eb"}}, ValueError, r"labels: expected for 'axis.lag' a text .* with U\+202E"),
+        ({"theme": "night"}, ValueError, "theme: expected one of light, dark, got 'night'"),
+        ({"step": 1.5}, ValueError, "step: expected a whole number of at least 1, got 1.5"),
+        (
+            {"step": 2},
+            ValueError,
+            "step: expected none, as this figure is not built up in steps, got 2",
+        ),
         ({"titel": "x"}, TypeError, "unexpected keyword argument 'titel'"),
     ],
 )
@@ -42,6 +57,11 @@ def test_what_is_no_option_is_refused_by_its_name(run, options, error, message):
         gf.figures.draw("gradient_by_lag", run, **options)
     with pytest.raises(error, match=message):
         gf.figures.plot_gradient_by_lag(analysis.gradient_by_lag(run), **options)
+
+
+@pytest.mark.parametrize("size", [(8, 4.5), [8, 4.5], np.array([8, 4.5]), np.array([8, 4.5], dtype="float32")])
+def test_a_size_is_a_sequence_or_an_array(size):
+    assert Options(size=size) == Options(size=(8.0, 4.5))
 
 
 def test_a_figure_is_drawn_of_a_path_as_it_is_asked_for(run):

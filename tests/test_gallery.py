@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written, words
+from figure_checks import THEME, check_written, words
 from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
@@ -421,14 +421,16 @@ def test_saliency_is_the_derivative_of_the_score_and_adds_up_in_a_linear_network
 
 def test_claims_of_saliency_fail_on_wrong_numbers(asked):
     _, data = asked  # one surname and one character of a given name are a step from the end
-    data = data.assign(norm=np.where(data["position"] == 0, 0.1, 1.0))
-    assert verdicts(analysis.name_saliency_claims(data)) == {"given_name_decides": True, "scores_add_up": True}
-    far = data.assign(norm=0.5 ** (data.groupby("example")["position"].transform("max") - data["position"]))
-    assert not verdicts(analysis.name_saliency_claims(far))["given_name_decides"], "the position alone"
-    alone = analysis.name_saliency_claims(data[data["example"] == 0])
-    assert "given_name_decides" not in verdicts(alone), "nothing is as far from the end as its surname"
-    swapped = data.assign(norm=np.where(data["position"] == 0, 1.0, 0.1))
-    assert not verdicts(analysis.name_saliency_claims(swapped))["given_name_decides"]
+    data = data.assign(norm=np.where(data["position"] == 0, 0.1, 1.0), score=[0.1, 0.2, 0.5, 0.1, 0.3])
+    (pushes, adds) = analysis.name_saliency_claims(data)
+    assert (pushes["claim"], pushes["value"], pushes["total"], pushes["holds"]) == ("given_name_pushes", 2, 2, True)
+    assert (pushes["asked"], pushes["character"]) == ("王晓丽", "丽")
+    assert (pushes["surname"], pushes["given"]) == pytest.approx((0.1, 1.0)), "李 and 晓, each a step from the end"
+    assert not adds["holds"]
+    alone, _ = analysis.name_saliency_claims(data[data["example"] == 0])
+    assert "surname" not in alone, "nothing is as far from the end as its surname"
+    swapped = data.assign(score=[0.5, 0.2, 0.1, 0.1, 0.3])
+    assert not verdicts(analysis.name_saliency_claims(swapped))["given_name_pushes"]
     assert not verdicts(analysis.name_saliency_claims(data.assign(score=data["score"] + 1)))["scores_add_up"]
     (claim, _) = analysis.name_saliency_claims(data.assign(source="csv"))
     assert (claim["claim"], claim["value"]) == ("most_telling", data["score"].max())
@@ -534,7 +536,7 @@ def test_the_gate_map_is_drawn_in_both_languages(lang, keeping, tmp_path: Path):
 
     data = gate_map(keeping("lstm"), "王晓丽")
     claims = analysis.gate_map_claims(data)
-    figure = gf.figures.plot_gate_map(data, claims=claims, lang=lang, context="paper")
+    figure = gf.figures.plot_gate_map(data, claims=claims, lang=lang, context="paper", theme=THEME[lang])
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
     assert "$f_t$" in [axes.get_title() for axes in figure.axes]
     check_written(figure, tmp_path / "gate_map", data, claims, lang)

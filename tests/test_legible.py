@@ -19,7 +19,7 @@ from gradflow.figures.catalogue import Labels
 from gradflow.figures.theme import LANGUAGES
 
 LEAST, HEADLINE = 24, 48  # pixels of a slide, 1080 high
-SLIDES = {slide.title: slide for slide in core("王晓丽")}
+SLIDES = {slide.title: slide for slide in core("王晓丽", ["王晓丽", "李建国", "张伟", "刘芳"])}
 
 
 @cache
@@ -36,11 +36,9 @@ def runs() -> dict[str, list[gf.runlog.Run]]:
     return {
         "comparison": [run(cell) for cell in ("linear", "rnn", "lstm", "gru")],
         "gradient_by_lag": [*four, *lstm[:2]],
-        "clipping_effect": [run("rnn", "gaussian", clip=clip) for clip in ("none", "norm")],
         "cell_diagram-lstm": lstm[1:2],
         "lstm_cell_highway": lstm,
         "cell_diagram-gru": [run("gru_before", names=8)],
-        "gradient_heatmap": four,
         "stacked_lattice": [run(layers=4)],
         "bidirectional_profile": [run(bidirectional=True)],
         "compute_time": [run(cell, names=count, length=4 * count) for cell in ("rnn", "lstm") for count in (2, 4, 8)],
@@ -57,7 +55,19 @@ def table_of(title: str) -> pd.DataFrame:
         return gf.figures.GALLERY[slide.figure].analyse(runs()[title])
     if slide.figure in gf.figures.EXACT:
         return table(slide.figure)
-    return one_hot("王晓丽") if title == "one_hot" else slide.table(Path())
+    return asked() if title == "name_saliency" else one_hot("王晓丽")
+
+
+def asked() -> pd.DataFrame:
+    """Answers of a model about four names."""
+    rows = [
+        {"example": number, "name": name, "position": place, "character": character, "score": 0.1 + place}
+        for number, name in enumerate(("王晓丽", "李建国", "张伟", "刘芳"))
+        for place, character in enumerate(name)
+    ]
+    same = {"cell": "rnn", "num_layers": 1, "bidirectional": False, "source": "generated", "names_per_sequence": 1}
+    told = {"length": 0, "norm": 9.0, "typical": 0.4, "logit": 3.0, "rest": 0.0, "predicted": "女", "probability": 0.97}
+    return pd.DataFrame(rows).assign(**same, **told)
 
 
 def headline(figure: Figure, claims: Sequence[dict], lang: str):

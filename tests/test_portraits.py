@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import check_written, words
+from figure_checks import THEME, check_written, words
 
 from gradflow import analysis, figures
 from gradflow.config import DataConfig, Source
@@ -182,7 +182,7 @@ def test_figures_are_written_whole(name, lang, context, corpus, tmp_path: Path):
     data, figure_name = TABLES[name](corpus), name.split()[0]
     copy = data.copy(deep=True)
     claims = getattr(analysis, f"{figure_name}_claims")(data)
-    figure = getattr(figures, f"plot_{figure_name}")(data, claims=claims, lang=lang, context=context)
+    figure = getattr(figures, f"plot_{figure_name}")(data, claims=claims, lang=lang, context=context, theme=THEME[lang])
     pd.testing.assert_frame_equal(data, copy)
     if context == "paper":
         check_written(figure, tmp_path / name, data, claims, lang)

@@ -13,6 +13,7 @@ from gradflow.analysis.runs import identity, treatment_of
 from gradflow.config import CellConfig, ClipConfig, Config, DataConfig, InitConfig, OmegaConfig, Source
 from gradflow.figures.catalogue import Labels
 from gradflow.recording.quantities import labels
+from gradflow.report.figures import sections_of
 from gradflow.runlog import RunWriter
 
 LENGTHS, SEEDS = (10, 20, 40), 4
@@ -185,6 +186,9 @@ def test_gallery_draws_it_where_lengths_differ(sweep, tmp_path, monkeypatch, cap
     monkeypatch.setattr("gradflow.figures.gallery.GALLERY", entry)
     assert not figures.draw_all(sweep.path, tmp_path / "out", context="paper"), "three lags make no curve"
     assert "lag: expected 4 or more for a curve, got 3; asked for by name it is drawn" in caplog.text
+    sections, left_out = sections_of(figures.gallery.tried(sweep.members, entry))  # those of a report
+    assert sections == []
+    assert ["got 3; asked for by name" in one.reason for one in left_out] == [True]
     files = figures.draw_all(sweep.path, tmp_path / "out", only=["accuracy_by_lag"], context="paper")
     assert [file.name for file in files if file.suffix == ".png"] == ["accuracy_by_lag.png"]
     write(tmp_path / "four", settings(80), 0.5, [0.3])

@@ -130,6 +130,15 @@ def test_a_page_can_be_walked_by_its_headings_labels_and_tables(written: str):
     assert {tag for tag, _ in read.elements} >= {"header", "nav", "main", "caption", "fieldset", "legend", "noscript"}
 
 
+def test_charts_with_a_slider_open_at_the_end_of_training(written: str):
+    sliders = list(Page(written).all("input"))
+    sliders = [own for own in sliders if own["type"] == "range"]
+    assert sliders
+    assert all(own["value"] == own["max"] for own in sliders)
+    assert "at iteration 20" in written
+    assert "at iteration 0" not in written
+
+
 def test_both_languages_say_the_same(written: str):
     assert set(words.own_texts("en")) == set(words.own_texts("zh"))
     for key, text in words.own_texts("en").items():
@@ -231,7 +240,8 @@ def test_a_run_that_recorded_nothing_and_one_that_is_damaged_are_told(tmp_path: 
 def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is_said(sweep: Path, tmp_path: Path):
     [run] = gf.open_sweep(sweep / "rnn")
     first = next(tried([run], {"jacobian_norm_over_training": GALLERY["jacobian_norm_over_training"]}))
-    drawing = tmp_path / "a.png"
+    drawing = tmp_path / "图 of=this" / "a.png"
+    drawing.parent.mkdir()
     PIL.Image.new("RGB", (4, 3), "red").save(drawing)
     own = [first._replace(files=[drawing], lang="zh")]
     with mock.patch.object(writing, "tried", side_effect=AssertionError("made again")):
@@ -242,6 +252,7 @@ def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is
         assert shown.getpixel((0, 0)) == (255, 0, 0)
     assert '<p class="note en" lang="en">The pictures are in Chinese' in text
     assert "Norm of each step" in text
+    assert '<a href="%E5%9B%BE%20of%3Dthis/a.png">PNG</a>' in text  # from where the page is
 
 
 def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(sweep: Path):
@@ -249,7 +260,7 @@ def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(
         content = content_of(gf.open_sweep(sweep), figures=[])
     assert len(content.diagnoses) == 2
     assert {"en": "Diagnosed: 2 of 4 runs, one seed of each setting."}.items() <= content.summary[-1].items()
-    assert '<td data-value="nan">–</td>' in page.rendered(content)
+    assert '<td data-value="nan">–</td>' in page.rendered(content, sweep)
 
 
 def test_where_no_run_is_nothing_is_written(tmp_path: Path):
@@ -313,7 +324,7 @@ def test_every_formula_of_the_figures_becomes_html(lang: str):
 
 
 def test_colours_of_text_stand_out():
-    style = page._resource("page.css")
+    style = page.template("gradflow.report", "base.css")
     for block in (style.split("}")[0], style.split('html[data-theme="dark"] {')[1].split("}")[0]):
         found = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
         for name in ("ink", "soft", "accent", "good", "bad", "open"):
@@ -339,14 +350,15 @@ def contrast(one: str, other: str) -> float:
 def test_a_diagnosis_is_told_in_both_languages_and_its_failure_costs_nothing(sweep: Path):
     say = {"en": "It fades.", "zh": "它消失。"}
     finding = SimpleNamespace(
-        name="gradient_vanishes", verdict="ill", where="recurrent", measured=1e-9, unit="", threshold=float("nan"),
-        source="Pascanu et al. 2013, eq. 5", figure="gradient_by_lag", config="init=remember", code="gf.initialise_(m)",
+        name="gradient_vanishes", verdict="ill", where="recurrent", measured=1e-9, unit="1", threshold=float("nan"),
+        source=lambda lang: f"Pascanu et al. 2013, eq. 5 ({lang})", figure="gradient_by_lag", config="init=remember",
+        code="gf.initialise_(m)",
         headline=say.get, meaning=say.get, advice=say.get,
     )  # fmt: skip
     nothing = mock.patch.object(writing, "sections_of", return_value=([], []))
     with nothing, mock.patch.object(writing, "diagnose", return_value=SimpleNamespace(findings=[finding])):
         read = Page(write_report(sweep / "rnn").read_text())
-    for said in ("It fades.", "它消失。", "init=remember", "Pascanu et al. 2013, eq. 5", "ill", "recurrent"):
+    for said in ("It fades.", "它消失。", "init=remember", "eq. 5 (en)", "eq. 5 (zh)", "ill", "recurrent"):
         assert said in read.text
     assert diagnoses({"a": None}, lambda run: 1 / 0) == {"a": []}
 

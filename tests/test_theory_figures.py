@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from exact_tables import table
-from figure_checks import check_written, words
+from figure_checks import THEME, check_written, words
 from matplotlib.figure import Figure
 
 from gradflow import figures, theory
@@ -24,7 +24,7 @@ def draw(name: str, data: pd.DataFrame, **options) -> Figure:
 def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, tmp_path: Path):
     data, before = table(name), dict(mpl.rcParams)
     claims = figures.EXACT[name].check(data)
-    figure = figures.EXACT[name].plot(data, claims=claims, lang=lang, context="paper")
+    figure = figures.EXACT[name].plot(data, claims=claims, lang=lang, context="paper", theme=THEME[lang])
     pd.testing.assert_frame_equal(data, table(name))
     assert dict(mpl.rcParams) == before
     check_written(figure, tmp_path / name, data, claims, lang)

@@ -3,7 +3,9 @@
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gradflow.figures.catalogue import texts
 from gradflow.figures.room import Room, rooms
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SECTIONS = ("names", "forgetting", "exploding", "learning", "gates", "architectures", "further")
 
 Page = dict[str, str]
@@ -71,14 +74,13 @@ made = gf.figures.make(gf.figures.EXACT["{name}"], data)
 made.save("{name}")  # PNG, PDF, SVG, CSV, JSON
 ```"""
     if room.kind == "picture":
-        return {
-            "names_corpus": "```sh\ngradflow lecture\n```",
-            "one_hot": "```sh\ngradflow lecture name=王晓丽\n```",
-            "name_saliency": f"```sh\ngradflow figures outputs/train/DATE figures={name} names=王晓丽,李建国\n```",
-            "gate_map": f"```sh\ngradflow figures outputs/train/DATE figures={name} names='王晓丽|李建国|张伟'\n```",
-        }.get(name, "```sh\ngradflow lecture\n```")
+        asked = {"name_saliency": " names=王晓丽,李建国", "gate_map": " names='王晓丽|李建国|张伟'", "one_hot": " names=王晓丽"}
+        own = f"gradflow figures figures={name}{asked.get(name, '')}"
+        run = f"\ngradflow figures outputs/train/DATE figures={name}{asked.get(name, '')}" if room.training else ""
+        return f"```sh\n{own}{run}\n```"
     moving = f"\ngradflow animate outputs/compare/DATE figures={name}" if room.moving else ""
     return f"""```sh
+gradflow figures figures={name}            # trains what it shows
 gradflow figures outputs/compare/DATE figures={name}{moving}
 ```
 
@@ -202,7 +204,7 @@ def conditions(runs: Path) -> str:
         advice = re.sub(r"{(\w+)}", r"*\1*", words.get(f"{condition.name}.ill.advice", ""))
         unit = "" if condition.unit == "1" else f", in {condition.unit}"
         lines += [f"### {words[f'{condition.name}.title']}", "", f"`{condition.name}`{unit}", ""]
-        lines += [docstring(condition.examine)[0], "", f"- threshold from: {condition.source}"]
+        lines += [docstring(condition.examine)[0], "", f"- threshold from: {words[f'{condition.name}.source']}"]
         lines += [f"- what helps: {advice}"] if advice else []
         lines += [f"- figure: [{condition.figure}](figures/{condition.figure}.md)"] if condition.figure else []
         lines += [""]
@@ -265,8 +267,12 @@ def pages(app: Sphinx) -> None:
     made |= {"figures/index.md": lambda: figures_index(found)}
     made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
     made |= {"api/analysis.md": analysis_page, "api/theory.md": theory_page}
+    made |= {f"notebooks/{file.name}": partial(file.read_text, "utf-8") for file in NOTEBOOKS.glob("*.ipynb")}
     for path, text in made.items():
         write(source / path, text())
+    for old in (source / "_build").glob("notebooks-*"):
+        if str(old) != app.config.nb_execution_cache_path:
+            shutil.rmtree(old)
 
 
 def as_meant(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -20,6 +20,7 @@ _HOMES = {
     "clipped_share": "clipping",
     "difference_over_seeds": "seeds",
     "effective_lag": "credit",
+    "ending": "ends",
     "exploding_events": "explosions",
     "explosion_threshold": "explosions",
     "factor_per_step": "by_lag",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradflow.commands.arguments import errors_told, figures_folder, split_list
+from gradflow.commands.arguments import Look, errors_told, figures_folder, split_list
 from gradflow.commands.columns import by_figure, show_log
-from gradflow.commands.words import Words, context, lang, out, runs_in, start, word
+from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, theme, word
 from gradflow.foreign import file_name
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ EXAMPLES = (
     "gradflow animate outputs/train/DATE",
     "gradflow animate outputs/train/DATE figures=gradient_heatmap lang=zh",
     "gradflow animate 'outputs/compare/DATE/*clip=norm*init=default*names_per_sequence=8*'",
+    "gradflow animate figures=gradient_heatmap cell=rnn,lstm     trains what it is of",
 )
 
 
@@ -49,7 +50,7 @@ def find(text: str) -> tuple[Path, str, list[Run]]:
     return folder, ",".join(filter(None, words)), list(gf.runlog.Sweep(folder, runs).readable.members)
 
 
-def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> list[Path]:
+def animate(name: str, runs: list[Run], path: Path, look: Look) -> list[Path]:
     """Makes one animation.
 
     Raises:
@@ -67,38 +68,61 @@ def animate(name: str, runs: list[Run], path: Path, lang: str, context: str) -> 
         )
     entry = figures.ANIMATIONS[name]
     bar = partial(tqdm, desc=name, unit="frame", leave=False, disable=None)
-    return figures.make(entry, entry.analyse(runs), runs=runs, lang=lang, context=context).save(path, progress=bar)
+    return figures.make(entry, entry.analyse(runs), runs=runs, **look.options).save(path, progress=bar)
 
 
-@click.command("animate", cls=Words, examples=EXAMPLES)
-@runs_in("run")
+def animate_each(name: str, runs: list[Run], folder: Path, words: str, look: Look) -> list[Path]:
+    """Makes an animation of each module that the runs recorded."""
+    from gradflow.analysis.modules import modules_of
+
+    files = list[Path]()
+    for module, own in modules_of(runs).items():
+        title = "-".join(filter(None, [f"animated_{name}", words, module]))
+        files += animate(name, own, folder / file_name(title), look)
+    return files
+
+
+@click.command("animate", cls=Words, settings=True, examples=EXAMPLES)
+@click.argument("words", nargs=-1, type=Setting(), metavar="[RUN | SETTING=VALUE...]")
 @word("figures", "all", "Names with commas between them, or all that move.")
 @lang
 @context
+@theme
 @out
-def command(run: str, figures: str, lang: str, context: str, out: str) -> None:
+def command(words: tuple[str, ...], figures: str, out: str, **look: str) -> None:
     """Draw what changes while a network learns: a GIF, and a page to play, stop and step it offline.
 
     RUN is the folder of a run or of a sweep, or a pattern of folders (in quotes): up to four runs stand side by side.
+    Without it the networks of those that are named are trained, as by `gradflow figures`.
     """
-    from gradflow.analysis.modules import modules_of
     from gradflow.checks import did_you_mean
+    from gradflow.commands.networks import check_words, own_place
     from gradflow.figures import ANIMATIONS
 
     show_log()
+    how = Look(**look)
     wanted, files = list(ANIMATIONS) if figures == "all" else split_list(figures), list[Path]()
     unknown = [name for name in wanted if name not in ANIMATIONS]
+    runs = [word.removeprefix("run=") for word in words if is_folder(word, "run")]
+    settings = [word for word in words if not is_folder(word, "run")]
     if unknown or not wanted:
         advice = did_you_mean(unknown[0], list(ANIMATIONS)) if unknown else ""
         got = ", ".join(unknown) or "nothing"
         sys.exit(f"figures: expected names out of {', '.join(ANIMATIONS)}, got {got}{advice}")
+    command, named = click.get_current_context().command, None if figures == "all" else wanted
+    check_words(command, runs, settings, named, list(ANIMATIONS))
     with errors_told(out):
-        home, words, runs = find(run)
-        folder = figures_folder(out, home, lang)
-        for name in wanted:
-            for module, own in modules_of(runs).items():
-                title = "-".join(filter(None, [f"animated_{name}", words, module]))
-                files += animate(name, own, folder / file_name(title), lang, context)
+        if runs:
+            home, pattern, found = find(runs[0])
+            folder = figures_folder(out, home, how)
+            for name in wanted:
+                files += animate_each(name, found, folder, pattern, how)
+        else:
+            from gradflow.commands.networks import networks
+
+            folder = Path(out) if out else own_place(how, settings)
+            for name in dict.fromkeys(wanted):
+                files += animate_each(name, list(networks(name, settings).members), folder, "", how)
     for line in by_figure(files):
         print(line)
 

@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gradflow.checks import shown
 from gradflow.commands.columns import told
@@ -89,13 +91,38 @@ def drawing_processes() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def figures_folder(out: str, runs: Path, lang: str) -> Path:
+@dataclass(frozen=True)
+class Look:
+    """How figures are asked for, by the words of that name."""
+
+    lang: str
+    context: str
+    theme: str
+    svg: str = "paths"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of what draws."""
+        return {"lang": self.lang, "context": self.context, "theme": self.theme}
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """Of what writes."""
+        return {"svg_text": self.svg == "text"}
+
+    @property
+    def folder(self) -> str:
+        """The name of a folder of them: the language, and of dark ones that they are, so that both can lie there."""
+        return self.lang if self.theme == "light" else f"{self.lang}-{self.theme}"
+
+
+def figures_folder(out: str, runs: Path, look: Look) -> Path:
     """Where figures go: into the folder that was asked for, or `figures/LANG` in that of the runs.
 
     Raises:
         ValueError: If a link there leads elsewhere: whoever made the runs is not to choose where files are written.
     """
-    folder = runs / "figures" / lang
+    folder = runs / "figures" / look.folder
     for place in (folder.parent, folder):
         if not out and place.is_symlink():
             raise ValueError(f"out: expected a folder for the figures, got the link {place}; choose one by out=FOLDER")
@@ -119,8 +146,8 @@ def errors_told(out: str, path: str = "run") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        sys.exit(told(error).replace("path: ", f"{path}: ", 1))
+        sys.exit(told(error, path))
     except OSError as error:
         sys.exit(told(elsewhere(error, out)))
     except ValueError as error:
-        sys.exit(told(error))
+        sys.exit(told(error, path))

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
 
 import click
 
@@ -24,6 +23,7 @@ COMMANDS = {
     "Look": {
         "show": ("show", "Show how a run goes; follows one that is going on."),
         "diagnose": ("diagnose", "Say what is ill with a run's gradients, and what helps."),
+        "live": ("live", "Show gradients that answer to sliders, in the browser."),
         "report": ("html", "Write a page that says all about a run or a sweep."),
         "figures": ("figures", "Draw figures of runs that are there."),
         "animate": ("animate", "Draw what changes while a network learns as animations."),
@@ -99,8 +99,6 @@ def gradflow() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    if isinstance(sys.stdout, TextIOWrapper):  # which may be of a system that knows no Chinese
-        sys.stdout.reconfigure(errors="backslashreplace")
     if COMPLETE in os.environ:
         from gradflow.commands.completion import register
 

@@ -37,9 +37,10 @@ def by_figure(files: Iterable[Path]) -> list[str]:
     return [printable(f"{figure} ({', '.join(suffixes)})", LONGEST) for figure, suffixes in figures.items()]
 
 
-def told(error: Exception) -> str:
-    """What an error says."""
-    return printable_lines(str(error), LONGEST)
+def told(error: Exception, path: str = "path") -> str:
+    """What an error says, of the library's argument `path` under the name that the command has for it."""
+    text = str(error)
+    return printable_lines(f"{path}: {text.removeprefix('path: ')}" if text.startswith("path: ") else text, LONGEST)
 
 
 class Shown(logging.StreamHandler):

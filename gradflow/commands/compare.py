@@ -13,6 +13,7 @@ import click
 
 import gradflow as gf
 from gradflow.commands.arguments import (
+    Look,
     collect_rarely,
     drawing_processes,
     errors_told,
@@ -22,7 +23,7 @@ from gradflow.commands.arguments import (
 )
 from gradflow.commands.columns import LONGEST, by_figure, show_log
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Setting, Words, context, exists, lang, out, start
+from gradflow.commands.words import Setting, Words, context, is_folder, lang, out, start, svg, theme
 from gradflow.foreign import printable
 
 FOLDER = "hydra.sweep.dir="
@@ -33,15 +34,6 @@ EXAMPLES = (
     "gradflow compare outputs/compare/DATE lang=zh context=paper   of runs that are there; trains nothing",
     "gradflow compare /shared/runs out=figures                     ... in a folder that cannot be written",
 )
-
-
-def is_folder(word: str) -> bool:
-    """Whether a word is the folder of runs; folders of runs are called cell=gru,clip=norm.
-
-    >>> is_folder("outputs/compare"), is_folder("path=a=b"), is_folder("cell=gru"), is_folder("-m")
-    (True, True, False, False)
-    """
-    return exists(word) or word.startswith("path=") or not ("=" in word or word.startswith(("-", "~")))
 
 
 def only_asks(words: Sequence[str]) -> bool:
@@ -62,7 +54,7 @@ def train(settings: Sequence[str]) -> tuple[Path | None, int]:
     return (folder if folder.is_dir() and any(folder.iterdir()) else None), status
 
 
-def show(path: Path, lang: str, context: str, out: str) -> bool:
+def show(path: Path, look: Look, out: str) -> bool:
     """Prints the table of the runs below a folder, draws their figures, writes their report; whether all could be read.
 
     Raises:
@@ -74,10 +66,10 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
     collect_rarely()
     shown = show_log()
     with errors_told(out, "path"):
-        folder = figures_folder(out, path, lang)
+        folder = figures_folder(out, path, look)
         sweep = gf.open_sweep(path).kept()
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
-        figures = draw_each(sweep, folder, lang=lang, context=context, processes=drawing_processes())
+        figures = draw_each(sweep, folder, processes=drawing_processes(), **look.options, **look.files)
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said
         report = gf.write_report(sweep, folder / "report.html" if out else None, figures=figures)
     for line in by_figure(file for figure in figures for file in figure.files):
@@ -90,8 +82,10 @@ def show(path: Path, lang: str, context: str, out: str) -> bool:
 @click.argument("words", nargs=-1, type=Setting(), metavar="[FOLDER | SETTING=VALUE...]")
 @lang
 @context
+@theme
+@svg
 @out
-def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
+def command(words: tuple[str, ...], out: str, **look: str) -> None:
     """Train the main job, then print a table of its runs, draw their figures and write their report.
 
     Four cells, with and without clipping, from torch's start and from one that remembers: a little over two minutes on
@@ -100,13 +94,13 @@ def command(words: tuple[str, ...], lang: str, context: str, out: str) -> None:
 
     A run with a damaged file is named and left out; the exit status is then 1.
     """
-    folders = [word.removeprefix("path=") for word in words if is_folder(word) and not only_asks(words)]
+    folders = [word.removeprefix("path=") for word in words if is_folder(word, "path") and not only_asks(words)]
     if folders and len(words) > 1:
         raise click.UsageError(f"path: expected the folder of runs alone, got {' '.join(words)}")
     if folders and not folders[0].strip():
         raise click.UsageError("path: expected path=VALUE, got nothing")
     path, status = (Path(folders[0]), 0) if folders else train(words)
-    whole = show(path, lang, context, out) if path else True
+    whole = show(path, Look(**look), out) if path else True
     if status or not whole:
         sys.exit(status or 1)
 

@@ -27,7 +27,7 @@ def command(run: str, length: str, lang: str) -> None:
     try:
         diagnosis = gf.diagnose(run, length=number(length))
     except (FileNotFoundError, ValueError) as error:
-        sys.exit(told(error).replace("path: ", "run: ", 1))
+        sys.exit(told(error, "run"))
     print_marked(diagnosis.text(lang))
     if diagnosis.ill:
         sys.exit(1)

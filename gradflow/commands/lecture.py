@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,24 +15,37 @@ import click
 from tqdm import tqdm
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted, split_list
+from gradflow.commands.arguments import LAUNCHERS, collect_rarely, drawing_processes, own_folder, quoted
 from gradflow.commands.columns import told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Told, Words, lang, start, word
+from gradflow.commands.words import Setting, Words, lang, start, word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradflow.commands.deck import Drawn, Slide
+    from gradflow.commands.deck import Drawn, Slide, Step
+    from gradflow.figures import Animation
+    from gradflow.figures.drawing import Answer
+    from gradflow.figures.gallery import Made
 
 EXAMPLES = (
     "gradflow lecture",
     "gradflow lecture lang=zh path=outputs/lecture/DATE     again in Chinese: nothing is trained anew",
+    "gradflow lecture data=csv data.path=names.csv          names of your own",
 )
 
 
-def train(folder: Path, launcher: str) -> list[str]:
+OF_NAMES = ("networks", "names", "gru")
+"""The parts whose networks learn from names."""
+
+
+def train(folder: Path, launcher: str, names: Sequence[str] = ()) -> list[str]:
     """Trains what has not been trained yet.
+
+    Args:
+        folder: What is trained goes below it.
+        launcher: How.
+        names: Settings of the source of names, unless it is the one by default.
 
     Returns:
         The parts in which some run is not done.
@@ -42,50 +56,111 @@ def train(folder: Path, launcher: str) -> list[str]:
     for number, (part, experiment) in enumerate(PARTS.items(), 1):
         sys.stderr.write(f"training {number} of {len(PARTS)}: experiment={experiment}\n")
         settings = [f"experiment={experiment}", f"launcher={launcher}", f"hydra.sweep.dir={quoted(str(folder / part))}"]
+        settings += names if part in OF_NAMES else ()
         if patiently([*TRAIN, *settings]):
             unfinished.append(part)
     return unfinished
 
 
-def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[dict[Slide, Drawn], list[str]]:
+def draw(
+    slides: Sequence[Slide], folder: Path, out: Path, lang: str, processes: int = 1
+) -> tuple[dict[Slide, Drawn], list[str]]:
     """Draws slides from the networks trained in a folder, those of the lecture first, and deck.pdf of all of them.
 
     Returns:
         What was made of every slide, and a line for each slide that could not be drawn.
     """
-    drawn: dict[Slide, Drawn] = {}
-    left_out: list[str] = []
-    first = next((slide for slide in slides if not slide.core), None)
-    with gf.figures.deck(out / "deck.pdf") as add_page:
+    from gradflow.figures.drawing import in_processes
+
+    answers: dict[Slide, Answer] = {}
+    with in_processes(processes) as share:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
-            if slide == first:
-                add_page(divider(lang))
-            try:
-                drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
-            except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
-                left_out.append(f"left out {slide.title}: {told(error)}")
-    return drawn, left_out
+            answers[slide] = share(attempt, slide, folder, out / f"{number:02}-{slide.title}", lang)
+        outcomes = {slide: answer() for slide, answer in answers.items()}
+    drawn = {slide: outcome for slide, outcome in outcomes.items() if not isinstance(outcome, str)}
+    bind(out / "deck.pdf", drawn, lang)
+    return drawn, [outcome for outcome in outcomes.values() if isinstance(outcome, str)]
 
 
-def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Drawn:
-    """Draws one slide, adds it to the deck, of an animation its first, middle and last frame, and saves it."""
+def attempt(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn | str:
+    """Draws one slide and saves it; or the line that says why it could not be drawn."""
+    collect_rarely()
+    try:
+        return make(slide, folder, path, lang)
+    except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
+        return f"left out {slide.title}: {told(error)}"
+
+
+def make(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn:
+    """Draws one slide and saves it."""
     from gradflow.commands.deck import Drawn
-    from gradflow.commands.slides import SHAPE
-    from gradflow.figures.output import picture
+    from gradflow.figures.layout import headline_share
 
     runs = slide.runs(folder)
     made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
     source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
-        for frame in (0, len(made.figure) // 2, len(made.figure) - 1):
-            made.figure.show(frame)
-            add_page(made.figure.figure)
-        file = made.save(path)[0]
-        return Drawn(file, made.claims, file.read_bytes(), source)
-    add_page(made.figure)
-    width = made.figure.get_figwidth()
-    bare = slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=(width, SHAPE * width))
-    return Drawn(made.save(path)[0], made.claims, picture(bare, "png"), source)
+        return _moving(made, made.figure, path, source, lang)
+    steps = [_step(number, slide, made, path, lang) for number in range(1, slide.how.steps)]
+    top = max([headline_share(made.figure), *(step.top for step in steps)])  # so that nothing moves from step to step
+    steps = [step._replace(top=top) for step in steps]
+    return Drawn(made.save(path)[0], made.claims, source, top, steps)
+
+
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str) -> Step:
+    """Draws a step of a figure that is built up and saves it as a picture."""
+    from gradflow.commands.deck import Step
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.layout import headline_share
+    from gradflow.figures.output import save
+
+    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
+    picture = save(figure, path.with_name(f"{path.name}-{number}"))[0]
+    return Step(Labels(lang).headline(made.claims[0], number), picture, headline_share(figure))
+
+
+def _moving(made: Made, animation: Animation, path: Path, source: str, lang: str) -> Drawn:
+    """Saves an animation, its key frames as pages, each of which says which it is, and the last one as a picture."""
+    from gradflow.commands.deck import Drawn
+    from gradflow.figures import animation as moving
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.layout import headline_share
+    from gradflow.figures.output import Shown, bound, evidence, page, picture, place
+    from gradflow.figures.theme import style
+
+    labels, images, pages = Labels(lang), animation.images(), list[bytes]()
+    for which, frame in zip(("first", "middle", "last"), animation.key_frames, strict=True):
+        animation.show(frame)
+        with style(lang):
+            pages.append(page(animation.figure, labels(f"deck.frame_{which}", count=str(len(animation)))))
+    contents = moving.contents(animation, images) | evidence(made.data, made.claims)
+    contents |= {"png": picture(animation.figure, "png"), "pdf": bound([Shown("", "", pages)])}
+    top = headline_share(animation.figure)
+    box = (0, round(top * images[0].height), *images[0].size)
+    bare = moving.gif([image.crop(box) for image in images])
+    return Drawn(place(path, contents)[0], made.claims, source, top, moving=bare)
+
+
+def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
+    """Writes deck.pdf of the pages of all slides, in their order, before the appendix one that says so."""
+    from gradflow.commands.deck import section_title
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.output import Shown, bound, page
+    from gradflow.files import write_files
+    from gradflow.report.formulas import plain
+
+    labels, shown = Labels(lang), list[Shown]()
+    for core, slides in groupby(drawn, lambda slide: slide.core):
+        if not core:
+            shown.append(Shown("", labels("section.appendix"), [page(divider(lang))]))
+        for slide in slides:
+            made = drawn[slide]
+            title = plain(labels.headline(made.claims[0])) if made.claims else slide.reading(lang)
+            files = [own.picture.with_suffix(".pdf") for own in made.parts]
+            section = section_title(core, slide.section, labels)
+            shown.append(Shown(section, title, [file.read_bytes() for file in files]))
+    if shown:
+        write_files({file: bound(shown, labels("deck.title"))})
 
 
 def divider(lang: str) -> Figure:
@@ -134,45 +209,37 @@ def replaced(folder: Path) -> Iterator[Path]:
             raise
 
 
-def check_names(**given: Sequence[str]) -> None:
-    """Raises a usage error for a name that is not in the alphabet of the generated names that networks learn from."""
-    from gradflow.data import one_hot
-
-    for argument, names in given.items():
-        if not names:
-            raise Told(f"{argument}: expected names with commas between them, got nothing")
-        try:
-            for name in names:
-                one_hot(name)
-        except ValueError as error:
-            raise Told(f"{argument}: {str(error).partition(': ')[2]}") from None
-
-
-@click.command("lecture", cls=Words, examples=EXAMPLES)
+@click.command("lecture", cls=Words, settings=True, examples=EXAMPLES)
+@click.argument("words", nargs=-1, type=Setting(), metavar="[data=SOURCE data.path=FILE]")
 @word("path", "", "Folder, in which training goes on where it was interrupted; a new one below outputs/lecture.")
 @lang
 @word("name", "王晓丽", "The name that is shown as one-hot vectors.")
 @word("names", "王晓丽,李建国,张伟,刘芳", "The names whose characters are weighed.")
 @word("launcher", "processes", "How the networks are trained.", LAUNCHERS)
-def command(path: str, lang: str, name: str, names: str, launcher: str) -> None:
+def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str, launcher: str) -> None:
     """Train what the lecture shows, about ten minutes on two cores, and draw the whole deck in its order.
 
     It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pptx, slides to edit with notes
     for who speaks; deck.pdf, a slide a page; every figure as PNG, PDF and SVG with its numbers (CSV) and checked claims
     (JSON), animations as GIF and as players. What the lecture itself shows comes first, then an appendix.
+
+    All that is about names is of those that data= and data.path= choose, as for `gradflow train`.
     """
-    check_names(name=[name], names=split_list(names))
+    from gradflow.commands.names import asked_names, names_of
+
+    source = names_of([Path(path) / part for part in OF_NAMES] if path else [], words)
+    name, chosen = asked_names(source, name, names)
     from gradflow.commands.deck import deck
     from gradflow.commands.page import write_page
     from gradflow.commands.slides import write_slides
 
     folder = Path(path or own_folder(datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")))
-    slides = deck(name, split_list(names))
+    slides = deck(name, chosen)
     try:
         with replaced(folder / "deck" / lang) as out:
-            unfinished = train(folder, launcher)
+            unfinished = train(folder, launcher, source.settings)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
-            drawn, left_out = draw(slides, folder, out, lang)
+            drawn, left_out = draw(slides, folder, out, lang, drawing_processes())
             write_slides(out / "deck.pptx", drawn, lang)
             write_page(out, drawn, lang)
     except KeyboardInterrupt:

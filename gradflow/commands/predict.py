@@ -39,7 +39,7 @@ def command(run: str, names: str) -> None:
     try:
         predictions = predict(run, split_list(names))
     except (ValueError, OSError) as error:
-        sys.exit(told(error))
+        sys.exit(told(error, "run"))
     print(aligned(rows(predictions)))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
 
+    from gradflow.analysis.ends import Ending
     from gradflow.runlog import Run
 
 SECONDS = 2.0  # between two looks at a run that is going on
@@ -53,22 +54,22 @@ def rows_of(run: Run) -> list[Row]:
     Raises:
         Unreadable: A file of it is damaged.
     """
+    from gradflow.analysis import ending
     from gradflow.commands.terminal import STYLES
 
-    status, scalars = run.status, run.scalars
+    end, scalars = ending(run), run.scalars
+    status = end.status
     head = Row("run", "", str(run.path))
-    state = Row("status", "", _state(run, status, len(scalars)), STYLES.get(status, ""))
+    state = Row("status", "", _state(end), STYLES.get(status, ""))
     proof = Row("proof", "", run.proof, STYLES.get(run.proof, ""))
     curves = [*_curves(scalars, run.meta), *_clipped(scalars), *_by_lag(run)]
     return [head, state, *_facts(run), *curves, proof, *_trouble(run)]
 
 
-def _state(run: Run, status: str, count: int) -> str:
-    wanted = run.config.get("train", {}) if isinstance(run.config.get("train"), dict) else {}
-    total = wanted.get("iterations")
-    of = f" of {total:,}" if isinstance(total, int) else ""
-    on_disk = " on disk" * (status == "running")  # a run writes what it recorded once a minute
-    return f"{status}, {count:,}{of} iterations{on_disk}"
+def _state(end: Ending) -> str:
+    from gradflow.commands.report import progress
+
+    return f"{end.status}, {progress(end)}" + " on disk" * (end.status == "running")  # it writes once a minute
 
 
 def _facts(run: Run) -> list[Row]:
@@ -179,7 +180,7 @@ def command(run: str) -> None:
         else:
             out.print(rendered(rows_of(opened)), soft_wrap=True)
     except (FileNotFoundError, ValueError) as error:
-        sys.exit(told(error).replace("path: ", "run: ", 1))
+        sys.exit(told(error, "run"))
 
 
 def _follow(run: Run, out: Any) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from gradflow.commands.encodings import speak_any, what_is_no_text
+
 LONGEST = 4_000  # characters of a value
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 HELP = ["-h", "--help"]
 COMPLETE = "_GRADFLOW_COMPLETE"
 """The variable by which a shell asks for completions."""
-LANGUAGES, CONTEXTS = ("en", "zh"), ("slide", "notebook", "paper")
+LANGUAGES, CONTEXTS, THEMES = ("en", "zh"), ("slide", "notebook", "paper"), ("light", "dark")
 
 
 class Told(click.UsageError):
@@ -139,10 +141,10 @@ class Words(click.Command):
                 yield key, value
             elif word.startswith("-") and not self.settings and key not in options:
                 raise _unknown(key, word, options, ctx)
-            elif self.settings or word.startswith("-"):
-                yield None, word
             elif not exists(word) and word in dashed.values():
                 raise click.UsageError(f"{word}: expected {word}=VALUE, got nothing", ctx)
+            elif self.settings or word.startswith("-"):
+                yield None, word
             elif not exists(word) and equals and key.isidentifier():  # else it is a path, or a pattern of paths
                 raise _unknown(key, word, keys, ctx)
             else:
@@ -198,6 +200,22 @@ def exists(path: str) -> bool:
         return False
 
 
+def is_folder(word: str, name: str) -> bool:
+    """Whether a word among settings is the folder of runs; folders of runs are called cell=gru,clip=norm.
+
+    Args:
+        word: As it was typed.
+        name: What the argument is called.
+
+    >>> is_folder("outputs/compare", "path"), is_folder("path=a=b", "path"), is_folder("outputs/*clip=norm*", "path")
+    (True, True, True)
+    >>> is_folder("cell=gru", "path"), is_folder("-m", "path")
+    (False, False)
+    """
+    key, equals, _ = word.partition("=")
+    return exists(word) or key == name or not (equals or word.startswith(("-", "~"))) or bool(set(key) & set("*?"))
+
+
 def runs_in(name: str, *, required: bool = True) -> Callable[[Any], Any]:
     """The first argument, the folder of runs; empty where it is left out and not required."""
     metavar = name.upper() if required else f"[{name.upper()}]"
@@ -222,7 +240,9 @@ length = word(
     "length", "", "Steps that the dependency spans which the network is to learn; known of gradflow's own tasks."
 )
 context = word("context", "slide", "What figures are for.", CONTEXTS)
-out = word("out", "", "Folder that figures go to; figures/LANG in that of the runs, if left out.")
+theme = word("theme", "light", "Figures on white, or on black for a dark hall.", THEMES)
+svg = word("svg", "paths", "Words in SVG files: drawn, or text to search and to edit.", ("paths", "text"))
+out = word("out", "", "Folder that figures go to; figures/LANG (LANG-dark) in that of the runs, if left out.")
 
 
 def number(text: str) -> Any:
@@ -245,6 +265,9 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         SystemExit: If anything is wrong: with its status, and the message of wrong usage.
     """
     try:
+        speak_any()
+        if odd := what_is_no_text(arguments):
+            raise Told(odd)
         command.main(list(arguments), prog_name=name, standalone_mode=False)
     except click.Abort:
         sys.exit(INTERRUPTED)
@@ -252,9 +275,9 @@ def start(command: click.Command, arguments: Sequence[str], name: str | None = N
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name or ""
         message = error.format_message().rstrip(".")
         if not isinstance(error, Told):
-            hint = f"`{where} --help` says what there is".replace("` ", "`")
+            hint = f"`{where} --help`".replace("` ", "`") + " says what there is"
             message += f" {hint}" if message.endswith("?") else f"; {hint}"
-        click.echo(message, err=True)
+        print(message, file=sys.stderr)
         wrong = SystemExit(message)
         wrong.code = WRONG
         raise wrong from None

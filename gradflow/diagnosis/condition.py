@@ -58,7 +58,6 @@ class Condition:
     Attributes:
         name: As in `Finding.name`, and of its sentences.
         unit: Of what is measured.
-        source: Where the threshold comes from.
         examine: The measurement of a case in one place, None where the condition cannot occur (gates of a cell
             without); raises Unknown where the log does not say. A condition of the whole run is given no place.
         figure: The figure to look at.
@@ -67,7 +66,6 @@ class Condition:
 
     name: str
     unit: str
-    source: str
     examine: Callable[..., Measurement | None]
     figure: str = ""
     whole: bool = False

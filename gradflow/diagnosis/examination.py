@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from gradflow.analysis.ends import Ending, ending
 from gradflow.checks import real_number, shown
 from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.condition import Condition, Measurement, Unknown
@@ -26,9 +27,11 @@ class Diagnosis:
     Attributes:
         findings: One per condition that the network can have, what is ill first, then what is unknown; within each the
             ones without which the others cannot be believed come first.
+        end: How the run ended, or that it goes on: what is found of it so far may change.
     """
 
     findings: tuple[Finding, ...]
+    end: Ending
 
     @property
     def ill(self) -> tuple[Finding, ...]:
@@ -52,7 +55,7 @@ class Diagnosis:
             The columns name, verdict, where, measured, unit, threshold, source, figure, config, code, in the order of
             `findings`; see :class:`Finding`.
         """
-        rows = [asdict(finding) for finding in self.findings]
+        rows = [asdict(finding) | {"source": finding.source()} for finding in self.findings]
         columns = ["name", "verdict", "where", "measured", "unit", "threshold", "source", "figure", "config", "code"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -67,13 +70,21 @@ class Diagnosis:
         """
         count: Mapping[str, Any] = {verdict: len(self._of(verdict)) for verdict in _ORDER}
         waiting = sum(finding.reason.startswith("no_lag") for finding in self.unknown)
-        blocks = [sentence(lang, "text.summary", count)]
+        blocks = [*self._standing(lang), sentence(lang, "text.summary", count)]
         blocks += [sentence(lang, "text.length_missing", {"waiting": waiting})] if waiting else []
         blocks += ["\n".join(_in_full(finding, lang)) for finding in self.ill]
         for verdict in _ORDER[1:]:
             if there := self._of(verdict):
                 blocks.append("\n".join([sentence(lang, f"text.{verdict}", {}), *(_in_short(f, lang) for f in there)]))
         return "\n\n".join(blocks)
+
+    def _standing(self, lang: str) -> list[str]:
+        """That the run goes on, if it does."""
+        if self.end.status != "running":
+            return []
+        known = self.end.wanted is not None
+        key = "text.running" if known else "text.running_open"
+        return [sentence(lang, key, {"measured": self.end.iterations, "wanted": self.end.wanted if known else 0})]
 
     def _of(self, verdict: Verdict) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.verdict == verdict)
@@ -82,7 +93,7 @@ class Diagnosis:
 def _in_full(finding: Finding, lang: str) -> list[str]:
     lines = [f"✗ {finding.headline(lang)}", f"  {finding.meaning(lang)}", f"  {finding.advice(lang)}"]
     told = {"where": finding.where, "config": finding.config, "code": finding.code}
-    told |= {"source": finding.source, "figure": finding.figure}
+    told |= {"source": finding.source(lang), "figure": finding.figure}
     return lines + [f"  {sentence(lang, f'text.{key}', {})}{printable(text)}" for key, text in told.items() if text]
 
 
@@ -121,7 +132,7 @@ def diagnose(run: Any, *, length: float | None = None) -> Diagnosis:
         )
     case = Case(run, None if length is None else real_number("length", length, least=1))
     found = [finding for condition in CONDITIONS if (finding := _finding(condition, case)) is not None]
-    return Diagnosis(tuple(sorted(found, key=lambda finding: _ORDER.index(finding.verdict))))
+    return Diagnosis(tuple(sorted(found, key=lambda finding: _ORDER.index(finding.verdict))), ending(case.run))
 
 
 def _finding(condition: Condition, case: Case) -> Finding | None:
@@ -149,7 +160,7 @@ def _in_place(condition: Condition, case: Case, place: Place | None) -> tuple[Fi
 
 
 def _known(condition: Condition, case: Case, place: Place | None, found: Measurement) -> Finding:
-    about = (condition.unit, float(found.threshold), condition.source, condition.figure)
+    about = (condition.unit, float(found.threshold), condition.figure)
     remedy = found.remedy if found.ill else type(found.remedy)()
     config = remedy.config if case.of_gradflow else ""
     verdict: Verdict = "ill" if found.ill else "healthy"
@@ -158,6 +169,6 @@ def _known(condition: Condition, case: Case, place: Place | None, found: Measure
 
 
 def _unknown(condition: Condition, place: Place | None, why: Unknown) -> Finding:
-    about = (condition.unit, float(why.threshold), condition.source, condition.figure)
+    about = (condition.unit, float(why.threshold), condition.figure)
     where = place.where if place else ""
     return Finding(condition.name, "unknown", where, float(why.value), *about, values=why.values, reason=why.reason)

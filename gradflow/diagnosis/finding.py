@@ -21,7 +21,6 @@ class Finding:
         measured: The number; NaN where it is unknown.
         unit: Of `measured` and `threshold`; "1" if they have none.
         threshold: What it is held against; NaN if unknown.
-        source: Where the threshold comes from: paper and equation.
         figure: Name of the figure to look at; empty: none.
         config: The remedy as settings for the command line; empty where there is nothing to mend, or no setting for it.
         code: The remedy as a line of Python; empty where there is nothing to mend.
@@ -35,7 +34,6 @@ class Finding:
     measured: float
     unit: str
     threshold: float
-    source: str
     figure: str
     config: str = ""
     code: str = ""
@@ -63,6 +61,10 @@ class Finding:
         if self.verdict == "unknown":
             return sentence(lang, f"record.{self.reason}", self._values)
         return self._sentence(lang, "advice") if self.verdict == "ill" else ""
+
+    def source(self, lang: str = "en") -> str:
+        """Where the threshold comes from: paper and equation."""
+        return sentence(lang, f"{self.name}.source", {})
 
     @property
     def _values(self) -> dict[str, Any]:

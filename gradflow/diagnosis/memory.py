@@ -18,11 +18,6 @@ from gradflow.diagnosis.remedies import for_growth, for_memory, lower_rate
 LAST = 3  # recordings of which the median is what is so now
 NEAR = 10  # steps that count as the last ones
 
-NOISE = (
-    "a share of 1/1000 drowns in the sampling noise 1/sqrt(n) of fewer than a million examples; mechanism: "
-    "Pascanu et al. 2013, sec. 2.1, eq. 6-7"
-)
-
 
 def _gradient(place: Place) -> pd.DataFrame:
     [(_, frame)] = recorded(place.run, "lag", LAG_COLUMNS, **place.at)
@@ -157,13 +152,7 @@ def truncated(case: Case, place: Place) -> Measurement:
 
 
 CONDITIONS = [
-    Condition("gradient_vanishes", "1", NOISE, vanishes, "gradient_by_lag"),
-    Condition("gradient_grows", "1", f"the same, seen from the first step: {NOISE}", grows, "gradient_by_lag"),
-    Condition(
-        "truncated_short",
-        "steps",
-        "no gradient passes a cut: Williams & Peng 1990, Neural Comput. 2, 490; the lag of the task",
-        truncated,
-        "temporal_contributions",
-    ),
+    Condition("gradient_vanishes", "1", vanishes, "gradient_by_lag"),
+    Condition("gradient_grows", "1", grows, "gradient_by_lag"),
+    Condition("truncated_short", "steps", truncated, "temporal_contributions"),
 ]

@@ -140,39 +140,10 @@ def starved(case: Case, place: Place) -> Measurement | None:
     return Measurement(now, VANISHED, ill, -now, one_layer(case), values)
 
 
-HOLD = "a gate of time scale tau has let exp(-k/tau) through after k steps (Tallec & Ollivier 2018, sec. 2)"
 CONDITIONS = [
-    Condition(
-        "units_saturated",
-        "1",
-        "tanh' where |tanh| = 0.95; each step back multiplies the gradient by at most sigma_1 max tanh' (Pascanu "
-        "et al. 2013, sec. 2.1); saturation: Glorot & Bengio 2010, sec. 3",
-        saturated,
-        "singular_values_over_training",
-    ),
-    Condition(
-        "units_dead",
-        "1",
-        "fewer than 5 % of units and steps pass a gradient; dead ReLU: Glorot, Bordes & Bengio 2011, sec. 3.1",
-        dead,
-        "jacobian_norm_over_training",
-    ),
-    Condition(
-        "gates_cannot_hold", "steps", f"1/1000 left at the lag of the task: {HOLD}", cannot_hold, "gate_timescales"
-    ),
-    Condition(
-        "gates_stuck_open",
-        "1",
-        f"95 % of units and steps above 0.95, where a gate's slope is nearly 0 (Gu et al. 2020, sec. 2), and 95 % "
-        f"kept: {HOLD}",
-        stuck_open,
-        "gate_timescales",
-    ),
-    Condition(
-        "lower_layers_starved",
-        "1",
-        "steps a thousand times smaller than the top layer's; layers multiply as steps do: Pascanu et al. 2013, eq. 5",
-        starved,
-        "stacked_lattice",
-    ),
+    Condition("units_saturated", "1", saturated, "singular_values_over_training"),
+    Condition("units_dead", "1", dead, "jacobian_norm_over_training"),
+    Condition("gates_cannot_hold", "steps", cannot_hold, "gate_timescales"),
+    Condition("gates_stuck_open", "1", stuck_open, "gate_timescales"),
+    Condition("lower_layers_starved", "1", starved, "stacked_lattice"),
 ]

@@ -27,7 +27,18 @@ def texts(lang: str) -> dict[str, str]:
 
 def sentence(lang: str, key: str, values: Mapping[str, Any]) -> str:
     """The sentence of an id with its numbers filled in; empty where a language has none by that id."""
-    return texts(lang).get(key, "").format(**{name: worded(value) for name, value in values.items()})
+    text = texts(lang).get(key, "")
+    return text.format(**{n: (percent if f"{{{n}}} %" in text else worded)(value) for n, value in values.items()})
+
+
+def percent(value: float) -> str:
+    """A number before the sign %, where nobody reads powers of ten.
+
+    Example:
+        >>> percent(57.123), percent(1.3e-33), percent(0.0), percent(100.0)
+        ('57.1', '<0.1', '0', '100')
+    """
+    return "<0.1" if 0 < value < 0.1 else worded(value)
 
 
 def worded(value: Any) -> str:

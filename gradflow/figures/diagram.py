@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Polygon, Rectangle
 
-from gradflow.figures.theme import BLACK, GREY, thin
+from gradflow.figures.theme import BLACK, GREY, PAPER, shade, thin
 
 Point = tuple[float, float]
 RADIUS = 0.3  # of a sign
@@ -42,9 +43,9 @@ class Node(NamedTuple):
         return float(self.x + share * dx), float(self.y + share * dy)
 
 
-def canvas(figure: Figure, width: float, height: float) -> Axes:
-    """Axes of this many units, as wide as high, with nothing around them."""
-    axes = figure.add_subplot()
+def canvas(figure: Figure, width: float, height: float, place: SubplotSpec | None = None) -> Axes:
+    """Axes of this many units, as wide as high, with nothing around them; of the whole figure, or in a place of it."""
+    axes = figure.add_subplot() if place is None else figure.add_subplot(place)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(0, width)
@@ -55,23 +56,28 @@ def canvas(figure: Figure, width: float, height: float) -> Axes:
 def write(
     axes: Axes, x: float, y: float, text: str, side: str = "center", *, colour: str = BLACK, size: str = "medium"
 ) -> None:
-    """A text whose middle, or `left` or `right` end, is at (x, y), over whatever is drawn there."""
-    axes.text(x, y, text, ha=side, va="center", color=colour, fontsize=size, zorder=5)
+    """A text whose middle, or `left` or `right` end, is at (x, y), over whatever is drawn there.
+
+    The canvas has room for it, so that whether it is there moves nothing else.
+    """
+    axes.text(x, y, text, ha=side, va="center", color=shade(colour), fontsize=size, zorder=5, in_layout=False)
 
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str = "", *, colour: str = BLACK) -> Node:
-    """A white box around (x, y), with a text in the middle."""
-    axes.add_patch(_rounded(x, y, width, height, facecolor="white", edgecolor=colour, linewidth=thin(0.6), zorder=3))
+    """A box around (x, y), empty but for a text in the middle."""
+    axes.add_patch(
+        _rounded(x, y, width, height, facecolor=shade(PAPER), edgecolor=shade(colour), linewidth=thin(0.6), zorder=3)
+    )
     write(axes, x, y, text, colour=colour)
     return Node(x, y, width, height)
 
 
 def fill(axes: Axes, node: Node, parts: Sequence[tuple[Rectangle, str]], edge: str = BLACK) -> None:
     """Colour parts of a box, within its rounded edge, which is drawn anew."""
-    outline = _rounded(*node[:4], facecolor="none", edgecolor=edge, linewidth=thin(0.6), zorder=4)
+    outline = _rounded(*node[:4], facecolor="none", edgecolor=shade(edge), linewidth=thin(0.6), zorder=4)
     axes.add_patch(outline)
     for part, colour in parts:
-        part.set(facecolor=colour, linewidth=0, zorder=3.5)
+        part.set(facecolor=shade(colour), linewidth=0, zorder=3.5)
         axes.add_patch(part)
         part.set_clip_path(outline)
 
@@ -83,10 +89,12 @@ def _rounded(x: float, y: float, width: float, height: float, **kind: object) ->
 
 def sign(axes: Axes, x: float, y: float, text: str, *, colour: str = BLACK) -> Node:
     """A circle around (x, y) with + or ×, or with a short text."""
-    axes.add_patch(Circle((x, y), RADIUS, facecolor="white", edgecolor=colour, linewidth=thin(0.6), zorder=3))
+    axes.add_patch(
+        Circle((x, y), RADIUS, facecolor=shade(PAPER), edgecolor=shade(colour), linewidth=thin(0.6), zorder=3)
+    )
     for dx, dy in _STROKES.get(text, ()):
         dx, dy = 0.55 * RADIUS * dx, 0.55 * RADIUS * dy
-        axes.plot([x - dx, x + dx], [y - dy, y + dy], color=colour, linewidth=thin(0.7), zorder=4)
+        axes.plot([x - dx, x + dx], [y - dy, y + dy], color=shade(colour), linewidth=thin(0.7), zorder=4)
     if text not in _STROKES:
         write(axes, x, y, text, colour=colour, size="small")
     return Node(x, y, 2 * RADIUS, 2 * RADIUS, round=True)
@@ -114,7 +122,9 @@ def arrow(
     if head:
         points[-1] = _head(axes, points[-2], points[-1], colour, width)
     x, y = zip(*points, strict=True)
-    axes.plot(x, y, color=colour, linewidth=thin(width), solid_capstyle="butt", solid_joinstyle="round", zorder=2)
+    axes.plot(
+        x, y, color=shade(colour), linewidth=thin(width), solid_capstyle="butt", solid_joinstyle="round", zorder=2
+    )
 
 
 def _head(axes: Axes, before: Point, tip: Point, colour: str, width: float) -> Point:
@@ -123,20 +133,20 @@ def _head(axes: Axes, before: Point, tip: Point, colour: str, width: float) -> P
     along = np.subtract(tip, before) / np.hypot(*np.subtract(tip, before))
     base = np.array(tip) - length * along
     across = half * np.array((-along[1], along[0]))
-    axes.add_patch(Polygon([base + across, tip, base - across], color=colour, linewidth=0, zorder=2))
+    axes.add_patch(Polygon([base + across, tip, base - across], color=shade(colour), linewidth=0, zorder=2))
     inside = base + 0.2 * length * along
     return float(inside[0]), float(inside[1])
 
 
 def junction(axes: Axes, x: float, y: float, colour: str = GREY) -> None:
     """A dot where a line divides."""
-    axes.add_patch(Circle((x, y), 0.075, color=colour, linewidth=0, zorder=2.5))
+    axes.add_patch(Circle((x, y), 0.075, color=shade(colour), linewidth=0, zorder=2.5))
 
 
-def pointer(axes: Axes, x: float, y: float, colour: str = "white") -> None:
+def pointer(axes: Axes, x: float, y: float, colour: str = PAPER) -> None:
     """A small triangle from what was to what is."""
     corners = [(x - 0.08, y - 0.12), (x + 0.1, y), (x - 0.08, y + 0.12)]
-    axes.add_patch(Polygon(corners, facecolor=colour, edgecolor=BLACK, linewidth=thin(0.3), zorder=5))
+    axes.add_patch(Polygon(corners, facecolor=shade(colour), edgecolor=shade(BLACK), linewidth=thin(0.3), zorder=5))
 
 
 def band(axes: Axes, points: Sequence[Point], colour: str, width: float = 7.0) -> None:
@@ -147,14 +157,14 @@ def band(axes: Axes, points: Sequence[Point], colour: str, width: float = 7.0) -
 
 
 def mixed(colour: str, share: float) -> str:
-    """A colour with white: all of it at 1, white at 0.
+    """A colour with the ground: all of it at 1, the ground, such as white, at 0.
 
     Example:
         >>> mixed("#000000", 0.25)
         '#bfbfbf'
     """
-    red, green, blue = (1 - share * (1 - part) for part in to_rgb(colour))
-    return to_hex((red, green, blue))
+    ground, own = (np.array(to_rgb(shade(tone))) for tone in (PAPER, colour))
+    return to_hex(ground + share * (own - ground))
 
 
 def _centre(stop: Node | Point) -> Point:

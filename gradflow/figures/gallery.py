@@ -14,7 +14,7 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, did_you_mean, listed, whole_number
+from gradflow.checks import check_kind, check_path, did_you_mean, listed, whole_number
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.drawing import Answer, in_processes
 from gradflow.figures.output import save
@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     beside: str | None = None  # value of the last of `apart`
     across: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 1  # in which its picture is built up
 
 
 class Exact(NamedTuple):
@@ -49,6 +50,7 @@ class Exact(NamedTuple):
 
     check: Callable[[pd.DataFrame], list[dict[str, Any]]]
     plot: Callable[..., Figure]
+    steps: int = 1  # in which its picture is built up
 
 
 class Animated(NamedTuple):
@@ -60,13 +62,13 @@ class Animated(NamedTuple):
 
 
 GALLERY = {
-    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole)
+    name: Entry(room.analyse, room.check, room.plot, room.apart, room.beside, room.across, room.whole, room.steps)
     for name, room in of_kind("log").items()
 }
-EXACT = {name: Exact(room.check, room.plot) for name, room in of_kind("exact").items()}
+EXACT = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("exact").items()}
 """By the names of `gradflow.theory.EXACT`, which computes the tables."""
 
-PICTURES = {name: Exact(room.check, room.plot) for name, room in of_kind("picture").items()}
+PICTURES = {name: Exact(room.check, room.plot, room.steps) for name, room in of_kind("picture").items()}
 """By the functions of `gradflow.data` and `gradflow.training.prediction` (which asks a model) that make tables."""
 
 ANIMATIONS = {
@@ -83,6 +85,10 @@ class Made(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        held = sum(bool(claim["holds"]) for claim in self.claims)
+        return f"Made({self.figure!r}, {len(self.data)} rows of numbers, {held} of {len(self.claims)} claims hold)"
+
     def _repr_png_(self) -> Any:
         return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None
 
@@ -90,10 +96,10 @@ class Made(NamedTuple):
         return self.figure._repr_html_() if isinstance(self.figure, Animation) else None
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
-        """Writes all of it; see :func:`save` and :func:`save_animation`, which alone has options."""
+        """Writes all of it; see :func:`save` and :func:`save_animation` for what each takes."""
         if isinstance(self.figure, Animation):
             return save_animation(self.figure, path, data=self.data, claims=self.claims, **options)
-        return save(self.figure, path, data=self.data, claims=self.claims)
+        return save(self.figure, path, data=self.data, claims=self.claims, **options)
 
 
 def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Run] = (), **options: Any) -> Made:
@@ -103,9 +109,16 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         how: Out of `GALLERY`, `EXACT`, `PICTURES` or `ANIMATIONS`.
         data: Its table.
         runs: Those that the table was made of.
-        **options: lang, context and, but of an animation, title, caption, labels, palette, size.
+        **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size, step.
     """
-    claims = _claims(how, data, runs)
+    check_kind("how", how, (Entry, Exact, Animated), "an entry of GALLERY, EXACT, PICTURES or ANIMATIONS")
+    check_kind("data", data, pd.DataFrame, "the table of the figure")
+    check_look(options.get("lang", "en"), options.get("context", "slide"))
+    runs = listed("runs", runs, "a list of runs")
+    try:
+        claims = _claims(how, data, runs)
+    except (KeyError, AttributeError, IndexError) as error:
+        raise ValueError(f"data: expected the table of the figure, got {list(data)[:8]} ({error})") from error
     draw = how.animate if isinstance(how, Animated) else how.plot
     return Made(draw(data, claims=claims, **options), data, claims)
 
@@ -121,6 +134,8 @@ def draw_all(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list[Path]:
     """Draw every figure that the runs below a path support; say in the log which are left out, and why.
@@ -136,6 +151,8 @@ def draw_all(
         only: Names out of `GALLERY`; None is all of them.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
+        theme: `light` or `dark`.
+        svg_text: As :func:`save` takes it.
         processes: 1, or 2 to have half of the figures drawn by a second process; a script that asks for it does so
             below `if __name__ == "__main__":`.
 
@@ -144,11 +161,13 @@ def draw_all(
 
     Raises:
         FileNotFoundError: There is no run below the path.
-        ValueError: An unknown language, context or figure, or no run that can be read; one among others that cannot is
-            left out and named in the log (WARNING).
+        ValueError: An unknown language, context, theme or figure, or no run that can be read; one among others that
+            cannot is left out and named in the log (WARNING).
         OSError: A figure cannot be written.
     """
-    tried = draw_each(path, out_dir, only=only, lang=lang, context=context, processes=processes)
+    tried = draw_each(
+        path, out_dir, only=only, lang=lang, context=context, theme=theme, svg_text=svg_text, processes=processes
+    )
     return [file for figure in tried for file in figure.files]
 
 
@@ -159,10 +178,12 @@ def draw_each(
     only: Collection[str] | None = None,
     lang: str = "en",
     context: str = "slide",
+    theme: str = "light",
+    svg_text: bool = False,
     processes: int = 1,
 ) -> list["Tried"]:
     """As :func:`draw_all`, of which it has the arguments and errors; what was tried, in the order of the files."""
-    check_look(lang, context)
+    check_look(lang, context, theme)
     check_path("out_dir", out_dir, "the folder for the figures")
     whole_number("processes", processes, 1, most=2)
     only = None if only is None else listed("only", only, "a list of names of figures")
@@ -176,7 +197,7 @@ def draw_each(
     titles: set[str] = set()
     with in_processes(processes) as share:
         for figure in tried(sweep.readable.members, chosen):
-            reason = figure.reason or (_not_worth(figure) if only is None else None)
+            reason = figure.reason or (figure.not_worth if only is None else None)
             if reason is not None:
                 _say(figure.job.title, reason, asked_for=only is not None)
                 begun.append((figure, list))
@@ -186,8 +207,8 @@ def draw_each(
                 title += "+"
             titles.add(title)
             where = Path(out_dir) / file_name(title)
-            options = {"lang": lang, "context": context}
-            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, options)))
+            options = {"lang": lang, "context": context, "theme": theme}
+            begun.append((figure, share(_draw, figure.job.name, figure.data, figure.claims, where, svg_text, options)))
         drawn = []
         for figure, answer in begun:
             outcome = answer()
@@ -207,6 +228,7 @@ class Tried(NamedTuple):
         data: Its table, empty if there is none.
         claims: The checks on it.
         reason: Why it is left out, if it is.
+        lacks: What its table lacks to be worth a figure that nobody asked for by name; empty if nothing.
         files: Where it was drawn.
         lang: In which language.
     """
@@ -215,8 +237,14 @@ class Tried(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
     reason: Exception | None = None
+    lacks: str = ""
     files: Sequence[Path] = ()
     lang: str = ""
+
+    @property
+    def not_worth(self) -> Exception | None:
+        """Why it is not drawn unless somebody asks for it by name, if so."""
+        return ValueError(f"{self.lacks}; asked for by name it is drawn") if self.lacks else None
 
 
 def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
@@ -224,18 +252,10 @@ def tried(runs: Sequence[Run], gallery: Mapping[str, Entry]) -> Iterator[Tried]:
     lost: set[Any] = set()
     for job in jobs(runs, gallery):
         try:
-            yield Tried(job, *of_readable(partial(_numbers, job.entry), job.runs, lost))
+            data, claims = of_readable(partial(_numbers, job.entry), job.runs, lost)
+            yield Tried(job, data, claims, lacks=rooms()[job.name].lacks(data))
         except Exception as reason:
             yield Tried(job, pd.DataFrame(), [], reason)
-
-
-def _not_worth(figure: Tried) -> Exception | None:
-    """Why a figure is not drawn unless somebody asks for it by name, if so."""
-    try:
-        lacks = rooms()[figure.job.name].lacks(figure.data)
-    except Exception as reason:
-        return reason
-    return ValueError(f"{lacks}; asked for by name it is drawn") if lacks else None
 
 
 def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -244,14 +264,14 @@ def _numbers(entry: Entry, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[dict
 
 
 def _draw(
-    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, options: dict[str, Any]
+    name: str, data: pd.DataFrame, claims: list[dict[str, Any]], path: Path, svg_text: bool, options: dict[str, Any]
 ) -> list[Path] | Exception:
     """Draws and writes one figure of the gallery: its files, or what keeps it from being drawn."""
     try:
         made = Made(GALLERY[name].plot(data, claims=claims, **options), data, claims)
     except Exception as reason:
         return reason
-    return made.save(path)
+    return made.save(path, svg_text=svg_text)
 
 
 def _say(title: str, reason: Exception, *, asked_for: bool) -> None:

@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.theme import BLACK, NOTHING, thin
+from gradflow.figures.theme import NOTHING, ON_LIGHT, shade, thin
 
 GROWN, OVER, _COLOURS = (0.45, 1.0), "#F16043", 256  # of OrRd: what is above 1, and that within a factor of two
 FAINTEST = 1e-9  # colours end here: below it nothing is learned in any number of iterations
@@ -63,7 +63,7 @@ def draw_cells(axes: Axes, panel: pd.DataFrame, x: str, y: str, norm: LogNorm, c
     kind: dict[str, Any] = {"shading": "nearest", "rasterized": True}
     axes.pcolormesh(columns, rows, np.exp(np.ma.masked_invalid(values)), norm=norm, cmap=colours, **kind)
     flat = np.ma.masked_where(~grey, np.ones_like(values))
-    axes.pcolormesh(columns, rows, flat, cmap=ListedColormap([NOTHING]), **kind)
+    axes.pcolormesh(columns, rows, flat, cmap=ListedColormap([shade(NOTHING)]), **kind)
     axes.grid(False)
     axes.spines[:].set_visible(False)
 
@@ -99,7 +99,7 @@ def add_colour_bar(
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(axes), extend=extend, aspect=28, pad=0.015)
     bar.set_label(label)
     if colours is not None:
-        bar.ax.axhline(1, color=BLACK, linewidth=thin())
+        bar.ax.axhline(1, color=ON_LIGHT, linewidth=thin())
     return bar
 
 

@@ -1,5 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.analysis.runs import ORDER, rank
 from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.options import in_force
-from gradflow.figures.theme import DASHES, GREY, GROUND, INK, TITLE, look, new_figure, thin, without_engine
+from gradflow.figures.theme import DASHES, GREY, INK, TITLE, look, new_figure, shade, thin, under_words, without_engine
 
 CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
+HEADLINE = "headline"  # by which it is known among the texts of a figure, and in its SVG
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -100,7 +102,7 @@ def panel_title(axes: Axes, text: str, colour: str, more: str = "") -> None:
     assert place is not None
     room = 0.85 * figure.get_figwidth() / place.get_gridspec().ncols
     lines = [_wrapped(text, room, mpl.rcParams["axes.titlesize"])]
-    axes.set_title("\n".join(lines + [more] * bool(more)), color=colour)
+    axes.set_title("\n".join(lines + [more] * bool(more)), color=shade(colour))
 
 
 def _wrapped(text: str, inches: float, size: float) -> str:
@@ -135,14 +137,14 @@ def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Seri
     return curves
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+def log_scale(axes: Axes, *, ticks: int = 7) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, so many, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
         low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
-        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_major_locator(LogLocator(numticks=ticks))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
         subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -211,13 +213,19 @@ def label_ends(figure: Figure, labels: Mapping[Axes, Sequence[EndLabel]]) -> Non
         line = size * 1.25 * figure.dpi / 72 / axes.get_window_extent().height
         heights = line * np.array([text.text.count("\n") + 1 for text in texts])
         for text, start, end in zip(texts, wanted, spread(wanted, heights), strict=True):
-            leader = {"arrowstyle": "-", "color": text.colour, "linewidth": thin(0.4), "shrinkA": 0, "shrinkB": 0}
+            leader = {
+                "arrowstyle": "-",
+                "color": shade(text.colour),
+                "linewidth": thin(0.4),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            }
             axes.annotate(
                 text.text,
                 (1, start),
                 (1.06, end),
                 xycoords="axes fraction",
-                color=text.colour,
+                color=shade(text.colour),
                 fontsize="small",
                 va="center",
                 linespacing=1.05,
@@ -252,9 +260,11 @@ def corner_note(axes: Axes, lines: Sequence[str], corner: str = "lower left", co
     vertical, side = corner.split()
     place = {"left": 0.02, "right": 0.98}[side], {"lower": 0.03, "upper": 0.97}[vertical]
     kind: dict[str, Any] = {"ha": side, "va": {"lower": "bottom", "upper": "top"}[vertical]}
-    kind["bbox"] = GROUND if colour == GREY else None  # words of another colour are chosen for what is under them
+    kind["bbox"] = (
+        under_words() if colour == GREY else None
+    )  # words of another colour are chosen for what is under them
     if lines:
-        axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=colour, fontsize="small", **kind)
+        axes.text(*place, "\n".join(lines), transform=axes.transAxes, color=shade(colour), fontsize="small", **kind)
 
 
 def top_legend(figure: Figure, handles: Sequence[Artist], **more: Any) -> None:
@@ -275,7 +285,9 @@ def mark_alone(points: Sized) -> dict[str, Any]:
 def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
     """Triangles on the top edge, where a value is not finite."""
     if len(x):
-        axes.plot(x, np.ones(len(x)), "^", color=colour, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
+        axes.plot(
+            x, np.ones(len(x)), "^", color=shade(colour), transform=axes.get_xaxis_transform(), clip_on=False, zorder=5
+        )
 
 
 def finish(figure: Figure) -> None:
@@ -302,6 +314,7 @@ def add_caption(
     claims: Sequence[Mapping[str, Any]],
     labels: Labels,
     notes: Sequence[str] = (),
+    steps: int = 1,
 ) -> None:
     """The first claim as a headline over the figure; small, under it, the setting, what fails, and notes.
 
@@ -311,14 +324,18 @@ def add_caption(
         claims: Checked statements.
         labels: Of the language.
         notes: Further sentences of the small print.
+        steps: Of a figure that is built up.
     """
     options = in_force()
     broken = [labels("claim.record_proved", **claim) for claim in claims if claim["claim"] == RECORD_PROVED]
     claims = [claim for claim in claims if claim["claim"] != RECORD_PROVED]
-    title = labels.headline(claims[0]) if options.title is None and claims else options.title or ""
+    title = labels.headline(claims[0], options.step) if options.title is None and claims else options.title or ""
     if title:
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
-        put_on_top(figure, _in_lines(figure, title, size), fontsize=size, color=TITLE, linespacing=1.25)
+        built = range(1, steps + 1) if options.title is None and steps > 1 else ()
+        others = [_in_lines(figure, labels.headline(claims[0], step), size) for step in built]
+        own: dict[str, Any] = {"fontsize": size, "color": shade(TITLE), "gid": HEADLINE, "linespacing": 1.25}
+        put_on_top(figure, _in_lines(figure, title, size), others, **own)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -326,7 +343,11 @@ def add_caption(
     if text:
         size = mpl.rcParams["font.size"] * CAPTION_SIZE
         lines = _in_lines(figure, text, size)
-        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=INK, linespacing=1.25)
+        figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=shade(INK), linespacing=1.25)
+
+
+_PAUSE = re.compile("[，：；。]")
+"""Where a Chinese text is broken first."""
 
 
 def _in_lines(figure: Figure, text: str, size: float) -> str:
@@ -334,25 +355,45 @@ def _in_lines(figure: Figure, text: str, size: float) -> str:
     if "\n" in text:
         return "\n".join(_in_lines(figure, line, size) for line in text.split("\n"))
     columns = max(1, int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN)))
+    if "\n" not in wrap(text, columns):
+        return text
+    for place in sorted((end.end() for end in _PAUSE.finditer(text)), key=lambda place: abs(place - len(text) / 2)):
+        both = text[:place], text[place:]
+        if both[1].strip() and all("\n" not in wrap(part, columns) for part in both):
+            return "\n".join(part.strip() for part in both)
     count = wrap(text, columns).count("\n")
     while count and columns > 1 and wrap(text, columns - 1).count("\n") == count:
         columns -= 1
     return wrap(text, columns)
 
 
-def put_on_top(figure: Figure, text: str, **look: Any) -> Text:
+def put_on_top(figure: Figure, text: str, others: Sequence[str] = (), **look: Any) -> Text:
     """Write above everything that the figure shows; its legend comes under that, and a second text under the legend.
 
-    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both.
+    matplotlib's layout leaves room for the higher one of a title and a legend above the axes, not for both. Room is
+    left for the highest of `others`, too, which have this place in other steps of the figure: nothing moves between.
     """
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     left, bottom, width, height = engine.get()["rect"]
     words = figure.text(LEFT, bottom + height - TOP, text, ha="left", va="top", in_layout=False, **look)
-    height -= words.get_window_extent().height / figure.bbox.height + TOP
+    taken = [words.get_window_extent().height]
+    for other in others:
+        words.set_text(other)
+        taken.append(words.get_window_extent().height)
+    words.set_text(text)
+    height -= max(taken) / figure.bbox.height + TOP
     for legend in figure.legends:
         if legend.get_bbox_to_anchor() is figure.bbox:  # not yet moved
             legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
             height -= legend.get_window_extent().height / figure.bbox.height + TOP
     engine.set(rect=(left, bottom, width, height))
     return words
+
+
+def headline_share(figure: Figure) -> float:
+    """The share of the height of a figure that its headline takes, with the margin under it; 0 without one."""
+    for text in figure.texts:
+        if text.get_gid() == HEADLINE:
+            return 1 - text.get_window_extent().y0 / figure.bbox.height + TOP / 2
+    return 0.0

@@ -12,13 +12,21 @@ import numpy as np
 from PIL import Image
 
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.theme import DARK, PAPER
+from gradflow.figures.webfont import FAMILIES, font_face
 
 _CLEAR = 255  # the one colour that images leave free
 _HTML_LANG = {"en": "en", "zh": "zh-CN"}
 
 
 def player(
-    images: Sequence[Image.Image], iterations: Sequence[int], *, title: str, milliseconds: int, lang: str
+    images: Sequence[Image.Image],
+    iterations: Sequence[int],
+    *,
+    title: str,
+    milliseconds: int,
+    lang: str,
+    theme: str = "light",
 ) -> str:
     """The page, with its images inside: the first, and of the others what differs from it.
 
@@ -30,6 +38,7 @@ def player(
         title: Of the page, and what is said in place of the image.
         milliseconds: Of a frame.
         lang: `en` or `zh`.
+        theme: `light` or `dark`.
     """
     labels = Labels(lang)
     words = {
@@ -44,7 +53,11 @@ def player(
     template = Template((files("gradflow.figures") / "player.html").read_text(encoding="utf-8"))
     return template.substitute(
         {key: escape(word) for key, word in words.items()},
+        font=font_face("".join([title, *words.values()]), lang),
+        families=FAMILIES,
         lang=_HTML_LANG[lang],
+        theme=theme,
+        ground=PAPER if theme == "light" else DARK[PAPER],
         title=escape(title),
         width=images[0].width,
         height=images[0].height,

@@ -33,6 +33,8 @@ from gradflow.checks import check_kind, check_name, listed, shown
 from gradflow.figures.options import NAMES, Options, using
 
 PACKAGE = "gradflow.figures"
+TWO_NETWORKS = "experiment=lecture seed=0 data.names_per_sequence=8 network=lstm_forget_3,tanh"
+"""Settings of a training that shows most of what a log can show."""
 Check = Callable[["pd.DataFrame"], list[dict[str, Any]]]
 
 
@@ -51,6 +53,13 @@ class Room:
         beside: Value of the last of `apart` whose runs join all the others.
         across: Settings of runs; those that differ in one share a figure, and without a difference there is none.
         whole: Whether it shows a model as a whole; else each recorded module of one has a figure.
+        steps: Parts in which its picture is built up; its plot function draws the first of them with `step=1`, and all
+            without. Every step but the last has its headline from the claim's `build`, see
+            :meth:`gradflow.figures.catalogue.Labels.headline`.
+        trained: Settings of the smallest training that shows what it claims, for who asks for it without runs; none
+            for a figure that needs no network. Without any, one of a log is of two networks of the lecture.
+        seconds: How long that takes on two cores, about.
+        gated: Whether it is of cells with a gate that keeps, alone.
     """
 
     package: str
@@ -62,11 +71,20 @@ class Room:
     beside: str | None = None
     across: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 1
+    trained: str = ""
+    seconds: int = 0
+    gated: bool = False
 
     @property
     def name(self) -> str:
         """The name of the figure."""
         return self.package.rpartition(".")[2]
+
+    @property
+    def training(self) -> str:
+        """Settings of the training that it is of, where it is asked for without runs; empty if it needs none."""
+        return self.trained or (TWO_NETWORKS if self.kind == "log" else "")
 
     @property
     def analyses(self) -> list[str]:
@@ -101,7 +119,7 @@ class Room:
     @property
     def plot(self) -> Callable[..., "Figure"]:
         """The figure, of its table; options: claims, lang, context, and those of all figures."""
-        return with_options(getattr(self.part("plot"), f"plot_{self.name}"))
+        return with_options(getattr(self.part("plot"), f"plot_{self.name}"), self.steps)
 
     @property
     def analyse_moving(self) -> Callable[[Any], "pd.DataFrame"]:
@@ -134,9 +152,12 @@ _WAYS = {
 }
 
 
-def _options(data: Any, own: Mapping[str, Any]) -> Options:
+def _options(data: Any, own: Mapping[str, Any], steps: int) -> Options:
     """The options that all figures have, each as it should be."""
     options = Options(**own)
+    if options.step is not None and options.step > steps:
+        known = f"a number from 1 to {steps}" if steps > 1 else "none, as this figure is not built up in steps"
+        raise ValueError(f"step: expected {known}, got {options.step}; without it all is drawn")
     if options.palette:
         there = data["cell"].unique() if "cell" in getattr(data, "columns", ()) else ()
         for cell in options.palette:
@@ -145,13 +166,13 @@ def _options(data: Any, own: Mapping[str, Any]) -> Options:
 
 
 @cache
-def with_options(draw: Callable[..., Any]) -> Callable[..., Any]:
+def with_options(draw: Callable[..., Any], steps: int = 1) -> Callable[..., Any]:
     """A function that draws, which also takes the options that all figures have."""
 
     @wraps(draw)
     def drawn(data: "pd.DataFrame", **given: Any) -> Any:
         own = {name: given.pop(name) for name in NAMES if name in given}
-        with using(_options(data, own)):
+        with using(_options(data, own, steps)):
             return draw(data, **given)
 
     return drawn
@@ -165,12 +186,13 @@ def of_its_table(draw: Callable[..., Any], figure: str) -> Callable[..., Any]:
     def drawn(data: "pd.DataFrame", **options: Any) -> Any:
         from gradflow.figures.theme import check_look  # it knows matplotlib
 
+        steps = rooms()[figure].steps
         check_look(options.get("lang", "en"), options.get("context", "slide"))
         check_claims(options.get("claims"))
-        _options(data, {name: options[name] for name in NAMES if name in options})
+        _options(data, {name: options[name] for name in NAMES if name in options}, steps)
         signature(draw).bind(data, **{name: value for name, value in options.items() if name not in NAMES})
         try:
-            return with_options(draw)(data, **options)
+            return with_options(draw, steps)(data, **options)
         except (KeyError, AttributeError, TypeError, IndexError) as error:
             got = list(data)[:8] if hasattr(data, "iloc") else shown(data)  # a run has columns, too
             way = _WAYS[rooms()[figure].kind].format(figure=figure)

@@ -21,7 +21,7 @@ def draw(name: str, source: Any, *, lang: str = "en", context: str = "slide", **
         source: A run, a sweep, a sequence of runs, or the folder of a run or of a sweep.
         lang: `en` or `zh`.
         context: `slide`, `notebook` or `paper`.
-        **options: title, caption, labels, palette, size, as every plot function takes them.
+        **options: title, caption, labels, palette, size, theme, step, as every plot function takes them.
 
     Returns:
         The figure with its numbers and checks; a notebook shows it, and its method `save` writes all of it.

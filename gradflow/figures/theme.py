@@ -1,4 +1,4 @@
-"""How figures look: sizes by context, colours and marks by cell, fonts by language."""
+"""How figures look: sizes by context, colours by theme, colours and marks by cell, fonts by language."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,21 +9,57 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.style
+from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from gradflow.cells.facts import CELLS
 from gradflow.checks import require
-from gradflow.figures.options import CONTEXTS, LANGUAGES, in_force
+from gradflow.figures.options import CONTEXTS, LANGUAGES, THEMES, Options, in_force, using
 
-CHINESE = "Gradflow Sans SC"
+CHINESE, IN_FORMULAS = "Gradflow Sans SC", "Gradflow Formulas"
 FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
 """Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
+FONTSET = {"en": "dejavusans", "zh": "custom"}
+FORMULAS = {
+    "mathtext.rm": IN_FORMULAS,
+    "mathtext.it": "DejaVu Sans:italic",
+    "mathtext.bf": "DejaVu Sans:bold",
+    "mathtext.bfit": "DejaVu Sans:bold:italic",
+    "mathtext.sf": "DejaVu Sans",
+    "mathtext.tt": "DejaVu Sans Mono",
+    "mathtext.cal": "DejaVu Sans:italic",
+    "mathtext.fallback": "stixsans",
+}
+"""The fonts of the set `custom`: in Chinese text digits in formulas are those of the text around them."""
 
-BLACK, VERMILLION, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#6E6E6E"
-TITLE, INK = "#111111", "#333333"  # headlines, captions
-GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}  # under words on marks
-NOTHING = "#BBBBBB"  # cells of a heat map where the gradient is zero
+
+class Tone(str):
+    """A colour by what it is on white; :func:`shade` gives what it is in the theme in force."""
+
+
+BLACK, VERMILLION, BLUE = Tone("#000000"), Tone("#D55E00"), Tone("#0072B2")
+GREEN, PURPLE, GREY = Tone("#009E73"), Tone("#CC79A7"), Tone("#6E6E6E")
+TITLE, INK = Tone("#111111"), Tone("#333333")  # headlines, captions
+PAPER, GRID = Tone("#FFFFFF"), Tone("#E4E4E4")
+ON_DARK, ON_LIGHT = "#FFFFFF", "#000000"  # on a heat map, which is the same in every theme
+PALE = Tone("#D0D0D0")  # a broad line behind others
+NOTHING = Tone("#BBBBBB")  # cells of a heat map where the gradient is zero
+DARK = {
+    BLACK: "#F4F4F4",
+    VERMILLION: "#F07A35",
+    BLUE: "#4FA3F7",
+    GREEN: "#21DB8F",
+    PURPLE: "#F59ADA",
+    GREY: "#8F959B",
+    TITLE: "#FFFFFF",
+    INK: "#D5D9DD",
+    PAPER: "#14181C",
+    GRID: "#2E353C",
+    PALE: "#4B545C",
+    NOTHING: "#5A5A5A",
+}
+"""What each is on a dark ground: there, too, told apart by the colour-blind, and words are read (4.5:1)."""
 ROOMY = 1.2
 FADED = 0.25  # opacity of what stands behind
 
@@ -35,7 +71,7 @@ class Look(NamedTuple):
     marker: str
 
 
-LOOKS = {name: Look(facts.colour, facts.marker) for name, facts in CELLS.items()}
+LOOKS = {name: Look(Tone(facts.colour), facts.marker) for name, facts in CELLS.items()}
 DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 """Line styles of the variants of one cell in one axes."""
 
@@ -54,27 +90,55 @@ def marker(cell: str, variant: int) -> str:
     return (look(cell).marker, *_FURTHER)[variant % (len(_FURTHER) + 1)]
 
 
+def shade(colour: str) -> str:
+    """A tone as it is in the theme in force; any other colour as it is.
+
+    Example:
+        >>> shade(BLUE), shade("#0072B2")
+        ('#0072B2', '#0072B2')
+        >>> with using(Options(theme="dark")):
+        ...     shade(BLUE), shade("#0072B2")
+        ('#4FA3F7', '#0072B2')
+    """
+    return DARK[colour] if isinstance(colour, Tone) and in_force().theme == "dark" else str(colour)
+
+
 def look(cell: str) -> Look:
-    """Colour and marker of a cell, of the palette if it has one; a model gradflow does not know is black."""
+    """Colour and marker of a cell, of the palette if it has one; a model gradflow does not know has that of ink."""
     own = LOOKS.get(cell, Look(BLACK, "o"))
-    return own._replace(colour=in_force().palette.get(cell, own.colour))
+    return own._replace(colour=in_force().palette.get(cell, shade(own.colour)))
+
+
+def under_words() -> dict[str, Any]:
+    """The ground that words have where marks are."""
+    return {"facecolor": shade(PAPER), "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
 
 
 @cache
 def register_font() -> None:
-    """Make the bundled Chinese font known to matplotlib, once."""
-    font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / "GradflowSansSC-Regular.ttf"))
+    """Make the bundled fonts known to matplotlib, once."""
+    for name in ("GradflowSansSC", "GradflowFormulas"):
+        font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / f"{name}-Regular.ttf"))
 
 
-def check_look(lang: str, context: str) -> None:
-    """Raise a ValueError for an unknown language or context."""
-    for argument, value, known in (("lang", lang, LANGUAGES), ("context", context, tuple(CONTEXTS))):
+def check_look(lang: str, context: str, theme: str = "light") -> None:
+    """Raise a ValueError for an unknown language, context or theme."""
+    for argument, value, known in (
+        ("lang", lang, LANGUAGES),
+        ("context", context, tuple(CONTEXTS)),
+        ("theme", theme, THEMES),
+    ):
         require(value in known, argument, f"one of {', '.join(known)}", value)
+
+
+_OF_INK = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color", "patch.edgecolor")
+_OF_PAPER = ("figure.facecolor", "axes.facecolor")
+_CYCLE = (BLACK, VERMILLION, BLUE, GREEN, PURPLE, GREY)
 
 
 @contextmanager
 def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
-    """Apply gradflow's style to what is drawn inside, and put everything back afterwards.
+    """Apply gradflow's style, in the theme in force, to what is drawn inside, and put everything back afterwards.
 
     Args:
         lang: `en` or `zh`.
@@ -87,7 +151,20 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     register_font()
     sheet = mpl.rc_params_from_file(str(files("gradflow.figures") / "gradflow.mplstyle"), use_default_template=False)
     params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
-    with mpl.style.context(["default", params | {"font.family": FAMILIES[lang]}]):
+    fonts = FORMULAS | {"font.family": FAMILIES[lang], "mathtext.fontset": FONTSET[lang]}
+    with mpl.style.context(["default", params | _colours() | fonts]):
+        yield
+
+
+def _colours() -> dict[str, Any]:
+    ink, paper = dict.fromkeys(_OF_INK, shade(BLACK)), dict.fromkeys(_OF_PAPER, shade(PAPER))
+    return ink | paper | {"grid.color": shade(GRID), "axes.prop_cycle": cycler(color=[shade(tone) for tone in _CYCLE])}
+
+
+@contextmanager
+def as_drawn(figure: Figure) -> Iterator[None]:
+    """The style in which a figure is drawn once more as it was: in its theme, its layout left as it is."""
+    with using(Options(theme=getattr(figure, "theme", "light"))), style(), without_engine():
         yield
 
 
@@ -109,12 +186,20 @@ def thin(share: float = 0.6) -> float:
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows as the value of a cell: matplotlib's own is shown only once pyplot is there."""
+    """A figure that a notebook shows as the value of a cell: matplotlib's own is shown only once pyplot is there.
+
+    Attributes:
+        theme: In which it was drawn.
+    """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.theme = in_force().theme
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The picture as it is saved, and the size at which it is shown, in pixels of 1/96 inch."""
         picture = BytesIO()
-        with style(), without_engine():
+        with as_drawn(self):
             self.savefig(picture, format="png", metadata={"Software": "gradflow"})
         width, height = (round(96 * side) for side in self.get_size_inches())
         return picture.getvalue(), {"width": width, "height": height}

@@ -92,11 +92,9 @@ def lag_chart(rows: Rows) -> Chart:
         up = alt.Y("ratio:Q", title=word("axis.relative_gradient")[lang], scale=scale, axis=alt.Axis(format=".0e"))
         return _lines(rows, lang, across, up, ratio="exp(datum.value)")
 
-    first = rows.data[rows.data["record"] == 0]
-    caption = word("numbers.lag", iteration=rows.iterations[0])
-    numbers = pivoted(
-        first.assign(value=np.exp(first["value"])), "lag", "value", rows.curves, caption, word("axis.lag")
-    )
+    last = rows.at_the_end
+    caption = word("numbers.lag", iteration=rows.iterations[-1])
+    numbers = pivoted(last.assign(value=np.exp(last["value"])), "lag", "value", rows.curves, caption, word("axis.lag"))
     lost = len(rows.data) - int(_finite(rows, "value").count())
     return Chart(word("chart.lag"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
@@ -123,9 +121,8 @@ def heat_chart(rows: Rows) -> Chart:
             .properties(width="container", height=HEIGHT)
         )
 
-    data = rows.data[rows.data["record"] == len(rows.iterations) - 1]
     caption = word("numbers.heat", iteration=rows.iterations[-1])
-    numbers = pivoted(data, "lag", "value", rows.curves, caption, word("axis.lag"))
+    numbers = pivoted(rows.at_the_end, "lag", "value", rows.curves, caption, word("axis.lag"))
     choices = [curve.name for curve in rows.curves]
     return Chart(word("chart.heat"), rows, _both(draw), numbers, choices=choices, toggles=False, canvas=True)
 
@@ -173,9 +170,9 @@ def eigenvalue_chart(rows: Rows) -> Chart:
         )
         return alt.layer(points, circle).properties(width=SIDE, height=SIDE)
 
-    first = rows.data[rows.data["record"] == 0]
-    modulus = first.assign(modulus=np.hypot(first["re"], first["im"]))
-    caption = word("numbers.eigenvalues", iteration=rows.iterations[0])
+    last = rows.at_the_end
+    modulus = last.assign(modulus=np.hypot(last["re"], last["im"]))
+    caption = word("numbers.eigenvalues", iteration=rows.iterations[-1])
     numbers = pivoted(modulus, "index", "modulus", rows.curves, caption, word("axis.index"))
     lost = len(rows.data) - int((_finite(rows, "re") + _finite(rows, "im")).count())
     return Chart(word("chart.eigenvalues"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
@@ -190,9 +187,9 @@ def singular_chart(rows: Rows) -> Chart:
         up = alt.Y("sigma:Q", title=word("axis.singular_value")[lang], scale=scale)
         return _lines(rows, lang, across, up)
 
-    first = rows.data[rows.data["record"] == 0]
-    caption = word("numbers.singular", iteration=rows.iterations[0])
-    numbers = pivoted(first, "index", "sigma", rows.curves, caption, word("axis.index"))
+    last = rows.at_the_end
+    caption = word("numbers.singular", iteration=rows.iterations[-1])
+    numbers = pivoted(last, "index", "sigma", rows.curves, caption, word("axis.index"))
     lost = len(rows.data) - int(_finite(rows, "sigma").count())
     return Chart(word("chart.singular"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 
@@ -209,9 +206,9 @@ def gate_chart(rows: Rows) -> Chart:
         more = {"low:Q": word("axis.low")[lang], "high:Q": word("axis.high")[lang]}
         return _lines(rows, lang, across, up, more=more)
 
-    first = rows.data[rows.data["record"] == 0]
-    caption = word("numbers.gates", iteration=rows.iterations[0])
-    numbers = pivoted(first, "time", "median", rows.curves, caption, word("axis.time"))
+    last = rows.at_the_end
+    caption = word("numbers.gates", iteration=rows.iterations[-1])
+    numbers = pivoted(last, "time", "median", rows.curves, caption, word("axis.time"))
     lost = len(rows.data) - int((_finite(rows, "median") > 0).sum())
     return Chart(word("chart.gates"), rows, _both(draw), numbers, slider=rows.iterations, lost=lost)
 

@@ -9,19 +9,11 @@ import pandas as pd
 
 from gradflow.analysis.runs import identity, runs_of
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, NOTHING, PURPLE, VERMILLION, look
+from gradflow.figures.theme import BLACK, BLUE, DARK, GREEN, GREY, NOTHING, PURPLE, VERMILLION, look
 from gradflow.report.words import of_figures
 
-NIGHT = {
-    BLACK: "#F2F2F2",
-    BLUE: "#56B4E9",
-    GREEN: "#2FC79A",
-    VERMILLION: "#FF8A4C",
-    PURPLE: "#E7A6CB",
-    GREY: "#A6A6A6",
-    NOTHING: "#5A5A5A",
-}
-"""The colours of the figures, as they are seen on a dark ground."""
+NIGHT = {tone: DARK[tone] for tone in (BLACK, BLUE, GREEN, VERMILLION, PURPLE, GREY, NOTHING)}
+"""The colours of the charts, as they are seen on a dark ground."""
 
 DASHES: tuple[list[float], ...] = ([1, 0], [5, 2], [2, 3], [8, 3, 2, 3], [9, 4], [3, 3])
 """Of the variants of one cell, in pixels."""

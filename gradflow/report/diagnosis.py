@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradflow.figures.theme import LANGUAGES
-from gradflow.report.words import Text, number, word
+from gradflow.report.words import Text, alike, number, word
 
 log = logging.getLogger(__name__)
 VERDICTS = ("ill", "unknown", "healthy")
@@ -22,9 +22,9 @@ class Told:
     headline: Text
     meaning: Text
     advice: Text
-    measured: str
-    threshold: str
-    source: str
+    measured: Text
+    threshold: Text
+    source: Text
     figure: str
     config: str
     code: str
@@ -64,9 +64,8 @@ def _of(name: str, run: Any, diagnose: Callable[[Any], Any]) -> list[Told]:
 
 
 def _told(finding: Any) -> Told:
-    headline, meaning, advice = (
-        {lang: say(lang) for lang in LANGUAGES} for say in (finding.headline, finding.meaning, finding.advice)
-    )
+    said = (finding.headline, finding.meaning, finding.advice, finding.source)
+    headline, meaning, advice, source = ({lang: say(lang) for lang in LANGUAGES} for say in said)
     return Told(
         verdict=finding.verdict,
         where=finding.where,
@@ -75,12 +74,15 @@ def _told(finding: Any) -> Told:
         advice=advice,
         measured=_with_unit(finding.measured, finding.unit),
         threshold=_with_unit(finding.threshold, finding.unit),
-        source=finding.source,
+        source=source,
         figure=finding.figure,
         config=finding.config,
         code=finding.code,
     )
 
 
-def _with_unit(value: float, unit: str) -> str:
-    return "" if math.isnan(value) else f"{number(float(value))} {'' if unit == '1' else unit}".rstrip()
+def _with_unit(value: float, unit: str) -> Text:
+    if math.isnan(value):
+        return {}
+    told = number(float(value))
+    return alike(told) if unit == "1" else word(f"unit.{unit}", value=told)

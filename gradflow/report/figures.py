@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from gradflow.analysis.runs import DoesNotApply
 from gradflow.figures.gallery import Tried
 from gradflow.figures.output import strict_glyphs
 from gradflow.figures.room import rooms
-from gradflow.figures.theme import LANGUAGES, style, without_engine
+from gradflow.figures.theme import LANGUAGES, as_drawn
 from gradflow.report import charts, rows
 from gradflow.report.charts import Chart
 from gradflow.report.curves import Curve, curves_of
@@ -39,13 +40,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Part:
-    """What one table of the gallery says: its settings, its claims, and its picture where there is no chart."""
+    """What one table of the gallery says: its settings, its claims, and its picture where there is no chart.
+
+    Its files are those of the figure, where it was drawn for itself, too.
+    """
 
     label: str
     setting: Text
     verdicts: list[Verdict]
     numbers: Numbers
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    files: Sequence[Path] = ()
 
     @property
     def count(self) -> int:
@@ -96,11 +101,12 @@ def sections_of(figures: Iterable[Tried]) -> tuple[list[Section], list[LeftOut]]
     found: dict[tuple[str, str], _Found] = {}
     left_out = list[LeftOut]()
     for tried in figures:
-        if tried.reason is None:
+        reason = tried.reason or (tried.not_worth if tried.job.name not in ASKED else None)
+        if reason is None:
             place = found.setdefault((tried.job.group, tried.job.module), _Found())
             place.parts.setdefault(tried.job.name, []).append(tried)
         else:
-            _leave_out(tried.job.title, tried.reason, left_out)
+            _leave_out(tried.job.title, reason, left_out)
     sections = [_section(place, own, left_out) for place, own in found.items()]
     return [section for section in sections if section.figures], left_out
 
@@ -154,7 +160,8 @@ def _part(tried: Tried, drawn: bool) -> Part:
     setting = of_figures(lambda labels: labels.setting(tried.data))
     numbers = rows.listed(tried.data, word("numbers.of", count=len(tried.data)))
     pictures = _pictures(tried) if drawn else {}
-    return Part(tried.job.part, setting, [_verdict(claim) for claim in tried.claims], numbers, pictures)
+    verdicts = [_verdict(claim) for claim in tried.claims]
+    return Part(tried.job.part, setting, verdicts, numbers, pictures, tried.files)
 
 
 def _verdict(claim: Mapping[str, Any]) -> Verdict:
@@ -184,7 +191,7 @@ def _picture(tried: Tried, lang: str) -> bytes:
     """The gallery's figure as WebP, without its headline, which the page has among the claims."""
     figure = tried.job.entry.plot(tried.data, claims=tried.claims, lang=lang, context="notebook", title="")
     picture = BytesIO()
-    with style(), without_engine(), strict_glyphs():
+    with as_drawn(figure), strict_glyphs():
         figure.savefig(picture, format="webp", dpi=DOTS, pil_kwargs={"lossless": True})
     return picture.getvalue()
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from gradflow.analysis.results import judged_by, solved_at
+from gradflow.analysis.ends import MEASURED, Ending, ending
+from gradflow.analysis.results import judged_by
 from gradflow.analysis.tasks import flatten
 from gradflow.report.words import Text, alike, known, number, word
 
-MEASURED = ("loss", "test_accuracy", "test_loss", "wall_time")
 NOT_SETTINGS = ("run", "path", "status", "iteration", "proof", "error")
 LONGEST = 300  # characters of a value
 
@@ -24,22 +24,12 @@ class Outcome:
     Attributes:
         run: Where it lies below the sweep.
         settings: Those that vary.
-        status: As in :attr:`gradflow.runlog.Run.status`, or `unreadable`.
-        iterations: How many were recorded.
-        measured: The last of each of MEASURED; NaN where there is none.
-        solved: The iteration at which the criterion of its task was met, None if it was not or there is none.
-        proof: Whether the record is proved.
-        error: What went wrong; empty if nothing did.
+        end: How it ended.
     """
 
     run: str
     settings: dict[str, Any]
-    status: str
-    iterations: int
-    measured: dict[str, float]
-    solved: int | None
-    proof: str
-    error: str
+    end: Ending
 
 
 def outcomes(table: pd.DataFrame, members: Sequence[Any]) -> list[Outcome]:
@@ -54,52 +44,45 @@ def outcomes(table: pd.DataFrame, members: Sequence[Any]) -> list[Outcome]:
 
 def _outcome(row: pd.Series, run: Any) -> Outcome:
     settings = {str(name): row[name] for name in row.index if name not in NOT_SETTINGS}
-    try:
-        scalars, solved = run.scalars, solved_at(run)
-    except ValueError:  # what cannot be read is said by its status
-        scalars, solved = pd.DataFrame(), None
-    last = {name: scalars[name].dropna() if name in scalars else pd.Series(dtype=float) for name in MEASURED}
-    measured = {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in last.items()}
-    error = "" if pd.isna(row["error"]) else str(row["error"])
-    return Outcome(row["run"], settings, row["status"], len(scalars), measured, solved, row["proof"], error)
+    return Outcome(row["run"], settings, ending(run))
 
 
 def measured_of(ends: Sequence[Outcome]) -> list[str]:
     """Which of MEASURED the table shows: those that some run has; the training loss where nothing was tested."""
-    there = [name for name in MEASURED if any(not math.isnan(end.measured[name]) for end in ends)]
+    there = [name for name in MEASURED if any(not math.isnan(one.end.last[name]) for one in ends)]
     return [name for name in there if name != "loss" or not {"test_loss", "test_accuracy"} & {*there}]
 
 
 def summary(ends: Sequence[Outcome], readable: Sequence[Any]) -> list[Text]:
     """What came out, in a few sentences: how many ended how, the best result, how many solved it, the proofs."""
     if len(ends) == 1:
-        end = ends[0]
+        end = ends[0].end
         said = [word("summary.run", status=known(f"status.{end.status}", end.status), count=end.iterations)]
     else:
-        counts = Counter(end.status for end in ends)
+        counts = Counter(one.end.status for one in ends)
         parts = [word("summary.count", count=n, status=known(f"status.{name}", name)) for name, n in counts.items()]
         said = [word("summary.runs", count=len(ends), statuses=_joined(parts))]
     said += _best(ends, max((judged_by(run) for run in readable), default="test_accuracy"))
     asked = any(run.meta.get("success") for run in readable)
-    solved = sum(end.solved is not None for end in ends)
+    solved = sum(one.end.solved is not None for one in ends)
     if asked and len(ends) > 1:
         said.append(word("summary.solved", count=solved, total=len(ends)))
     elif asked:
-        said.append(word("summary.solved_at", iteration=ends[0].solved) if solved else word("summary.not_solved"))
+        said.append(word("summary.solved_at", iteration=ends[0].end.solved) if solved else word("summary.not_solved"))
     if len(ends) == 1:
-        return [*said, word(f"summary.{ends[0].proof}_run")]
-    proofs = Counter(end.proof for end in ends)
+        return [*said, word(f"summary.{ends[0].end.proof}_run")]
+    proofs = Counter(one.end.proof for one in ends)
     said.append(word("summary.failed", count=proofs["failed"]) if proofs["failed"] else
                 word("summary.proved", count=proofs["proved"], total=len(ends)))  # fmt: skip
     return said
 
 
 def _best(ends: Sequence[Outcome], quantity: str) -> list[Text]:
-    results = [end for end in ends if math.isfinite(end.measured[quantity])]
+    results = [one for one in ends if math.isfinite(one.end.last[quantity])]
     if not results:
         return []
-    best = (min if quantity == "test_loss" else max)(results, key=lambda end: end.measured[quantity])
-    value = number(best.measured[quantity])
+    best = (min if quantity == "test_loss" else max)(results, key=lambda one: one.end.last[quantity])
+    value = number(best.end.last[quantity])
     if len(ends) == 1:
         return [word(f"summary.{quantity}", value=value)]
     named = ", ".join(f"{name}={value}" for name, value in best.settings.items()) or best.run

@@ -2,9 +2,13 @@
 
 import base64
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 import vl_convert
@@ -20,40 +24,55 @@ if TYPE_CHECKING:
     from gradflow.report.writing import Content
 
 
-def rendered(content: "Content") -> str:
-    """The page of a report."""
+def rendered(content: "Content", folder: Path) -> str:
+    """The page of a report, from whose folder links lead to files of figures."""
+    charts = list(_charts(content))
+    environment = environment_of("gradflow.report", words.word)
+    environment.globals.update(
+        say_or=lambda key, otherwise: words.spans(words.known(key, otherwise)),
+        word=words.word,
+        number=words.number,
+        safe=lambda text: words.alike(text)["en"],
+        address=lambda file: quote(Path(os.path.relpath(file, folder)).as_posix()),
+        picture=lambda content: "data:image/webp;base64," + base64.b64encode(content).decode("ascii"),
+    )
+    return environment.get_template("page.html").render(
+        content=content,
+        place_of=lambda chart: next(i for i, other in enumerate(charts) if other is chart),
+        languages=words.HTML_LANG,
+        style=template("gradflow.report", "base.css", "page.css"),
+        script=template("gradflow.report", "base.js", "page.js"),
+        library=chart_library() if charts else "",
+        facts=as_json(_facts(charts)),
+        title=words.word("page.title", name=content.name),
+        night=NIGHT,
+        verdicts=VERDICTS,
+        measured=measured_of(content.outcomes),
+    )
+
+
+def environment_of(package: str, word: Callable[..., words.Text]) -> jinja2.Environment:
+    """What renders a package's templates, whose texts `word` gives in both languages by id and values."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gradflow.report"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals.update(
-        say=lambda key, **values: words.spans(words.word(key, **values)),
-        say_or=lambda key, otherwise: words.spans(words.known(key, otherwise)),
-        word=words.word,
+        say=lambda key, **values: words.spans(word(key, **values)),
         both=words.spans,
         attributes=words.data,
-        attribute_of=lambda key, **values: words.data(words.word(key, **values)),
-        number=words.number,
-        safe=lambda text: words.alike(text)["en"],
-        picture=lambda content: "data:image/webp;base64," + base64.b64encode(content).decode("ascii"),
+        attribute_of=lambda key, **values: words.data(word(key, **values)),
     )
-    charts = list(_charts(content))
-    return environment.get_template("page.html").render(
-        content=content,
-        place_of=lambda chart: next(i for i, other in enumerate(charts) if other is chart),
-        languages=words.HTML_LANG,
-        style=Markup(_resource("page.css")),
-        script=Markup(_resource("page.js")),
-        library=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")) if charts else "",
-        facts=_as_json(_facts(charts)),
-        title=words.word("page.title", name=content.name),
-        night=NIGHT,
-        verdicts=VERDICTS,
-        measured=measured_of(content.outcomes),
-    )
+    return environment
+
+
+@cache
+def chart_library() -> Markup:
+    """The script of Vega-Lite, without a network."""
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _charts(content: "Content") -> Iterator[Chart]:
@@ -81,11 +100,12 @@ def _facts(charts: list[Chart]) -> dict[str, Any]:
     }
 
 
-def _as_json(value: Any) -> Markup:
+def as_json(value: Any) -> Markup:
     """JSON that ends no script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _resource(name: str) -> str:
-    return (files("gradflow.report") / "templates" / name).read_text(encoding="utf-8")
+def template(package: str, *names: str) -> Markup:
+    """Styles or scripts of a package, one after the other."""
+    return Markup("".join((files(package) / "templates" / name).read_text(encoding="utf-8") for name in names))

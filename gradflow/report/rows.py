@@ -35,6 +35,11 @@ class Rows:
     notes: list[Text] = field(default_factory=list)
 
     @property
+    def at_the_end(self) -> pd.DataFrame:
+        """Those of the last iteration, at which charts with a slider open."""
+        return self.data[self.data["record"] == len(self.iterations) - 1]
+
+    @property
     def csv(self) -> str:
         """The numbers, four digits of each."""
         return self.data.to_csv(index=False, float_format="%.4g", na_rep="NaN").replace("inf", "Infinity")

@@ -28,7 +28,12 @@ def own_texts(lang: str) -> dict[str, str]:
 
 def word(key: str, **values: Any) -> dict[str, str]:
     """The text of an id with values filled in: numbers as figures print them, texts by language as they are."""
-    return {lang: own_texts(lang)[key].format(**_in(lang, values)) for lang in LANGUAGES}
+    return filled(own_texts, key, **values)
+
+
+def filled(texts_of: Callable[[str], Mapping[str, str]], key: str, **values: Any) -> dict[str, str]:
+    """The same, of the texts that another page has by language."""
+    return {lang: texts_of(lang)[key].format(**_in(lang, values)) for lang in LANGUAGES}
 
 
 def known(key: str, otherwise: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Ask a trained model: the answer for a name, what each character has to do with it, what the gates keep meanwhile."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 
 from gradflow.cells.facts import CELLS, KEEPING_GATES
 from gradflow.checks import check_path, listed
-from gradflow.data import encode
+from gradflow.config import DataConfig
+from gradflow.data import Names, Sequences, encode, load
 from gradflow.flow.replay import trace
 from gradflow.training.model import SequenceModel, one_hot_vectors
 from gradflow.training.storage import load_run, settings_of, vocabulary_of
@@ -84,6 +85,24 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
         ValueError: for a character that the model does not know, by name.
     """
     model, vocabulary, same = _opened(run_path)
+    rows = saliency(model, vocabulary, names)
+    return rows.assign(**same)[[*same, *rows]]
+
+
+def saliency(model: SequenceModel, vocabulary: Mapping[str, Any], names: Sequence[str]) -> pd.DataFrame:
+    """The same of a model at hand.
+
+    Args:
+        model: a classifier of names, which becomes one of float64.
+        vocabulary: its `alphabet` and `classes`, as of :meth:`gradflow.data.Names.vocabulary`.
+        names: as :func:`predict` takes them.
+
+    Returns:
+        The columns of :func:`name_saliency` from `example` on.
+
+    Raises:
+        ValueError: for a character that is not in the alphabet, by name.
+    """
     model = model.double()
     names = names if isinstance(names, str) else listed("names", names, "a list of names")
     inputs, lengths = (torch.from_numpy(array) for array in encode(names, vocabulary["alphabet"]))
@@ -101,7 +120,7 @@ def name_saliency(run_path: str | os.PathLike[str], names: Sequence[str]) -> pd.
         for position, (norm, score) in enumerate(zip(norms, scores, strict=True)):
             size = {"norm": norm, "typical": norm * encoded.shape[-1] ** -0.5, "score": score}
             where = {"example": example, "name": name, "position": position, "character": name[position]}
-            rows.append({**same, **where, **answer, **size})
+            rows.append({**where, **answer, **size})
     return pd.DataFrame(rows)
 
 
@@ -147,6 +166,70 @@ def gate_map(run_path: str | os.PathLike[str], name: str) -> pd.DataFrame:
     return pd.DataFrame({**where, **place, **shown, "time_scale": np.repeat(scales[order], steps)}).assign(**same)[
         [*same, *where, *place, *shown, "time_scale"]
     ]
+
+
+SLIDE = 0.979
+"""Test accuracy of the lecture's classifier of Chinese names, of a test set that overlaps with its training set."""
+SEXES = ["女", "男"]
+
+
+def overlap(run_paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """How often the models of finished runs are right about names that they learnt from, and about others.
+
+    The names are read or drawn anew as the runs did: all of the training set, and all of the test set, which shares
+    none with it.
+
+    Args:
+        run_paths: run folders that hold a saved model of names each.
+
+    Returns:
+        Two rows per run. Columns cell, num_layers, bidirectional, source, names_per_sequence, length (as in
+        :func:`name_saliency`), start (the initialisation, empty if it is torch's own), seed, quantity (`seen`,
+        `unseen`), value (share of right answers), count (of names), slide (the lecture's result where the labels are
+        its own, else NaN).
+
+    Raises:
+        FileNotFoundError: if a run saved no model, or one of another task than names, or the file of names is gone.
+        Unreadable: if a file of a run is damaged.
+        ValueError: where the names are not those that a run learnt from.
+    """
+    rows: list[dict[str, Any]] = []
+    known: dict[str, Names] = {}
+    for run_path in listed("run_paths", run_paths, "a list of folders of runs"):
+        model, vocabulary, same = _opened(run_path)
+        settings = settings_of(Path(run_path))
+        key = repr((settings["data"], settings["seed"]))
+        if key not in known:
+            known[key] = _names_of(settings, vocabulary, Path(run_path))
+        same |= {"start": settings["init"]["name"].replace("default", ""), "seed": settings["seed"]}
+        slide = SLIDE if vocabulary["classes"] == SEXES and same["names_per_sequence"] == 1 else np.nan
+        for quantity, part in (("seen", known[key].train), ("unseen", known[key].test)):
+            found = {"quantity": quantity, "value": _share_right(model, part), "count": len(part), "slide": slide}
+            rows.append(same | found)
+    return pd.DataFrame(rows)
+
+
+def _names_of(settings: dict[str, Any], vocabulary: dict[str, Any], path: Path) -> Names:
+    """The names that a run learnt from and was tested on."""
+    names = load(DataConfig(**settings["data"]), settings["seed"])
+    assert isinstance(names, Names)
+    if list(names.alphabet) != vocabulary["alphabet"] or list(names.classes) != vocabulary["classes"]:
+        raise ValueError(
+            f"data.path: expected the names that {path} learnt from, got others in {settings['data']['path']}; put "
+            f"the file back, or train anew"
+        )
+    return names
+
+
+@torch.no_grad()
+def _share_right(model: SequenceModel, sequences: Sequences, size: int = 1000) -> float:
+    """The share of sequences whose class has the largest score."""
+    right = 0
+    for start in range(0, len(sequences), size):
+        part = slice(start, start + size)
+        answers = model(torch.from_numpy(sequences.inputs[part]), torch.from_numpy(sequences.lengths[part]))
+        right += int((answers.argmax(-1) == torch.from_numpy(sequences.targets[part])).sum())
+    return right / len(sequences)
 
 
 def _opened(run_path: str | os.PathLike[str]) -> tuple[SequenceModel, dict[str, Any], dict[str, Any]]:

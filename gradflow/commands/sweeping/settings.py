@@ -35,6 +35,8 @@ OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replac
 
 PRESETS = {"network": ("cell", "init"), "remedy": ("clip", "omega")}
 """Group -> the groups that it chooses from."""
+NO_PRESET = {"network": ("null", "none"), "remedy": ("null",)}
+"""Group -> its choices that choose nothing."""
 
 
 NAMED = ("cell", "init", "clip")
@@ -81,7 +83,7 @@ def check_presets(overrides: Sequence[str], settings: DictConfig) -> None:
     chosen = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
     for preset, parts in PRESETS.items():
         choices = [choice for part in parts for choice in (part, f"{part}.name") if choice in chosen]
-        if choices and chosen.get(preset, "null") != "null":
+        if choices and chosen.get(preset, "null") not in NO_PRESET[preset]:
             raise ValueError(
                 f"{preset}: expected no {' and no '.join(parts)} beside {preset}={chosen[preset]}, which chooses them, "
                 f"got {' '.join(f'{choice}={chosen[choice]}' for choice in choices)}; drop one of the two (single "

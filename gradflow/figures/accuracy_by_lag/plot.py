@@ -26,7 +26,7 @@ from gradflow.figures.layout import (
     log_scale,
     top_legend,
 )
-from gradflow.figures.theme import GREY, look, new_figure, style, thin
+from gradflow.figures.theme import GREY, PAPER, look, new_figure, shade, style, thin
 
 MOST_PANELS = 3
 _Curve = tuple[pd.Series, pd.DataFrame, Any]
@@ -89,7 +89,7 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
             color=colour,
             linestyle=dash if joined else "none",
             marker=marker,
-            markerfacecolor="white" if first["clip"] == "none" else colour,
+            markerfacecolor=shade(PAPER) if first["clip"] == "none" else colour,
             markersize=size * mpl.rcParams["lines.markersize"],
             elinewidth=thin(0.4),
             capsize=size * mpl.rcParams["lines.markersize"] / 2,
@@ -118,7 +118,7 @@ def _add_legend(figure: Figure, curves: Mapping[str, _Curve]) -> None:
             color=look(first["cell"]).colour,
             marker=look(first["cell"]).marker,
             linestyle=dash,
-            markerfacecolor="white" if first["clip"] == "none" else look(first["cell"]).colour,
+            markerfacecolor=shade(PAPER) if first["clip"] == "none" else look(first["cell"]).colour,
             label=name,
         )
         for name, (first, _, dash) in curves.items()
@@ -143,11 +143,18 @@ def _scales(grid: Sequence[Axes], data: pd.DataFrame, labels: Labels) -> None:
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_locator(NullLocator())
         if np.isfinite(data["chance"].iloc[0]):
-            panel.axhline(data["chance"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+            panel.axhline(data["chance"].iloc[0], color=shade(GREY), linestyle=":", linewidth=thin())
     if np.isfinite(data["chance"].iloc[0]):
         place, words = axes.get_yaxis_transform(), labels("note.chance")
         axes.text(
-            0.5, data["chance"].iloc[0], words, transform=place, color=GREY, fontsize="small", ha="center", va="bottom"
+            0.5,
+            data["chance"].iloc[0],
+            words,
+            transform=place,
+            color=shade(GREY),
+            fontsize="small",
+            ha="center",
+            va="bottom",
         )
     names = {"success": "axis.success", "accuracy": "axis.test_accuracy", "loss": "axis.loss"}
     axes.set_ylabel(labels(names[quantity]))

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, wrap
 from gradflow.figures.layout import add_caption, corner_note, finish
-from gradflow.figures.theme import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, FADED, GREY, VERMILLION, new_figure, shade, style, thin
 
 DENSITIES = (GREY, VERMILLION)
 
@@ -59,8 +59,8 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
     shapes = {"tanh": (BLACK, r"$\tanh$", (2.2, 0.78)), "derivative": (BLUE, r"$\tanh'$", (-2.6, 0.3))}
     for name, (colour, text, place) in shapes.items():
         curve = data[data["quantity"] == name]
-        axes.plot(curve["x"], curve["expected"], color=colour)
-        axes.text(*place, text, color=colour, va="top" if name == "tanh" else "bottom", ha="center")
+        axes.plot(curve["x"], curve["expected"], color=shade(colour))
+        axes.text(*place, text, color=shade(colour), va="top" if name == "tanh" else "bottom", ha="center")
     axes.set_ylim(-1.08, 1.08)
     axes.set_yticks([-1, 0, 1])
 
@@ -68,10 +68,10 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
 def _draw_densities(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     density = data[data["quantity"] == "density"]
     for (gain, part), colour in zip(density.groupby("gain"), DENSITIES, strict=False):
-        axes.fill_between(part["x"], part["measured"], step="mid", color=colour, alpha=FADED, linewidth=0)
-        axes.plot(part["x"], part["expected"], color=colour, linewidth=thin())
+        axes.fill_between(part["x"], part["measured"], step="mid", color=shade(colour), alpha=FADED, linewidth=0)
+        axes.plot(part["x"], part["expected"], color=shade(colour), linewidth=thin())
         half = part[(part["x"] > 0) & (part["expected"] < part["expected"].max() * 0.65)].iloc[0]
-        axes.text(half["x"] + 0.2, half["expected"] + 0.02, f"$g = {gain:g}$", color=colour, fontsize="small")
+        axes.text(half["x"] + 0.2, half["expected"] + 0.02, f"$g = {gain:g}$", color=shade(colour), fontsize="small")
     axes.set_ylim(0, None)
     axes.set_yticks([])
     axes.set_xlim(-6, 6)
@@ -82,8 +82,8 @@ def _draw_densities(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
 
 def _points_and_line(axes: Axes, data: pd.DataFrame, quantity: str, colour: str, marker: str) -> pd.DataFrame:
     theory, measured = (data[data["quantity"] == name] for name in (f"{quantity}_curve", quantity))
-    axes.plot(theory["gain"], theory["expected"], color=colour, linewidth=thin())
-    axes.plot(measured["gain"], measured["measured"], marker, color=colour, clip_on=False, zorder=4)
+    axes.plot(theory["gain"], theory["expected"], color=shade(colour), linewidth=thin())
+    axes.plot(measured["gain"], measured["measured"], marker, color=shade(colour), clip_on=False, zorder=4)
     return theory
 
 
@@ -97,7 +97,7 @@ def _draw_moments(axes: Axes, data: pd.DataFrame) -> None:
             (middle["gain"], middle["expected"]),
             (away, away),
             textcoords="offset fontsize",
-            color=colour,
+            color=shade(colour),
             ha="left" if away > 0 else "right",
             va="bottom" if away > 0 else "top",
         )
@@ -114,11 +114,11 @@ def _note_zeros(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
 
 def _draw_slopes(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     theory = _points_and_line(axes, data, "slope", VERMILLION, "o")
-    axes.axhline(0, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    axes.axhline(0, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
     axes.set_ylabel(labels("axis.slope"))
     low, high = theory["expected"].min(), max(theory["expected"].max(), 0.3)
     axes.set_ylim(1.05 * low if np.isfinite(low) else -1, high + 0.15)
     left = theory["gain"].min()
-    axes.text(left, 0.02, labels("note.explodes"), color=GREY, fontsize="small", va="bottom")
-    axes.text(left, -0.03, labels("note.vanishes"), color=GREY, fontsize="small", va="top")
+    axes.text(left, 0.02, labels("note.explodes"), color=shade(GREY), fontsize="small", va="bottom")
+    axes.text(left, -0.03, labels("note.vanishes"), color=shade(GREY), fontsize="small", va="top")
     corner_note(axes, [labels("note.points_and_line")], "lower right")

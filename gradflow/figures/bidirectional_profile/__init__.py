@@ -2,4 +2,11 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=12)
+ROOM = Room(
+    __name__,
+    "log",
+    order=12,
+    trained="experiment=lecture_architectures network=none cell.bidirectional=true train.iterations=1",
+    seconds=6,
+    steps=2,
+)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import add_caption, finish, log_scale
-from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, NOTHING, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, NOTHING, VERMILLION, new_figure, shade, style, thin
 
 HORIZONS = (GREEN, BLUE, VERMILLION)
 LINES = {"note.stable": "-", "note.unstable": "--"}
@@ -41,7 +41,7 @@ def plot_bifurcation_diagram(
         _draw_sensitivity(sensitivity, data)
         for axes in (points, sensitivity):
             for b in data.loc[data["quantity"] == "crossing", "b"].unique():
-                axes.axvline(b, color=GREY, linestyle=":", linewidth=thin())
+                axes.axvline(b, color=shade(GREY), linestyle=":", linewidth=thin())
         sensitivity.set_xlabel(labels("axis.bias"))
         b = data.loc[data["quantity"] == "sensitivity", "b"]
         sensitivity.set_xlim(b.min(), b.max())
@@ -62,11 +62,11 @@ def _draw_fixed_points(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     runs = np.cumsum(np.diff(stable, prepend=stable[:1]))
     for _, branch in fixed.groupby(runs):
         kind = "note.stable" if branch["measured"].iloc[0] < 1 else "note.unstable"
-        axes.plot(branch["b"], branch["x"], color=BLACK, linestyle=LINES[kind], label=labels(kind))
+        axes.plot(branch["b"], branch["x"], color=shade(BLACK), linestyle=LINES[kind], label=labels(kind))
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys(), loc="lower right")
     folds, crossing = data[data["quantity"] == "fold"], data[data["quantity"] == "crossing"]
-    axes.plot(folds["b"], folds["x"], "o", color=BLUE, zorder=4)
+    axes.plot(folds["b"], folds["x"], "o", color=shade(BLUE), zorder=4)
     for _, fold in folds.iterrows():
         left = fold["x"] > 0
         axes.annotate(
@@ -76,18 +76,18 @@ def _draw_fixed_points(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
             textcoords="offset fontsize",
             ha="right" if left else "left",
             va="center",
-            color=BLUE,
+            color=shade(BLUE),
             fontsize="small",
         )
     start = float(crossing["x"].iloc[0])
-    axes.axhline(start, color=VERMILLION, linewidth=thin(0.5))
-    axes.plot(crossing["b"], crossing["x"], "D", color=VERMILLION, zorder=5)
+    axes.axhline(start, color=shade(VERMILLION), linewidth=thin(0.5))
+    axes.plot(crossing["b"], crossing["x"], "D", color=shade(VERMILLION), zorder=5)
     axes.text(
         0.99,
         start,
         labels("note.start"),
         transform=axes.get_yaxis_transform(),
-        color=VERMILLION,
+        color=shade(VERMILLION),
         fontsize="small",
         ha="right",
         va="bottom",
@@ -98,15 +98,17 @@ def _draw_sensitivity(axes: Axes, data: pd.DataFrame) -> None:
     """The longest horizon at the back; a point and its value where the start is a fixed point."""
     shown = data[data["quantity"].isin(["sensitivity", "crossing"])].sort_values("b")
     for (steps, curve), colour in reversed(list(zip(shown.groupby("steps"), HORIZONS, strict=False))):
-        axes.plot(curve["b"], np.exp(curve["measured"]), color=colour, linewidth=thin(0.8))
+        axes.plot(curve["b"], np.exp(curve["measured"]), color=shade(colour), linewidth=thin(0.8))
         peak = curve[curve["quantity"] == "crossing"].iloc[0]
         height = np.exp(peak["measured"])
-        axes.plot(peak["b"], height, "D", color=colour, zorder=5)
+        axes.plot(peak["b"], height, "D", color=shade(colour), zorder=5)
         text = rf"$T = {steps:g}$:  {number(height)}"
-        axes.annotate(text, (peak["b"], height), (1, 0.2), textcoords="offset fontsize", color=colour, fontsize="small")
+        axes.annotate(
+            text, (peak["b"], height), (1, 0.2), textcoords="offset fontsize", color=shade(colour), fontsize="small"
+        )
 
 
 def _draw_flow(axes: Axes, flow: pd.DataFrame) -> None:
     """Where one step from here goes: up or down."""
     for marker, part in (("^", flow[flow["measured"] > 0]), ("v", flow[flow["measured"] < 0])):
-        axes.plot(part["b"], part["x"], marker, color=NOTHING, markersize=thin(2.4), zorder=1)
+        axes.plot(part["b"], part["x"], marker, color=shade(NOTHING), markersize=thin(2.4), zorder=1)

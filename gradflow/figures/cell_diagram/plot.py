@@ -21,14 +21,19 @@ from matplotlib.patches import Rectangle
 
 from gradflow.cells.facts import CELLS
 from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.cell_diagram import ROOM
 from gradflow.figures.cell_diagram.numbers import check_one_network
 from gradflow.figures.diagram import Node, Point, arrow, band, box, canvas, fill, junction, pointer, sign, write
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, NOTHING, look, new_figure, style
+from gradflow.figures.options import built, in_force
+from gradflow.figures.theme import BLACK, NOTHING, ON_DARK, ON_LIGHT, look, new_figure, style
 
 WIDTH, HEIGHT, NAME = 2.3, 1.5, 0.65  # of a gate; height of the strip that names it
 LINE, GATE, BUS = 6.1, 2.9, 1.2  # heights of the state, of the middle of the gates, of what goes into them
 LEFT, RIGHT = 1.15, 14.9  # where lines come in and go out
+EDGE = GATE - HEIGHT / 2
+KEEP, LET_IN, ADD, SHOW, BAND = 1, 2, 3, 4, ROOM.steps  # the parts in which an LSTM is built up
+RESET, CANDIDATE, MIX = 2, 3, 4  # those of a GRU, whose first and last are the same
 DARK = 0.45  # gates below have so dark a colour that white is read better on it than black
 
 Means = Mapping[str, Sequence[float]]
@@ -55,12 +60,13 @@ def plot_cell_diagram(
         axes = canvas(figure, 16, 8)
         means = {gate: data.loc[data["gate"] == gate, "mean"].tolist() for gate in CELLS[first["cell"]].sigmoid_gates}
         _DRAWN[first["cell"]](axes, means)
-        band(axes, [(LEFT, LINE), (RIGHT, LINE)], look(first["cell"]).colour)
+        if built(BAND):
+            band(axes, [(LEFT, LINE), (RIGHT, LINE)], look(first["cell"]).colour)
         title = labels.title(first["cell"], first["start"])
         write(axes, 0.1, 7.6, title, "left", colour=look(first["cell"]).colour, size="large")
-        write(axes, 15.9, 0.2, labels(f"diagram.{first['cell']}"), "right", size="small")
+        write(axes, 15.9, 0.25, labels(_formula(first["cell"])), "right")
         _draw_scale(figure, axes, labels)
-        add_caption(figure, data, claims, labels, notes=_notes(data, labels))
+        add_caption(figure, data, claims, labels, notes=_notes(data, labels), steps=ROOM.steps)
         finish(figure)
     return figure
 
@@ -68,24 +74,35 @@ def plot_cell_diagram(
 def _draw_lstm(axes: Axes, means: Means) -> None:
     """What the forget gate keeps and the input gate lets in is c; the output gate shows it."""
     at = {"f": 3.1, "i": 5.8, "g": 8.5, "o": 11.2}
-    gates = {name: _gate(axes, x, name, means.get(name)) for name, x in at.items()}
-    times, let_in, plus = sign(axes, at["f"], LINE, "×"), sign(axes, 7.15, 4.7, "×"), sign(axes, 7.15, LINE, "+")
-    tanh, shown = box(axes, 13.5, 5.1, 1.2, 0.7, "tanh"), sign(axes, 13.5, 3.95, "×")
+    parts = {"f": KEEP, "i": LET_IN, "g": LET_IN, "o": SHOW}
+    gates = {name: _gate(axes, x, name, means.get(name)) for name, x in at.items() if built(parts[name])}
+    stops = [sign(axes, at["f"], LINE, "×"), *([sign(axes, 7.15, LINE, "+")] if built(ADD) else [])]
     _named(axes, LINE, "$c_{t-1}$", "$c_t$")
-    _named(axes, BUS, "$h_{t-1}$", "$h_t$")
+    _named(axes, BUS, "$h_{t-1}$", "$h_t$" if built(SHOW) else "")
     _named(axes, BUS - 0.8, "$x_t$")
-    _carry(axes, times, plus)
+    _carry(axes, *stops)
     arrow(axes, (LEFT, BUS - 0.8), (1.6, BUS - 0.8), (1.6, BUS), head=False)
-    arrow(axes, (LEFT, BUS), (at["o"], BUS), gates["o"])
-    for name in "fig":
+    junction(axes, 1.6, BUS)
+    *others, last = gates
+    arrow(axes, (LEFT, BUS), (at[last], BUS), gates[last])
+    for name in others:
         arrow(axes, (at[name], BUS), gates[name])
-    for x in (1.6, at["f"], at["i"], at["g"]):
-        junction(axes, x, BUS)
-    arrow(axes, gates["f"], times)
-    arrow(axes, gates["i"], (at["i"], let_in.y), let_in)
-    arrow(axes, gates["g"], (at["g"], let_in.y), let_in)
-    arrow(axes, let_in, plus)
-    arrow(axes, gates["o"], (at["o"], shown.y), shown)
+        junction(axes, at[name], BUS)
+    arrow(axes, gates["f"], stops[0])
+    if built(LET_IN):
+        let_in = sign(axes, 7.15, 4.7, "×")
+        for name in "ig":
+            arrow(axes, gates[name], (at[name], let_in.y), let_in)
+        if built(ADD):
+            arrow(axes, let_in, stops[-1])
+    if built(SHOW):
+        _show_cell(axes, gates["o"])
+
+
+def _show_cell(axes: Axes, gate: Node) -> None:
+    """From the line of the cell by way of tanh and the output gate to h."""
+    tanh, shown = box(axes, 13.5, 5.1, 1.2, 0.7, "tanh"), sign(axes, 13.5, 3.95, "×")
+    arrow(axes, gate, (gate.x, shown.y), shown)
     junction(axes, tanh.x, LINE)
     arrow(axes, (tanh.x, LINE), tanh)
     arrow(axes, tanh, shown)
@@ -96,26 +113,42 @@ def _draw_gru(axes: Axes, means: Means, *, before: bool = False) -> None:
     """What z keeps and 1 - z of n are h; r acts before the product with W_hn or, as in torch, after it."""
     at, rail = {"z": 3.5, "r": 6.5, "n": 12.1}, BUS + 0.3
     words = {"n": r"\tilde{h}"} if before else {}  # torch's letter is that of torch's GRU
-    gates = {name: _gate(axes, x, words.get(name, name), means.get(name)) for name, x in at.items()}
-    times, plus = sign(axes, at["z"], LINE, "×"), sign(axes, at["n"], LINE, "+")
-    rest, let_in = sign(axes, 10.2, 4.85, "1−"), sign(axes, at["n"], 4.85, "×")
+    parts = {"z": KEEP, "r": RESET, "n": CANDIDATE}
+    gates = {
+        name: _gate(axes, x, words.get(name, name), means.get(name)) for name, x in at.items() if built(parts[name])
+    }
+    stops = [sign(axes, at["z"], LINE, "×"), *([sign(axes, at["n"], LINE, "+")] if built(MIX) else [])]
     _named(axes, LINE, "$h_{t-1}$", "$h_t$")
     _named(axes, BUS - 0.45, "$x_t$")
-    _carry(axes, times, plus)
-    arrow(axes, (LEFT, BUS - 0.45), (at["n"], BUS - 0.45), gates["n"])
-    reset = _draw_reset(axes, gates, before=before)
-    arrow(axes, (1.7, LINE), (1.7, rail), (reset.x, rail), reset)
+    _carry(axes, *stops)
+    arrow(axes, gates["z"], stops[0])
+    ends = {BUS - 0.45: [(at["z"] - 0.5, EDGE)], rail: [(at["z"] + 0.5, EDGE)]}  # of what goes in, from left to right
+    if built(RESET):
+        ends[BUS - 0.45].append((at["r"] - 0.5, EDGE))
+        ends[rail].append((at["r"] + 0.5, EDGE))
+    if built(CANDIDATE):
+        ends[BUS - 0.45].append((at["n"], EDGE))
+        reset = _draw_reset(axes, gates, before=before)
+        ends[rail].append((reset.x, reset.y - reset.height / 2))
+    _lay(axes, [(LEFT, BUS - 0.45)], ends[BUS - 0.45])
+    _lay(axes, [(1.7, LINE), (1.7, rail)], ends[rail])
     junction(axes, 1.7, LINE)
-    for name in "zr":
-        for side, height in ((-0.5, BUS - 0.45), (0.5, rail)):
-            arrow(axes, (at[name] + side, height), (at[name] + side, GATE - HEIGHT / 2))
-            junction(axes, at[name] + side, height)
-    arrow(axes, gates["z"], times)
-    junction(axes, at["z"], rest.y)
-    arrow(axes, (at["z"], rest.y), rest)
-    arrow(axes, rest, let_in)
-    arrow(axes, gates["n"], let_in)
-    arrow(axes, let_in, plus)
+    if built(MIX):
+        rest, let_in = sign(axes, 10.2, 4.85, "1−"), sign(axes, at["n"], 4.85, "×")
+        junction(axes, at["z"], rest.y)
+        arrow(axes, (at["z"], rest.y), rest)
+        arrow(axes, rest, let_in)
+        arrow(axes, gates["n"], let_in)
+        arrow(axes, let_in, stops[-1])
+
+
+def _lay(axes: Axes, start: Sequence[Point], ends: Sequence[Point]) -> None:
+    """A line that goes on at its height to the last of what it goes into, with a branch to each of the others."""
+    height = start[-1][1]
+    for x, y in ends[:-1]:
+        arrow(axes, (x, height), (x, y))
+        junction(axes, x, height)
+    arrow(axes, *start, (ends[-1][0], height), ends[-1])
 
 
 def _draw_reset(axes: Axes, gates: Mapping[str, Node], *, before: bool) -> Node:
@@ -154,7 +187,7 @@ def _gate(axes: Axes, x: float, name: str, means: Sequence[float] | None) -> Nod
         left = x - WIDTH / 2 + place * width
         colour = to_hex(mpl.colormaps["viridis"](mean)) if np.isfinite(mean) else NOTHING
         parts.append((Rectangle((left, bottom), width, height), colour))
-        ink = "white" if mean < DARK else BLACK
+        ink = ON_DARK if mean < DARK else ON_LIGHT
         text = f"{mean:.2f}" if np.isfinite(mean) else number(mean)
         write(axes, left + width / 2, bottom + height / 2, text, colour=ink)
     fill(axes, node, parts)
@@ -183,6 +216,12 @@ def _draw_scale(figure: Figure, axes: Axes, labels: Labels) -> None:
     )
     bar.ax.tick_params(labelsize="small", length=0)
     write(axes, 10.4, 7.63, labels("diagram.gate_mean"), "right", size="small")
+
+
+def _formula(cell: str) -> str:
+    """The id of what is computed so far."""
+    step = in_force().step
+    return f"diagram.{cell}" if step is None or built(SHOW) else f"diagram.{cell}_{step}"
 
 
 def _notes(data: pd.DataFrame, labels: Labels) -> list[str]:

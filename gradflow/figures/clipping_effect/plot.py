@@ -30,7 +30,7 @@ from gradflow.figures.layout import (
     panel_grid,
     top_legend,
 )
-from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, style, thin
+from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, shade, style, thin
 
 MOST_COLUMNS = 5
 SPIKE = 0.35  # opacity of what clipping cut off
@@ -60,7 +60,7 @@ def plot_clipping_effect(
         deep = 2 if data["has_loss"].any() else 1
         figure, grid, panels = panel_grid(data, labels, most=MOST_COLUMNS, heights=(1,) * deep)
         for norm, panel in panels.items():
-            norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=BLACK)
+            norm.set_title(norm.get_title(), pad=1.5 * mpl.rcParams["font.size"], color=shade(BLACK))
             _draw_norms(norm, panel)
             _note_share(norm, panel, labels)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
@@ -109,25 +109,30 @@ def _draw_norms(axes: Axes, panel: pd.DataFrame) -> None:
     for run, opacity in _seeds(panel, clipped=True):
         acted = run[run["clipped"] == 1]
         axes.vlines(
-            acted["iteration"], acted["after"], acted["before"], color=BLUE, alpha=SPIKE * opacity, linewidth=thin(0.4)
+            acted["iteration"],
+            acted["after"],
+            acted["before"],
+            color=shade(BLUE),
+            alpha=SPIKE * opacity,
+            linewidth=thin(0.4),
         )
         _line(axes, run, "after", BLUE, opacity)
         for threshold in run["threshold"].unique():
             if np.isfinite(threshold):
-                axes.axhline(threshold, color=BLACK, linestyle="--", linewidth=thin(0.5))
+                axes.axhline(threshold, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
 
 
 def _draw_losses(axes: Axes, panel: pd.DataFrame) -> None:
     for clipped, colour in ((False, VERMILLION), (True, BLUE)):
         for run, opacity in _seeds(panel, clipped):
-            axes.plot(run["iteration"], run["loss"], color=colour, alpha=FADED * opacity, linewidth=thin(0.3))
+            axes.plot(run["iteration"], run["loss"], color=shade(colour), alpha=FADED * opacity, linewidth=thin(0.3))
             _line(axes, run, "loss_trend", colour, opacity)
 
 
 def _line(axes: Axes, run: pd.DataFrame, quantity: str, colour: str, opacity: float) -> None:
     """A line that stops where the value is not finite, and triangles there on the top edge."""
     values = run[quantity].where(np.isfinite(run[quantity]))
-    axes.plot(run["iteration"], values, color=colour, alpha=opacity, linewidth=thin(0.55), **mark_alone(values))
+    axes.plot(run["iteration"], values, color=shade(colour), alpha=opacity, linewidth=thin(0.55), **mark_alone(values))
     mark_top_edge(axes, run.loc[values.isna(), "iteration"].dropna(), colour)
 
 
@@ -136,7 +141,9 @@ def _note_share(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     if len(clipped):
         percent = float(f"{100 * clipped['clipped'].mean():.2g}")  # of two digits, never as a power of ten
         share = labels("note.clipped_share", share=f"{percent:g}")
-        axes.text(0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=BLUE)
+        axes.text(
+            0.5, 1.01, share, transform=axes.transAxes, ha="center", va="bottom", fontsize="small", color=shade(BLUE)
+        )
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
@@ -147,8 +154,8 @@ def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
         entries += [("note.before", BLUE, SPIKE), ("note.after", BLUE, 1.0)]
     elif len(clipped):
         entries.append(("note.with", BLUE, 1.0))
-    handles = [Line2D([], [], color=colour, alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
+    handles = [Line2D([], [], color=shade(colour), alpha=alpha, label=labels(key)) for key, colour, alpha in entries]
     if clipped["threshold"].notna().any():
         text = labels("note.threshold", threshold=number(clipped["threshold"].iloc[0]))
-        handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=text))
+        handles.append(Line2D([], [], color=shade(BLACK), linestyle="--", linewidth=thin(0.5), label=text))
     top_legend(figure, handles)

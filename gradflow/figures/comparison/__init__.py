@@ -2,4 +2,11 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=1, whole=True)
+ROOM = Room(
+    __name__,
+    "log",
+    order=1,
+    whole=True,
+    trained="experiment=lecture_names seed=0",
+    seconds=20,
+)

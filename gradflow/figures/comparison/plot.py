@@ -19,7 +19,7 @@ from matplotlib.transforms import blended_transform_factory
 from gradflow.analysis.results import FINAL
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge, note_beyond, top_legend
-from gradflow.figures.theme import DASHES, GREY, look, marker, new_figure, style, thin
+from gradflow.figures.theme import DASHES, GREY, PAPER, look, marker, new_figure, shade, style, thin
 
 APART = 0.32  # distance of the marks of one row, in rows
 MARKS = 4  # on a line
@@ -120,7 +120,7 @@ def _draw_dot(axes: Axes, row: pd.Series, height: float, mark: str, *, filled: b
     colour, inside = look(row["cell"]).colour, row["value"] <= axes.get_xlim()[1]
     if inside:
         axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=thin())
-        face = colour if filled else "white"
+        face = colour if filled else shade(PAPER)
         axes.plot(row["value"], height, marker=mark, color=colour, markerfacecolor=face, clip_on=False)
     words = [labels.word("status", row["status"])] if row["status"] != "finished" else []
     words += [f"{number(row['value'])} →"] if np.isfinite(row["value"]) and not inside else []
@@ -146,9 +146,9 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_xlabel(labels("axis.test_loss" if by_loss else "axis.test_accuracy"))
     if np.isfinite(chance):
-        axes.axvline(chance, color=GREY, linestyle=":", linewidth=thin())
+        axes.axvline(chance, color=shade(GREY), linestyle=":", linewidth=thin())
         words, place = labels("note.chance"), axes.get_xaxis_transform()
-        axes.text(chance, 1.005, words, transform=place, color=GREY, fontsize="small", ha="center", va="bottom")
+        axes.text(chance, 1.005, words, transform=place, color=shade(GREY), fontsize="small", ha="center", va="bottom")
 
 
 def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Sequence[str]) -> None:
@@ -163,14 +163,14 @@ def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Seq
                 linestyle=_dash(i, clips),
                 linewidth=thin(0.75),
                 marker=mark,
-                markerfacecolor=colour if i else "white",
+                markerfacecolor=colour if i else shade(PAPER),
                 markersize=mpl.rcParams["lines.markersize"] * 0.8,
                 markevery=((j + i / 2) / len(networks) / MARKS, 1 / MARKS) if shown else None,
             )
             mark_top_edge(axes, own.loc[own["value"].isna(), "iteration"], colour)
     chance = loss["chance_loss"].iloc[0] if len(loss) else np.nan
     if np.isfinite(chance):
-        axes.axhline(chance, color=GREY, linestyle=":", linewidth=thin())
+        axes.axhline(chance, color=shade(GREY), linestyle=":", linewidth=thin())
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
@@ -186,10 +186,10 @@ def _add_legend(figure: Figure, clips: Sequence[str], labels: Labels) -> None:
         Line2D(
             [],
             [],
-            color=GREY,
+            color=shade(GREY),
             marker="o",
             linestyle=_dash(i, clips),
-            markerfacecolor=GREY if i else "white",
+            markerfacecolor=shade(GREY if i else PAPER),
             label=labels.clip(clip),
         )
         for i, clip in enumerate(clips)

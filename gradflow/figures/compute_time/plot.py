@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, cell_curves, finish, label_ends, log_scale
-from gradflow.figures.theme import GREY, look, new_figure, style, thin
+from gradflow.figures.theme import GREY, look, new_figure, shade, style, thin
 from gradflow.foreign import label
 
 _FEWEST_FOR_ALL_TICKS = 8
@@ -78,14 +78,14 @@ def _draw_proportional(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
         return
     steps = np.array([known["steps"].min(), known["steps"].max()])
     height = 1e3 * (known["value"] / known["steps"]).min() / 1.6
-    axes.plot(steps, height * steps, color=GREY, linestyle=":", linewidth=thin())
+    axes.plot(steps, height * steps, color=shade(GREY), linestyle=":", linewidth=thin())
     middle = np.exp(np.log(steps).mean())
     axes.annotate(
         labels("note.proportional"),
         (middle, height * middle),
         (0.6, -0.4),
         textcoords="offset fontsize",
-        color=GREY,
+        color=shade(GREY),
         fontsize="small",
         va="top",
     )

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import add_caption, corner_note, finish, log_scale
-from gradflow.figures.theme import BLACK, BLUE, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, ON_DARK, ON_LIGHT, VERMILLION, new_figure, shade, style, thin
 
 PATHS = {"clipped": ("note.clipped_descent", BLUE, "s"), "unclipped": ("note.unclipped_descent", VERMILLION, "o")}
 """Label, colour and marker; they are the same up to the cliff, where the second is on top."""
@@ -47,7 +47,7 @@ def plot_error_surface_cliff(
             norms.plot(
                 path["iteration"],
                 path["norm_after"],
-                color=colour,
+                color=shade(colour),
                 linewidth=thin(0.7),
                 marker=marker,
                 markersize=thin(1.5),
@@ -59,7 +59,7 @@ def plot_error_surface_cliff(
         norms.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         log_scale(norms)
         handles = [
-            Line2D([], [], color=colour, marker=marker, label=labels(key))
+            Line2D([], [], color=shade(colour), marker=marker, label=labels(key))
             for key, colour, marker in reversed(PATHS.values())
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
@@ -84,12 +84,12 @@ def _draw_surface(figure: Figure, axes: Axes, surface: pd.DataFrame, labels: Lab
 
 def _draw_line(axes: Axes, line: pd.DataFrame, labels: Labels) -> None:
     low, high = line.nsmallest(1, "w").iloc[0], line.nlargest(1, "w").iloc[0]
-    axes.axline((low["w"], low["b"]), (high["w"], high["b"]), color="white", linestyle="--", linewidth=thin())
-    corner_note(axes, [labels("note.cliff")], "upper right", "white")
+    axes.axline((low["w"], low["b"]), (high["w"], high["b"]), color=ON_DARK, linestyle="--", linewidth=thin())
+    corner_note(axes, [labels("note.cliff")], "upper right", ON_DARK)
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels: Labels) -> None:
-    """The path as far as it stays in the window, and an arrow to where it leaves it."""
+    """The path as far as it stays in the window, and an arrow to where it leaves it; colours are those of the map."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     inside = (path["w"].between(left, right) & path["b"].between(bottom, top)).to_numpy()
     until = int(np.argmin(inside)) if not inside.all() else len(path)
@@ -101,7 +101,7 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
         marker=marker,
         linewidth=thin(0.5),
         markersize=thin(1.8),
-        markeredgecolor="white",
+        markeredgecolor=ON_DARK,
         markeredgewidth=thin(0.2),
     )
     if 0 < until < len(path):
@@ -112,11 +112,11 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
         axes.annotate(
             labels("note.lands", place=f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")),
             tuple(reached),
-            (1.2, 0.3),
+            (0.7, 0.3),
             textcoords="offset fontsize",
             ha="left",
             va="bottom",
-            color=BLACK,
+            color=ON_LIGHT,
             fontsize="small",
         )
 
@@ -137,7 +137,7 @@ def _name_spike(axes: Axes, path: pd.DataFrame) -> None:
             (0.8, 0),
             textcoords="offset fontsize",
             va="center",
-            color=VERMILLION,
+            color=shade(VERMILLION),
             fontsize="small",
         )
 
@@ -146,7 +146,7 @@ def _draw_threshold(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     clipped = data[(data["quantity"] == "clipped") & (data["norm"] > data["norm_after"] * 1.01)]
     if len(clipped):
         threshold = float(clipped["norm_after"].max())
-        axes.axhline(threshold, color=BLACK, linestyle="--", linewidth=thin(0.5))
+        axes.axhline(threshold, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
         axes.text(
             0.53,
             threshold * 1.15,

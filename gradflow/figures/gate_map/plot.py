@@ -19,7 +19,7 @@ from gradflow.analysis.gates import NEVER
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import beyond
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, NOTHING, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, NOTHING, ON_LIGHT, look, new_figure, shade, style, thin
 
 MARKS = np.array([0.01, 0.1, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999])  # of the colours, even in the gate's pre-activation
 MOST_CHARACTERS = 40  # labelled along the sequence
@@ -50,8 +50,8 @@ def plot_gate_map(
         bar.ax.set_title(f"${first['gate']}_t$")
         _draw_scales(scales, data, steps)
         longer = int((data.drop_duplicates("rank")["time_scale"] > steps).sum())
-        for axes in (image, scales):
-            axes.axhline(longer - 0.5, color=BLACK, linestyle="--", linewidth=thin(0.6))
+        for axes, colour in ((image, ON_LIGHT), (scales, shade(BLACK))):
+            axes.axhline(longer - 0.5, color=colour, linestyle="--", linewidth=thin(0.6))
         image.set_title(labels.cell(first["cell"]), color=look(first["cell"]).colour)
         image.set_ylabel(labels("axis.units"))
         scales.set_xlabel(labels("axis.time_scale"))
@@ -80,7 +80,7 @@ def _sigmoid(value: np.ndarray) -> np.ndarray:
 
 def _draw_gates(axes: Axes, data: pd.DataFrame, norm: FuncNorm) -> None:
     values = data.pivot(index="rank", columns="position", values="value")
-    axes.set_facecolor(NOTHING)
+    axes.set_facecolor(shade(NOTHING))
     axes.pcolormesh(values.columns, values.index, np.ma.masked_invalid(values), norm=norm, rasterized=True)
     axes.set_ylim(len(values) - 0.5, -0.5)
     every = -(-len(values.columns) // MOST_CHARACTERS)
@@ -95,7 +95,7 @@ def _draw_scales(axes: Axes, data: pd.DataFrame, steps: int) -> None:
     """Time scales, up to NEVER times the length, and where they pass it."""
     units = data.drop_duplicates("rank")
     axes.plot(units["time_scale"].clip(upper=NEVER * steps), units["rank"], color=look(data["cell"].iloc[0]).colour)
-    axes.axvline(steps, color=BLACK, linestyle="--", linewidth=thin(0.6))
+    axes.axvline(steps, color=shade(BLACK), linestyle="--", linewidth=thin(0.6))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     wide = high / low > 6

@@ -2,4 +2,12 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=9, apart=("clip",))
+ROOM = Room(
+    __name__,
+    "log",
+    order=9,
+    apart=("clip",),
+    gated=True,
+    trained="experiment=lecture seed=0 data.names_per_sequence=8 network=lstm_forget_0,lstm_forget_1,lstm_forget_3,gru",
+    seconds=40,
+)

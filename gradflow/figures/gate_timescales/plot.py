@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from gradflow.analysis.gates import NEVER
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
-from gradflow.figures.theme import BLACK, GREY, look, style, thin
+from gradflow.figures.theme import BLACK, GREY, look, shade, style, thin
 
 
 def plot_gate_timescales(
@@ -40,7 +40,7 @@ def plot_gate_timescales(
         steps = float(data["steps"].max())
         for axes, panel in panels.items():
             _draw_panel(axes, panel, steps)
-            axes.axhline(steps, color=BLACK, linestyle="--", linewidth=thin(0.6))
+            axes.axhline(steps, color=shade(BLACK), linestyle="--", linewidth=thin(0.6))
         log_scale(grid[0, 0])
         grid[0, 0].set_xlim(0, max(data["time"].max(), 1))
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
@@ -55,19 +55,19 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, steps: float) -> None:
     for when, colour in (("before", GREY), ("after", look(panel["cell"].iloc[0]).colour)):
         part = panel[panel["when"] == when].sort_values("time")
         low, middle, high = (part[name].clip(upper=NEVER * steps) for name in ("low", "median", "high"))
-        axes.fill_between(part["time"], low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(part["time"], middle, color=colour, **mark_alone(part))
+        axes.fill_between(part["time"], low, high, color=shade(colour), alpha=0.25, linewidth=0)
+        axes.plot(part["time"], middle, color=shade(colour), **mark_alone(part))
 
 
 def _add_legend(figure: Figure, data: pd.DataFrame, steps: float, labels: Labels) -> None:
     cells = data["cell"].unique()
-    after = look(cells[0]).colour if len(cells) == 1 else BLACK
-    handles = [Line2D([], [], color=GREY, label=labels("note.before_training"))]
+    after = look(cells[0]).colour if len(cells) == 1 else shade(BLACK)
+    handles = [Line2D([], [], color=shade(GREY), label=labels("note.before_training"))]
     if (data["when"] == "after").any():
         iteration = str(int(data.loc[data["when"] == "after", "iteration"].max()))
         handles.append(Line2D([], [], color=after, label=labels("note.after_training", iteration=iteration)))
     text = labels("note.length", steps=format(steps, ".0f"))
-    handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.6), label=text))
+    handles.append(Line2D([], [], color=shade(BLACK), linestyle="--", linewidth=thin(0.6), label=text))
     top_legend(figure, handles)
 
 

@@ -2,4 +2,10 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=2)
+ROOM = Room(
+    __name__,
+    "log",
+    order=2,
+    trained="experiment=lecture seed=0 data.names_per_sequence=8 train.iterations=1",
+    seconds=12,
+)

@@ -19,7 +19,7 @@ from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.gradient_heatmap.plot import draw_gradient
 from gradflow.figures.heat import add_colour_bar, grey_notes, log_colours, ratio_colours
 from gradflow.figures.layout import add_caption, finish, limit_loss, log_scale
-from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, GREY, PAPER, look, new_figure, shade, style, thin
 
 
 def animate_gradient_heatmap(
@@ -45,7 +45,7 @@ def animate_gradient_heatmap(
     gradient, loss = data[data["quantity"] == "gradient"], data[data["quantity"] == "loss"]
     iterations = frame_iterations(gradient["iteration"])
     with style(lang, context):
-        figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.2)
+        figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.08)
         profiles, images, losses = _grid(figure, len(panels), has_loss=len(loss) > 0)
         norm = log_colours(gradient["value"])
         parts = [
@@ -55,7 +55,7 @@ def animate_gradient_heatmap(
         for axes, (title, own) in zip(profiles, panels, strict=True):
             axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
         words = of_lag(gradient, labels)
-        _fix_axes(profiles[0], images[0], gradient, norm)
+        _fix_axes(profiles[0], images[0], gradient, norm, ticks=7 if len(panels) == 1 else 4)
         if losses[0] is not None:
             images[0].set_xlim(right=max(images[0].get_xlim()[1], loss["iteration"].max() * 1.04))
             limit_loss(losses[0], loss)
@@ -102,15 +102,15 @@ class _Panel:
         self._known = self._values.columns.to_numpy()
         self._loss = panel[panel["quantity"] == "loss"]
         lags, first = self._values.index.to_numpy(), np.exp(self._finite(0))
-        profile.plot(lags, first, color=GREY, alpha=0.6, linewidth=thin(0.8))
+        profile.plot(lags, first, color=shade(GREY), alpha=0.6, linewidth=thin(0.8))
         (self._line,) = profile.plot(lags, first, color=colour)
-        self._cover = Rectangle((0, -1), 1, lags.max() + 2, color="white", linewidth=0)
+        self._cover = Rectangle((0, -1), 1, lags.max() + 2, color=shade(PAPER), linewidth=0)
         image.add_patch(self._cover)
         self._said = (loss or image).set_title(" ", loc="right", fontsize="small", color=colour)
         self.moving: list[Artist] = [self._line, self._cover, self._said]
         self._points: list[Line2D] = []  # the losses so far, and the last of them
         if loss is not None:
-            loss.axhline(panel["chance_loss"].iloc[0], color=GREY, linestyle=":", linewidth=thin())
+            loss.axhline(panel["chance_loss"].iloc[0], color=shade(GREY), linestyle=":", linewidth=thin())
             self._points += loss.plot([], [], color=colour, linewidth=thin(0.7))
             self._points += loss.plot([], [], "o", color=colour)
             self.moving += self._points
@@ -150,12 +150,12 @@ class _Panel:
         return self._labels("list.separator").join(words)
 
 
-def _fix_axes(profile: Axes, image: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
+def _fix_axes(profile: Axes, image: Axes, gradient: pd.DataFrame, norm: LogNorm, *, ticks: int) -> None:
     """Limits over all frames and panels."""
     profile.set_xlim(0, max(gradient["lag"].max(), 1))
     low, high = np.array([norm.vmin, norm.vmax], dtype=float)
     profile.set_ylim(low / 1.5, high * 1.5)
-    log_scale(profile)
+    log_scale(profile, ticks=ticks)
     image.set_xlim(min(0, gradient["iteration"].min()), gradient["iteration"].max() * 1.04)
 
 
@@ -181,9 +181,9 @@ def _label(
 
 def _add_legend(figure: Figure, labels: Labels, *, chance: bool) -> None:
     handles = [
-        Line2D([], [], color=GREY, alpha=0.6, linewidth=thin(0.8), label=labels("note.before_training")),
-        Line2D([], [], color=BLACK, label=labels("note.now")),
+        Line2D([], [], color=shade(GREY), alpha=0.6, linewidth=thin(0.8), label=labels("note.before_training")),
+        Line2D([], [], color=shade(BLACK), label=labels("note.now")),
     ]
     if chance:
-        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=thin(), label=labels("note.chance")))
+        handles.append(Line2D([], [], color=shade(GREY), linestyle=":", linewidth=thin(), label=labels("note.chance")))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))

@@ -15,11 +15,12 @@ from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.checks import check_flags
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours, ratio_colours
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, limit_loss, mark_alone, mark_top_edge
-from gradflow.figures.theme import GREY, look, style, thin
+from gradflow.figures.theme import GREY, look, shade, style, thin
 
 MOST_COLUMNS = 5
 
@@ -44,6 +45,7 @@ def plot_gradient_heatmap(
     Raises:
         ValueError: There are several kinds of clipping.
     """
+    check_flags(relative=relative)
     labels = Labels(lang)
     with style(lang, context):
         loss = data[data["quantity"] == "loss"]
@@ -84,7 +86,7 @@ def _draw_losses(losses: np.ndarray, panels: Sequence[pd.DataFrame], loss: pd.Da
 def _draw_loss(axes: Axes, loss: pd.DataFrame, first: pd.Series) -> None:
     colour = look(first["cell"]).colour
     axes.plot(loss["iteration"], loss["value"], color=colour, linewidth=thin(0.7), **mark_alone(loss))
-    axes.axhline(first["chance_loss"], color=GREY, linestyle=":", linewidth=thin())
+    axes.axhline(first["chance_loss"], color=shade(GREY), linestyle=":", linewidth=thin())
     mark_top_edge(axes, loss.loc[loss["non_finite"] > 0, "iteration"], colour)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.grid(False)
@@ -97,4 +99,4 @@ def _label_losses(losses: np.ndarray, data: pd.DataFrame, labels: Labels) -> Non
     if np.isfinite(chance):
         place: dict[str, Any] = {"xy": (1, chance), "xycoords": ("axes fraction", "data"), "xytext": (0, 1)}
         place |= {"textcoords": "offset points", "ha": "right", "va": "bottom"}
-        losses[0, 0].annotate(labels("note.chance"), color=GREY, fontsize="small", **place)
+        losses[0, 0].annotate(labels("note.chance"), color=shade(GREY), fontsize="small", **place)

@@ -2,4 +2,11 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=5.5, apart=("clip",))
+ROOM = Room(
+    __name__,
+    "log",
+    order=5.5,
+    apart=("clip",),
+    trained="experiment=lecture seed=0 data.names_per_sequence=8 network=tanh",
+    seconds=12,
+)

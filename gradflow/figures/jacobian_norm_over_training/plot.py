@@ -19,10 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from gradflow.cells.facts import CANDIDATE_GATES
 from gradflow.figures.catalogue import Labels, matrix
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, panel_title, top_legend
-from gradflow.figures.theme import BLACK, DASHES, look, style, thin
+from gradflow.figures.theme import BLACK, DASHES, look, shade, style, thin
 
 SMALLEST = 1e-3  # values below do not stretch the axis further
-WEIGHTS: dict[str, Any] = {"color": BLACK, "linestyle": DASHES[2]}
 
 
 def plot_jacobian_norm_over_training(
@@ -62,8 +61,8 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, colour: str) -> None:
     records: dict[str, Any] = {"marker": "o", "markersize": thin(1.2)}  # a single one would be no line
     axes.plot(by_position.index, by_position.median(axis=1), color=colour, **records)
     weights = panel.groupby("iteration")["weights"].first()
-    axes.plot(weights.index, weights, **WEIGHTS, **records)
-    axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    axes.plot(weights.index, weights, color=shade(BLACK), linestyle=DASHES[2], **records)
+    axes.axhline(1, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
 
 
 def _set_limits(axes: Axes, data: pd.DataFrame) -> None:
@@ -77,9 +76,9 @@ def _set_limits(axes: Axes, data: pd.DataFrame) -> None:
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
     cells = data["cell"].unique()
-    colour = look(cells[0]).colour if len(cells) == 1 else BLACK
+    colour = look(cells[0]).colour if len(cells) == 1 else shade(BLACK)
     handles = [
-        Line2D([], [], **WEIGHTS, label=labels("note.of_weights")),
+        Line2D([], [], color=shade(BLACK), linestyle=DASHES[2], label=labels("note.of_weights")),
         Line2D([], [], color=colour, label=labels("note.of_jacobian")),
         Line2D([], [], color=colour, linewidth=thin(0.25), alpha=0.6, label=labels("note.each_position")),
     ]

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, finish, label_ends, log_scale
-from gradflow.figures.theme import DASHES, GREY, look, new_figure, style, thin
+from gradflow.figures.theme import DASHES, GREY, look, new_figure, shade, style, thin
 
 BOUNDS = {"log_sigma": DASHES[1], "log_rho": DASHES[2]}
 LOWEST, HIGHEST = 1e-21, 1e5  # σ_max^k goes on beyond
@@ -69,10 +69,10 @@ def _draw_random(axes: Axes, data: pd.DataFrame, labels: Labels) -> list[EndLabe
     lag = data["lag"].drop_duplicates()
     for column, dash in BOUNDS.items():
         bound = np.exp(lag * first[column])
-        axes.plot(lag, bound, color=GREY, linestyle=dash, linewidth=thin())
+        axes.plot(lag, bound, color=shade(GREY), linestyle=dash, linewidth=thin())
     sigma = _with_factor(labels("curve.log_sigma"), np.exp(first["log_sigma"]), labels)
     leaves = min(np.log(HIGHEST) / first["log_sigma"], lag.max())
-    axes.text(leaves + 2, HIGHEST / 3, sigma, color=GREY, fontsize="small", va="top")
+    axes.text(leaves + 2, HIGHEST / 3, sigma, color=shade(GREY), fontsize="small", va="top")
     ends.append(EndLabel(np.exp(lag.max() * first["log_rho"]), labels("curve.log_rho"), GREY))
     for cell, curve in data.groupby("cell", sort=False):
         colour, marker = look(str(cell))

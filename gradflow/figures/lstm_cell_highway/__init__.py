@@ -2,4 +2,12 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=8)
+ROOM = Room(
+    __name__,
+    "log",
+    order=8,
+    gated=True,
+    trained="experiment=lecture seed=0 data.names_per_sequence=8 network=none cell=lstm init.forget_bias=0,1,3 "
+    "train.iterations=1",
+    seconds=10,
+)

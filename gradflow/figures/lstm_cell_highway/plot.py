@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
-from gradflow.figures.theme import BLACK, DASHES, GREY, look, style, thin
+from gradflow.figures.theme import BLACK, DASHES, GREY, PALE, look, shade, style, thin
 
 WIDTHS = {"gate": 2.2, "path": 0.8, "state": 0.8, "cell": 1.0}
 """In the order of drawing: what the gates alone would give lies behind, broad."""
@@ -75,8 +75,8 @@ def _look(quantity: str, cell: str) -> tuple[str, Any]:
     return {
         "cell": (colour, DASHES[0]),
         "state": (colour, DASHES[2]),
-        "path": (BLACK, DASHES[1]),
-        "gate": ("#D0D0D0", DASHES[0]),
+        "path": (shade(BLACK), DASHES[1]),
+        "gate": (shade(PALE), DASHES[0]),
     }[quantity]
 
 
@@ -87,7 +87,7 @@ def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
         if len(own):
             cells = own["cell"].unique()
             colour, dash = _look(quantity, cells[0])
-            colour = colour if len(cells) == 1 or quantity != "state" else GREY
+            colour = colour if len(cells) == 1 or quantity != "state" else shade(GREY)
             text = labels(f"curve.highway_{quantity}")
             handles.append(Line2D([], [], color=colour, linestyle=dash, linewidth=thin(width), label=text))
     top_legend(figure, handles, handlelength=2.8)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, corner_note, finish, label_ends
-from gradflow.figures.theme import BLACK, DASHES, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, DASHES, GREY, PAPER, VERMILLION, new_figure, shade, style, thin
 
 SYSTEMS = {"linear": (BLACK, "s", "-"), "autonomous": (VERMILLION, "o", "-"), "driven": (VERMILLION, "o", "--")}
 LOWEST = -3.0  # nats per step; the smallest exponents go on below
@@ -39,7 +39,7 @@ def plot_lyapunov_spectrum(
         _draw_spectra(spectra, data[data["quantity"] == "spectrum"], labels)
         ends = _draw_largest(largest, data, labels)
         for axes in (spectra, largest):
-            axes.axhline(0, color=BLACK, linestyle="--", linewidth=thin(0.5))
+            axes.axhline(0, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
         add_caption(figure, data, claims, labels)
         label_ends(figure, {largest: ends})
         finish(figure)
@@ -48,7 +48,7 @@ def plot_lyapunov_spectrum(
 
 def _draw_spectra(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     for (gain, part), dash in zip(data.groupby("gain"), (DASHES[2], DASHES[1], DASHES[0]), strict=False):
-        axes.plot(part["position"], part["measured"], color=VERMILLION, linestyle=dash, label=f"$g = {gain:g}$")
+        axes.plot(part["position"], part["measured"], color=shade(VERMILLION), linestyle=dash, label=f"$g = {gain:g}$")
     axes.legend(loc="lower left")
     axes.set_ylim(LOWEST, 0.4)
     axes.set_xlim(0, 1)
@@ -62,12 +62,12 @@ def _draw_largest(axes: Axes, data: pd.DataFrame, labels: Labels) -> list[EndLab
         own = data[data["system"] == system]
         theory = own[own["quantity"] == "largest_curve"]
         measured = own[own["quantity"] == "largest"].groupby("gain")["measured"].mean()
-        axes.plot(theory["gain"], theory["mean_field"], color=colour, linestyle=dash, linewidth=thin())
-        face = "white" if system == "driven" else colour
-        axes.plot(measured.index, measured, marker, color=colour, markerfacecolor=face, zorder=4)
+        axes.plot(theory["gain"], theory["mean_field"], color=shade(colour), linestyle=dash, linewidth=thin())
+        face = shade(PAPER if system == "driven" else colour)
+        axes.plot(measured.index, measured, marker, color=shade(colour), markerfacecolor=face, zorder=4)
         ends.append(EndLabel(measured.iloc[-1], labels(f"curve.{system}"), colour))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.axvline(1, color=GREY, linestyle=":", linewidth=thin())
+    axes.axvline(1, color=shade(GREY), linestyle=":", linewidth=thin())
     axes.set_xlabel(labels("axis.gain"))
     axes.set_ylabel(labels("axis.largest_exponent"))
     corner_note(axes, [labels("note.points_and_line")], "lower right")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import EndLabel, add_caption, corner_note, finish, label_ends, log_scale
-from gradflow.figures.theme import BLACK, BLUE, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, VERMILLION, new_figure, shade, style, thin
 
 QUANTITIES = {"sensitivity": (VERMILLION, "o"), "state": (BLUE, "D"), "state_gradient": (BLACK, "s")}
 
@@ -36,13 +36,13 @@ def plot_memory_sensitivity(
         ends = []
         for name, (colour, marker) in QUANTITIES.items():
             theory, measured = (data[data["quantity"] == quantity] for quantity in (f"{name}_curve", name))
-            axes.plot(theory["decay"], theory["expected"], color=colour, linewidth=thin())
+            axes.plot(theory["decay"], theory["expected"], color=shade(colour), linewidth=thin())
             axes.errorbar(
                 measured["decay"],
                 measured["measured"],
                 measured["standard_error"],
                 fmt=marker,
-                color=colour,
+                color=shade(colour),
                 linewidth=thin(0.5),
                 zorder=4,
             )

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish, top_legend
-from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, shade, style, thin
 from gradflow.foreign import label
 
 COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, BLACK)  # of the predicted labels
@@ -68,19 +68,19 @@ def _draw_name(axes: Axes, group: pd.DataFrame, colour: str, labels: Labels) -> 
     first = group.iloc[0]
     place = np.arange(len(group))
     score, typical = (group[name].where(np.isfinite(group[name]), 0) for name in ("score", "typical"))
-    axes.bar(place, score, width=0.7, color=colour)
-    axes.hlines(typical, place - 0.45, place + 0.45, color=BLACK, linewidth=thin(0.7))
-    axes.axhline(0, color=GREY, linewidth=thin(0.4))
+    axes.bar(place, score, width=0.7, color=shade(colour))
+    axes.hlines(typical, place - 0.45, place + 0.45, color=shade(BLACK), linewidth=thin(0.7))
+    axes.axhline(0, color=shade(GREY), linewidth=thin(0.4))
     axes.set_xticks(place, list(group["character"]), fontsize="large")
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f}{labels('percent')}", color=colour)
+    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f}{labels('percent')}", color=shade(colour))
 
 
 def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> None:
     handles: list[Any] = [
-        Patch(color=colour, label=labels("note.score", label=label(name))) for name, colour in colours.items()
+        Patch(color=shade(colour), label=labels("note.score", label=label(name))) for name, colour in colours.items()
     ]
-    handles.append(Line2D([], [], color=BLACK, linewidth=thin(0.7), label=labels("note.sensitivity")))
+    handles.append(Line2D([], [], color=shade(BLACK), linewidth=thin(0.7), label=labels("note.sensitivity")))
     top_legend(figure, handles)

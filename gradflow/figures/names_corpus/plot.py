@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, corner_note, finish
-from gradflow.figures.theme import BLUE, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLUE, GREY, VERMILLION, new_figure, shade, style, thin
 from gradflow.foreign import label
 
 CLASSES = (VERMILLION, BLUE)
@@ -51,7 +51,7 @@ def _draw_characters(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     known = data[np.isfinite(data["share"])]
     parts = {name: known[known["quantity"] == name] for name in ("kept", "left_out")}
     for part, colour in zip(parts.values(), (BLUE, GREY), strict=True):
-        axes.plot(part["rank"], part["share"], ".", color=colour, markersize=thin(3), rasterized=True)
+        axes.plot(part["rank"], part["share"], ".", color=shade(colour), markersize=thin(3), rasterized=True)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(0.8, None)
@@ -70,8 +70,10 @@ def _draw_characters(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
 
 def _name_character(axes: Axes, row: pd.Series) -> None:
     point = (row["rank"], row["share"])
-    axes.plot(*point, "o", color=BLUE, zorder=4)
-    axes.annotate(row["character"], point, (0.35, 0.25), textcoords="offset fontsize", color=BLUE, fontsize="large")
+    axes.plot(*point, "o", color=shade(BLUE), zorder=4)
+    axes.annotate(
+        row["character"], point, (0.35, 0.25), textcoords="offset fontsize", color=shade(BLUE), fontsize="large"
+    )
 
 
 def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
@@ -89,7 +91,7 @@ def _draw_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
             places,
             part["share"].where(np.isfinite(part["share"]), 0),
             0.9 * width,
-            color=colour,
+            color=shade(colour),
             label=None if name is None else label(name),
         )
     if len(bars) > 1:

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLUE, GREY, NOTHING, new_figure, style, thin
+from gradflow.figures.theme import BLUE, GREY, NOTHING, PAPER, new_figure, shade, style, thin
 
 MOST = 12  # steps in a figure
 _BESIDE = 4  # distinct characters up to which the neighbours of their columns are shown, too
@@ -57,8 +57,10 @@ def _draw_strip(axes: Axes, matrix: np.ndarray, labels: Labels) -> None:
     """The whole matrix; a one is drawn wider than its column, or it could not be seen."""
     steps, size = matrix.shape
     for time, index in np.argwhere(matrix == 1):
-        axes.plot([index, index], [time - 0.5, time + 0.5], color=BLUE, linewidth=thin(1.6), solid_capstyle="butt")
-    axes.hlines(np.arange(1, steps) - 0.5, -0.5, size - 0.5, color=NOTHING, linewidth=thin(0.3))
+        axes.plot(
+            [index, index], [time - 0.5, time + 0.5], color=shade(BLUE), linewidth=thin(1.6), solid_capstyle="butt"
+        )
+    axes.hlines(np.arange(1, steps) - 0.5, -0.5, size - 0.5, color=shade(NOTHING), linewidth=thin(0.3))
     axes.set_xlim(-0.5 - size / 200, size - 0.5 + size / 200)
     axes.set_ylim(steps - 0.5, -0.5)
     axes.set_yticks([])
@@ -72,12 +74,12 @@ def _draw_excerpt(axes: Axes, matrix: np.ndarray, name: Sequence[str], entries: 
     for place, index in zip(places, columns, strict=True):
         for time, value in enumerate(matrix[:, index]):
             one = value == 1
-            face: dict[str, Any] = {"facecolor": BLUE if one else "white", "edgecolor": GREY, "linewidth": thin(0.3)}
-            axes.add_patch(Rectangle((place - 0.5, time - 0.5), 1, 1, **face))
-            colour = "white" if one else GREY
+            face: dict[str, Any] = {"facecolor": shade(BLUE if one else PAPER), "edgecolor": shade(GREY)}
+            axes.add_patch(Rectangle((place - 0.5, time - 0.5), 1, 1, linewidth=thin(0.3), **face))
+            colour = shade(PAPER if one else GREY)
             axes.text(place, time, f"{value:g}", ha="center", va="center", color=colour)
     for place in set(range(places[-1])) - set(places):
-        axes.text(place, (len(matrix) - 1) / 2, "…", ha="center", va="center", color=GREY, fontsize="x-large")
+        axes.text(place, (len(matrix) - 1) / 2, "…", ha="center", va="center", color=shade(GREY), fontsize="x-large")
     axes.set_xlim(-0.6, places[-1] + 0.6)
     axes.set_ylim(len(matrix) - 0.4, -0.6)
     axes.set_xticks(places, [f"{entries[index]}\n{index}" for index in columns])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish, label_outer
-from gradflow.figures.theme import VERMILLION, new_figure, style
+from gradflow.figures.theme import VERMILLION, new_figure, shade, style
 
 COLUMNS = 3
 
@@ -39,7 +39,7 @@ def plot_repeated_composition(
             axes.set_axis_off()
         for axes, curve in zip(grid.flat, curves, strict=False):
             k = curve["k"].iloc[0]
-            axes.plot(curve["s"], curve["measured"].where(np.isfinite(curve["measured"])), color=VERMILLION)
+            axes.plot(curve["s"], curve["measured"].where(np.isfinite(curve["measured"])), color=shade(VERMILLION))
             axes.set_title(labels("facet.composition", k=k, turns=turns[k]))
         label_outer(grid, labels("axis.projection"), labels("axis.projected"))
         add_caption(figure, data, claims, labels)

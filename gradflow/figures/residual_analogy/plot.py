@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from gradflow.figures.catalogue import Labels, short
 from gradflow.figures.diagram import Node, arrow, band, box, canvas, junction, sign, write
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, shade, style, thin
 
 ROWS = {"residual": (5.7, BLACK), "lstm": (3.5, BLUE), "rnn": (0.7, VERMILLION)}
 """Height of the straight line and colour."""
-STATES, BRANCH = (3.8, 6.9, 10.0), 1.0  # where the states are; how far below the line what is added comes from
+STATES, BRANCH = (4.0, 7.05, 10.1), 1.0  # where the states are; how far below the line what is added comes from
 COLUMNS = (12.25, 13.7, 15.2)  # straight path: per step, in the end; all paths in the end
 NAMES = {
     "residual": ("$x_l$", "$x_{l+1}$", "$x_{l+2}$"),
@@ -117,7 +117,7 @@ def _write_head(axes: Axes, lag: int, labels: Labels) -> None:
     axes.text((per_step + left) / 2, 7.75, labels("diagram.straight"), va="center", **kind)
     axes.text(whole, 7.75, labels("diagram.whole"), va="center", **kind)
     for low, high in ((per_step - 0.6, left + 0.6), (whole - 0.6, whole + 0.6)):
-        axes.plot([low, high], [7.42, 7.42], color=GREY, linewidth=thin(0.4))
+        axes.plot([low, high], [7.42, 7.42], color=shade(GREY), linewidth=thin(0.4))
     axes.text(per_step, 7.25, labels("diagram.per_step"), va="top", **kind)
     for x in (left, whole):
         axes.text(x, 7.25, labels("diagram.steps_back", steps=str(lag)), va="top", linespacing=1.1, **kind)

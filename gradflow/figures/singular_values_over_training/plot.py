@@ -29,7 +29,7 @@ from gradflow.figures.layout import (
     panel_title,
     panels_of,
 )
-from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, GREY, look, new_figure, shade, style, thin
 
 MOST_COLUMNS = 5
 SMALLEST = 1e-4  # singular values below do not stretch the axis further
@@ -68,7 +68,7 @@ def plot_singular_values_over_training(
         _set_axes(grid, data, labels)
         add_caption(figure, data, claims, labels)
         if (data["quantity"] == "clipped").any():
-            rug = Line2D([], [], color=GREY, marker="|", linestyle="none", label=labels("note.rug"))
+            rug = Line2D([], [], color=shade(GREY), marker="|", linestyle="none", label=labels("note.rug"))
             figure.legend(handles=[rug], loc="outside upper right")
         last = [line[len(own) - 1] for line, (own, _) in zip(grid, rows, strict=True)]
         label_ends(figure, {axes: _ends(axes, labels) for axes in last})
@@ -87,8 +87,8 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
     for column, width in ((values[:, 0], 1.0), (np.median(values, axis=1), 0.7), (values[:, -1], 0.7)):
         axes.plot(iterations, column, color=colour, linewidth=thin(width), **mark_alone(iterations))
     clipped = panel.loc[panel["quantity"] == "clipped", "iteration"]
-    axes.vlines(clipped, 0, 0.04, color=GREY, linewidth=thin(0.3), transform=axes.get_xaxis_transform())
-    axes.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    axes.vlines(clipped, 0, 0.04, color=shade(GREY), linewidth=thin(0.3), transform=axes.get_xaxis_transform())
+    axes.axhline(1, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
 
 
 def _set_axes(grid: np.ndarray, data: pd.DataFrame, labels: Labels) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, new_figure, shade, style, thin
 
 
 def plot_tanh_derivative(
@@ -47,26 +47,32 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
     shapes = {"tanh": (BLACK, r"$\tanh(a)$", (2.4, 0.83)), "derivative": (BLUE, r"$\tanh'(a)$", (-1.8, 0.4))}
     for quantity, (colour, text, place) in shapes.items():
         curve = data[data["quantity"] == quantity]
-        axes.plot(curve["a"], curve["measured"], color=colour)
-        axes.text(*place, text, color=colour, fontsize="large", ha="center", va="center")
+        axes.plot(curve["a"], curve["measured"], color=shade(colour))
+        axes.text(*place, text, color=shade(colour), fontsize="large", ha="center", va="center")
 
 
 def _draw_band(axes: Axes, edges: pd.DataFrame) -> None:
-    axes.axvspan(edges["a"].min(), edges["a"].max(), color=BLUE, alpha=FADED / 2, linewidth=0)
-    axes.text(0, -1.08, r"$\tanh' > \frac{1}{2}$", color=BLUE, ha="center", va="bottom")
+    axes.axvspan(edges["a"].min(), edges["a"].max(), color=shade(BLUE), alpha=FADED / 2, linewidth=0)
+    axes.text(0, -1.08, r"$\tanh' > \frac{1}{2}$", color=shade(BLUE), ha="center", va="bottom")
 
 
 def _draw_factor(axes: Axes, product: pd.DataFrame, labels: Labels) -> None:
     """A dot where the product was taken, its value, and the product itself."""
     one, last = product[product["steps"] == 1].iloc[0], product.nlargest(1, "steps").iloc[0]
-    axes.plot(one["a"], one["measured"], "o", color=VERMILLION, zorder=5)
+    axes.plot(one["a"], one["measured"], "o", color=shade(VERMILLION), zorder=5)
     values = {"preactivation": one["a"], "factor": one["measured"], "steps": last["steps"], "product": last["measured"]}
     axes.annotate(
         labels("note.factors", **values),
         (one["a"], one["measured"]),
         (1.1, -0.3),
-        color=VERMILLION,
+        color=shade(VERMILLION),
         va="top",
         linespacing=1.5,
-        arrowprops={"arrowstyle": "-", "color": VERMILLION, "linewidth": thin(0.4), "relpos": (0.1, 1), "shrinkB": 6},
+        arrowprops={
+            "arrowstyle": "-",
+            "color": shade(VERMILLION),
+            "linewidth": thin(0.4),
+            "relpos": (0.1, 1),
+            "shrinkB": 6,
+        },
     )

@@ -2,4 +2,11 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "log", order=7, apart=("init",))
+ROOM = Room(
+    __name__,
+    "log",
+    order=7,
+    apart=("init",),
+    trained="experiment=lecture seed=0 data.names_per_sequence=8 network=tanh train.iterations=1",
+    seconds=6,
+)

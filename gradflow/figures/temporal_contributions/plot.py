@@ -26,7 +26,7 @@ from gradflow.figures.layout import (
     shows_band,
 )
 from gradflow.figures.temporal_contributions.numbers import SHARES
-from gradflow.figures.theme import BLACK, GREY, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, GREY, look, new_figure, shade, style, thin
 
 
 def plot_temporal_contributions(
@@ -53,7 +53,13 @@ def plot_temporal_contributions(
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         share.set_xlim(0, max(data["lag"].max(), 1))
         share.text(
-            0.97, 0.04, labels("note.shares"), transform=share.transAxes, color=GREY, fontsize="small", ha="right"
+            0.97,
+            0.04,
+            labels("note.shares"),
+            transform=share.transAxes,
+            color=shade(GREY),
+            fontsize="small",
+            ha="right",
         )
         band = shows_band(norm, np.exp(data["log_low"]), np.exp(data["log_high"]))
         corner_note(norm, [labels("note.band")] if band else [])
@@ -71,7 +77,7 @@ def _draw_shares(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
             lag = first[f"within_{100 * share:.0f}"] - 1
             reached = curve.loc[curve["lag"] == lag, "share"]
             axes.plot([lag] * len(reached), reached, marker=marker, color=colour, clip_on=False, zorder=4)
-    axes.axhline(0.9, color=BLACK, linestyle="--", linewidth=thin(0.4))
+    axes.axhline(0.9, color=shade(BLACK), linestyle="--", linewidth=thin(0.4))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))
 

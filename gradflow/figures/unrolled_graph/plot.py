@@ -76,7 +76,7 @@ def _draw_forward(axes: Axes, states: Sequence[Node], read_out: tuple[Node, Node
     box(axes, START, ROW + LANE, 0.9, 0.8, "$h_0$")
     for (step, x), state in zip(PLACES.items(), states, strict=True):
         arrow(axes, box(axes, x, INPUT, 1.25, 0.8, f"$x_{{{_index(step)}}}$"), state)
-        _weights(axes, x + 0.2, 1.8, "$W_{xh}$", "left")
+        _weights(axes, x + 0.2, 1.8, "$W_{hx}$", "left")
     for left, right in GAPS:
         arrow(axes, (left, ROW + LANE), (right, ROW + LANE))
         if right - left > 0.85:
@@ -86,7 +86,7 @@ def _draw_forward(axes: Axes, states: Sequence[Node], read_out: tuple[Node, Node
     x = PLACES[-1] - 0.27
     for low, high in _climbs(read_out):
         arrow(axes, (x, low), (x, high))
-    _weights(axes, x - 0.15, sum(_climbs(read_out)[0]) / 2, "$W_{hy}$", "right")
+    _weights(axes, x - 0.15, sum(_climbs(read_out)[0]) / 2, "$W_{yh}$", "right")
 
 
 def _climbs(read_out: tuple[Node, Node]) -> list[tuple[float, float]]:

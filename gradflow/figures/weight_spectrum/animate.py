@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from gradflow.figures.animation import Animation, Headline, frame_iterations, last_not_after, panels_of
 from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, GREY, look, style, thin
+from gradflow.figures.theme import BLACK, GREY, look, shade, style, thin
 from gradflow.figures.weight_spectrum.plot import (
     FARTHEST,
     draw_eigen,
@@ -118,10 +118,10 @@ def _three(value: float) -> str:
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
     cells = data["cell"].unique()
-    now = look(cells[0]).colour if len(cells) == 1 else BLACK
+    now = look(cells[0]).colour if len(cells) == 1 else shade(BLACK)
     handles = [
-        Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=labels("note.before_training")),
+        Line2D([], [], color=shade(GREY), marker="o", markerfacecolor="none", label=labels("note.before_training")),
         Line2D([], [], color=now, marker="o", label=labels("note.now")),
-        Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=labels("note.one")),
+        Line2D([], [], color=shade(BLACK), linestyle="--", linewidth=thin(0.5), label=labels("note.one")),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))

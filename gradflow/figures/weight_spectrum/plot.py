@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels, matrix, number
 from gradflow.figures.layout import add_caption, arrange, finish, panel_title, panels_of, top_legend
-from gradflow.figures.theme import BLACK, GREY, GROUND, look, new_figure, style, thin
+from gradflow.figures.theme import BLACK, GREY, look, new_figure, shade, style, thin, under_words
 
 MOST_COLUMNS = 6
 FARTHEST = 2.0  # eigenvalues beyond do not stretch the axes further, they are arrows at the edge
@@ -77,29 +77,29 @@ def spectrum_axes(count: int) -> tuple[Figure, list[Axes], list[Axes]]:
 
 def draw_ones(values: Axes, plane: Axes) -> None:
     """The line at 1 and the unit circle, with axes that suit them."""
-    values.axhline(1, color=BLACK, linestyle="--", linewidth=thin(0.5))
+    values.axhline(1, color=shade(BLACK), linestyle="--", linewidth=thin(0.5))
     values.set_xlim(0, 1)
     values.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    plane.add_patch(Circle((0, 0), 1, fill=False, edgecolor=BLACK, linestyle="--", linewidth=thin(0.5)))
+    plane.add_patch(Circle((0, 0), 1, fill=False, edgecolor=shade(BLACK), linestyle="--", linewidth=thin(0.5)))
     plane.set_aspect("equal")
 
 
 def draw_singular(axes: Axes, part: pd.DataFrame, colour: str, width: float) -> Line2D:
     """The singular values of one matrix against rank."""
     values = part["singular_value"].where(np.isfinite(part["singular_value"]))
-    return axes.plot(part["share"], values, color=colour, linewidth=thin(width))[0]
+    return axes.plot(part["share"], values, color=shade(colour), linewidth=thin(width))[0]
 
 
 def draw_eigen(axes: Axes, part: pd.DataFrame, colour: str) -> Line2D:
     """The eigenvalues of one matrix in the plane, hollow in grey; those beyond FARTHEST are left out."""
-    hollow = colour == GREY
+    hollow = colour is GREY
     near = within(part)
     return axes.plot(
         part.loc[near, "eigenvalue_re"],
         part.loc[near, "eigenvalue_im"],
         "o",
-        color=colour,
-        markerfacecolor="none" if hollow else colour,
+        color=shade(colour),
+        markerfacecolor="none" if hollow else shade(colour),
         markersize=thin(1.6),
         markeredgewidth=thin(0.35),
         alpha=1.0 if hollow else 0.8,
@@ -121,7 +121,7 @@ def _draw_panel(values: Axes, plane: Axes, panel: pd.DataFrame) -> None:
         draw_eigen(plane, part, colour)
     text = _moved(panel, "singular_value", r"\sigma_1")
     values.text(0.97, 0.95, text, transform=values.transAxes, ha="right", va="top", fontsize="small")
-    radius: dict[str, Any] = {"transform": plane.transAxes, "va": "top", "fontsize": "small", "bbox": GROUND}
+    radius: dict[str, Any] = {"transform": plane.transAxes, "va": "top", "fontsize": "small", "bbox": under_words()}
     plane.text(0.03, 0.97, _moved(panel, "modulus", r"\rho"), **radius)
 
 
@@ -131,7 +131,9 @@ def _mark_beyond(axes: Axes, part: pd.DataFrame, colour: str) -> None:
         if np.isfinite([real, imaginary]).all():
             edge = FARTHEST / max(abs(real), abs(imaginary))
             end, start = (real * edge, imaginary * edge), (0.75 * real * edge, 0.75 * imaginary * edge)
-            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": thin(0.7)})
+            axes.annotate(
+                "", end, start, arrowprops={"arrowstyle": "->", "color": shade(colour), "linewidth": thin(0.7)}
+            )
 
 
 def _parts(panel: pd.DataFrame) -> list[tuple[pd.DataFrame, str, float]]:
@@ -152,9 +154,10 @@ def label_spectrum(singular: Sequence[Axes], eigen: Sequence[Axes], count: int, 
         values.set_xlabel(labels("axis.rank"))
         plane.set_xlabel(labels("axis.real"))
     across = arrange(count, MOST_COLUMNS)[1]
-    for row, name in ((singular, "axis.singular_value"), (eigen, "axis.imaginary")):
-        for axes in row[::across]:
-            axes.set_ylabel(labels(name))
+    height = labels("axis.singular_value")
+    for values, plane in zip(singular[::across], eigen[::across], strict=True):
+        values.set_ylabel(height if count == 1 else height.replace(" ", "\n", 1))  # above one another they are low
+        plane.set_ylabel(labels("axis.imaginary"))
 
 
 def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.DataFrame) -> None:
@@ -174,11 +177,13 @@ def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.Data
 
 def _add_legend(figure: Figure, data: pd.DataFrame, labels: Labels) -> None:
     cells = data["cell"].unique()
-    after = look(cells[0]).colour if len(cells) == 1 else BLACK
-    handles = [Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=labels("note.before_training"))]
+    after = look(cells[0]).colour if len(cells) == 1 else shade(BLACK)
+    handles = [
+        Line2D([], [], color=shade(GREY), marker="o", markerfacecolor="none", label=labels("note.before_training"))
+    ]
     if (data["when"] == "after").any():
         iteration = int(data.loc[data["when"] == "after", "iteration"].max())
         text = labels("note.after_training", iteration=str(iteration))
         handles.append(Line2D([], [], color=after, marker="o", label=text))
-    handles.append(Line2D([], [], color=BLACK, linestyle="--", linewidth=thin(0.5), label=labels("note.one")))
+    handles.append(Line2D([], [], color=shade(BLACK), linestyle="--", linewidth=thin(0.5), label=labels("note.one")))
     top_legend(figure, handles)

@@ -1,51 +1,7 @@
 "use strict";
 (() => {
-  const root = document.documentElement;
+  const { root, all, language, dark, look } = gradflow;
   const facts = JSON.parse(document.getElementById("facts").textContent);
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const remembered = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
-  const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* a page without storage forgets */ } };
-
-  const language = () => (root.lang === "en" ? "en" : "zh");
-  const dark = () => root.dataset.theme === "dark";
-
-  // Language and theme
-
-  function speak(lang) {
-    root.lang = lang === "zh" ? "zh-CN" : "en";
-    const button = document.getElementById("language");
-    button.textContent = lang === "zh" ? "English" : "中文";
-    button.lang = lang === "zh" ? "en" : "zh-CN";
-    for (const element of all("[data-en]")) {
-      if (element.matches("option, title")) element.textContent = element.dataset[lang];
-      else element.setAttribute("aria-label", element.dataset[lang]);
-    }
-  }
-
-  function colour(theme) {
-    root.dataset.theme = theme;
-    document.getElementById("theme").setAttribute("aria-pressed", String(theme === "dark"));
-  }
-
-  speak(remembered("gradflow-language") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
-  colour(remembered("gradflow-theme") ?? (system.matches ? "dark" : "light"));
-
-  document.getElementById("language").addEventListener("click", () => {
-    speak(language() === "en" ? "zh" : "en");
-    remember("gradflow-language", language());
-    drawAll();
-  });
-  document.getElementById("theme").addEventListener("click", () => {
-    colour(dark() ? "light" : "dark");
-    remember("gradflow-theme", root.dataset.theme);
-    drawAll();
-  });
-  system.addEventListener("change", () => {
-    if (remembered("gradflow-theme")) return;
-    colour(system.matches ? "dark" : "light");
-    drawAll();
-  });
 
   // Tables in the order of a column
 
@@ -70,18 +26,9 @@
   // Charts
 
   const states = facts.charts.map((chart) => ({
-    shown: Array.from({ length: chart.curves }, (_, i) => i), record: 0, chosen: 0, iterations: chart.iterations,
+    shown: Array.from({ length: chart.curves }, (_, i) => i), record: Math.max(0, chart.iterations.length - 1), chosen: 0, iterations: chart.iterations,
   }));
   const views = [];
-
-  function look() {
-    const ink = getComputedStyle(root).getPropertyValue("--ink"), line = getComputedStyle(root).getPropertyValue("--line");
-    const axis = { labelColor: ink, titleColor: ink, domainColor: ink, tickColor: ink, gridColor: line, gridOpacity: 0.5, labelOverlap: true, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12 };
-    return {
-      background: "transparent", customFormatTypes: true, font: getComputedStyle(document.body).fontFamily, axis, view: { stroke: null },
-      legend: { labelColor: ink, titleColor: ink, titleFontWeight: "normal", titleLimit: 400 },
-    };
-  }
 
   async function draw(i) {
     const chart = facts.charts[i], holder = document.querySelector(`#chart-${i} .plot`);
@@ -89,7 +36,7 @@
     spec.datasets = { ...spec.datasets, rows: facts.rows[chart.rows] };
     spec.params = [...(spec.params ?? []), ...Object.entries(states[i]).map(([name, value]) => ({ name, value }))];
     views[i]?.finalize();
-    views[i] = (await vegaEmbed(holder, spec, { actions: false, logLevel: 1, renderer: chart.canvas ? "canvas" : "svg", config: look(), expressionFunctions: { words: String } })).view;
+    views[i] = (await vegaEmbed(holder, spec, { actions: false, logLevel: 1, renderer: chart.canvas ? "canvas" : "svg", config: look(11), expressionFunctions: { words: String } })).view;
     views[i].description(chart.title[language()]);
   }
 
@@ -98,6 +45,8 @@
     drawing = drawing.then(async () => { for (const i of facts.charts.keys()) await draw(i); });
     return drawing;
   }
+
+  gradflow.changed = drawAll;
 
   function set(i, name, value) {
     states[i][name] = value;

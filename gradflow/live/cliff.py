@@ -1,0 +1,91 @@
+"""The error surface of one recurrent unit and a descent over it, at once: settings in, a plain table out.
+
+The unit of :mod:`gradflow.theory.error_surface` (Pascanu, Mikolov & Bengio 2013, figure 6), x_t = w σ(x_{t-1}) + b,
+x_0 = ½, E = (σ(x_T) - 0.7)², with its gradient carried forward: ∂x_t/∂θ = w σ'(x_{t-1}) ∂x_{t-1}/∂θ + ∂⁺x_t/∂θ. Tests
+compare both with what autograd finds there.
+"""
+
+from functools import lru_cache
+from math import hypot, inf
+from typing import Any
+
+import numpy as np
+
+from gradflow.live.words import word
+from gradflow.report.words import Text
+from gradflow.theory.error_surface import LEARNING_RATE, ORIGIN, TARGET, UPDATES, WINDOW
+from gradflow.theory.unit import START
+
+RESOLUTION = 41
+
+
+def surface(steps: int, clip: float | None) -> dict[str, Any]:
+    """The error on a grid of (w, b), and gradient descent of 60 updates from (5, -2.7) at rate 0.1.
+
+    Args:
+        steps: T.
+        clip: largest norm of a gradient, of those longer than that; None: they are not clipped.
+
+    Returns:
+        `w` and `b`, the axes of the grid (41 each); `error`, row by row of w; `path`: pairs of w and b of the descent,
+        origin and end included, in the window and out of it; `steepest`: the largest norm of a gradient on the grid;
+        `longest`: the largest that the descent met; `end`: its last error; `headline`.
+    """
+    w, b, error, steepest = _grid(steps)
+    path, longest, end = descent(steps, inf if clip is None else clip)
+    return {
+        "w": w.tolist(),
+        "b": b.tolist(),
+        "error": error.ravel().tolist(),
+        "path": [list(point) for point in path],
+        "steepest": steepest,
+        "longest": longest,
+        "end": end,
+        "headline": _says(clip, path, longest, end),
+    }
+
+
+def error_and_gradient(w: Any, b: Any, steps: int) -> tuple[Any, Any, Any]:
+    """E, ∂E/∂w and ∂E/∂b, of numbers or of arrays."""
+    x, by_w, by_b = START + 0 * w, 0 * w, 0 * w
+    for _ in range(steps):
+        s = _sigmoid(x)
+        slope = w * s * (1 - s)
+        x, by_w, by_b = w * s + b, slope * by_w + s, slope * by_b + 1
+    s = _sigmoid(x)
+    by_x = 2 * (s - TARGET) * s * (1 - s)
+    return (s - TARGET) ** 2, by_x * by_w, by_x * by_b
+
+
+def descent(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], float, float]:
+    """Where the descent goes, the largest norm that it met, and its last error."""
+    w, b = ORIGIN
+    path, longest = [(w, b)], 0.0
+    for _ in range(UPDATES):
+        _, by_w, by_b = error_and_gradient(w, b, steps)
+        norm = hypot(by_w, by_b)
+        longest = max(longest, norm)
+        rate = LEARNING_RATE * min(1.0, max_norm / (norm + 1e-6))
+        w, b = w - rate * by_w, b - rate * by_b
+        path.append((w, b))
+    return path, longest, float(error_and_gradient(w, b, steps)[0])
+
+
+@lru_cache(maxsize=16)
+def _grid(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    w, b = (np.linspace(*WINDOW[name], RESOLUTION) for name in "wb")
+    error, by_w, by_b = error_and_gradient(w[:, None], b[None, :], steps)
+    return w, b, error, float(np.hypot(by_w, by_b).max())
+
+
+def _sigmoid(x: Any) -> Any:
+    with np.errstate(over="ignore"):  # far outside of the picture it is 0
+        return 1 / (1 + np.exp(-x))
+
+
+def _says(clip: float | None, path: list[tuple[float, float]], longest: float, end: float) -> Text:
+    if clip is not None:
+        return word("surface.clipped" if longest > clip else "surface.untouched", clip=clip, longest=longest, end=end)
+    (w_low, w_high), (b_low, b_high) = WINDOW["w"], WINDOW["b"]
+    inside = all(w_low <= w <= w_high and b_low <= b <= b_high for w, b in path)
+    return word("surface.inside" if inside else "surface.thrown", longest=longest, end=end)

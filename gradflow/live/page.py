@@ -1,0 +1,121 @@
+"""The page of sliders: the same for the server, which computes, and for a file, which has all of it inside."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from gradflow.cells.facts import CELLS
+from gradflow.checks import check_path
+from gradflow.figures.theme import LANGUAGES
+from gradflow.files import write_files
+from gradflow.live import charts, settings
+from gradflow.live.panels import SETTINGS, Panels, asked, key
+from gradflow.live.settings import ALL, Space
+from gradflow.live.training import EVERY, ITERATIONS
+from gradflow.live.words import own_texts, word
+from gradflow.report.curves import NIGHT
+from gradflow.report.page import as_json, chart_library, environment_of, template
+from gradflow.theory.error_surface import WINDOW
+
+AUTO = "auto"
+SPOKEN = ("page.busy", "page.lost", "setting.", "button.", "training.", "answer.", "spectrum.")
+"""Beginnings of the ids of texts that the page's script fills in."""
+
+
+def live_page(lang: str = AUTO) -> str:
+    """The page that asks the server it comes from.
+
+    Args:
+        lang: `en`, `zh`, or `auto`: the browser's.
+    """
+    return _rendered(lang, None, None)
+
+
+def write_live(out: str | Path, lang: str = AUTO, *, space: Space = ALL, progress: bool = False) -> Path:
+    """Write the page as one HTML file that has all numbers inside: no server, no network, no other file.
+
+    It takes some two minutes, in which 20 small networks are trained.
+
+    Args:
+        out: The file; its folder is made, what was there is replaced.
+        lang: `en`, `zh`, or `auto`: the browser's.
+        space: What is computed.
+        progress: Show a progress bar (on a terminal).
+
+    Returns:
+        The file.
+
+    Raises:
+        TypeError: `out` is no path.
+        OSError: It cannot be written; what was there is as before.
+    """
+    check_path("out", out, "the file of the page")
+    file = Path(out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_files({file: _rendered(lang, grid_of(space, progress=progress), space).encode()})
+    return file
+
+
+def grid_of(space: Space, *, progress: bool = False) -> dict[str, Any]:
+    """The tables of every panel, by :func:`gradflow.live.panels.key`."""
+    panels, grid = Panels(), dict[str, Any]()
+    try:
+        for panel, values in tqdm(list(asked(space)), unit="panels", disable=None if progress else True):
+            grid[key(panel, values)] = panels(panel, values)
+    finally:
+        panels.close()
+    return grid
+
+
+def _rendered(lang: str, grid: Mapping[str, Any] | None, space: Space | None) -> str:
+    environment = environment_of("gradflow.live", word)
+    return environment.get_template("live.html").render(
+        language="" if lang == AUTO else lang,
+        style=template("gradflow.report", "base.css") + template("gradflow.live", "live.css"),
+        script=template("gradflow.report", "base.js") + template("gradflow.live", "live.js"),
+        library=chart_library(),
+        facts=as_json(_facts(grid, space)),
+        cells={name: CELLS[name].label for name in settings.CELL_NAMES},
+        default=settings.CELL.default,
+        longest=settings.LONGEST_NAME,
+        name=settings.NAMES[0],
+        names=settings.NAMES if space is None else space.names,
+        static=space is not None,
+        title=word("page.title"),
+    )
+
+
+def _facts(grid: Mapping[str, Any] | None, space: Space | None) -> dict[str, Any]:
+    """What the script needs: settings, charts, texts, and of the static page the grid and the runs that are in it."""
+    own = space or ALL
+    return {
+        "sliders": {
+            "steps": _slider(own.steps, settings.STEPS),
+            "clip": _slider(own.clips, settings.CLIP),
+            "start": {cell: _slider(starts, settings.start_of(cell)) for cell, starts in own.starts.items()},
+        },
+        "kinds": {cell: settings.kind_of_start(cell) for cell in settings.CELL_NAMES},
+        "labels": {cell: CELLS[cell].label for cell in settings.CELL_NAMES},
+        "colours": {cell: CELLS[cell].colour for cell in settings.CELL_NAMES},
+        "panels": SETTINGS,
+        "specs": charts.specs(),
+        "canvas": charts.CANVAS,
+        "night": NIGHT,
+        "window": WINDOW,
+        "updates": ITERATIONS,
+        "recorded": EVERY,
+        "words": {
+            lang: {id: text for id, text in own_texts(lang).items() if id.startswith(SPOKEN)} for lang in LANGUAGES
+        },
+        "grid": grid,
+        "runs": None
+        if space is None
+        else {"starts": space.trained, "clips": space.trained_clips, "length": space.length},
+    }
+
+
+def _slider(values: Sequence[Any], setting: settings.Setting) -> dict[str, Any]:
+    default = setting.default if setting.default in values else values[-1]
+    return {"values": list(values), "place": list(values).index(default)}

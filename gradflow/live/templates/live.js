@@ -1,0 +1,307 @@
+"use strict";
+(() => {
+  const { root, all, language, dark, look } = gradflow;
+  const facts = JSON.parse(document.getElementById("facts").textContent);
+  const byId = (id) => document.getElementById(id);
+  const say = (id) => facts.words[language()][id];
+  const size = () => parseFloat(getComputedStyle(root).fontSize);
+  const shade = (colour) => (dark() ? facts.night[colour] ?? colour : colour);
+  const grey = "#6E6E6E";
+
+  // The one question to gradflow: a panel and its settings; in a file without a server the answers are all there.
+
+  const known = new Map(Object.entries(facts.grid ?? {}));
+  let waiting = 0;
+
+  async function numbers(panel, settings) {
+    const values = Object.fromEntries(facts.panels[panel].map((name) => [name, settings[name]]));
+    const key = JSON.stringify([panel, ...Object.values(values)]);
+    if (known.has(key)) return known.get(key);
+    if (facts.grid) throw new Error(`not computed: ${key}`);
+    root.classList.toggle("busy", ++waiting > 0);
+    try {
+      const body = JSON.stringify({ panel, values });
+      const answer = await fetch("/numbers", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      const table = await answer.json();
+      if (!answer.ok) throw new Error(table.error);
+      known.set(key, table);
+      return table;
+    } catch (error) {
+      if (error instanceof TypeError) throw new Error(say("page.lost"));
+      throw error;
+    } finally {
+      root.classList.toggle("busy", --waiting > 0);
+    }
+  }
+
+  // Settings
+
+  const state = { view: "gradients", cell: document.querySelector("[name=cell]:checked").value, places: {}, kept: [], runs: new Map(), playing: false };
+  const sliders = ["start", "steps", "clip"];
+  const stops = (name) => (name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name]);
+  const placed = (name) => (name === "start" ? facts.kinds[state.cell] : name);
+  const value = (name) => stops(name).values[state.places[placed(name)] ?? stops(name).place];
+  const settings = () => ({ cell: state.cell, start: value("start"), steps: value("steps"), clip: value("clip") });
+  const shown = (name) => (value(name) === null ? say("setting.off") : String(value(name)));
+  const called = () => `${facts.labels[state.cell][language()]} ${{ gain: "g", forget_bias: "b_f", update_bias: "b_z" }[facts.kinds[state.cell]]}=${shown("start")}`;
+
+  function showSettings() {
+    byId("start-name").textContent = say(`setting.${facts.kinds[state.cell]}`);
+    for (const name of sliders) {
+      const slider = byId(name);
+      slider.max = stops(name).values.length - 1;
+      slider.value = state.places[placed(name)] ?? stops(name).place;
+      slider.setAttribute("aria-valuetext", shown(name));
+      byId(`${name}-value`).textContent = shown(name);
+    }
+    for (const label of all(".cell")) label.style.setProperty("--shade", shade(facts.colours[label.querySelector("input").value]));
+  }
+
+  // Charts: rows by name, drawn anew where language, theme or size change, else only given new rows
+
+  const charts = { gradients: ["gradient", "spectrum", "surface"], training: ["training", "answer"] };
+  const views = {}, content = {};
+
+  async function embed(name) {
+    const spec = JSON.parse(JSON.stringify(facts.specs[name][language()]), (_, part) => (dark() && typeof part === "string" ? facts.night[part] ?? part : part));
+    const { rows, path, params } = content[name];
+    spec.datasets = { ...spec.datasets, rows, path: path ?? [] };
+    spec.params = [...(spec.params ?? []), ...Object.entries({ ...params, size: size() }).map(([key, value]) => ({ name: key, value }))];
+    views[name]?.finalize();
+    const config = look(size());
+    config.legend = { ...config.legend, labelFontSize: size(), titleFontSize: size(), gradientLength: 7 * size(), gradientThickness: size() };
+    config.axis.titleFontSize = size();
+    config.axis.labelOverlap = "greedy";
+    views[name] = (await vegaEmbed(byId(`${name}-plot`), spec, { actions: false, logLevel: 1, renderer: facts.canvas.includes(name) ? "canvas" : "svg", config, expressionFunctions: { power } })).view;
+    views[name].description(byId(`${name}-headline`).textContent);
+    fit.observe(byId(`${name}-plot`));
+  }
+
+  const fit = new ResizeObserver((entries) => {
+    for (const { target, contentRect: { width, height } } of entries) {
+      const drawn = views[target.id.replace("-plot", "")];
+      if (drawn && width && (drawn.width() !== width || drawn.height() !== height)) drawn.width(width).height(height).runAsync();
+    }
+  });
+  const superscript = (text) => text.replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
+  const power = (value) => (value >= 0.1 && value <= 10 ? String(value) : `10${superscript(String(Math.round(Math.log10(value))))}`);
+
+  async function show(name, headline, rows, params, path, of) {
+    content[name] = { rows, params, path, of };
+    byId(`${name}-headline`).textContent = headline;
+    if (!views[name]) return embed(name);
+    const view = views[name].data("rows", rows);
+    if (path) view.data("path", path);
+    for (const [key, value] of Object.entries(params)) view.signal(key, value);
+    view.description(headline);
+    await view.runAsync();
+  }
+
+  function nameCurves(chart, curves) {
+    byId(`${chart}-curves`).replaceChildren(...curves.map(({ name, colour, held }) => {
+      const item = document.createElement("li");
+      item.style.color = shade(colour);
+      item.innerHTML = `<svg viewBox="0 0 48 10" aria-hidden="true"><line x1="0" y1="5" x2="48" y2="5" stroke-dasharray="${held ? "9 6" : "none"}"/></svg>`;
+      item.append(name);
+      return item;
+    }));
+  }
+
+  function showGradient(flow) {
+    const lang = language(), curve = { name: called(), colour: facts.colours[state.cell], flow, held: false };
+    const curves = [...state.kept, curve];
+    const rows = curves.flatMap(({ name, colour, flow, held }, i) =>
+      flow.lag.map((lag, k) => ({ curve: i, name, colour: shade(colour), held, lag, median: flow.median[k], lowest: flow.low[k], highest: flow.high[k] })));
+    const values = curves.flatMap(({ flow }) => [...flow.low, ...flow.high]).filter((v) => v > 0);
+    const bottom = Math.min(-3, Math.floor(Math.log10(Math.min(...values)))), top = Math.max(1, Math.ceil(Math.log10(Math.max(...values))));
+    const apart = Math.ceil((top - bottom) / 8), decades = [];
+    for (let n = Math.ceil(bottom / apart) * apart; n <= top; n += apart) decades.push(10 ** n);
+    nameCurves("gradient", curves);
+    return show("gradient", flow.headline[lang], rows, { low: 10 ** bottom, high: 10 ** top, decades, last: Math.max(...curves.map(({ flow }) => flow.lag.length - 1)) });
+  }
+
+  function showSpectrum(flow) {
+    const kinds = [["weight", flow.weight, grey], ["jacobian", flow.jacobian, facts.colours[state.cell]]];
+    const rows = kinds.flatMap(([kind, values, colour]) =>
+      values.map((value, index) => ({ kind, value, index: index + 1, colour: shade(colour), name: say(`spectrum.${kind}`) })));
+    const high = Math.max(1.25, 1.1 * Math.max(...rows.map((row) => row.value ?? 0)));
+    nameCurves("spectrum", kinds.map(([kind, , colour]) => ({ name: say(`spectrum.${kind}`), colour, held: kind === "weight" })).reverse());
+    return show("spectrum", flow.spectrum_headline[language()], rows, { high, last: flow.jacobian.length + 1 });
+  }
+
+  function showSurface(surface) {
+    if (views.surface && content.surface.of === surface) return null;
+    const { w, b, error } = surface, dw = (w[1] - w[0]) / 2, db = (b[1] - b[0]) / 2;
+    const rows = error.map((value, i) => {
+      const [x, y] = [w[Math.floor(i / b.length)], b[i % b.length]];
+      return { w: x - dw, w2: x + 1.2 * dw, b: y - db, b2: y + 1.5 * db, error: value }; // a little over the next one, else the ground shines through
+    });
+    const path = surface.path.map(([x, y], order) => ({ order, w: x, b: y }));
+    const { w: [wLow, wHigh], b: [bLow, bHigh] } = facts.window;
+    return show("surface", surface.headline[language()], rows, { wLow, wHigh, bLow, bHigh }, path, surface);
+  }
+
+  // A run: the clipping of each of its steps, and what each of them gave
+
+  const nearest = (values, wanted) => values.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
+
+  function runSettings() {
+    const { cell, start, clip } = settings();
+    if (!facts.runs) return { cell, start, clip };
+    const clips = facts.runs.clips.filter((c) => c !== null);
+    const off = facts.runs.clips.includes(null) && (clip === null || clip > 2 || !clips.length);
+    return { cell, start: nearest(facts.runs.starts[cell], start), clip: off ? null : nearest(clips, clip ?? Infinity) };
+  }
+
+  function run() {
+    const { cell, start, clip } = runSettings(), key = JSON.stringify(facts.runs ? [cell, start, clip] : [cell, start]);
+    if (!state.runs.has(key)) state.runs.set(key, { cell, start, clips: [], steps: [] });
+    return state.runs.get(key);
+  }
+
+  async function step() {
+    const own = run(), clips = [...own.clips, runSettings().clip];
+    if (facts.runs && clips.length > facts.runs.length) return pause();
+    const table = await numbers("training", { ...own, clips });
+    if (clips.length !== own.clips.length + 1) return;
+    own.clips = clips;
+    own.steps.push(table);
+    await showRun();
+  }
+
+  async function showRun() {
+    const own = run(), last = own.steps.at(-1), what = byId("quantity").value;
+    const columns = own.steps.flatMap((table) => table[what]), wide = what === "state" ? facts.updates : facts.recorded;
+    const rows = columns.flatMap(({ iteration, values }) =>
+      values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
+    const values = rows.map((row) => row.value).filter((v) => v !== null);
+    const [low, high] = what === "state" ? [0, 1] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
+    byId("training-setting").textContent = last ? last.setting[language()] : called();
+    const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
+    await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
+    await showAnswer();
+  }
+
+  let typed = 0;
+  async function showAnswer() {
+    const own = run(), name = byId("name").value.trim(), turn = ++typed;
+    if (!own.clips.length || !name) return show("answer", say(name ? "training.none" : "answer.none"), [], {});
+    const table = await numbers("answer", { ...own, name });
+    if (turn !== typed) return;
+    const rows = table.bars.map(({ place, character, score, own: named }) => ({ place: String(place).padStart(3, "0") + character, character, score, colour: shade(named ? facts.colours[own.cell] : grey) }));
+    await show("answer", table.headline[language()], rows, {});
+  }
+
+  // What follows a change: the newest settings, one question at a time, so that a slider never waits for its past
+
+  let asked = false, answering = null;
+
+  async function answerAll() {
+    while (asked) {
+      asked = false;
+      const began = performance.now();
+      try {
+        if (state.view === "gradients") {
+          const [flow, surface] = await Promise.all([numbers("flow", settings()), numbers("surface", settings())]);
+          state.flow = flow;
+          await Promise.all([showGradient(flow), showSpectrum(flow), showSurface(surface)]);
+        } else await showRun();
+      } catch (error) { lost(error); }
+      root.dataset.took = Math.round(performance.now() - began);
+    }
+    answering = null;
+    root.dataset.drawn = "true";
+    tell();
+  }
+
+  function changed() {
+    asked = true;
+    showSettings();
+    answering ??= answerAll();
+    return answering;
+  }
+
+  function lost(error) {
+    pause();
+    for (const name of charts[state.view].slice(0, 1)) byId(`${name}-headline`).textContent = error.message;
+  }
+
+  let telling;
+  function tell() {
+    clearTimeout(telling);
+    telling = setTimeout(() => { byId("told").textContent = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". "); }, 500);
+  }
+
+  async function redraw() {
+    for (const name of Object.keys(views)) { views[name].finalize(); delete views[name]; byId(`${name}-plot`).replaceChildren(); }
+    await answering;
+    return changed();
+  }
+
+  // Training goes on by itself while it plays
+
+  async function play() {
+    byId("play").setAttribute("aria-pressed", "true");
+    state.playing = true;
+    while (state.playing) {
+      await trained();
+      await new Promise((done) => setTimeout(done, 60));
+    }
+  }
+  function pause() {
+    state.playing = false;
+    byId("play").setAttribute("aria-pressed", "false");
+  }
+  let training = null;
+  function trained() {
+    training ??= step().catch(lost).finally(() => { training = null; tell(); root.dataset.steps = run().steps.length; });
+    return training;
+  }
+
+  // Hands
+
+  for (const name of sliders) byId(name).addEventListener("input", (event) => { state.places[placed(name)] = Number(event.target.value); changed(); });
+  for (const radio of all("[name=cell]")) radio.addEventListener("change", () => { state.cell = radio.value; changed(); });
+  function view(name) {
+    state.view = root.dataset.view = name;
+    if (name !== "training") pause();
+    for (const other of Object.keys(charts)) {
+      byId(other).hidden = other !== name;
+      byId(`show-${other}`).setAttribute("aria-pressed", String(other === name));
+    }
+    return redraw();
+  }
+  for (const name of Object.keys(charts)) byId(`show-${name}`).addEventListener("click", () => view(name));
+  byId("keep").addEventListener("click", () => {
+    state.kept = [...state.kept.slice(-3), { name: called(), colour: facts.colours[state.cell], flow: state.flow, held: true }];
+    changed();
+  });
+  byId("forget").addEventListener("click", () => { state.kept = []; changed(); });
+  byId("step").addEventListener("click", trained);
+  byId("play").addEventListener("click", () => (state.playing ? pause() : play()));
+  byId("restart").addEventListener("click", () => {
+    pause();
+    const own = run();
+    own.clips = [];
+    own.steps = [];
+    changed();
+  });
+  byId("quantity").addEventListener("change", changed);
+  byId("name").addEventListener("input", (event) => { if (!event.isComposing) showAnswer().catch(lost).then(tell); });
+  byId("name").addEventListener("compositionend", () => showAnswer().catch(lost).then(tell));
+
+  const keys = { g: "show-gradients", t: "show-training", k: "keep", p: "play", d: "theme", l: "language", " ": "step" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("input:not([type=range], [type=radio]), select")) return;
+    if (event.key === " " && (event.target.matches("button, input, a") || state.view !== "training")) return;
+    const radio = all("[name=cell]")[Number(event.key) - 1], button = byId(keys[event.key.toLowerCase()]);
+    if (!radio && !button) return;
+    event.preventDefault();
+    (radio ?? button).click();
+  });
+
+  let resizing;
+  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
+  gradflow.changed = redraw;
+  changed();
+})();
