@@ -48,7 +48,7 @@ def _write(out: str, lang: str) -> None:
 
 def _serve(lang: str, port: object, opens: bool) -> None:
     try:
-        from gradflow.live.app import HOST, listen, serve
+        from gradflow.live.app import HOST, listen, server
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
             raise
@@ -66,7 +66,7 @@ def _serve(lang: str, port: object, opens: bool) -> None:
 
         webbrowser.open(address)
     with suppress(KeyboardInterrupt):
-        serve(listening, lang)
+        server(lang).run(sockets=[listening])
 
 
 def _one_thread() -> None:

@@ -92,15 +92,13 @@ def listen(port: int) -> socket.socket:
     return listening
 
 
-def serve(listening: socket.socket, lang: str) -> None:
-    """Answers until it is interrupted.
+def server(lang: str) -> uvicorn.Server:
+    """What answers, on sockets that :func:`listen` returned, until it is interrupted: ``server(lang).run(sockets)``.
 
     Args:
-        listening: what :func:`listen` returned.
         lang: of the page.
     """
-    config = uvicorn.Config(app(lang), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(uvicorn.Config(app(lang), log_level="warning", access_log=False, timeout_graceful_shutdown=1))
 
 
 async def _question(request: Request) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradflow.analysis.by_lag import factor_per_step
 from gradflow.cells.facts import CELLS, bias_of_keeping_gate
-from gradflow.config import CellConfig, Config, Dtype, InitConfig, InitName
+from gradflow.config import CellConfig, CellName, Config, Dtype, InitConfig, InitName
 from gradflow.flow.replay import Trace, trace
 from gradflow.flow.spectrum import recurrent_spectrum
 from gradflow.live.words import word
@@ -67,8 +67,9 @@ def flow(cell: str, start: float, steps: int) -> dict[str, Any]:
 def config_of(cell: str, start: float, **settings: Any) -> Config:
     """The settings of a run whose weights start so."""
     bias = bias_of_keeping_gate(cell)
-    init = InitConfig(InitName.gaussian, gain=start) if bias is None else InitConfig(**{bias: start})
-    return Config(cell=CellConfig(cell, SIZE), init=init, **settings)
+    settings_of_start: dict[str, Any] = {"name": InitName.gaussian, "gain": start} if bias is None else {bias: start}
+    init = InitConfig(**settings_of_start)
+    return Config(cell=CellConfig(CellName(cell), SIZE), init=init, **settings)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ def live_page(lang: str = AUTO) -> str:
 def write_live(out: str | Path, lang: str = AUTO, *, space: Space = ALL, progress: bool = False) -> Path:
     """Write the page as one HTML file that has all numbers inside: no server, no network, no other file.
 
-    It takes some two minutes, in which 40 small networks are trained.
+    It takes some two minutes, in which 20 small networks are trained.
 
     Args:
         out: The file; its folder is made, what was there is replaced.

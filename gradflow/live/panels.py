@@ -1,7 +1,7 @@
 """What the page can ask for: the parts of it, each a function of its own settings alone."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -27,7 +27,7 @@ class Panels:
 
     def __init__(self) -> None:
         self._runs, self._lock = Runs(), Lock()
-        self._panels = {
+        self._panels: dict[str, Callable[..., dict[str, Any]]] = {
             "flow": flow,
             "surface": surface,
             "training": partial(training, self._runs),

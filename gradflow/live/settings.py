@@ -86,7 +86,7 @@ ALL = Space(
     clips=CLIP.values,
     trained={cell: (0.6, 1.0, 1.6) if start_of(cell) is GAIN else (0.0, 3.0) for cell in CELL_NAMES},
     trained_clips=(0.25, None),
-    length=24,
+    length=16,
     names=NAMES,
 )
 """Every stop of the sliders, and a run from two or three starts of each cell."""

@@ -100,22 +100,22 @@ class Run:
     def _told(self, first: int, states: list[float]) -> dict[str, Any]:
         self._recorder.flush()
         run = open_run(self._recorder.path)
-        scalars = run.scalars.loc[first:]
+        scalars = run.scalars
         lag = run.frame("lag", columns=[GRADIENT])
         lag = lag[lag["iteration"] >= first]
         columns = [
-            {"iteration": int(iteration), "values": (own.sort_values("lag")[GRADIENT] / np.log(10)).tolist()}
-            for iteration, own in lag.groupby("iteration")
+            {"iteration": iteration, "values": (rows.sort_values("lag")[GRADIENT] / np.log(10)).tolist()}
+            for iteration, rows in lag.groupby("iteration")
         ]
-        last = run.scalars.iloc[-1]
+        last, own = scalars.iloc[-1], scalars.loc[min(first, len(scalars) - 1) :]
         told = {
-            "iteration": len(run.scalars),
+            "iteration": len(scalars),
             "gradient": columns,
             "state": [{"iteration": column["iteration"], "values": states} for column in columns[:1]],
             "loss": float(last["loss"]),
-            "accuracy": float(scalars["accuracy"].mean()),
+            "accuracy": float(own["accuracy"].mean()),
             "norm": float(np.exp(last["log_grad_norm_before"])),
-            "clipped": float((scalars["clipped"] > 0).mean()),
+            "clipped": float((own["clipped"] > 0).mean()),
         }
         return told | {"headline": self._says(told), "setting": self._setting()}
 
@@ -242,7 +242,7 @@ def answer(runs: Runs, cell: str, start: float, clips: Sequence[float | None], n
     return runs.at(cell, start, clips).answer(name)
 
 
-def _answers(name: str, rows: list[dict[str, Any]]) -> Text:
+def _answers(name: str, rows: list[dict[Any, Any]]) -> Text:
     winner = rows[0]
     own = [row for row in rows if row["position"] < len(name)]
     strongest = max(own, key=lambda row: abs(row["score"]))

@@ -2,9 +2,13 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 import vl_convert
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
     from gradflow.report.writing import Content
 
 
-def rendered(content: "Content") -> str:
-    """The page of a report."""
+def rendered(content: "Content", folder: Path) -> str:
+    """The page of a report, from whose folder links lead to files of figures."""
     charts = list(_charts(content))
     environment = environment_of("gradflow.report", words.word)
     environment.globals.update(
@@ -29,6 +33,7 @@ def rendered(content: "Content") -> str:
         word=words.word,
         number=words.number,
         safe=lambda text: words.alike(text)["en"],
+        address=lambda file: quote(Path(os.path.relpath(file, folder)).as_posix()),
         picture=lambda content: "data:image/webp;base64," + base64.b64encode(content).decode("ascii"),
     )
     return environment.get_template("page.html").render(
@@ -64,6 +69,7 @@ def environment_of(package: str, word: Callable[..., words.Text]) -> jinja2.Envi
     return environment
 
 
+@cache
 def chart_library() -> Markup:
     """The script of Vega-Lite, without a network."""
     return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
