@@ -84,7 +84,7 @@ def test_singular_values_are_those_of_the_dense_matrices(cell):
 def test_the_headline_says_what_is_seen():
     table = flow("rnn", 0.6, 20)
     assert table["headline"]["en"] == "Each step back keeps 0.609 of the gradient: 6.4×10⁻⁵ is left after 20 steps"
-    assert table["headline"]["zh"] == "每回传一步，梯度只剩 0.609\xa0倍：20\xa0步后只有 6.4×10⁻⁵"
+    assert table["headline"]["zh"] == "每回传一步，梯度只剩\xa00.609\xa0倍：20\xa0步后只有\xa06.4×10⁻⁵"
     assert "multiplies" in flow("linear", 2.0, 20)["headline"]["en"]
     assert "keeps its size" in flow("lstm", 3.0, 60)["headline"]["en"]
 
