@@ -2,6 +2,7 @@
 
 PYTHON ?= python3.13 python3.12 python3.11 python3# the first that is 3.11 to 3.13 is taken
 TORCH ?= torch# what pip installs for it, such as "torch --index-url ADDRESS" for a CPU build
+SPHINXOPTS ?=# more for `make docs`, such as "-D nb_execution_mode=off", which shows the notebooks without their results
 ARGS ?=# settings for `make compare` and `make lecture`, such as "data=csv data.path='my names.csv'"
 
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -46,7 +47,7 @@ lint: .venv/lint ## Check style and types
 	@.venv/bin/python -m mypy
 
 docs: .venv/docs ## Build the documentation site: docs/_build/html/index.html
-	@.venv/bin/python -m sphinx -q -j auto -W --keep-going -n docs docs/_build/html
+	@.venv/bin/python -m sphinx -q -j auto -W --keep-going -n $(SPHINXOPTS) docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 clean: ## Remove the virtual environment and caches; outputs stay

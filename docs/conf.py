@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "extensions")]
 
+from pictures import digest, sources
+
 import gradflow
 
 project = "gradflow"
@@ -12,7 +14,7 @@ author = "the gradflow authors"
 release = version = gradflow.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -22,6 +24,13 @@ extensions = [
 ]
 autodoc_mock_imports = ["lightning", "skorch", "torch.utils.tensorboard"]
 exclude_patterns = ["_build", "_generated", "extensions"]
+
+nb_execution_mode = "cache"  # a notebook runs again when it or any code has changed
+nb_execution_cache_path = str(Path(__file__).parent / "_build" / f"notebooks-{digest(sources())}")
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, before torch counts them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHARED = Path(os.environ.get("GRADFLOW_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 
@@ -82,6 +84,19 @@ def files(tmp_path):
         "data/corpus": [f"data.path={tmp_path / 'corpus.txt'}"],
         "data/languages": [f"data.path={tmp_path / 'languages'}"],
     }
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, where there is one."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+    with api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        except api.Error as error:
+            pytest.skip(f"needs Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
+        yield browser
+        browser.close()
 
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine

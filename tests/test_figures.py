@@ -24,7 +24,7 @@ from synthetic_runs import Planted, config_of, write_run, write_sweep
 
 import gradflow as gf
 from gradflow import analysis, figures
-from gradflow.figures.build_font import NAME_CHARACTERS, TARGET
+from gradflow.figures.build_font import FAMILY, FONTS, FORMULAS, IN_FORMULAS, NAME_CHARACTERS, stem
 from gradflow.figures.catalogue import Labels, number, texts, wrap
 from gradflow.figures.gallery import GALLERY
 from gradflow.figures.heat import ratio_colours
@@ -401,7 +401,7 @@ def test_contexts_scale_everything_alike(run):
 
 
 def test_the_font_has_outlines_that_survive_in_a_pdf_and_the_characters_of_names():
-    font = TTFont(TARGET)
+    font = TTFont(FONTS / f"{stem(FAMILY)}.ttf")
     assert font.sfntVersion == "\x00\x01\x00\x00"
     assert "glyf" in font
     gb2312 = {
@@ -413,7 +413,16 @@ def test_the_font_has_outlines_that_survive_in_a_pdf_and_the_characters_of_names
     assert set("玥喆×−‖σδ∞▲" + "".join(NAME_CHARACTERS.split())) <= covered
     assert font["name"].getDebugName(1) == CHINESE
     assert "Open Font License" in font["name"].getDebugName(13)
-    assert "SIL OPEN FONT LICENSE Version 1.1" in TARGET.with_name("OFL.txt").read_text(encoding="utf-8")
+    assert "SIL OPEN FONT LICENSE Version 1.1" in (FONTS / "OFL.txt").read_text(encoding="utf-8")
+
+
+def test_formulas_in_chinese_text_have_its_digits():
+    font = TTFont(FONTS / f"{stem(FORMULAS)}.ttf")
+    assert "glyf" in font
+    assert set(font.getBestCmap()) == IN_FORMULAS
+    assert font["name"].getDebugName(1) == FORMULAS
+    with figures.style("zh"):
+        assert (mpl.rcParams["mathtext.fontset"], mpl.rcParams["mathtext.rm"]) == ("custom", FORMULAS)
 
 
 def test_both_languages_have_the_same_texts_formulas_and_values():
@@ -442,7 +451,7 @@ def test_every_cell_and_initialisation_has_a_name_and_a_look():
 
 
 def test_every_text_is_used():
-    code = "".join(path.read_text(encoding="utf-8") for path in TARGET.parents[1].rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in FONTS.parent.rglob("*.py"))
     families = (
         "cell.",
         "init.",

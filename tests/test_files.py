@@ -3,7 +3,6 @@
 import errno
 import os
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -118,10 +117,11 @@ def write_verdicts(folder: Path, title: str) -> None:
 
 
 def one_slide(folder: Path, title: str) -> dict[Slide, Drawn]:
-    picture = BytesIO()
-    Image.new("RGB", (16, 9), "black" if title == "before" else "red").save(picture, "png")
+    picture = folder.parent / f"{title}.png"
+    Image.new("RGB", (16, 9), "black" if title == "before" else "red").save(picture)
+    picture.with_suffix(".svg").write_text(f"<svg>{title}</svg>")
     slide = Slide("names", "one_hot", lambda folder: pd.DataFrame(), title)
-    return {slide: Drawn(folder / f"{title}.png", (), picture.getvalue(), title)}
+    return {slide: Drawn(picture, (), title, 0.1)}
 
 
 WRITERS = {

@@ -25,6 +25,7 @@ from gradflow.analysis.results import has_learned
 from gradflow.commands.report import not_done, printed, table
 from gradflow.config import Config, DataConfig, TrainConfig
 from gradflow.runlog import RunWriter, Unreadable
+from gradflow.runlog.seal import _MARK, check_weights, sealed_weights
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("scalars", "time", "lag", "gates", "spectrum", "proof")
@@ -50,7 +51,7 @@ def flipped(file: Path) -> None:
 
 
 def pages(file: Path) -> int:
-    """Where the pages end and the footer begins, which has no checksum."""
+    """Where the pages end and the footer begins."""
     content = file.read_bytes()
     return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
 
@@ -258,9 +259,27 @@ def test_two_parts_of_the_same_iterations_are_not_added_up(sweep):
 
 
 def test_single_bits_that_flip_are_found(sweep):
+    """Wherever they lie, pages, their headers or the footer; but in the mark of the seal, where they change no row."""
+    file, run = next((sweep / "b" / "gradients" / "scalars").iterdir()), gf.open_run(sweep / "b")
+    content, random, before = file.read_bytes(), np.random.default_rng(0), run.scalars
+    for place in random.integers(0, len(content), 200):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << random.integers(8)
+        file.write_bytes(flipped)
+        if content.find(_MARK) <= place < content.find(_MARK) + len(_MARK):
+            assert run.scalars.equals(before)
+        else:
+            with pytest.raises(Unreadable, match=file.name):
+                run.table("scalars")
+
+
+def test_single_bits_that_flip_in_the_pages_of_older_logs_are_found(sweep):
     """The checksums of pages find them; without, most would be read as other numbers."""
     file, run = next((sweep / "b" / "gradients" / "scalars").iterdir()), gf.open_run(sweep / "b")
     content, random, before = file.read_bytes(), np.random.default_rng(0), run.scalars
+    content = content[: (mark := content.find(_MARK))] + content[mark + len(_MARK) + 4 :]
+    file.write_bytes(content)
+    assert run.scalars.equals(before)
     wrong = 0
     for place in random.integers(4, pages(file), 60):
         flipped = bytearray(content)
@@ -269,6 +288,22 @@ def test_single_bits_that_flip_are_found(sweep):
         with suppress(Unreadable):
             wrong += not run.scalars.equals(before)
     assert wrong == 0
+
+
+def test_single_bits_that_flip_in_weights_are_found():
+    from safetensors.numpy import load, save
+
+    weights = {"a": np.arange(3.0), "b": np.ones((2, 2), np.float32)}
+    content = sealed_weights(save(weights, {"crc32": "00000000"}))
+    assert load(content)["a"].tolist() == [0, 1, 2]
+    check_weights(content)
+    check_weights(save(weights))  # of an older gradflow
+    mark = content.find(b'"crc32":"')
+    for place in {*range(len(content))} - {*range(8), *range(mark, mark + 9)}:  # of these safetensors finds the length
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        with pytest.raises(ValueError, match="its checksum is that of other bytes"):
+            check_weights(bytes(flipped))
 
 
 def test_a_wrong_question_is_no_damage(sweep):

@@ -240,7 +240,8 @@ def test_a_run_that_recorded_nothing_and_one_that_is_damaged_are_told(tmp_path: 
 def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is_said(sweep: Path, tmp_path: Path):
     [run] = gf.open_sweep(sweep / "rnn")
     first = next(tried([run], {"jacobian_norm_over_training": GALLERY["jacobian_norm_over_training"]}))
-    drawing = tmp_path / "a.png"
+    drawing = tmp_path / "图 of=this" / "a.png"
+    drawing.parent.mkdir()
     PIL.Image.new("RGB", (4, 3), "red").save(drawing)
     own = [first._replace(files=[drawing], lang="zh")]
     with mock.patch.object(writing, "tried", side_effect=AssertionError("made again")):
@@ -251,6 +252,7 @@ def test_figures_just_drawn_are_not_made_again_and_in_which_language_they_are_is
         assert shown.getpixel((0, 0)) == (255, 0, 0)
     assert '<p class="note en" lang="en">The pictures are in Chinese' in text
     assert "Norm of each step" in text
+    assert '<a href="%E5%9B%BE%20of%3Dthis/a.png">PNG</a>' in text  # from where the page is
 
 
 def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(sweep: Path):
@@ -258,7 +260,7 @@ def test_of_very_many_runs_one_seed_of_each_setting_is_diagnosed_and_it_is_said(
         content = content_of(gf.open_sweep(sweep), figures=[])
     assert len(content.diagnoses) == 2
     assert {"en": "Diagnosed: 2 of 4 runs, one seed of each setting."}.items() <= content.summary[-1].items()
-    assert '<td data-value="nan">–</td>' in page.rendered(content)
+    assert '<td data-value="nan">–</td>' in page.rendered(content, sweep)
 
 
 def test_where_no_run_is_nothing_is_written(tmp_path: Path):

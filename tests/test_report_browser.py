@@ -1,7 +1,6 @@
 """The report in a real browser, without a network: `make test-browser`."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +11,6 @@ from synthetic_runs import Planted, config_of, write_run
 from gradflow.report import write_report
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +20,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder / "rnn", config_of("rnn"), few)
     write_run(folder / "lstm", config_of("lstm", init="remember"), few)
     return write_report(folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-    with api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        except api.Error as error:
-            pytest.skip(f"needs Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

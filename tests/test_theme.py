@@ -1,7 +1,10 @@
 """The dark theme: colours that are told apart and read, and figures that stay dark wherever they go."""
 
+import ast
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -13,9 +16,10 @@ from synthetic_runs import Planted, config_of, write_run
 
 import gradflow as gf
 from gradflow import figures
+from gradflow.figures import theme
 from gradflow.figures.diagram import mixed
 from gradflow.figures.options import Options, using
-from gradflow.figures.theme import CELLS, DARK, GREY, INK, LOOKS, NOTHING, PAPER, TITLE, shade
+from gradflow.figures.theme import CELLS, DARK, GREY, INK, LOOKS, NOTHING, PAPER, TITLE, Tone, shade
 
 GROUND = DARK[PAPER]
 SEEN = {
@@ -43,10 +47,10 @@ def lab(colours, eye) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["light", "dark"])
 @pytest.mark.parametrize("eye", SEEN)
-def test_cells_are_told_apart_by_every_eye(theme, eye):
-    with using(Options(theme=theme)):
+def test_cells_are_told_apart_by_every_eye(name, eye):
+    with using(Options(theme=name)):
         colours = sorted({shade(own.colour) for own in LOOKS.values()})
     distances = [np.linalg.norm(one - other) for one, other in combinations(lab(colours, SEEN[eye]), 2)]
     assert min(distances) >= 13, "ten is told apart side by side"
@@ -63,6 +67,34 @@ def test_words_and_lines_are_read_on_the_dark_ground():
 
 def test_every_cell_has_a_dark_colour():
     assert {facts.colour for facts in CELLS.values()} <= set(DARK)
+
+
+ARGUMENTS = {"c", "color", "colors", "ecolor", "edgecolor", "facecolor", "foreground"}
+ARGUMENTS |= {"markeredgecolor", "markerfacecolor", "labelcolor", "titlecolor"}
+"""By which matplotlib is told a colour."""
+
+
+def bare(file: Path) -> Iterator[str]:
+    """Colours that a file gives to matplotlib, or its own dictionaries of arguments, as they are on white."""
+    tones = {name for name, value in vars(theme).items() if isinstance(value, Tone)}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        given: dict[str, ast.expr] = {}
+        if isinstance(node, ast.Call):
+            given = {word.arg: word.value for word in node.keywords if word.arg}
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            given = {key.value: value for key, value in pairs if isinstance(key, ast.Constant)}
+        for value in (given[name] for name in ARGUMENTS & given.keys()):
+            ends = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+            for end in ends:
+                literal = isinstance(end, ast.Constant) and end.value not in ("none", None)
+                if literal or (isinstance(end, ast.Name) and end.id in tones):
+                    yield f"{file.parent.name}/{file.name}:{node.lineno} {ast.unparse(end)}"
+
+
+def test_no_colour_goes_past_the_theme():
+    files = [file for file in Path(figures.__file__).parent.rglob("*.py") if file.name != "theme.py"]
+    assert [place for file in files for place in bare(file)] == [], "shade() gives it in the theme in force"
 
 
 def test_a_dark_figure_stays_dark_wherever_it_goes(run, tmp_path):
@@ -83,3 +115,12 @@ def test_a_dark_figure_stays_dark_wherever_it_goes(run, tmp_path):
 def test_a_colour_is_mixed_with_the_ground():
     with using(Options(theme="dark")):
         assert (mixed("#000000", 0), mixed("#ABCDEF", 1)) == (GROUND.lower(), "#abcdef")
+
+
+def test_figures_of_a_log_are_written_as_they_are_asked_for(run, tmp_path):
+    look = {"only": ["gradient_by_lag"], "context": "paper", "theme": "dark", "svg_text": True}
+    [svg] = [file for file in figures.draw_all(run.path, tmp_path, **look) if file.suffix == ".svg"]
+    assert GROUND.lower() in svg.read_text()
+    assert "<text" in svg.read_text()
+    with pytest.raises(ValueError, match="theme: expected one of light, dark, got 'night'"):
+        figures.draw_all(run.path, tmp_path, theme="night")

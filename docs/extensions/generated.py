@@ -3,7 +3,9 @@
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gradflow.figures.catalogue import texts
 from gradflow.figures.room import Room, rooms
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SECTIONS = ("names", "forgetting", "exploding", "learning", "gates", "architectures", "further")
 
 Page = dict[str, str]
@@ -265,8 +268,12 @@ def pages(app: Sphinx) -> None:
     made |= {"figures/index.md": lambda: figures_index(found)}
     made |= {"_generated/conditions.md": lambda: conditions(trained(source / "_build" / "pictures"))}
     made |= {"api/analysis.md": analysis_page, "api/theory.md": theory_page}
+    made |= {f"notebooks/{file.name}": partial(file.read_text, "utf-8") for file in NOTEBOOKS.glob("*.ipynb")}
     for path, text in made.items():
         write(source / path, text())
+    for old in (source / "_build").glob("notebooks-*"):
+        if str(old) != app.config.nb_execution_cache_path:
+            shutil.rmtree(old)
 
 
 def as_meant(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -26,6 +26,10 @@ ANCHORED = "log_anchored_gradient"
 """Recorded where the loss reads many positions, whose sum says nothing of memory; with a count of its own."""
 
 
+OWNER = "owner"
+"""The column with the number of its run, in rows of several runs that are worked on together."""
+
+
 LAG_COLUMNS = ["valid", "log_direct_gradient_zeros", f"{ANCHORED}_valid"] + [
     f"{quantity}_{statistic}"
     for quantity in (ANCHORED, "log_relative_gradient", "log_joint_gradient", "log_state_gradient")
@@ -41,7 +45,7 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
     whole loss: `log_joint_gradient` of an LSTM, whose state is (h, c), and `log_state_gradient` of the other cells.
 
     Returns:
-        Columns layer, direction, iteration, lag, valid, log_low, log_median, log_high (natural logs), zeros,
+        Columns (OWNER, if it was given,) layer, direction, iteration, lag, valid, log_low, log_median, log_high, zeros,
         non_finite (counts), anchored (whether of single positions), many_steps (whether the whole loss reads several,
         or the log does not say how many); without the lags that have fewer than FEWEST_EXAMPLES examples, or pairs of
         an example and a position.
@@ -49,22 +53,50 @@ def lag_gradient(frame: pd.DataFrame, *, relative: bool = True) -> pd.DataFrame:
     Raises:
         ValueError: The quantity was not recorded.
     """
-    if relative and f"{ANCHORED}_valid" in frame and (frame[f"{ANCHORED}_valid"] > 0).any():
-        own = frame[frame[f"{ANCHORED}_valid"] > 0]
-        counted = own.assign(valid=own[f"{ANCHORED}_valid"].astype(int))
-        return quantiles(counted, ANCHORED).assign(anchored=True, many_steps=False)
+    single = np.zeros(len(frame), bool)
+    if relative and f"{ANCHORED}_valid" in frame:
+        single = _any(frame, frame[f"{ANCHORED}_valid"] > 0)
+    if not single.any():
+        return _of_the_whole_loss(frame, relative)
+    own = frame[single & (frame[f"{ANCHORED}_valid"] > 0)]
+    counted = own.assign(valid=own[f"{ANCHORED}_valid"].astype(int))
+    anchored = quantiles(counted, ANCHORED).assign(anchored=True, many_steps=False)
+    if single.all():
+        return anchored
+    both = pd.concat([anchored, _of_the_whole_loss(frame[~single], relative)])
+    return both.sort_values(OWNER, kind="stable", ignore_index=True)
+
+
+def _of_the_whole_loss(frame: pd.DataFrame, relative: bool) -> pd.DataFrame:
     wanted = ["log_relative_gradient"] if relative else ["log_joint_gradient", "log_state_gradient"]
     there = [name for name in wanted if f"{name}_q50" in frame]
-    told = "log_direct_gradient_zeros" in frame and bool(frame["log_direct_gradient_zeros"].notna().any())
-    many = not told or read_at_many(at_iteration(frame, None))
-    return quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False, many_steps=many)
+    data = quantiles(frame, there[0] if there else wanted[-1]).assign(anchored=False)
+    if "log_direct_gradient_zeros" not in frame:
+        return data.assign(many_steps=True)
+    told = _any(frame, frame["log_direct_gradient_zeros"].notna())
+    first = at_iteration(frame, None)
+    read = _owner(first[first["log_direct_gradient_zeros"] < first["valid"]])
+    several = np.bincount(read, minlength=_owner(frame).max(initial=0) + 1) > 1
+    untold = np.unique(_owner(frame)[~told])
+    several[untold] = True
+    return data.assign(many_steps=several[_owner(data)])
+
+
+def _owner(frame: pd.DataFrame) -> np.ndarray:
+    """The number of the run that each row is of; 0 where they are of one."""
+    return frame[OWNER].to_numpy() if OWNER in frame else np.zeros(len(frame), int)
+
+
+def _any(frame: pd.DataFrame, holds: pd.Series) -> np.ndarray:
+    """For each row, whether something holds in any row of its run."""
+    return holds.groupby(_owner(frame)).transform("any").to_numpy(dtype=bool)
 
 
 def quantiles(frame: pd.DataFrame, quantity: str, *, position: str = "lag", more: Sequence[str] = ()) -> pd.DataFrame:
     """One quantity out of rows of the table `lag` or `time`.
 
     Args:
-        frame: Rows with the statistics of the quantity, as far as they were recorded.
+        frame: Rows with the statistics of the quantity, as far as they were recorded; of several runs with OWNER.
         quantity: Its name.
         position: `lag` or `time`.
         more: Further columns to keep.
@@ -82,9 +114,11 @@ def quantiles(frame: pd.DataFrame, quantity: str, *, position: str = "lag", more
         raise ValueError(
             f"{position}: expected {quantity} in the log, got a log without; name it in record(quantities=)"
         )
-    keys = ["layer", "direction", "iteration", position]
-    result = frame[[*keys, "valid", *columns, *more]].rename(columns=columns).sort_values(["iteration", position])
-    enough = min(FEWEST_EXAMPLES, frame["valid"].max())
+    owner = [OWNER] if OWNER in frame else []
+    keys = [*owner, "layer", "direction", "iteration", position]
+    result = frame[[*keys, "valid", *columns, *more]].rename(columns=columns)
+    result = result.sort_values([*owner, "iteration", position])
+    enough = result.groupby(_owner(result))["valid"].transform("max").clip(upper=FEWEST_EXAMPLES)
     return result[result["valid"] >= enough].astype(dict.fromkeys(QUANTILES, "float64")).reset_index(drop=True)
 
 
@@ -143,9 +177,12 @@ def _read(frame: pd.DataFrame, position: str) -> list[int]:
 
 
 def at_iteration(frame: pd.DataFrame, iteration: int | None) -> pd.DataFrame:
-    """The rows of the last recorded iteration not after this one, or of the first recorded."""
+    """The rows of the last recorded iteration of each run not after this one, or of the first recorded."""
     if iteration is not None:
         iteration = whole_number("iteration", iteration, 0)
-    first = frame["iteration"].min()
-    last = first if iteration is None else max(iteration, first)
-    return frame[frame["iteration"] == frame.loc[frame["iteration"] <= last, "iteration"].max()]
+    owner = _owner(frame)
+    first = frame.groupby(owner)["iteration"].transform("min")
+    if iteration is None:
+        return frame[frame["iteration"] == first]
+    before = frame["iteration"].where(frame["iteration"] <= np.maximum(first, iteration))
+    return frame[frame["iteration"] == before.groupby(owner).transform("max")]

@@ -10,8 +10,9 @@ from gradflow.analysis.runs import Run, collect, runs_of
 
 def log_norm_before(scalars: pd.DataFrame) -> pd.Series:
     """Natural log of the norm of all gradients before clipping; the only norm where clipping was not recorded."""
-    before, after = scalars["log_grad_norm_before"], scalars["log_grad_norm_after"]
-    return before.mask(before.isna() & scalars["clipped"].isna(), after)
+    before, after, clipped = (scalars[name] for name in ("log_grad_norm_before", "log_grad_norm_after", "clipped"))
+    unknown = np.isnan(before.to_numpy()) & np.isnan(clipped.to_numpy())
+    return pd.Series(np.where(unknown, after.to_numpy(), before.to_numpy()), before.index, name=before.name)
 
 
 def clipped_share(source: Any) -> pd.DataFrame:

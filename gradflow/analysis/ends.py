@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradflow.analysis.results import solved_at
-from gradflow.analysis.runs import Run
+from gradflow.analysis.modules import check_run
+from gradflow.analysis.results import last_measured, solved_at
+from gradflow.analysis.runs import Run, once
 from gradflow.analysis.settings import group, value_of
 
 MEASURED = ("loss", "test_accuracy", "test_loss", "wall_time")
@@ -41,16 +42,14 @@ def ending(run: Run) -> Ending:
     Args:
         run: A run; of one with a damaged file the status is `unreadable`.
     """
+    check_run(run)
     try:
-        return _read(run)
+        return once(run, "ending", _read)
     except ValueError as damage:
         return Ending("unreadable", 0, None, dict.fromkeys(MEASURED, math.nan), None, "unproved", str(damage))
 
 
 def _read(run: Run) -> Ending:
-    scalars, error = run.scalars, run.error or ""
-    measured = {name: scalars[name].dropna() for name in MEASURED if name in scalars}
-    last = {name: float(own.iloc[-1]) for name, own in measured.items() if len(own)}
-    last = dict.fromkeys(MEASURED, math.nan) | last
+    iterations, last = len(run.frame("scalars", columns=[])), {name: last_measured(run, name) for name in MEASURED}
     wanted = value_of(group(run.config or {}, "train"), "iterations", int, None)
-    return Ending(run.status, len(scalars), wanted, last, solved_at(run), run.proof, error)
+    return Ending(run.status, iterations, wanted, last, solved_at(run), run.proof, run.error or "")

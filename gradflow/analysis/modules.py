@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from gradflow.checks import shown
+
 _KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn", "LinearRNN": "linear"}
 _KINDS |= {f"{name}Cell": cell for name, cell in _KINDS.items()}
 """Class of a layer -> its cell; others stand for themselves."""
@@ -45,8 +47,15 @@ def by_module(run: Any) -> dict[str, Any]:
     Example:
         `gradflow.analysis.gradient_by_lag(by_module(run)["encoder"])`
     """
+    check_run(run)
     names = list(modules_in(run))
     return {name: OneModule(run, name) for name in names} if len(names) > 1 else dict.fromkeys(names or [""], run)
+
+
+def check_run(run: Any) -> None:
+    """Raise a TypeError unless this is a run."""
+    if not hasattr(run, "frame"):
+        raise TypeError(f"run: expected a run, such as gradflow.open_run(PATH), got {shown(run)}")
 
 
 def modules_of(runs: Sequence[Any]) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from gradflow.analysis.runs import UNNAMED, claim, identity, runs_of
+from gradflow.checks import shown
 
 RECORD_PROVED = "record_proved"
 
@@ -19,7 +20,9 @@ def proof_claims(source: Any, data: pd.DataFrame) -> list[dict[str, Any]]:
     Returns:
         Nothing, or one claim that does not hold: `value` runs out of `total` failed (see `run.proof`).
     """
+    if "cell" not in getattr(data, "columns", ()):
+        raise ValueError(f"data: expected the table of a figure, with a column cell, got {shown(data)}")
     cells = {UNNAMED, *data["cell"]}
-    shown = [run for run in runs_of(source) if identity(run)["cell"] in cells]
-    failed = sum(run.proof == "failed" for run in shown)
-    return [claim(RECORD_PROVED, failed, "0", False, total=len(shown))] if failed else []
+    behind = [run for run in runs_of(source) if identity(run)["cell"] in cells]
+    failed = sum(run.proof == "failed" for run in behind)
+    return [claim(RECORD_PROVED, failed, "0", False, total=len(behind))] if failed else []

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.runs import Run, chance
+from gradflow.analysis.modules import check_run
+from gradflow.analysis.runs import Run, chance, once
 from gradflow.analysis.settings import group, value_of
 from gradflow.checks import real_number, whole_number
 
@@ -35,7 +36,7 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
 
 def final_accuracy(run: Run) -> tuple[float, float, float]:
     """The last test accuracy measured, and Wilson's 95 % interval over the test set; NaN where there is none."""
-    measured = _measured(run, "test_accuracy")
+    measured = measurements(run, "test_accuracy")
     size = value_of(group(run.config or {}, "data"), "test_size", int, 0)
     if measured.empty:
         return float("nan"), float("nan"), float("nan")
@@ -50,10 +51,11 @@ def solved_at(run: Run) -> int | None:
 
     A run counts whatever became of it afterwards; one that was evaluated never or has no criterion did not solve it.
     """
+    check_run(run)
     success = criterion(run)
     if not success:
         return None
-    values, threshold = _measured(run, success["quantity"]), success["threshold"]
+    values, threshold = measurements(run, success["quantity"]), success["threshold"]
     better = values >= threshold if success["quantity"] == "test_accuracy" else values <= threshold
     return int(better.index[better][0]) if better.any() else None
 
@@ -66,11 +68,24 @@ def criterion(run: Run) -> Mapping[str, Any]:
     return success if np.isfinite(value_of(success, "threshold", float, np.nan)) else {}
 
 
-def _measured(run: Run, quantity: str) -> pd.Series:
+def measurements(run: Run, quantity: str) -> pd.Series:
     """One of the scalars, by iteration, where it was measured; empty if it was not."""
+    return once(run, ("measurements", quantity), lambda run: _measurements(run, quantity))
+
+
+def _measurements(run: Run, quantity: str) -> pd.Series:
     if quantity not in run.columns["scalars"]:
         return pd.Series(dtype=float)
-    return run.frame("scalars", columns=[quantity]).set_index("iteration")[quantity].dropna()
+    scalars = run.frame("scalars", columns=[quantity])
+    values = scalars[quantity].to_numpy()
+    there = ~np.isnan(values)
+    return pd.Series(values[there], pd.Index(scalars["iteration"].to_numpy()[there], name="iteration"), name=quantity)
+
+
+def last_measured(run: Run, quantity: str) -> float:
+    """The last value of one of the scalars; NaN where there is none."""
+    values = measurements(run, quantity).to_numpy()
+    return float(values[-1]) if len(values) else float("nan")
 
 
 def judged_by(run: Run) -> str:
@@ -82,7 +97,7 @@ def final_result(run: Run, quantity: str) -> tuple[float, float, float]:
     """The last test accuracy, as :func:`final_accuracy`, or the last test loss, which has no interval."""
     if quantity == "test_accuracy":
         return final_accuracy(run)
-    measured = _measured(run, quantity)
+    measured = measurements(run, quantity)
     return float(measured.iloc[-1]) if len(measured) else float("nan"), float("nan"), float("nan")
 
 

@@ -1,17 +1,19 @@
 """What every analysis starts from: the runs, the settings that name them, one layer and direction of their tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from gradflow.analysis.modules import OneModule, layer_facts, modules_in
+from gradflow.analysis.modules import OneModule, check_run, layer_facts, modules_in
 from gradflow.analysis.settings import group, init_of, of_gradflow, start_of, treatment_of, value_of
 from gradflow.cells.facts import CELLS
 from gradflow.checks import listed, shown, whole_number
 from gradflow.config import Source
+
+T = TypeVar("T")
 
 IDENTITY = ["cell", "init", "start", "clip", "threshold", "seed"]
 IDENTITY += ["num_layers", "bidirectional", "source", "names_per_sequence", "length", "module", "calls"]
@@ -70,11 +72,17 @@ class DoesNotApply(ValueError):
 
 def identity(run: Run) -> dict[str, Any]:
     """The columns :data:`IDENTITY` of one run, as far as its settings and layers tell."""
-    found = getattr(run, "found", {})  # which a run has that is kept for many questions
+    check_run(run)
     key = ("identity", getattr(run, "module", ""), getattr(run, "calls", 1))
+    return dict(once(run, key, _identity))
+
+
+def once(run: Run, key: Any, find: Callable[[Run], T]) -> T:
+    """What is found out about a run; of one that is kept for many questions (:class:`KeptRun`), no second time."""
+    found = getattr(run, "found", {})
     if key not in found:
-        found[key] = _identity(run)
-    return dict(found[key])
+        found[key] = find(run)
+    return found[key]
 
 
 def _identity(run: Run) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def started(source: Any) -> list[Run]:
     Raises:
         ValueError: There is no other.
     """
-    runs = [run for run in runs_of(source) if len(run.scalars)]
+    runs = [run for run in runs_of(source) if len(run.frame("scalars", columns=[]))]
     if not runs:
         raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
     return runs
@@ -233,8 +241,10 @@ def _rows(run: Run, table: str, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _place(frame: pd.DataFrame, layer: int | None, direction: int) -> pd.DataFrame:
-    frame = frame[frame["direction"] == direction]
-    return frame[frame["layer"] == (frame["layer"].max() if layer is None else layer)]
+    there = frame["direction"].to_numpy() == direction
+    layers = frame["layer"].to_numpy()
+    there &= layers == (layers[there].max(initial=0) if layer is None else layer)
+    return frame if there.all() else frame[there]
 
 
 def _last_call(run: Run, frame: pd.DataFrame) -> tuple[Run, pd.DataFrame]:
@@ -275,19 +285,35 @@ def chance(run: Run) -> tuple[float, float]:
 
 def losses(run: Run) -> pd.Series:
     """The training loss by iteration, where the log has one: NaN where it came out so, nothing where none was told."""
-    scalars = run.frame("scalars", columns=["loss", "non_finite"]).set_index("iteration")
-    loss, diverged = scalars["loss"], run.status == "diverged"
-    if not (diverged or loss.notna().any()):
-        return loss.iloc[:0]
-    return loss[loss.notna() | diverged | (scalars["non_finite"] == 1)]
+    return once(run, "losses", _losses)
+
+
+def _losses(run: Run) -> pd.Series:
+    scalars = run.frame("scalars", columns=["loss", "non_finite"])
+    loss, diverged = scalars["loss"].to_numpy(), run.status == "diverged"
+    told = ~np.isnan(loss)
+    if not diverged:
+        told = (told | (scalars["non_finite"].to_numpy() == 1)) & told.any()
+    chosen = told | diverged
+    return pd.Series(loss[chosen], pd.Index(scalars["iteration"].to_numpy()[chosen], name="iteration"), name="loss")
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
     """One table out of the rows of several runs, with the columns IDENTITY in front; `calls` is the most of any run."""
-    whole = pd.concat([frame for _, frame in parts], ignore_index=True)
-    told = pd.DataFrame([identity(run) for run, _ in parts], columns=IDENTITY)
-    named = told.take(np.repeat(np.arange(len(parts)), [len(frame) for _, frame in parts])).reset_index(drop=True)
-    own = whole[[name for name in whole if name not in IDENTITY]]
+    return named([run for run, _ in parts], joined([frame for _, frame in parts]))
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames below each other, with the place of each row's own among them as `owner`."""
+    owner = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+    return pd.concat(frames, ignore_index=True).assign(owner=owner)
+
+
+def named(runs: Sequence[Run], whole: pd.DataFrame) -> pd.DataFrame:
+    """Rows of several runs with the columns IDENTITY in place of `owner`; see :func:`collect`."""
+    told = pd.DataFrame([identity(run) for run in runs], columns=IDENTITY)
+    named = told.take(whole["owner"].to_numpy()).reset_index(drop=True)
+    own = whole[[name for name in whole if name not in (*IDENTITY, "owner")]].reset_index(drop=True)
     return pd.concat([named.assign(calls=named["calls"].max()), own], axis=1)
 
 

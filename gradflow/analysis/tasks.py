@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gradflow.analysis.runs import Run, as_replicate, rank
+from gradflow.checks import check_kind, listed, shown
 
 LONGEST = 48  # characters of a group's name, which is part of a file's
 
@@ -24,8 +25,14 @@ def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list
     Returns:
         Group name to runs; see :func:`names_apart`.
     """
+    runs = listed("runs", runs, "a list of runs")
+    across = listed("across", across, "a list of settings, such as data.length")
+    for setting in across:
+        check_kind("across", setting, str, "names of settings, such as data.length")
     settings, together = [], _SHOWN_TOGETHER.union(across)
     for run in runs:
+        if not hasattr(run, "frame"):
+            raise TypeError(f"runs: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")
         flat = flatten(run.config or {})
         own = {k: str(v) for k, v in flat.items() if not {k, k.split(".")[0]} & together}
         folder = as_replicate(run)

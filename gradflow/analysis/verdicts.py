@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.runs import claim
+from gradflow.checks import check_kind, listed
 
 
 def agreement(name: str, rows: pd.DataFrame, *, what: str, protocol: str, **details: Any) -> dict[str, Any]:
@@ -72,6 +73,10 @@ def verdict_table(claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataF
         Columns result, claim, what, protocol, expected, measured (the worst case, or in words, if the claim is `told`),
         where, deviation, tolerance, holds.
     """
+    check_kind("claims", claims, Mapping, "a mapping of the checked claims of each result")
+    for own in claims.values():
+        for each in listed("claims", own, "a list of checked claims of each result"):
+            check_kind("claims", each, Mapping, "checked claims of each result, each with claim, value and holds")
     columns = ["result", "claim", "what", "protocol", "expected", "measured", "where", "deviation", "tolerance"]
     rows = [
         {**claim, "result": name, "measured": claim.get("told", claim["value"])}

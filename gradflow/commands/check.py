@@ -100,10 +100,13 @@ def _proof(run: Run) -> tuple[str, str]:
 def _weights(file: Path) -> tuple[str, str]:
     from safetensors import SafetensorError, safe_open
 
+    from gradflow.runlog.seal import check_weights
+
     try:
+        check_weights(file.read_bytes())
         with safe_open(file, "numpy") as weights:
             return OK, f"{len(weights.keys())} tensors"
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         return BAD, f"{file}: expected weights in safetensors, got others ({error}); train the model anew"
 
 

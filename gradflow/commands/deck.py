@@ -1,6 +1,7 @@
 """What the lecture shows, in its order, and the appendix: each figure, and where its numbers come from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import gradflow as gf
 from gradflow.analysis.runs import identity
 from gradflow.commands.names import learnt_from
 from gradflow.data import SEPARATOR
-from gradflow.figures.catalogue import texts
+from gradflow.figures.catalogue import Labels, texts
 from gradflow.figures.gallery import ANIMATIONS, EXACT, GALLERY, PICTURES
 from gradflow.figures.room import rooms
 
@@ -24,8 +25,15 @@ PARTS = {
 """Folder -> the experiment whose runs it holds."""
 
 
+Runs = Callable[[Path], Sequence[gf.runlog.Run]]
+
+
+def _no_runs(folder: Path) -> Sequence[gf.runlog.Run]:
+    return ()
+
+
 class Slide(NamedTuple):
-    """One figure of the deck.
+    """One figure of the deck. A second process can draw it: nothing in it is a function without a name.
 
     Attributes:
         section: Part of the lecture it belongs to.
@@ -42,7 +50,7 @@ class Slide(NamedTuple):
     table: Callable[[Path], pd.DataFrame]
     about: str = ""
     moves: bool = False
-    runs: Callable[[Path], Sequence[gf.runlog.Run]] = lambda folder: ()
+    runs: Runs = _no_runs
     core: bool = False
 
     @property
@@ -67,53 +75,61 @@ class Step(NamedTuple):
 
     Attributes:
         headline: What is said at it.
-        picture: Its PNG file, `<figure>-<step>.png` beside that of the whole.
-        bare: The picture without the headline (PNG).
+        picture: Its PNG file, `<figure>-<step>.png` beside that of the whole; PDF and SVG lie beside it.
+        top: The share of its height that the headline takes.
     """
 
     headline: str
     picture: Path
-    bare: bytes
+    top: float
 
 
 class Drawn(NamedTuple):
     """What was made of a slide.
 
     Attributes:
-        picture: Its PNG or GIF file, beside which the others lie.
+        picture: Its PNG or GIF file, beside which the others lie. Beside a GIF its last frame is a PNG, and three key
+            frames are the pages of a PDF.
         claims: The checks of what it claims; the first is its headline.
-        bare: The picture without that (PNG, or GIF), for slides that have it as a title.
         source: Where its numbers are from.
+        top: The share of its height that the headline takes.
         steps: Those before the whole picture, of a figure that is built up; a page and a slide each.
+        moving: Of an animation the GIF without the headline, for slides that have it as a title.
     """
 
     picture: Path
     claims: Sequence[Mapping[str, Any]]
-    bare: bytes
     source: str
+    top: float
     steps: Sequence[Step] = ()
+    moving: bytes = b""
+
+    @property
+    def parts(self) -> list["Step | Drawn"]:
+        """All that is shown of it, one after the other: its steps and the whole."""
+        return [*self.steps, self]
 
 
 def logged(section: str, figure: str, part: str, about: str = "", **wanted: Any) -> Slide:
     """A figure of those runs of a part that have these values, or one of each tuple of them, in their identity."""
     runs = of_part(part, **wanted)
-    return Slide(section, figure, lambda folder: GALLERY[figure].analyse(runs(folder)), about, runs=runs)
+    return Slide(section, figure, partial(_analysed, figure, runs), about, runs=runs)
 
 
 def animated(section: str, figure: str, part: str, **wanted: Any) -> Slide:
     """An animation of such runs, four at most."""
     runs = of_part(part, **wanted)
-    return Slide(section, figure, lambda folder: ANIMATIONS[figure].analyse(runs(folder)), "animated", True, runs)
+    return Slide(section, figure, partial(_analysed_moving, figure, runs), "animated", True, runs)
 
 
 def exact(section: str, figure: str) -> Slide:
     """A figure of :mod:`gradflow.theory`."""
-    return Slide(section, figure, lambda folder: gf.theory.EXACT[figure]())
+    return Slide(section, figure, partial(_computed, figure))
 
 
-def of_part(part: str, **wanted: Any) -> Callable[[Path], Sequence[gf.runlog.Run]]:
+def of_part(part: str, **wanted: Any) -> Runs:
     """How :func:`runs_of_part` finds these runs, once the folder is known."""
-    return lambda folder: runs_of_part(folder, part, **wanted)
+    return partial(runs_of_part, part=part, **wanted)
 
 
 def runs_of_part(folder: Path, part: str, **wanted: Any) -> list[gf.runlog.Run]:
@@ -132,11 +148,23 @@ def _matches(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(own[key] in (value if isinstance(value, tuple) else (value,)) for key, value in wanted.items())
 
 
+def _analysed(figure: str, runs: Runs, folder: Path) -> pd.DataFrame:
+    return GALLERY[figure].analyse(runs(folder))
+
+
+def _analysed_moving(figure: str, runs: Runs, folder: Path) -> pd.DataFrame:
+    return ANIMATIONS[figure].analyse(runs(folder))
+
+
+def _computed(figure: str, folder: Path) -> pd.DataFrame:
+    return gf.theory.EXACT[figure]()
+
+
 def _corpus(folder: Path) -> pd.DataFrame:
     return learnt_from(folder / "names").corpus()
 
 
-def _one_hot(folder: Path, name: str) -> pd.DataFrame:
+def _one_hot(name: str, folder: Path) -> pd.DataFrame:
     return learnt_from(folder / "names").one_hot(name)
 
 
@@ -150,13 +178,13 @@ def _reach(folder: Path) -> pd.DataFrame:
     return gf.analysis.accuracy_by_lag(runs_of_part(folder, "networks"), "accuracy")
 
 
-def _saliency(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+def _saliency(names: Sequence[str], folder: Path) -> pd.DataFrame:
     from gradflow.training.prediction import name_saliency  # here, as torch takes seconds
 
     return name_saliency(runs_of_part(folder, "names", cell="rnn", seed=0)[0].path, names)
 
 
-def _gates(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+def _gates(names: Sequence[str], folder: Path) -> pd.DataFrame:
     from gradflow.training.prediction import gate_map
 
     [run] = runs_of_part(folder, "networks", start="default, b_f=3", **SHOWN)
@@ -168,6 +196,12 @@ SHOWN: dict[str, Any] = {"names_per_sequence": 8, "seed": 0}
 TANH = SHOWN | {"cell": "rnn"}
 LSTM = SHOWN | {"cell": "lstm"}
 FOUR = SHOWN | {"start": ("default", "orthogonal", "default, b_f=3")}
+
+
+def section_title(core: bool, section: str, labels: Labels) -> str:
+    """What a part of the lecture is called, or of its appendix."""
+    name = labels(f"section.{section}")
+    return name if core else labels("section.of_appendix", section=name)
 
 
 def deck(name: str, names: Sequence[str]) -> list[Slide]:
@@ -189,9 +223,9 @@ def deck(name: str, names: Sequence[str]) -> list[Slide]:
 def core(name: str, names: Sequence[str]) -> list[Slide]:
     """What the lecture itself shows, in the order of its slides."""
     return [
-        Slide("names", "one_hot", lambda folder: _one_hot(folder, name)),
+        Slide("names", "one_hot", partial(_one_hot, name)),
         logged("names", "comparison", "names"),
-        Slide("names", "name_saliency", lambda folder: _saliency(folder, names)),
+        Slide("names", "name_saliency", partial(_saliency, names)),
         exact("forgetting", "unrolled_graph"),
         exact("forgetting", "chain_rule"),
         exact("forgetting", "tanh_derivative"),
@@ -225,7 +259,7 @@ def appendix(names: Sequence[str]) -> list[Slide]:
         logged("learning", "gradient_heatmap", "networks", **FOUR),
         animated("learning", "gradient_heatmap", "networks", **FOUR),
         logged("gates", "gate_timescales", "networks", **SHOWN),
-        Slide("gates", "gate_map", lambda folder: _gates(folder, names)),
+        Slide("gates", "gate_map", partial(_gates, names)),
         Slide("architectures", "accuracy_by_lag", _reach, runs=of_part("networks")),
         exact("further", "lyapunov_spectrum"),
         exact("further", "memory_sensitivity"),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, own_folder, quoted
+from gradflow.commands.arguments import LAUNCHERS, collect_rarely, drawing_processes, own_folder, quoted
 from gradflow.commands.columns import told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
 from gradflow.commands.words import Setting, Words, lang, start, word
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gradflow.commands.deck import Drawn, Slide, Step
+    from gradflow.figures import Animation
+    from gradflow.figures.drawing import Answer
     from gradflow.figures.gallery import Made
 
 EXAMPLES = (
@@ -59,67 +62,105 @@ def train(folder: Path, launcher: str, names: Sequence[str] = ()) -> list[str]:
     return unfinished
 
 
-def draw(slides: Sequence[Slide], folder: Path, out: Path, lang: str) -> tuple[dict[Slide, Drawn], list[str]]:
+def draw(
+    slides: Sequence[Slide], folder: Path, out: Path, lang: str, processes: int = 1
+) -> tuple[dict[Slide, Drawn], list[str]]:
     """Draws slides from the networks trained in a folder, those of the lecture first, and deck.pdf of all of them.
 
     Returns:
         What was made of every slide, and a line for each slide that could not be drawn.
     """
-    drawn: dict[Slide, Drawn] = {}
-    left_out: list[str] = []
-    first = next((slide for slide in slides if not slide.core), None)
-    with gf.figures.deck(out / "deck.pdf") as add_page:
+    from gradflow.figures.drawing import in_processes
+
+    answers: dict[Slide, Answer] = {}
+    with in_processes(processes) as share:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
-            if slide == first:
-                add_page(divider(lang))
-            try:
-                drawn[slide] = make(slide, folder, out / f"{number:02}-{slide.title}", lang, add_page)
-            except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
-                left_out.append(f"left out {slide.title}: {told(error)}")
-    return drawn, left_out
+            answers[slide] = share(attempt, slide, folder, out / f"{number:02}-{slide.title}", lang)
+        outcomes = {slide: answer() for slide, answer in answers.items()}
+    drawn = {slide: outcome for slide, outcome in outcomes.items() if not isinstance(outcome, str)}
+    bind(out / "deck.pdf", drawn, lang)
+    return drawn, [outcome for outcome in outcomes.values() if isinstance(outcome, str)]
 
 
-def make(slide: Slide, folder: Path, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Drawn:
-    """Draws one slide, adds it to the deck, and saves it.
+def attempt(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn | str:
+    """Draws one slide and saves it; or the line that says why it could not be drawn."""
+    collect_rarely()
+    try:
+        return make(slide, folder, path, lang)
+    except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
+        return f"left out {slide.title}: {told(error)}"
 
-    Of an animation the deck has the first, the middle and the last frame, of a figure that is built up every step.
-    """
+
+def make(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn:
+    """Draws one slide and saves it."""
     from gradflow.commands.deck import Drawn
+    from gradflow.figures.layout import headline_share
 
     runs = slide.runs(folder)
     made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
     source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
-        for frame in (0, len(made.figure) // 2, len(made.figure) - 1):
-            made.figure.show(frame)
-            add_page(made.figure.figure)
-        file = made.save(path)[0]
-        return Drawn(file, made.claims, file.read_bytes(), source)
-    steps = [_step(number, slide, made, path, lang, add_page) for number in range(1, slide.how.steps)]
-    add_page(made.figure)
-    return Drawn(made.save(path)[0], made.claims, _bare(slide, made, lang), source, steps)
+        return _moving(made, made.figure, path, source, lang)
+    steps = [_step(number, slide, made, path, lang) for number in range(1, slide.how.steps)]
+    top = max([headline_share(made.figure), *(step.top for step in steps)])  # so that nothing moves from step to step
+    steps = [step._replace(top=top) for step in steps]
+    return Drawn(made.save(path)[0], made.claims, source, top, steps)
 
 
-def _step(number: int, slide: Slide, made: Made, path: Path, lang: str, add_page: Callable[[Figure], None]) -> Step:
-    """Draws a step of a figure that is built up, adds it to the deck and saves it as a picture."""
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str) -> Step:
+    """Draws a step of a figure that is built up and saves it as a picture."""
     from gradflow.commands.deck import Step
     from gradflow.figures.catalogue import Labels
-    from gradflow.figures.output import picture, place
+    from gradflow.figures.layout import headline_share
+    from gradflow.figures.output import save
 
     figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
-    add_page(figure)
-    [file] = place(path.with_name(f"{path.name}-{number}"), {"png": picture(figure, "png")})
-    return Step(Labels(lang).headline(made.claims[0], number), file, _bare(slide, made, lang, step=number))
+    picture = save(figure, path.with_name(f"{path.name}-{number}"))[0]
+    return Step(Labels(lang).headline(made.claims[0], number), picture, headline_share(figure))
 
 
-def _bare(slide: Slide, made: Made, lang: str, **step: int) -> bytes:
-    """The picture without its headline, in the shape that a slide has left for it (PNG)."""
-    from gradflow.commands.slides import SHAPE
-    from gradflow.figures.output import picture
+def _moving(made: Made, animation: Animation, path: Path, source: str, lang: str) -> Drawn:
+    """Saves an animation, its key frames as pages, each of which says which it is, and the last one as a picture."""
+    from gradflow.commands.deck import Drawn
+    from gradflow.figures import animation as moving
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.layout import headline_share
+    from gradflow.figures.output import Shown, bound, evidence, page, picture, place
+    from gradflow.figures.theme import style
 
-    figure: Any = made.figure
-    size = (figure.get_figwidth(), SHAPE * figure.get_figwidth())
-    return picture(slide.how.plot(made.data, claims=made.claims, lang=lang, title="", size=size, **step), "png")
+    labels, images, pages = Labels(lang), animation.images(), list[bytes]()
+    for which, frame in zip(("first", "middle", "last"), animation.key_frames, strict=True):
+        animation.show(frame)
+        with style(lang):
+            pages.append(page(animation.figure, labels(f"deck.frame_{which}", count=str(len(animation)))))
+    contents = moving.contents(animation, images) | evidence(made.data, made.claims)
+    contents |= {"png": picture(animation.figure, "png"), "pdf": bound([Shown("", "", pages)])}
+    top = headline_share(animation.figure)
+    box = (0, round(top * images[0].height), *images[0].size)
+    bare = moving.gif([image.crop(box) for image in images])
+    return Drawn(place(path, contents)[0], made.claims, source, top, moving=bare)
+
+
+def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
+    """Writes deck.pdf of the pages of all slides, in their order, before the appendix one that says so."""
+    from gradflow.commands.deck import section_title
+    from gradflow.figures.catalogue import Labels
+    from gradflow.figures.output import Shown, bound, page
+    from gradflow.files import write_files
+    from gradflow.report.formulas import plain
+
+    labels, shown = Labels(lang), list[Shown]()
+    for core, slides in groupby(drawn, lambda slide: slide.core):
+        if not core:
+            shown.append(Shown("", labels("section.appendix"), [page(divider(lang))]))
+        for slide in slides:
+            made = drawn[slide]
+            title = plain(labels.headline(made.claims[0])) if made.claims else slide.reading(lang)
+            files = [own.picture.with_suffix(".pdf") for own in made.parts]
+            section = section_title(core, slide.section, labels)
+            shown.append(Shown(section, title, [file.read_bytes() for file in files]))
+    if shown:
+        write_files({file: bound(shown, labels("deck.title"))})
 
 
 def divider(lang: str) -> Figure:
@@ -198,7 +239,7 @@ def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str,
         with replaced(folder / "deck" / lang) as out:
             unfinished = train(folder, launcher, source.settings)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
-            drawn, left_out = draw(slides, folder, out, lang)
+            drawn, left_out = draw(slides, folder, out, lang, drawing_processes())
             write_slides(out / "deck.pptx", drawn, lang)
             write_page(out, drawn, lang)
     except KeyboardInterrupt:

@@ -1,41 +1,22 @@
-"""The page of a deck: every figure in its order, with what it claims and links to its files."""
+"""The page of a deck: every figure in its order, with what it claims and links to its files; it can be presented."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from gradflow.commands.deck import Drawn, Slide
-from gradflow.figures.catalogue import Labels, texts
+from gradflow.commands.deck import Drawn, Slide, Step, section_title
+from gradflow.figures.catalogue import Labels
+from gradflow.figures.webfont import FAMILIES, font_face
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
 from gradflow.report.words import HTML_LANG
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="$lang">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; font: 17px/1.5 system-ui, sans-serif }
-h2 { margin-top: 3rem; border-bottom: 2px solid #0072B2 }
-figure { margin: 2rem 0 } img { width: 100%; height: auto; border: 1px solid #E4E4E4 }
-iframe { width: 100%; aspect-ratio: 16 / 10.2; border: 1px solid #E4E4E4 }
-figcaption p { margin: 0.3rem 0 } figcaption .files { color: #595959; font-size: 0.85em } a { color: #00619A }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<p>$about <a href="deck.pptx">deck.pptx</a>, <a href="deck.pdf">deck.pdf</a>.</p>
-<nav>$contents</nav>
-$body
-</body>
-</html>
-""")
 KINDS = ("png", "pdf", "svg", "csv", "json", "gif", "html")
+WORDS = ("title", "contents", "figures", "back", "forward", "present", "keys")
 
 
 def write_page(folder: Path, drawn: Mapping[Slide, Drawn], lang: str) -> Path:
@@ -46,39 +27,64 @@ def write_page(folder: Path, drawn: Mapping[Slide, Drawn], lang: str) -> Path:
         drawn: The slides in their order: those of the lecture, then those of the appendix.
         lang: `en` or `zh`.
     """
-    words = texts(lang)
-    body, contents = list[str](), list[str]()
+    labels = Labels(lang)
+    body, places = list[str](), list[str]()
     for (core, section), group in groupby(drawn.items(), lambda item: (item[0].core, item[0].section)):
-        name = words[f"section.{section}"]
-        title = name if core else f"{words['section.appendix']}: {name}"
+        title, shown = escape(section_title(core, section, labels)), list(group)
         place = f"{'lecture' if core else 'appendix'}-{section}"
-        contents.append(f'<li><a href="#{place}">{escape(title)}</a></li>')
-        body += [f'<h2 id="{place}">{escape(title)}</h2>', *(_figure(slide, made, lang) for slide, made in group)]
-    page = PAGE.substitute(
-        lang=HTML_LANG[lang],
-        title=words["deck.title"],
-        about=words["deck.about"],
-        contents=f"<ol>{''.join(contents)}</ol>",
-        body="\n".join(body),
-    )
-    write_files({folder / "index.html": page.encode()})
+        inside = "".join(_place(slide, made, labels, lang) for slide, made in shown)
+        places.append(f'<li><a href="#{place}">{title}</a><ol>{inside}</ol></li>')
+        body += [f'<h2 id="{place}">{title}</h2>', *(_figure(slide, made, labels, lang) for slide, made in shown)]
+    words = {word: escape(labels(f"deck.{word}")) for word in WORDS}
+    pptx, pdf = (f'<a href="deck.{kind}">deck.{kind}</a>' for kind in ("pptx", "pdf"))
+    words |= {"about": labels("deck.about", pptx=pptx, pdf=pdf)}
+    words |= {"lang": HTML_LANG[lang], "places": f"<ul>{''.join(places)}</ul>", "body": "\n".join(body)}
+    words |= {"font": font_face("".join(words.values()), lang), "families": FAMILIES}
+    template = Template((files("gradflow.commands") / "page.html").read_text(encoding="utf-8"))
+    write_files({folder / "index.html": template.substitute(words).encode()})
     return folder / "index.html"
 
 
-def _figure(slide: Slide, made: Drawn, lang: str) -> str:
-    """A picture or a player, what it claims, and links to all files of its name."""
-    labels = Labels(lang)
-    says = labels.claim(made.claims[0]) if made.claims else slide.title
-    player = made.picture.with_suffix(".html")
+def _place(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:
+    """A line of the contents, with the number that the files have."""
+    says = labels.headline(made.claims[0]) if made.claims else slide.reading(lang)
+    name = made.picture.stem
+    return f'<li value="{name.partition("-")[0]}"><a href="#{quote(name)}">{html(says)}</a></li>'
+
+
+def _figure(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:
+    """A picture or a player, what it claims, how it is read, and links to all files of its name.
+
+    The steps of a picture that is built up are seen by those who present it.
+    """
+    says = labels.claim(made.claims[0]) if made.claims else slide.reading(lang)
+    steps = (f"{_name(step)}>{_image(step.picture, step.headline)}" for step in made.steps)
+    before = "".join(f'<figure class="step" {step}</figure>' for step in steps)
+    shown, player = _image(made.picture, says), made.picture.with_suffix(".html")
     if player.is_file():
-        shown = f'<iframe src="{quote(player.name)}" title="{escape(plain(says))}" loading="lazy"></iframe>'
-    else:
-        shown = f'<img src="{quote(made.picture.name)}" alt="{escape(plain(says))}" loading="lazy">'
-    links = " ".join(_links(made.picture))
-    return f'<figure>{shown}<figcaption><p>{html(says)}</p><p class="files">{links}</p></figcaption></figure>'
+        plays = f'src="{quote(player.name)}" title="{escape(plain(says))}" loading="lazy"'
+        shown = f'<iframe class="shown player" {plays}></iframe>{_printed(made.picture, says)}'
+    caption = [f"<p>{html(says)}</p>", f'<p class="faint">{html(slide.reading(lang))}</p>']
+    caption.append(f'<p class="faint files">{" ".join(_links(made.picture))}</p>')
+    return f"{before}<figure {_name(made)}>{shown}<figcaption>{''.join(caption)}</figcaption></figure>"
+
+
+def _name(shown: Drawn | Step) -> str:
+    """By which a figure is found, and so that it can have the focus."""
+    return f'id="{escape(shown.picture.stem)}" tabindex="-1"'
+
+
+def _image(picture: Path, says: str) -> str:
+    return f'<img class="shown picture" src="{quote(picture.name)}" alt="{escape(plain(says))}" loading="lazy">'
+
+
+def _printed(picture: Path, says: str) -> str:
+    """What stands for a player on paper: its last frame."""
+    last = quote(picture.with_suffix(".png").name)
+    return f'<img class="shown picture paper" src="{last}" alt="{escape(plain(says))}">'
 
 
 def _links(picture: Path) -> Iterator[str]:
     for file in (picture.with_suffix(f".{kind}") for kind in KINDS):
         if file.is_file():
-            yield f'<a href="{quote(file.name)}">{file.suffix[1:]}</a>'
+            yield f'<a href="{quote(file.name)}">{file.suffix[1:].upper()}</a>'

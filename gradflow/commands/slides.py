@@ -1,4 +1,8 @@
-"""The deck as slides to edit: the claim as a title, the picture without it, and notes for who speaks."""
+"""The deck as slides to edit: the claim as a title, the picture without it, and notes for who speaks.
+
+A picture is there twice, as the format has it: as SVG, which PowerPoint from 2016 shows and turns into shapes, and as
+PNG for programs that know no SVG. In both the headline is cropped away, and the title to edit stands in its place.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,22 +14,27 @@ from typing import Any
 
 from pptx import Presentation
 from pptx.enum.text import MSO_ANCHOR
-from pptx.oxml.ns import qn
+from pptx.opc.constants import RELATIONSHIP_TYPE
+from pptx.opc.package import Part
+from pptx.oxml import parse_xml
+from pptx.oxml.ns import nsdecls, qn
 from pptx.util import Inches, Pt
 
-from gradflow.commands.deck import Drawn, Slide, Step
-from gradflow.figures.catalogue import Labels, number, texts
+from gradflow.commands.deck import Drawn, Slide, Step, section_title
+from gradflow.commands.notes import notes
+from gradflow.figures.catalogue import Labels
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
 
 WIDTH, HEIGHT = Inches(40 / 3), Inches(7.5)
-SHAPE = 0.487
-"""Height of a picture to its width: what two lines of a title leave of a slide of 16:9."""
-PICTURE = round(SHAPE * WIDTH)
+TITLE = round(0.134 * HEIGHT)
+"""Height of two lines of a title; under one, the picture begins higher."""
 OPENING, FIGURE = 0, 5
 """Layouts of the template: a title alone, a title above free space."""
 HEADLINE, LARGE = 24, 40  # points: 48 and 80 of 1920 pixels
-MARGIN = Inches(0.16)
+MARGIN, ABOVE = Inches(0.16), Inches(0.09)  # as in the pictures, whose headline the title stands for
+SVG = "http://schemas.microsoft.com/office/drawing/2016/SVG/main"
+SVG_KIND = "{96DAC541-7B7A-43D3-8B79-37D633B846F1}"  # of an extension that holds one
 EAST_ASIAN = "Microsoft YaHei"  # where it is missing, programs take what they have
 _RAISED = re.compile(r"(<su[bp]>.*?)</su[bp]>")
 LANGUAGE = {"en": "en-US", "zh": "zh-CN"}
@@ -39,38 +48,18 @@ def write_slides(path: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
         drawn: The slides in their order.
         lang: `en` or `zh`.
     """
-    pages, words = _template(), texts(lang)
-    _open(pages, words["deck.title"])
+    pages, labels = _template(), Labels(lang)
+    _open(pages, labels("deck.title"))
     for (core, section), group in groupby(drawn.items(), lambda item: (item[0].core, item[0].section)):
-        name = words[f"section.{section}"]
-        _open(pages, name if core else f"{words['section.appendix']}\n{name}")
+        _open(pages, section_title(core, section, labels))
         for slide, made in group:
-            for step in made.steps:
-                _figure(pages, slide, made, lang, step)
-            _figure(pages, slide, made, lang, made)
+            for shown in made.parts:
+                _figure(pages, slide, made, lang, shown)
     for page in pages.slides:
         _say_language(page, LANGUAGE[lang])
     content = BytesIO()
     pages.save(content)
     write_files({path: content.getvalue()})
-
-
-def notes(slide: Slide, made: Drawn, lang: str) -> str:
-    """What who speaks has before them: the claim in full, every check with its outcome, how to read it, its source."""
-    labels, claims = Labels(lang), made.claims
-    parts = [plain(labels.claim(claims[0]))] if claims else []
-    parts.append("\n".join([labels("deck.checks"), *(_check(claim, labels) for claim in claims)]))
-    parts.append(labels("deck.reading", text=slide.reading(lang)))
-    parts.append(labels("deck.source", text=made.source))
-    return "\n\n".join(parts)
-
-
-def _check(claim: Mapping[str, Any], labels: Labels) -> str:
-    value = claim["value"]
-    told = plain(number(value)) if isinstance(value, int | float) else str(value)
-    verdict = labels("deck.holds" if claim["holds"] else "deck.fails")
-    name = claim["claim"].replace("_", " ")
-    return labels("deck.check", name=name, value=told, expected=str(claim["expected"]), verdict=verdict)
 
 
 def _template() -> Any:
@@ -83,8 +72,7 @@ def _template() -> Any:
     first = style.find(qn("a:lvl1pPr"))
     first.set("algn", "l")
     first.find(qn("a:defRPr")).set("sz", str(100 * HEADLINE))
-    top = (HEIGHT - PICTURE) / HEIGHT
-    for kind, left, low, high in ((OPENING, 0.08, 0.3, 0.6), (FIGURE, 0.0, 0.0, top)):
+    for kind, left, low, high in ((OPENING, 0.08, 0.3, 0.6), (FIGURE, 0.0, 0.0, TITLE / HEIGHT)):
         title, *others = pages.slide_layouts[kind].placeholders
         for place in others:
             place._element.getparent().remove(place._element)
@@ -92,7 +80,8 @@ def _template() -> Any:
         title.top, title.height = round(low * HEIGHT), round((high - low) * HEIGHT)
         frame = title.text_frame
         frame.margin_left = frame.margin_right = MARGIN
-        frame.vertical_anchor = MSO_ANCHOR.MIDDLE
+        frame.margin_top = ABOVE
+        frame.vertical_anchor = MSO_ANCHOR.TOP if kind == FIGURE else MSO_ANCHOR.MIDDLE
     return pages
 
 
@@ -117,15 +106,33 @@ def _write(paragraph: Any, text: str) -> None:
 def _figure(pages: Any, slide: Slide, made: Drawn, lang: str, shown: Drawn | Step) -> None:
     """A slide of a figure, or of a step of one that is built up."""
     labels, page = Labels(lang), pages.slides.add_slide(pages.slide_layouts[FIGURE])
-    headline = labels.headline(made.claims[0]) if made.claims else slide.title
-    said = shown.headline if isinstance(shown, Step) else headline
-    _write(page.shapes.title.text_frame.paragraphs[0], said)
-    picture = page.shapes.add_picture(BytesIO(shown.bare), 0, 0)
-    scale = min(WIDTH / picture.width, PICTURE / picture.height)
+    headline = labels.headline(made.claims[0]) if made.claims else slide.reading(lang)
+    _write(page.shapes.title.text_frame.paragraphs[0], shown.headline if isinstance(shown, Step) else headline)
+    if isinstance(shown, Drawn) and shown.moving:
+        picture = page.shapes.add_picture(BytesIO(shown.moving), 0, 0)
+    else:
+        picture = page.shapes.add_picture(str(shown.picture), 0, 0)
+        _add_vector(page, picture, shown.picture.with_suffix(".svg"))
+        picture.crop_top = shown.top
+        picture.height = round((1 - shown.top) * picture.height)
+    scale = min(WIDTH / picture.width, HEIGHT / picture.height)
     picture.width, picture.height = round(scale * picture.width), round(scale * picture.height)
-    picture.left, picture.top = (WIDTH - picture.width) // 2, HEIGHT - (PICTURE + picture.height) // 2
-    picture._element.nvPicPr.cNvPr.set("descr", plain(labels.claim(made.claims[0])) if made.claims else slide.title)
+    picture.left, picture.top = (WIDTH - picture.width) // 2, HEIGHT - picture.height
+    picture._element.nvPicPr.cNvPr.set(
+        "descr", plain(labels.claim(made.claims[0])) if made.claims else slide.reading(lang)
+    )
     page.notes_slide.notes_text_frame.text = notes(slide, made, lang)
+
+
+def _add_vector(page: Any, picture: Any, file: Path) -> None:
+    """The same picture as SVG, for programs that know it ([MS-ODRAWXML], 2.3.9: CT_SVGBlip)."""
+    package = page.part.package
+    vector = Part(package.next_media_partname("svg"), "image/svg+xml", package, file.read_bytes())
+    name = page.part.relate_to(vector, RELATIONSHIP_TYPE.IMAGE)
+    own = f'<asvg:svgBlip xmlns:asvg="{SVG}" r:embed="{name}"/>'
+    extension = f'<a:extLst {nsdecls("a", "r")}><a:ext uri="{SVG_KIND}">{own}</a:ext></a:extLst>'
+    [blip] = picture._element.iter(qn("a:blip"))
+    blip.append(parse_xml(extension))
 
 
 def _say_language(page: Any, language: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gradflow.checks import check_kind, require, shown, whole_number
+from gradflow.checks import check_kind, listed, require, shown, whole_number
 from gradflow.data.cleaning import keep_inside, most_frequent_characters
 from gradflow.data.encoding import code_points, encode
 from gradflow.data.generated import frequent_characters
@@ -99,7 +99,10 @@ def one_hot(name: str = "王晓丽", alphabet: Sequence[str] | None = None) -> p
         >>> data.pivot(index="time", columns="index", values="value").to_numpy().tolist()
         [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     """
-    alphabet = frequent_characters(500) if alphabet is None else tuple(alphabet)
+    if alphabet is None:
+        alphabet = frequent_characters(500)
+    elif not isinstance(alphabet, str):
+        alphabet = listed("alphabet", alphabet, "characters")
     check_kind("name", name, str, "one text")
     try:
         [hits], _ = encode([name], alphabet)

@@ -98,8 +98,18 @@ class Animation:
                     self.figure.draw_artist(artist)
             yield Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
+    def images(self, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[Image.Image]:
+        """All frames, in the colours of the first, the middle and the last, of which a GIF holds 255."""
+        palette = _palette(list(self.frames(self.key_frames)))
+        return [_indexed(image, palette) for image in self.frames(progress(range(len(self))))]
+
+    @property
+    def key_frames(self) -> tuple[int, int, int]:
+        """The first, the middle and the last."""
+        return 0, (len(self) - 1) // 2, len(self) - 1
+
     def _repr_html_(self) -> str:
-        page = _page(self, list(_in_few_colours(self)))
+        page = _page(self, self.images())
         size = f'width="{self.width + 40}" height="{round(self.width * 9 / 16) + 90}"'
         return f'<iframe srcdoc="{html.escape(page)}" {size} style="border: 0"></iframe>'
 
@@ -138,27 +148,26 @@ def save_animation(
     """
     check_evidence(path, data, claims)
     check_kind("animation", animation, Animation, "what an animate function returned")
-    images, gif = list(_in_few_colours(animation, progress)), BytesIO()
-    times = [MILLISECONDS] * len(images)
+    check_kind("progress", progress, Callable, "a function that goes around numbers, such as tqdm")  # type: ignore[arg-type]
+    return place(Path(path), contents(animation, animation.images(progress)) | evidence(data, claims))
+
+
+def contents(animation: Animation, images: Sequence[Image.Image]) -> dict[str, bytes]:
+    """GIF and page of an animation, of whose images they are made, by suffix."""
+    return {"gif": gif(images), "html": _page(animation, images).encode()}
+
+
+def gif(images: Sequence[Image.Image]) -> bytes:
+    """The file of an animation's :meth:`~Animation.images`, of which the first and the last stay longer."""
+    content, times = BytesIO(), [MILLISECONDS] * len(images)
     times[0] = times[-1] = STAY * MILLISECONDS
-    images[0].save(gif, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
-    contents = {"gif": gif.getvalue(), "html": _page(animation, images).encode()}
-    return place(Path(path), contents | evidence(data, claims))
+    images[0].save(content, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
+    return content.getvalue()
 
 
 def _page(animation: Animation, images: Sequence[Image.Image]) -> str:
     told = {"title": animation.title, "lang": animation.lang, "theme": animation.theme}
     return player(images, animation.iterations, milliseconds=MILLISECONDS, **told)
-
-
-def _in_few_colours(
-    animation: Animation, progress: Callable[[Iterable[int]], Iterable[int]] = iter
-) -> Iterator[Image.Image]:
-    """All frames in the colours of the first, the middle and the last."""
-    last = len(animation) - 1
-    palette = _palette(list(animation.frames([0, last // 2, last])))
-    for image in animation.frames(progress(range(len(animation)))):
-        yield _indexed(image, palette)
 
 
 def _palette(images: Sequence[Image.Image]) -> np.ndarray:

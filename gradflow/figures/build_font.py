@@ -1,11 +1,13 @@
-"""How `fonts/GradflowSansSC-Regular.ttf` was made; not needed to use gradflow.
+"""How the fonts in `fonts/` were made; not needed to use gradflow.
 
     python -m gradflow.figures.build_font NotoSansSC-Regular.ttf
 
 takes the static Regular of Noto Sans SC with TrueType outlines (glyphs with CFF outlines come out
 blank in PDFs of font type 42) and keeps the characters that names and labels need: all 6,763 Chinese
 characters of GB 2312, some outside it that are common in given names, Latin, Greek, punctuation and
-mathematical signs. The subset carries a name of its own; the licence is that of the original
+mathematical signs. `GradflowFormulas-Regular.ttf` has digits, Latin letters and a few signs of these, for
+formulas in Chinese text, whose other signs are those of a mathematical font: in this one ∂ and ‖ are as
+wide as a Chinese character. Both carry names of their own; the licence is that of the original
 (`fonts/OFL.txt`).
 """
 
@@ -16,7 +18,9 @@ from fontTools.subset import Options, Subsetter  # type: ignore[import-untyped]
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
 FAMILY = "Gradflow Sans SC"
-TARGET = Path(__file__).parent / "fonts" / "GradflowSansSC-Regular.ttf"
+FORMULAS = "Gradflow Formulas"
+FONTS = Path(__file__).parent / "fonts"
+IN_FORMULAS = {*range(0x20, 0x7F), ord("×"), ord("−")}
 RANGES = (
     (0x20, 0x7E),  # ASCII
     (0xA0, 0x17F),  # Latin letters with accents: names of other languages
@@ -46,27 +50,37 @@ def characters() -> set[int]:
     return kept | {ord(character) for character in NAME_CHARACTERS if not character.isspace()}
 
 
-def rename(font: TTFont) -> None:
+def rename(font: TTFont, family: str) -> None:
     """Give the font its own family name, keeping copyright, licence and makers."""
     table = font["name"]
     table.names = [record for record in table.names if record.nameID in {0, 5, 8, 9, 10, 11, 13, 14}]
-    for name_id, text in ((1, FAMILY), (2, "Regular"), (3, f"{FAMILY} 1.0"), (4, FAMILY), (6, TARGET.stem)):
+    for name_id, text in ((1, family), (2, "Regular"), (3, f"{family} 1.0"), (4, family), (6, stem(family))):
         table.setName(text, name_id, 3, 1, 0x409)
 
 
-def build(source: Path, target: Path = TARGET) -> None:
-    """Write the subset of the font file `source` to `target`."""
+def stem(family: str) -> str:
+    """The name of the file of a family.
+
+    >>> stem("Gradflow Sans SC")
+    'GradflowSansSC-Regular'
+    """
+    return f"{family.replace(' ', '')}-Regular"
+
+
+def build(source: Path, family: str, kept: set[int]) -> None:
+    """Write a subset of the font file `source` under a name of its own."""
     font = TTFont(source, recalcTimestamp=False)
     if "glyf" not in font:
         raise ValueError(f"source: expected TrueType outlines (a glyf table), got {source}; take the .ttf release")
     options = Options(layout_features=[], hinting=False, notdef_outline=True, name_IDs=["*"])
     options.drop_tables += ["GPOS", "GSUB", "BASE", "STAT", "vhea", "vmtx"]
     subsetter = Subsetter(options)
-    subsetter.populate(unicodes=characters())
+    subsetter.populate(unicodes=kept)
     subsetter.subset(font)
-    rename(font)
-    font.save(target)
+    rename(font, family)
+    font.save(FONTS / f"{stem(family)}.ttf")
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    build(Path(sys.argv[1]), FAMILY, characters())
+    build(Path(sys.argv[1]), FORMULAS, IN_FORMULAS)

@@ -16,17 +16,18 @@ from gradflow.cells.facts import CELLS
 from gradflow.checks import did_you_mean, shown
 from gradflow.figures.options import LANGUAGES, in_force
 from gradflow.figures.room import rooms
-from gradflow.figures.terms import TERMS
+from gradflow.figures.terms import MEASURES, TERMS
 from gradflow.foreign import label
 from gradflow.tasks import problem, problem_names
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 _UNBROKEN = re.compile(
-    rf"""[（〔]*(?:\$[^$]*\$|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)"""
+    rf"""[（〔]*(?:(?:\$[^$]*\$|[\d.–−]+)\s(?:{"|".join(MEASURES)})|\$[^$]*\$|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)"""
     r"""[，。；：、）〕)\];,.]*|\s+|."""
 )
-"""What a line is not broken in: a word, a formula or a Chinese character, with its punctuation; or white space."""
+"""What a line is not broken in: a number and what it counts, a word, a formula or a Chinese character, each with its
+punctuation; or white space."""
 _START = re.compile(r"(b_[fz]|g|\\sigma)=(-?\d[-+.e\d]*|-?inf|nan)")
 """A formula in :func:`gradflow.analysis.runs.start_of`; whatever else has an equals sign in it is not typeset."""
 _NESTED = re.compile(r"（([^（）]*(?:（[^（）]*）[^（）]*)+)）")
@@ -78,10 +79,10 @@ def short(value: float) -> str:
     r"""A number of two digits, for where there is little room; 1 is 1.
 
     Example:
-        >>> short(0.396), short(2.01e-5), short(1.0), short(-float("inf"))
-        ('0.40', '$2.0{\\times}10^{-5}$', '1', '−∞')
+        >>> short(0.396), short(2.01e-5), short(1.0), short(99.7), short(-float("inf"))
+        ('0.40', '$2.0{\\times}10^{-5}$', '1', '99.7', '−∞')
     """
-    plain = 1e-3 <= abs(value) < 100 and value != 1
+    plain = 1e-3 <= abs(value) < 99.5 and value != 1
     return f"{value:#.2g}".rstrip(".").replace("-", "−") if plain else number(value)
 
 
@@ -281,6 +282,8 @@ def wrap(text: str, columns: int, *, words: bool = False) -> str:
         'one two\nthree'
         >>> wrap("看梯度消失了", 8)
         '看\n梯度消失\n了'
+        >>> wrap("只剩 0.57 倍", 8)
+        '只剩\n0.57 倍'
     """
     lines, width = [""], 0
     for piece in (_WORDS if words else _UNBROKEN).findall(text):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Polygon, Rectangle
 
 from gradflow.figures.theme import BLACK, GREY, PAPER, shade, thin
@@ -42,9 +43,9 @@ class Node(NamedTuple):
         return float(self.x + share * dx), float(self.y + share * dy)
 
 
-def canvas(figure: Figure, width: float, height: float) -> Axes:
-    """Axes of this many units, as wide as high, with nothing around them."""
-    axes = figure.add_subplot()
+def canvas(figure: Figure, width: float, height: float, place: SubplotSpec | None = None) -> Axes:
+    """Axes of this many units, as wide as high, with nothing around them; of the whole figure, or in a place of it."""
+    axes = figure.add_subplot() if place is None else figure.add_subplot(place)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(0, width)

@@ -14,7 +14,7 @@ from gradflow.analysis.modules import modules_of
 from gradflow.analysis.proofs import proof_claims
 from gradflow.analysis.runs import DoesNotApply, Run, identity
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, did_you_mean, listed, whole_number
+from gradflow.checks import check_kind, check_path, did_you_mean, listed, whole_number
 from gradflow.figures.animation import Animation, save_animation
 from gradflow.figures.drawing import Answer, in_processes
 from gradflow.figures.output import save
@@ -85,6 +85,10 @@ class Made(NamedTuple):
     data: pd.DataFrame
     claims: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        held = sum(bool(claim["holds"]) for claim in self.claims)
+        return f"Made({self.figure!r}, {len(self.data)} rows of numbers, {held} of {len(self.claims)} claims hold)"
+
     def _repr_png_(self) -> Any:
         return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None
 
@@ -107,7 +111,14 @@ def make(how: Entry | Exact | Animated, data: pd.DataFrame, *, runs: Sequence[Ru
         runs: Those that the table was made of.
         **options: lang, context, theme and, but of an animation, title, caption, labels, palette, size, step.
     """
-    claims = _claims(how, data, runs)
+    check_kind("how", how, (Entry, Exact, Animated), "an entry of GALLERY, EXACT, PICTURES or ANIMATIONS")
+    check_kind("data", data, pd.DataFrame, "the table of the figure")
+    check_look(options.get("lang", "en"), options.get("context", "slide"))
+    runs = listed("runs", runs, "a list of runs")
+    try:
+        claims = _claims(how, data, runs)
+    except (KeyError, AttributeError, IndexError) as error:
+        raise ValueError(f"data: expected the table of the figure, got {list(data)[:8]} ({error})") from error
     draw = how.animate if isinstance(how, Animated) else how.plot
     return Made(draw(data, claims=claims, **options), data, claims)
 

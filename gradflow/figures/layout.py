@@ -1,5 +1,6 @@
 """What several figures need: panels, logarithmic axes, labels at the end of lines, notes, the caption."""
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from gradflow.figures.theme import DASHES, GREY, INK, TITLE, look, new_figure, s
 CAPTION_SIZE = 0.833  # of the base font: as "small", whose indices are 24 of 1920 pixels
 LEFT, TOP = 0.012, 0.012  # margins of what is written across, in parts of the figure
 COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
+HEADLINE = "headline"  # by which it is known among the texts of a figure, and in its SVG
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
 VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
@@ -135,14 +137,14 @@ def cell_curves(data: pd.DataFrame, position: str = "lag") -> list[tuple[pd.Seri
     return curves
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic: powers of ten over several decades, plain numbers within fewer."""
+def log_scale(axes: Axes, *, ticks: int = 7) -> None:
+    """Make the vertical axis logarithmic: powers of ten over several decades, so many, plain numbers within fewer."""
     axes.set_yscale("log")
     axis, (low, high) = axes.yaxis, axes.get_ylim()
     if high / low < 1.1:  # as of norms that are all clipped: ticks would differ in their last digits alone
         low, high = axes.set_ylim((low * high) ** 0.5 / 1.1, (low * high) ** 0.5 * 1.1)
     if high / low > 50:
-        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_major_locator(LogLocator(numticks=ticks))
         axis.set_major_formatter(LogFormatterSciNotation())
     else:
         subs = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -332,7 +334,8 @@ def add_caption(
         size = HEADLINE_SIZE * 72 * figure.get_figwidth()
         built = range(1, steps + 1) if options.title is None and steps > 1 else ()
         others = [_in_lines(figure, labels.headline(claims[0], step), size) for step in built]
-        put_on_top(figure, _in_lines(figure, title, size), others, fontsize=size, color=shade(TITLE), linespacing=1.25)
+        own: dict[str, Any] = {"fontsize": size, "color": shade(TITLE), "gid": HEADLINE, "linespacing": 1.25}
+        put_on_top(figure, _in_lines(figure, title, size), others, **own)
     failed = [labels("claim.check_fails", check=claim["claim"]) for claim in claims[1:] if not claim["holds"]]
     setting = labels.setting(data)
     small = [*([labels("claim.setting", setting=setting)] if setting else []), *broken, *failed, *notes]
@@ -343,11 +346,21 @@ def add_caption(
         figure.supxlabel(lines, x=LEFT, ha="left", fontsize=size, color=shade(INK), linespacing=1.25)
 
 
+_PAUSE = re.compile("[，：；。]")
+"""Where a Chinese text is broken first."""
+
+
 def _in_lines(figure: Figure, text: str, size: float) -> str:
     """A text in as few lines as the figure's width allows, which are about as long as one another; its own are kept."""
     if "\n" in text:
         return "\n".join(_in_lines(figure, line, size) for line in text.split("\n"))
     columns = max(1, int((1 - 2 * LEFT) * figure.get_figwidth() * 72 / (size * COLUMN)))
+    if "\n" not in wrap(text, columns):
+        return text
+    for place in sorted((end.end() for end in _PAUSE.finditer(text)), key=lambda place: abs(place - len(text) / 2)):
+        both = text[:place], text[place:]
+        if both[1].strip() and all("\n" not in wrap(part, columns) for part in both):
+            return "\n".join(part.strip() for part in both)
     count = wrap(text, columns).count("\n")
     while count and columns > 1 and wrap(text, columns - 1).count("\n") == count:
         columns -= 1
@@ -376,3 +389,11 @@ def put_on_top(figure: Figure, text: str, others: Sequence[str] = (), **look: An
             height -= legend.get_window_extent().height / figure.bbox.height + TOP
     engine.set(rect=(left, bottom, width, height))
     return words
+
+
+def headline_share(figure: Figure) -> float:
+    """The share of the height of a figure that its headline takes, with the margin under it; 0 without one."""
+    for text in figure.texts:
+        if text.get_gid() == HEADLINE:
+            return 1 - text.get_window_extent().y0 / figure.bbox.height + TOP / 2
+    return 0.0

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from fontTools import subset  # type: ignore[import-untyped]  # matplotlib's, for its PDFs
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -29,6 +29,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": "gradflow"},
 }
 """Nothing that changes from one run to the next, so that equal figures are equal files."""
+STRIP = 0.055  # height of a note under a page of a deck, relative to the figure
 
 
 class _Complaint(logging.Handler):
@@ -108,13 +109,23 @@ def save(
     return place(Path(path), pictures | evidence(data, claims))
 
 
-def picture(figure: Figure, kind: str, *, svg_text: bool = False) -> bytes:
-    """What is in the file of a figure; `png` (192 dots per inch), `pdf` or `svg`, its words as text or as paths."""
-    content = BytesIO()
+def picture(figure: Figure, kind: str, *, svg_text: bool = False, box: Bbox | None = None) -> bytes:
+    """What is in the file of a figure.
+
+    Args:
+        figure: What a plot function returned.
+        kind: `png` (192 dots per inch), `pdf` or `svg`.
+        svg_text: Whether words in an SVG are text, or paths.
+        box: What is shown, in inches, on the ground of the figure; None is the figure.
+    """
+    content, size = BytesIO(), figure.get_size_inches()
     with as_drawn(figure), strict_glyphs(), lean_fonts():
         if kind == "svg" and svg_text:
             return with_text(figure, METADATA[kind])
-        figure.savefig(content, format=kind, metadata=METADATA[kind])
+        if box is not None:
+            figure.patch.set_bounds(*box.min / size, *box.size / size)
+        figure.savefig(content, format=kind, metadata=METADATA[kind], bbox_inches=box)
+        figure.patch.set_bounds(0, 0, 1, 1)
     return content.getvalue()
 
 
@@ -172,28 +183,71 @@ def deck(path: str | Path) -> Iterator[Callable[[Figure], None]]:
     Raises:
         ValueError: A character has no glyph in the fonts.
     """
-    path, content = Path(path), BytesIO()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with strict_glyphs(), lean_fonts(), PdfPages(content, metadata=METADATA["pdf"]) as pages:
-        yield lambda figure: _add_page(pages, figure)
-    if content.getbuffer().nbytes:
-        write_files({path: content.getvalue()})
+    check_path("path", path, "the file of the slides")
+    pages: list[bytes] = []
+    yield lambda figure: pages.append(page(figure))
+    if pages:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_files({path: bound([Shown("", "", pages)])})
 
 
-def _add_page(pages: PdfPages, figure: Figure) -> None:
-    """A page, of the colour of the figure where that does not reach."""
-    page, size = _slide(figure), figure.get_size_inches()
-    with as_drawn(figure):
-        figure.patch.set_bounds(*page.min / size, *page.size / size)
-        pages.savefig(figure, bbox_inches=page)
-        figure.patch.set_bounds(0, 0, 1, 1)
+class Shown(NamedTuple):
+    """Pages of a deck that belong together, and by which bookmark they are found: none without a title.
+
+    Attributes:
+        section: Title of the bookmark above it.
+        title: Of its own.
+        pages: A PDF each.
+    """
+
+    section: str
+    title: str
+    pages: Sequence[bytes]
 
 
-def _slide(figure: Figure) -> Bbox:
-    """The smallest page of 16:9 around the middle of a figure, in inches."""
+def page(figure: Figure, under: str = "") -> bytes:
+    """A page of a deck (PDF): a figure on the smallest 16:9 around its middle.
+
+    Args:
+        figure: What a plot function returned.
+        under: A note below all of it, which makes it a little smaller.
+    """
+    check_kind("figure", figure, Figure, "what a plot function returned")
     width, height = figure.get_size_inches()
-    page = max(width, height * 16 / 9)
-    return Bbox.from_bounds((width - page) / 2, (height - page * 9 / 16) / 2, page, page * 9 / 16)
+    strip = STRIP * height if under else 0.0
+    side = max(width, (height + strip) * 16 / 9)
+    box = Bbox.from_bounds((width - side) / 2, (height - strip) / 2 - side * 9 / 32, side, side * 9 / 16)
+    note = figure.text(0.5, -STRIP / 2, under, ha="center", va="center", fontsize=72 * STRIP * height / 2.2)
+    try:
+        return picture(figure, "pdf", box=box)
+    finally:
+        note.remove()
+
+
+def bound(shown: Sequence[Shown], title: str = "") -> bytes:
+    """One PDF of all pages, with bookmarks.
+
+    Args:
+        shown: The pages in their order.
+        title: Of the whole.
+    """
+    from pypdf import PdfWriter  # here, as it is for decks alone
+
+    book, content = PdfWriter(), BytesIO()
+    book.add_metadata({"/Title": title, "/Creator": "gradflow"})
+    for section, members in groupby(shown, lambda own: own.section):
+        above = None
+        for own in members:
+            place = len(book.pages)
+            for sheet in own.pages:
+                book.append(BytesIO(sheet), import_outline=False)
+            if section and above is None:
+                above = book.add_outline_item(title=section, page_number=place)
+            if own.title:
+                book.add_outline_item(title=own.title, page_number=place, parent=above)
+    book.write(content)
+    return content.getvalue()
 
 
 def _plain(value: Any) -> Any:

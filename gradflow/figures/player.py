@@ -13,6 +13,7 @@ from PIL import Image
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.theme import DARK, PAPER
+from gradflow.figures.webfont import FAMILIES, font_face
 
 _CLEAR = 255  # the one colour that images leave free
 _HTML_LANG = {"en": "en", "zh": "zh-CN"}
@@ -52,6 +53,8 @@ def player(
     template = Template((files("gradflow.figures") / "player.html").read_text(encoding="utf-8"))
     return template.substitute(
         {key: escape(word) for key, word in words.items()},
+        font=font_face("".join([title, *words.values()]), lang),
+        families=FAMILIES,
         lang=_HTML_LANG[lang],
         theme=theme,
         ground=PAPER if theme == "light" else DARK[PAPER],

@@ -17,9 +17,21 @@ from gradflow.cells.facts import CELLS
 from gradflow.checks import require
 from gradflow.figures.options import CONTEXTS, LANGUAGES, THEMES, Options, in_force, using
 
-CHINESE = "Gradflow Sans SC"
+CHINESE, IN_FORMULAS = "Gradflow Sans SC", "Gradflow Formulas"
 FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
 """Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
+FONTSET = {"en": "dejavusans", "zh": "custom"}
+FORMULAS = {
+    "mathtext.rm": IN_FORMULAS,
+    "mathtext.it": "DejaVu Sans:italic",
+    "mathtext.bf": "DejaVu Sans:bold",
+    "mathtext.bfit": "DejaVu Sans:bold:italic",
+    "mathtext.sf": "DejaVu Sans",
+    "mathtext.tt": "DejaVu Sans Mono",
+    "mathtext.cal": "DejaVu Sans:italic",
+    "mathtext.fallback": "stixsans",
+}
+"""The fonts of the set `custom`: in Chinese text digits in formulas are those of the text around them."""
 
 
 class Tone(str):
@@ -104,8 +116,9 @@ def under_words() -> dict[str, Any]:
 
 @cache
 def register_font() -> None:
-    """Make the bundled Chinese font known to matplotlib, once."""
-    font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / "GradflowSansSC-Regular.ttf"))
+    """Make the bundled fonts known to matplotlib, once."""
+    for name in ("GradflowSansSC", "GradflowFormulas"):
+        font_manager.fontManager.addfont(str(files("gradflow.figures") / "fonts" / f"{name}-Regular.ttf"))
 
 
 def check_look(lang: str, context: str, theme: str = "light") -> None:
@@ -138,7 +151,8 @@ def style(lang: str = "en", context: str = "slide") -> Iterator[None]:
     register_font()
     sheet = mpl.rc_params_from_file(str(files("gradflow.figures") / "gradflow.mplstyle"), use_default_template=False)
     params: dict[str, Any] = {str(key): _scaled(key, value, CONTEXTS[context]) for key, value in sheet.items()}
-    with mpl.style.context(["default", params | _colours() | {"font.family": FAMILIES[lang]}]):
+    fonts = FORMULAS | {"font.family": FAMILIES[lang], "mathtext.fontset": FONTSET[lang]}
+    with mpl.style.context(["default", params | _colours() | fonts]):
         yield
 
 

@@ -32,7 +32,9 @@ def cell_class(layer: Any) -> type[Cell]:
 
 def weights_known(layer: Any) -> bool:
     """Whether a supported layer's weights have torch's names and layout; of the user's own cells nothing is known."""
-    return not isinstance(layer, Recurrent) and not getattr(layer, "is_own", False)
+    if isinstance(layer, nn.Module):  # which is slow to say that it has no attribute
+        return not isinstance(layer, Recurrent)
+    return not layer.is_own
 
 
 class SteppedCell:
@@ -78,7 +80,7 @@ def weights_of(layer: Any) -> dict[str, Tensor]:
     """
     if isinstance(layer, nn.RNNBase) and list(layer._parameters) != layer._flat_weights_names:
         return dict(zip(layer._flat_weights_names, cast(list[Tensor], layer._flat_weights), strict=True))
-    if isinstance(layer, Recurrent | SteppedCell):
+    if isinstance(layer, (Recurrent, SteppedCell)):
         own = held(layer.cell, "cell") if isinstance(layer.cell, Cell) else {}
         return dict(layer.named_parameters()) | own
     return dict(layer._parameters)
@@ -149,8 +151,9 @@ def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any
         raise _not_as_torch(called, f"an output of the kind of its input, {type(x).__name__}", type(given).__name__)
     if not weights_known(layer):
         return
-    if not all(isinstance(final, Tensor) for final in finals):
-        raise _not_as_torch(called, "final states that are tensors", ", ".join(type(f).__name__ for f in finals))
+    for final in finals:
+        if not isinstance(final, Tensor):
+            raise _not_as_torch(called, "final states that are tensors", ", ".join(type(f).__name__ for f in finals))
     sides, hidden = 2 if layer.bidirectional else 1, layer.hidden_size
     expected: tuple[int, ...]
     if isinstance(x, Tensor):
@@ -158,12 +161,12 @@ def check_given(called: str, layer: Any, x: Tensor | PackedSequence, output: Any
         expected, batch = (*leading, sides * hidden), leading[0 if layer.batch_first else 1 :][: len(leading) - 1]
     else:
         shape, expected, batch = given.data.shape, (len(x.data), sides * hidden), (int(x.batch_sizes[0]),)
-    if tuple(shape) != expected:
+    if shape != expected:
         raise _not_as_torch(called, f"an output of shape {expected}", f"{tuple(shape)}")
+    expected = (layer.num_layers * sides, *batch, hidden)
     for final in finals:
-        if tuple(final.shape) != (layer.num_layers * sides, *batch, hidden):
-            wanted = f"final states of shape {(layer.num_layers * sides, *batch, hidden)}"
-            raise _not_as_torch(called, wanted, f"{tuple(final.shape)}")
+        if final.shape != expected:
+            raise _not_as_torch(called, f"final states of shape {expected}", f"{tuple(final.shape)}")
 
 
 def _not_as_torch(called: str, expected: str, got: str) -> ValueError:
@@ -207,9 +210,11 @@ class LayerCall:
 
     def __post_init__(self) -> None:
         self.hx = tuple(self.hx) if isinstance(self.hx, list) else self.hx
-        x, _, *hx = self.tensors()
-        self.trained_below = any(part.requires_grad for part in (x, *hx))
-        self.carried = any(part.requires_grad and not _root(part).is_leaf for part in hx)
+        self.trained_below, self.carried = self._data_of_x().requires_grad, False
+        for part in self._states_given():
+            if part.requires_grad:
+                self.trained_below = True
+                self.carried = self.carried or not _root(part).is_leaf
         if not self.weights:
             self.weights = weights_of(self.layer)
         self._versions = self._weight_versions()
@@ -232,8 +237,14 @@ class LayerCall:
 
     def tensors(self) -> list[Tensor]:
         """What the replay starts from: input, output and initial states."""
-        hx = self.hx if isinstance(self.hx, tuple) else () if self.hx is None else (self.hx,)
-        return [part.data if isinstance(part, PackedSequence) else part for part in (self.x, self.output, *hx)]
+        output = self.output.data if isinstance(self.output, PackedSequence) else self.output
+        return [self._data_of_x(), output, *self._states_given()]
+
+    def _data_of_x(self) -> Tensor:
+        return self.x.data if isinstance(self.x, PackedSequence) else self.x
+
+    def _states_given(self) -> tuple[Tensor, ...]:
+        return () if self.hx is None else self.hx if isinstance(self.hx, tuple) else (self.hx,)
 
     @property
     def packed(self) -> bool:

@@ -10,20 +10,24 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
 
 _watched: Counter[type] = Counter()
 _HOOKS = "_forward_hooks", "_forward_pre_hooks"
 
 
 class Hook:
-    """A hook of gradflow on a module; in a copy that is made by a rule of the module's own it does nothing."""
+    """A hook of gradflow on a module; in a copy that is made by a rule of the module's own it does nothing.
+
+    Compiled code leaves it out and calls it; the way around the compiler costs too much where there is none.
+    """
 
     def __init__(self, call: Callable[..., None]):
-        self._call = torch.compiler.disable(call)
+        self._call, self._uncompiled = call, torch.compiler.disable(call)
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Do what is hooked in."""
-        self._call(*args, **kwargs)
+        (self._uncompiled if is_compiling() else self._call)(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hook, (_nothing,)

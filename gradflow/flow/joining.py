@@ -126,6 +126,7 @@ class Joiner:
         self._policy = policy
         self._arrives = weakref.WeakMethod(arrives)  # of who holds the joiner
         self._heads: dict[str, Heads] = {}
+        self._carries: set[str] = set()  # names of modules of which a call has gone on with another one
 
     def forget(self) -> None:
         """Nothing goes on any more."""
@@ -169,23 +170,32 @@ class Joiner:
         before = (None,) * len(names) if entering is None else tuple(given)
         return self._joined(name, layer, x, before, outputs, states, dropout, weights, begin)
 
-    def whole(self, seen: Any) -> Any:
+    def whole(self, seen: Any, *, is_recorded: bool) -> Any:
         """A call of several steps, which goes on with another one, or which others go on with; the one before.
 
         Args:
             seen: the call, still in the graph, see :class:`gradflow.flow.seen.Seen`.
+            is_recorded: its iteration is to be recorded. In others it is asked only where calls go on with others
+                whether a hook changes the gradients of its last states; where they begin to, that is not known.
         """
-        call = seen.call
-        heads = self._heads.setdefault(seen.name, Heads())
-        given = call.hx if isinstance(call.hx, tuple) else () if call.hx is None else (call.hx,)
-        head, found = heads.before(given) if given else (None, None)
-        made = [part for part in (call.output, *call.finals) if part.grad_fn is not None]
-        for final in call.finals:
-            if final.grad_fn is not None:
-                tell_of_changes(final, partial(setattr, seen, "is_hooked", True))
-        if made:
-            heads.add(Head(seen, seen, 0, call.finals, made, {}))
-        seen.between = found
+        call, name = seen.call, seen.name
+        heads = self._heads.get(name)
+        if heads is None:
+            heads = self._heads[name] = Heads()
+        head = None
+        if call.hx is not None:
+            head, seen.between = heads.before(call.hx if isinstance(call.hx, tuple) else (call.hx,))
+        is_asked = is_recorded or name in self._carries
+        if head is not None and not is_asked:
+            head.chain.is_hooked = True
+        if head is not None:
+            self._carries.add(name)
+        if is_asked:
+            for final in call.finals:
+                if final.grad_fn is not None:
+                    tell_of_changes(final, partial(setattr, seen, "is_hooked", True))
+        if call.output.grad_fn is not None or any(final.grad_fn is not None for final in call.finals):
+            heads.add(Head(seen, seen, 0, call.finals, [call.output, *call.finals], {}))
         return None if head is None else _before(head, call)
 
     def mark(

@@ -29,8 +29,9 @@ def have_changed(parameters: Sequence[Tensor], versions: Sequence[int], own: Seq
         own: those of the layer when it began to be watched; others were lent to it by functional_call for one pass.
         layer: as it is now.
     """
-    is_replaced = _same(parameters, own) and not _same(parameters, parameters_of(layer))
-    return is_replaced or versions_of(parameters) != versions
+    if versions_of(parameters) != versions:
+        return True
+    return not _same(parameters, parameters_of(layer)) and _same(parameters, own)
 
 
 def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -219,9 +219,10 @@ class Since:
         """
         landed = [number for number in self.landed if number in self.passes]
         counted = landed or list(self.passes)[-1:]
-        if only_last:
+        if only_last and len(counted) > 1:
             counted = [number for number in counted if self.belong_together(number, counted[-1])]
-        return [seen for _, seen in sorted(self.reached.items()) if seen.count(counted, landed=bool(landed))]
+        in_order = sorted(self.reached) if len(self.reached) > 1 else self.reached
+        return [self.reached[n] for n in in_order if self.reached[n].count(counted, landed=bool(landed))]
 
     def belong_together(self, one: int, other: int) -> bool:
         """Whether no forward pass lies between two backward passes, or they went through the same graph."""

@@ -134,13 +134,20 @@ class Head:
         self._chain: Any = weakref.ref(chain)
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
-        self.ran = {place_of(value)[0] for value in given if value.grad_fn is not None}
-        self._places = [[] if state.grad_fn is None else [place_of(state)] for state in given]
+        self.ran: set[int] = set()
+        self._places: list[list[tuple[int, int]]] = []
+        for state in given:
+            self._places.append([])
+            if state.grad_fn is not None:
+                self._places[-1].append(place_of(state))
+                self.ran.add(self._places[-1][0][0])
         for value in made:
-            is_output = value is made[0] and len(made) > len(given)
-            if is_output and value.grad_fn is not None and value.numel() == given[0].numel():
-                self._places[0].append(place_of(value))  # of a layer of one, whose output is its state as well
-        ran.update({place_of(value)[0]: index for value in made if value.grad_fn is not None})
+            if value.grad_fn is None:
+                continue
+            place = place_of(value)
+            ran[place[0]] = index
+            if value is made[0] and len(made) > len(given) and value.numel() == given[0].numel():
+                self._places[0].append(place)  # of a layer of one, whose output is its state as well
         self._ran = ran
 
     @property

@@ -76,6 +76,7 @@ class Watcher(Generic[Taken]):
         marks: names of the states that :func:`mark` tells of.
 
     Attributes:
+        names: of the layers and of the marked states.
         open: whether calls are seen; compiled code may go on calling hooks that were removed.
         examples: of how many examples the gradients at the steps are read from the backward passes to come, where they
             are in the graph; "all", or None: of none.
@@ -94,6 +95,7 @@ class Watcher(Generic[Taken]):
     ):
         self._layers, self._policy, self._model, self._leaves = layers, policy, model, leaves
         self._marks = {name: Marked(name) for name in marks}
+        self.names = [*layers, *self._marks]
         self._expected = set(self._marks)  # until the first take
         self._joiner = Joiner(policy, self._brings)
         self._handles: list[Any] = []
@@ -152,11 +154,6 @@ class Watcher(Generic[Taken]):
         return [*layers, *([] if self._model is None else [self._model])]
 
     @property
-    def names(self) -> list[str]:
-        """Of the layers and of the marked states."""
-        return [*self._layers, *self._marks]
-
-    @property
     def replaced(self) -> list[str]:
         """Names of the layers that are no longer in the model."""
         if self._model is None:
@@ -178,8 +175,9 @@ class Watcher(Generic[Taken]):
         """What the policy hands out of what was seen since the last time; it is forgotten here."""
         since = self._since
         self._forget()
-        self._warn_of_unseen(since)
-        missing, self._expected = self._expected - since.marked, set()
+        if since.unseen or since.transformed or not self._layers.keys() <= since.ran_at_all:
+            self._warn_of_unseen(since)
+        missing, self._expected = self._expected and self._expected - since.marked, set()
         if missing:
             raise RuntimeError(
                 f"{self._policy.method}: nothing was marked as {min(missing)!r}, which states= names; marked were: "
@@ -222,17 +220,20 @@ class Watcher(Generic[Taken]):
     def _saw(self, name: str, layer: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
         if not self.open or not torch.is_grad_enabled():
             return
-        if self._policy.joins and self.examples is None and one_step(layer, args[0] if args else kwargs["input"]):
+        is_step = self._policy.joins and one_step(layer, args[0] if args else kwargs["input"])
+        if is_step and self.examples is None:
             self._passes_by(name, layer)
             return
         called = self._policy.called(name, layer)
-        self._note(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)))
+        self._see(name, _call_of(called, layer, args, kwargs, output, self._dropout.get(name)), is_step=is_step)
 
     @_outlived
     def _note(self, name: str, call: LayerCall) -> None:
-        """See a call that has just run."""
-        if not self.open or not torch.is_grad_enabled():
-            return
+        """See a call that has just run inside of a layer."""
+        if self.open and torch.is_grad_enabled():
+            self._see(name, call, is_step=self._policy.joins and one_step(call.layer, call.x))
+
+    def _see(self, name: str, call: LayerCall, *, is_step: bool) -> None:
         if is_of_many_passes(call.finals[0]):
             self._since.transformed.add(name)
             return
@@ -240,7 +241,7 @@ class Watcher(Generic[Taken]):
         if self._policy.only_last and torch._C._current_graph_task_id() >= 0:  # a checkpoint, inside backward
             watch(call, partial(self._runs_again, name))
             return
-        if self._policy.joins and one_step(call.layer, call.x):
+        if is_step:
             if self.examples is None:
                 self._passes_by(name, call.layer)
             else:
@@ -256,7 +257,7 @@ class Watcher(Generic[Taken]):
             self.added.follow(call)
         self._ran(name, trained=bool(watch(call, partial(self._arrives, seen))))
         if self._policy.joins and not call.layer.bidirectional and not call.packed:
-            seen.follows = self._joiner.whole(seen)
+            seen.follows = self._joiner.whole(seen, is_recorded=self.examples is not None)
         call.detach()
         seen.versions = versions_of(call.tensors())
 
@@ -390,7 +391,8 @@ class Watcher(Generic[Taken]):
             if self._policy.only_last and len(since.passes) == _KEPT_PASSES and since.landed:
                 since.leave_only(list(since.landed)[-1])
             since.passes[number], since.ran_before[number] = set(), self._order
-            if since.landed and _nothing_in(seen.parameters):  # zero_grad since the passes before
+            before = len(since.landed) > (number in since.landed)
+            if before and _nothing_in(seen.parameters):  # zero_grad since the passes before
                 since.landed.clear()
         since.passes[number].add(seen.order)
 

@@ -5,7 +5,7 @@ Norms can tell: those that the gradients have when a backward pass ends, and tho
 counters of in-place changes say is not enough: ``p.grad.data.clamp_()`` and GradScaler leave them as they were.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -47,12 +47,11 @@ class Arrivals:
         self._arriving: dict[int, Tensor] = {}  # in the backward pass that runs
         self._pass = -1  # its number
 
-    def follow(self, parameters: Iterable[Tensor]) -> None:
-        """Hook into those parameters that are not followed yet."""
-        for parameter in parameters:
-            if id(parameter) not in self._followed and parameter.requires_grad and parameter.is_leaf:
-                handle = parameter.register_post_accumulate_grad_hook(self._arrives)
-                self._followed[id(parameter)] = parameter, handle
+    def follow(self, parameter: Tensor) -> None:
+        """Hook into a parameter that is not followed yet."""
+        if id(parameter) not in self._followed and parameter.requires_grad and parameter.is_leaf:
+            handle = parameter.register_post_accumulate_grad_hook(self._arrives)
+            self._followed[id(parameter)] = parameter, handle
 
     def stop(self) -> None:
         """Take the hooks away."""

@@ -1,7 +1,6 @@
 """Copies of tensors that are made again and again, into the same memory."""
 
 from collections.abc import Mapping
-from operator import is_
 
 import torch
 from torch import Tensor
@@ -18,19 +17,25 @@ class Copies:
 
     def __init__(self) -> None:
         self._sources: list[Tensor] = []
-        self._kinds: list[tuple[torch.dtype, torch.device]] = []
         self._copies: dict[str, Tensor] = {}
+        self._memory: list[Tensor] = []
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Detached copies of the tensors; those of the call before are overwritten if the tensors are the same."""
-        sources = list(tensors.values())
-        kinds = [(tensor.dtype, tensor.device) for tensor in sources]
-        is_same = len(sources) == len(self._sources) and all(map(is_, sources, self._sources)) and kinds == self._kinds
-        if not is_same:
-            self._sources, self._kinds = sources, kinds
-            self._copies = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
-        if not sources:  # of a marked state nobody knows the weights
-            return {}
-        with torch.no_grad():
-            torch._foreach_copy_(list(self._copies.values()), sources)
+        sources = [tensor.detach() for tensor in tensors.values()]
+        if not self._fit(tensors, sources):
+            self._sources = list(tensors.values())
+            self._copies = {name: torch.empty_like(tensor) for name, tensor in zip(tensors, sources, strict=True)}
+            self._memory = list(self._copies.values())
+        if sources:  # of a marked state nobody knows the weights
+            torch._foreach_copy_(self._memory, sources)
         return self._copies
+
+    def _fit(self, tensors: Mapping[str, Tensor], sources: list[Tensor]) -> bool:
+        """Whether these are the tensors of the call before, of the same dtype and device."""
+        if len(sources) != len(self._memory):
+            return False
+        for tensor, before, source, copy in zip(tensors.values(), self._sources, sources, self._memory, strict=True):
+            if tensor is not before or source.dtype != copy.dtype or source.device != copy.device:
+                return False
+        return True

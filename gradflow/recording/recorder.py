@@ -87,6 +87,7 @@ class Recorder:
         self._warned: set[tuple[str, str]] = set()  # layers and identities
         self._updates: Updates | None = None
         self._process = os.getpid()
+        self._due = self._spectrum_due = True  # at this iteration
         self._began = self._ended = False
 
     def __enter__(self) -> Self:
@@ -240,8 +241,7 @@ class Recorder:
                 "step: each optimizer.step() records its iteration already; use recorder.log(loss=...) before it, or "
                 "leave optimizer out of gradflow.record"
             )
-        scaling = Scaling(positive("loss_scale", loss_scale))
-        self._step(loss, clipping, lengths, targets, loss_scale, scalars, scaling)
+        self._step(loss, clipping, lengths, targets, loss_scale, scalars)
 
     def log(
         self,
@@ -292,27 +292,29 @@ class Recorder:
         targets: float | None,
         loss_scale: float,
         scalars: Mapping[str, float] | None,
-        scaling: Scaling,
+        scaling: Scaling | None = None,
         only_new: bool = False,
     ) -> None:
-        log_scale, log_targets = math.log(positive("loss_scale", loss_scale)), log_of("targets", targets)
+        factor, log_targets = positive("loss_scale", loss_scale), log_of("targets", targets)
         lengths_of = lengths_by_name(lengths, self._watcher.names)
         row = self._rows.told(loss, clipping, scalars)
         if self.error is not None:  # the log has ended, training goes on
             self.iteration += 1
             return
-        iteration = self.iteration
-        due = self._when.due(iteration)
-        self._latest, self._log_targets, self._log_scale = self._taken(due, lengths_of), log_targets, log_scale
-        with self._mishaps.survived("the norms of gradients"):
-            self._rows.measure(row, clipping, scaling, only_new=only_new)
+        iteration, due, is_spectrum_due = self.iteration, self._due, self._spectrum_due
+        self._latest = self._taken(due, lengths_of)
+        self._log_targets, self._log_scale = log_targets, math.log(factor)
+        try:
+            self._rows.measure(row, clipping, scaling or Scaling(factor), only_new=only_new)
+        except Exception as error:
+            self._mishaps.note("the norms of gradients", error)
         self._append("scalars", iteration, row)
         self._note_divergence(row)
-        if self._when_spectrum.due(iteration):
+        if is_spectrum_due:
             self._record_spectrum(iteration)
         if due:
             self._record(iteration)
-        self._keep(iteration)
+        self._keep(due, is_spectrum_due)
         self._rows.arrivals.forget()
         self._mishaps.is_new = False
         self.iteration += 1
@@ -394,10 +396,11 @@ class Recorder:
     def _look_ahead(self) -> None:
         """Have the backward pass of the next iteration read if it is due, and all of it if a proof is owed."""
         self._mishaps.iteration = self.iteration
-        due = self._when.due(self.iteration)
-        self._owed = self._owed or self._when_spectrum.due(self.iteration)
-        self._watcher.examples = ("all" if self._owed else self._examples) if due and self._probe is None else None
-        self._watcher.added = Added() if due and self._owed and self._probe is None else None
+        self._due, self._spectrum_due = self._when.due(self.iteration), self._when_spectrum.due(self.iteration)
+        self._owed = self._owed or self._spectrum_due
+        is_read = self._due and self._probe is None
+        self._watcher.examples = ("all" if self._owed else self._examples) if is_read else None
+        self._watcher.added = Added() if is_read and self._owed else None
 
     def _tell(self, iteration: int, row: dict[str, float]) -> None:
         for callback in list(self._callbacks):
@@ -422,20 +425,21 @@ class Recorder:
         elif self._diverged_at is None:
             self._diverged_at = self.iteration
 
-    def _keep(self, iteration: int) -> None:
+    def _keep(self, due: bool, is_spectrum_due: bool) -> None:
         """Copy the weights, which the optimiser changes next: this may be the last iteration."""
-        if self._when.due(iteration):  # of what was recorded only the spectrum may be missing
+        if due:  # of what was recorded only the spectrum may be missing
             self._latest = [pair for pair in self._latest if weights_known(pair[1].call.layer)]
-            if self._when_spectrum.due(iteration):
+            if is_spectrum_due:
                 self._latest = []
                 return
         copies: dict[tuple[int, ...], dict[str, Tensor]] = {}
         try:
             for _, seen in self._latest:
-                which = tuple(map(id, seen.call.weights.values()))  # calls of one module may have had different ones
+                call = seen.call
+                which = tuple(map(id, call.weights.values()))  # calls of one module may have had different ones
                 if which not in copies:
-                    copies[which] = self._copies[seen.name, len(copies)].of(seen.call.weights)
-                seen.call.weights = copies[which]
+                    copies[which] = self._copies[seen.name, len(copies)].of(call.weights)
+                call.weights = copies[which]
             if self._probe is not None:
                 self._probe.keep()
         except Exception as error:

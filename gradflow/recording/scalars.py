@@ -135,19 +135,22 @@ class ScalarRows:
         present = self._present(only_new)
         told = {} if clipping is None else _told(clipping)
         rest = [parameter for parameter, _, _ in present if id(parameter) not in told]
-        seen = self._seen(rest, scaling)
-        pairs = [told.get(id(parameter)) or seen[id(parameter)] for parameter, _, _ in present]
-        before, after = [pair[0] for pair in pairs if pair[0] is not None], [pair[1] for pair in pairs]
-        for (_, name_before, name_after), pair in zip(present, pairs, strict=True):
-            row[name_after] = _log(pair[1])
-            if pair[0] is not None:
-                row[name_before] = _log(pair[0])
+        norms = {**told, **self._seen(rest, scaling)} if rest else told
+        before, after = [], []
+        for parameter, name_before, name_after in present:
+            was, is_ = norms[id(parameter)]
+            after.append(is_)
+            row[name_after] = _log(is_)
+            if was is not None:
+                before.append(was)
+                row[name_before] = _log(was)
         row["log_grad_norm_after"] = total = _log(math.hypot(*after))
         row["non_finite"] = float(not math.isfinite(total) and any(after))
-        if pairs and len(before) == len(pairs):
-            row["log_grad_norm_before"] = _log(math.hypot(*before))
-            row["coefficient"], row["clipped"] = self._judged(before, after, present)
         row["clipping_reported"] = float(clipping is not None)
+        if after and len(before) == len(after):
+            row["log_grad_norm_before"] = _log(math.hypot(*before))
+            if rest:
+                row["coefficient"], row["clipped"] = self._judged(before, after, present)
         if clipping is not None:
             if not rest:
                 row["coefficient"], row["clipped"] = clipping.coefficient, float(clipping.clipped)
@@ -158,11 +161,15 @@ class ScalarRows:
 
     def _present(self, only_new: bool) -> list[tuple[Tensor, str, str]]:
         """Every parameter with a gradient, and the columns of its norms."""
-        found = [(holder.get(key), before, after) for holder, key, before, after in self._places]
-        self.arrivals.follow(parameter for parameter, _, _ in found if parameter is not None)
-        present = [place for place in found if place[0] is not None and place[0].grad is not None]
-        new = [place for place in present if place[0] in self.arrivals]
-        return new if only_new and new else present
+        present = []
+        for holder, key, before, after in self._places:
+            parameter = holder.get(key)
+            if parameter is not None:
+                self.arrivals.follow(parameter)
+                if parameter.grad is not None:
+                    present.append((parameter, before, after))
+        new = [place for place in present if place[0] in self.arrivals] if only_new else []
+        return new or present
 
     def _seen(self, parameters: list[Tensor], scaling: Scaling) -> dict[int, tuple[float | None, float]]:
         """Id -> norm of a gradient that nobody spoke of, when it arrived (None: unknown) and now."""

@@ -13,7 +13,7 @@ from math import inf, isfinite, nan
 import torch
 from torch import Tensor, nn
 
-from gradflow.checks import check_kind, listed, real_number
+from gradflow.checks import check_flags, check_kind, listed, real_number
 
 _EPS = 1e-6  # torch's, in the denominator of the coefficient
 
@@ -121,6 +121,7 @@ def clip_grad_norm_(
     """
     max_norm = real_number("max_norm", max_norm, above=0, infinite=True)
     norm_type = real_number("norm_type", inf if norm_type == "inf" else norm_type, above=0, infinite=True)
+    check_flags(error_if_nonfinite=error_if_nonfinite)
     parameters = _checked(parameters)
     norms = gradient_norms(parameters)
     measured = norms if norm_type == 2 else gradient_norms(parameters, norm_type)

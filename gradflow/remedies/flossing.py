@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tqdm import tqdm
 
 from gradflow.cells.cell import Cell, State
-from gradflow.checks import check_kind, real_number, whole_number
+from gradflow.checks import check_kind, real_number, require, whole_number
 from gradflow.flow.calls import cell_class, check_supported, torch_cell, weights_known
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,10 @@ def _entering(cell: Cell, hx: Any, row: int, x: Tensor, batched: bool) -> State:
     if hx is None:
         like = next(cell.parameters(), x)
         return {name: like.new_zeros(x.shape[1], cell.hidden_size) for name in cell.state_names}
-    given = hx if isinstance(hx, tuple) else (hx,)
+    given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+    names, last = cell.state_names, (x.shape[1], cell.hidden_size) if batched else (cell.hidden_size,)
+    fits = len(given) == len(names) and all(isinstance(h, Tensor) and h.shape[1:] == last for h in given)
+    require(fits and all(len(h) > row for h in given), "hx", f"a tensor [layers, {last}] for each of {list(names)}", hx)
     return {n: h[row] if batched else h[row].unsqueeze(0) for n, h in zip(cell.state_names, given, strict=True)}
 
 

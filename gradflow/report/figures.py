@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Part:
-    """What one table of the gallery says: its settings, its claims, and its picture where there is no chart."""
+    """What one table of the gallery says: its settings, its claims, and its picture where there is no chart.
+
+    Its files are those of the figure, where it was drawn for itself, too.
+    """
 
     label: str
     setting: Text
     verdicts: list[Verdict]
     numbers: Numbers
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    files: Sequence[Path] = ()
 
     @property
     def count(self) -> int:
@@ -155,7 +160,8 @@ def _part(tried: Tried, drawn: bool) -> Part:
     setting = of_figures(lambda labels: labels.setting(tried.data))
     numbers = rows.listed(tried.data, word("numbers.of", count=len(tried.data)))
     pictures = _pictures(tried) if drawn else {}
-    return Part(tried.job.part, setting, [_verdict(claim) for claim in tried.claims], numbers, pictures)
+    verdicts = [_verdict(claim) for claim in tried.claims]
+    return Part(tried.job.part, setting, verdicts, numbers, pictures, tried.files)
 
 
 def _verdict(claim: Mapping[str, Any]) -> Verdict:

@@ -2,10 +2,13 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 import vl_convert
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
     from gradflow.report.writing import Content
 
 
-def rendered(content: "Content") -> str:
-    """The page of a report."""
+def rendered(content: "Content", folder: Path) -> str:
+    """The page of a report, from whose folder links lead to files of figures."""
     charts = list(_charts(content))
     environment = environment_of("gradflow.report", words.word)
     environment.globals.update(
@@ -30,6 +33,7 @@ def rendered(content: "Content") -> str:
         word=words.word,
         number=words.number,
         safe=lambda text: words.alike(text)["en"],
+        address=lambda file: quote(Path(os.path.relpath(file, folder)).as_posix()),
         picture=lambda content: "data:image/webp;base64," + base64.b64encode(content).decode("ascii"),
     )
     return environment.get_template("page.html").render(

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradflow.analysis.runs import one_seed
 from gradflow.analysis.tasks import by_task
-from gradflow.checks import check_path, real_number
+from gradflow.checks import check_kind, check_path, listed, real_number
 from gradflow.diagnosis import diagnose
 from gradflow.figures.gallery import GALLERY, Tried, tried
 from gradflow.figures.theme import LANGUAGES
@@ -70,7 +70,8 @@ def write_report(
         out: The file; None is `report.html` in that folder. Its folder is made; what was there is replaced.
         length: Steps that the dependency spans, as of :func:`gradflow.diagnose`; None: what gradflow's own tasks say.
         figures: What :func:`gradflow.figures.gallery.draw_each` returned for that sweep, which saves the time of making
-            them again: pictures are then those files, in one language. None makes them in both.
+            them again: pictures are then those files, in one language, and the page links to all of them. None makes
+            them in both.
 
     Returns:
         The file.
@@ -86,7 +87,12 @@ def write_report(
     file = _place(folder, out)
     if length is not None:
         real_number("length", length, least=1)
-    page = rendered(content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures))
+    if figures is not None:
+        figures = listed("figures", figures, "what gradflow.figures.gallery.draw_each returned")
+        for figure in figures:
+            check_kind("figures", figure, Tried, "what gradflow.figures.gallery.draw_each returned")
+    content = content_of(path if isinstance(path, Sweep) else open_sweep(folder), length, figures)
+    page = rendered(content, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: page.encode(errors="backslashreplace")})
     return file

@@ -42,12 +42,12 @@ class ScalarBuffer:
         if not row.keys() <= self._values:
             _reject_unknown("scalars", row, self._values)
         try:
-            values = {name: float(value) for name, value in row.items()}
+            values = {"wall_time": time.monotonic() - self._started} | {n: float(value) for n, value in row.items()}
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"rows: expected one number per scalar, got {dict(row)}; leave out what is missing"
             ) from error
-        self._rows[iteration] = {"wall_time": time.monotonic() - self._started} | values
+        self._rows[iteration] = values
         self.nbytes += 8 * len(self._schema)
 
     def to_table(self) -> pa.Table:

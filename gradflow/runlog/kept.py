@@ -58,7 +58,7 @@ class KeptRun(Run):
         return {}
 
     @cached_property
-    def _frames(self) -> dict[str, pd.DataFrame]:
+    def _frames(self) -> dict[Any, pd.DataFrame]:
         return {}
 
     @property
@@ -86,9 +86,10 @@ class KeptRun(Run):
         kept = self._kept(table) if where is None and not long else None
         if kept is None:
             return super().frame(table, columns, where, long)
-        if table not in self._frames:
-            self._frames[table] = to_frame(kept)
-        return self._frames[table][select(table, columns, self.columns[table])]
+        chosen = tuple(select(table, columns, self.columns[table]))
+        if (table, chosen) not in self._frames:
+            self._frames[table, chosen] = to_frame(kept.select(chosen))
+        return self._frames[table, chosen].copy(deep=False)
 
     def _kept(self, table: str) -> pa.Table | None:
         """A table that is small enough to be kept, which it is from now on."""

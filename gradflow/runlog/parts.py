@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.runlog.schema import KEYS, SCHEMA_VERSION, TABLES, column_type
+from gradflow.runlog.seal import check_seal, sealed
 from gradflow.runlog.unreadable import Unreadable, check_is_file, unreadable
 
 log = logging.getLogger(__name__)
 
-_CHECKED = {"page_checksum_verification": True}  # which finds single bits that flipped
+_CHECKED = {"page_checksum_verification": True}  # for the parts of older logs, which are not sealed
+_LARGE = 1 << 20  # bytes of a part to which several threads bring something
 _NAME = re.compile(r"part-(\d{1,18})-(\d{1,18})\.parquet")
 _READ_ATTEMPTS = 50  # a reader starts again when a merge takes a file away; a file missing this often is an error
 
@@ -85,7 +87,7 @@ def read_parts(root: Path, table: str, schema: pa.Schema, columns: list[str], wh
             return _rows_of(parts, table, schema, columns, where)
         except FileNotFoundError as error:
             missing = error
-        except (pa.ArrowException, OSError):
+        except (OSError, ValueError, pa.ArrowException):
             try:
                 for part in parts:
                     _check(part, table, schema)
@@ -97,16 +99,33 @@ def read_parts(root: Path, table: str, schema: pa.Schema, columns: list[str], wh
 
 
 def _rows_of(parts: list[Part], table: str, schema: pa.Schema, columns: list[str], where: object) -> pa.Table:
-    """The rows of all parts; pa.ArrowInvalid if :func:`_check` will find something."""
-    import pyarrow.dataset as ds
-
-    checked = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(**_CHECKED))
-    data = ds.dataset([str(part.path) for part in parts], schema=schema, format=checked)
-    rows = data.to_table(columns, filter=where)
-    newer = any(_version(part.metadata.metadata) > SCHEMA_VERSION for part in data.get_fragments())
+    """The rows of all parts; a ValueError if :func:`_check` will find something."""
+    contents = [part.path.read_bytes() for part in parts]
+    for content in contents:
+        check_seal(content)
+    files = [pq.ParquetFile(pa.BufferReader(content), **_CHECKED) for content in contents]
+    if where is None and all(_as_wanted(file.schema_arrow, schema, columns) for file in files):
+        sizes = map(len, contents)
+        read = [file.read(columns, use_threads=size > _LARGE) for file, size in zip(files, sizes, strict=True)]
+        rows = pa.concat_tables(part.select(columns).replace_schema_metadata(schema.metadata) for part in read)
+    else:
+        rows = _cast_rows_of(parts, schema, columns, where)
+    newer = any(_version(file.metadata.metadata) > SCHEMA_VERSION for file in files)
     if newer or any(rows[key].null_count for key in KEYS[table]):
         raise pa.ArrowInvalid("a part of a newer gradflow, or a row without a key")
     return rows
+
+
+def _as_wanted(own: pa.Schema, schema: pa.Schema, columns: list[str]) -> bool:
+    return all(name in own.names and own.field(name).type == schema.field(name).type for name in columns)
+
+
+def _cast_rows_of(parts: list[Part], schema: pa.Schema, columns: list[str], where: object) -> pa.Table:
+    """Rows of parts of other columns or types, or some of their rows."""
+    import pyarrow.dataset as ds
+
+    checked = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(**_CHECKED))
+    return ds.dataset([str(part.path) for part in parts], schema=schema, format=checked).to_table(columns, filter=where)
 
 
 def _version(metadata: dict[bytes, bytes] | None) -> int:
@@ -122,7 +141,7 @@ def check_parts(root: Path, table: str) -> None:
         Unreadable: one is damaged, of a newer gradflow, or of other columns.
     """
     for part in list_parts(root, table):
-        _check_schema(part, table, _opened(part, lambda file: file.schema_arrow))
+        _check_schema(part, table, _opened(part, lambda file: file.schema_arrow, whole=False))
 
 
 def _read(part: Part) -> pa.Table:
@@ -134,14 +153,16 @@ def _read(part: Part) -> pa.Table:
     return _opened(part, pq.ParquetFile.read)
 
 
-def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any]) -> Any:
+def _opened(part: Part, ask: Callable[[pq.ParquetFile], Any], *, whole: bool = True) -> Any:
+    check_is_file(part.path)
     try:
-        check_is_file(part.path)
+        if whole:
+            check_seal(part.path.read_bytes())
         with pq.ParquetFile(part.path, **_CHECKED) as file:
             return ask(file)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         size = part.path.stat().st_size
         got = f"{size} bytes that cannot be read as such ({error})" if size else "an empty file"
         raise unreadable(part.path, "rows in Parquet as gradflow wrote them", got) from error
@@ -261,8 +282,8 @@ def _place(root: Path, table: str, rows: pa.Table, folder: Path, durable: bool) 
     return name
 
 
-def _encode(table: str, rows: pa.Table) -> pa.Buffer:
-    """Parquet bytes: dictionaries for strings, deltas for integers, split byte streams for floats, zstd over all."""
+def _encode(table: str, rows: pa.Table) -> bytes:
+    """Sealed Parquet: dictionaries for strings, deltas for integers, split byte streams for floats, zstd over all."""
     strings = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
     encodings = {
         field.name: "BYTE_STREAM_SPLIT" if pa.types.is_floating(field.type) else "DELTA_BINARY_PACKED"
@@ -281,7 +302,7 @@ def _encode(table: str, rows: pa.Table) -> pa.Buffer:
         write_page_checksum=True,
         row_group_size=131_072,
     )
-    return sink.getvalue()
+    return sealed(sink.getvalue().to_pybytes())
 
 
 def _sync_folder(folder: Path) -> None:

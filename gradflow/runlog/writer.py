@@ -248,7 +248,7 @@ class RunWriter:
         return sum(buffer.nbytes for buffer in self._buffers.values()) >= self._policy.max_nbytes
 
     def _is_due(self) -> bool:
-        waiting = sum(buffer.nbytes for buffer in self._buffers.values())
+        waiting = sum([buffer.nbytes for buffer in self._buffers.values()])
         age, policy = time.monotonic() - self._last_flush, self._policy
         enough = age >= policy.seconds and waiting >= policy.nbytes
         return waiting > 0 and (enough or age >= policy.max_seconds or waiting >= policy.max_nbytes)

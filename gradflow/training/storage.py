@@ -15,6 +15,7 @@ from gradflow.config import CellConfig, CellName, Config, Dtype
 from gradflow.data import Dataset, Names
 from gradflow.files import write_files
 from gradflow.runlog.documents import read_description
+from gradflow.runlog.seal import FIELD, check_weights, sealed_weights
 from gradflow.runlog.unreadable import Fields, check_fields, check_is_file, read_json, unreadable
 from gradflow.training.model import SequenceModel, build_model
 
@@ -32,7 +33,7 @@ def save(model: SequenceModel, dataset: Dataset, path: Path) -> None:
         OSError: they cannot be written.
     """
     weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
-    contents = {path / WEIGHTS: encoded(weights)}
+    contents = {path / WEIGHTS: sealed_weights(encoded(weights, {FIELD: "00000000"}))}
     if isinstance(dataset, Names):
         contents[path / VOCABULARY] = json.dumps(dataset.vocabulary(), ensure_ascii=False).encode()
     write_files(contents)
@@ -113,7 +114,9 @@ def vocabulary_of(path: Path, model: SequenceModel) -> dict[str, Any]:
 def _weights(file: Path) -> Mapping[str, torch.Tensor]:
     try:
         check_is_file(file)
-        return load(file.read_bytes())
+        content = file.read_bytes()
+        check_weights(content)
+        return load(content)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"path: expected the folder of a finished run with {WEIGHTS}, got {file.parent}; "

@@ -7,5 +7,6 @@ ROOM = Room(
     "log",
     order=12,
     trained="experiment=lecture_architectures network=none cell.bidirectional=true train.iterations=1",
-    seconds=0,
+    seconds=6,
+    steps=2,
 )

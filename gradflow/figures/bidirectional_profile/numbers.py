@@ -73,6 +73,7 @@ def bidirectional_profile_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     worst = min(panels, key=lambda panel: panel["share"])
     details = {"position": worst["position"], "steps": worst["steps"], "curve": worst["curve"]}
+    details["build"] = "directions"
     deep = [panel for panel in panels if panel["share"] < VALLEY]
     if deep and worst["steps"] >= SHORT:
         holds = all(0.25 <= panel["position"] / (panel["steps"] - 1) <= 0.75 for panel in deep)

@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.figures.architecture import beside_a_diagram, draw_directions, hide_measured
+from gradflow.figures.bidirectional_profile import ROOM
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
+from gradflow.figures.layout import add_caption, finish, label_outer, log_scale, mark_alone, top_legend
 from gradflow.figures.theme import BLACK, DASHES, PALE, look, shade, style, thin
 
 LINES: dict[str, tuple[float, Any, str]] = {
@@ -32,6 +34,8 @@ def plot_bidirectional_profile(
 ) -> Figure:
     """Draw the gradient of either direction, and of both, against position: a panel per cell and start.
 
+    One network has its diagram beside it.
+
     Args:
         data: What :func:`gradflow.analysis.bidirectional_profile` returned.
         claims: Checked statements; the first becomes the caption.
@@ -43,7 +47,9 @@ def plot_bidirectional_profile(
     """
     labels = Labels(lang)
     with style(lang, context):
-        figure, grid, panels = facet_grid(data, labels)
+        figure, diagram, grid, panels = beside_a_diagram(data, labels)
+        if diagram is not None:
+            draw_directions(diagram, read_at_ends=bool(data["read_at_ends"].all()))
         for axes, panel in panels.items():
             _draw_panel(axes, panel)
         log_scale(grid[0, 0])
@@ -51,8 +57,9 @@ def plot_bidirectional_profile(
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         label_outer(grid, labels("axis.time"), labels("axis.state_gradient"))
         _add_legend(figure, data, labels)
-        add_caption(figure, data, claims, labels)
+        add_caption(figure, data, claims, labels, steps=ROOM.steps)
         finish(figure)
+        hide_measured(figure, diagram)
     return figure
 
 

@@ -11,5 +11,5 @@ ROOM = Room(
     gated=True,
     steps=5,
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=none cell=lstm init=remember",
-    seconds=0,
+    seconds=20,
 )

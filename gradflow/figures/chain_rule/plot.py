@@ -18,7 +18,7 @@ from gradflow.figures.chain_rule import ROOM
 from gradflow.figures.diagram import canvas, mixed, write
 from gradflow.figures.layout import add_caption, finish
 from gradflow.figures.options import built
-from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, style, thin
+from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, shade, style, thin
 
 LINES = (7.05, 5.2, 3.35)  # heights of the formulas
 RECURRENCE, JACOBIAN, PRODUCT, MEASURED = 1, 2, 3, ROOM.steps  # the parts in which it is built up
@@ -80,7 +80,7 @@ def _matrix(data: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _entry(axes: Axes, x: float, y: float, colour: str) -> None:
-    axes.add_patch(Rectangle((x, y), *SIDES, facecolor=colour, edgecolor=GREY, linewidth=thin(0.3)))
+    axes.add_patch(Rectangle((x, y), *SIDES, facecolor=colour, edgecolor=shade(GREY), linewidth=thin(0.3)))
 
 
 def _write_line(axes: Axes, height: float, start: str) -> None:

@@ -10,5 +10,5 @@ ROOM = Room(
     beside="none",
     whole=True,
     trained="experiment=lecture_clipping seed=0",
-    seconds=0,
+    seconds=12,
 )

@@ -11,6 +11,7 @@ from gradflow.analysis.runs import UNCLIPPED, Run, claim, collect, curve_name, l
 
 SPIKE = 10.0  # times the median norm: Pascanu et al. 2013, sec. 3.2, clip at 0.5 to 10 times the mean
 TORCH_EPSILON = 1e-6  # torch divides by the norm plus this
+_SCALARS = ["log_grad_norm_before", "log_grad_norm_after", "loss", "clipped", "non_finite"]
 
 
 def clipping_effect(source: Any) -> pd.DataFrame:
@@ -30,13 +31,9 @@ def clipping_effect(source: Any) -> pd.DataFrame:
     Raises:
         ValueError: No run recorded scalars.
     """
-    data = collect([(run, _norms(run).assign(solved=_solved(run))) for run in started(source)])
+    data = collect([(run, _norms(run)) for run in started(source)])
     networks = data.groupby(["cell", "start"], sort=False)
     return data.assign(typical=pd.concat([own["seed"] == _middle_seed(own) for _, own in networks]))
-
-
-def _solved(run: Run) -> float:
-    return float(solved_at(run) is not None) if criterion(run) else float("nan")
 
 
 def _middle_seed(runs: pd.DataFrame) -> int:
@@ -48,21 +45,22 @@ def _middle_seed(runs: pd.DataFrame) -> int:
 
 
 def _norms(run: Run) -> pd.DataFrame:
-    scalars = run.scalars
-    loss = losses(run)
+    scalars = run.frame("scalars", columns=_SCALARS)
+    iteration, loss = scalars["iteration"].to_numpy(), losses(run)
+    has_loss = np.isin(iteration, loss.index.to_numpy())
+    trend = np.full(len(iteration), np.nan)
+    trend[has_loss] = loss.rolling(-(-len(loss) // 40) or 1, center=True, min_periods=1).median()
     return pd.DataFrame(
         {
-            "iteration": scalars.index,
-            "before": np.exp(log_norm_before(scalars)).to_numpy(),
-            "after": np.exp(scalars["log_grad_norm_after"]).to_numpy(),
+            "iteration": iteration,
+            "before": np.exp(log_norm_before(scalars).to_numpy()),
+            "after": np.exp(scalars["log_grad_norm_after"].to_numpy()),
             "loss": scalars["loss"].to_numpy(),
-            "loss_trend": loss.rolling(-(-len(loss) // 40) or 1, center=True, min_periods=1)
-            .median()
-            .reindex(scalars.index)
-            .to_numpy(),
-            "has_loss": scalars.index.isin(loss.index),
+            "loss_trend": trend,
+            "has_loss": has_loss,
             "clipped": scalars["clipped"].to_numpy(),  # NaN: nobody knows
-            "non_finite": scalars["non_finite"].fillna(0).to_numpy(dtype=int),
+            "non_finite": np.nan_to_num(scalars["non_finite"].to_numpy()).astype(int),
+            "solved": float(solved_at(run) is not None) if criterion(run) else np.nan,
         }
     )
 

@@ -8,5 +8,5 @@ ROOM = Room(
     order=1,
     whole=True,
     trained="experiment=lecture_names seed=0",
-    seconds=0,
+    seconds=20,
 )

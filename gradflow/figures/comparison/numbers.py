@@ -51,7 +51,8 @@ def comparison(source: Any) -> pd.DataFrame:
     """
     runs = runs_of(source)
     quantity = max(judged_by(run) for run in runs)  # that of the runs which say so: others failed before
-    final = collect([(run, _final(run, quantity)) for run in runs])
+    ends = pd.DataFrame([_final(run, quantity) for run in runs])
+    final = collect([(run, ends.iloc[[i]]) for i, run in enumerate(runs)])
     begun = started(runs)
     loss = collect(list(zip(begun, binned_each([losses(run) for run in begun], points=60), strict=True)))
     loss = loss.drop(columns="non_finite")
@@ -74,11 +75,11 @@ def comparison(source: Any) -> pd.DataFrame:
     ]
 
 
-def _final(run: Run, quantity: str) -> pd.DataFrame:
+def _final(run: Run, quantity: str) -> dict[str, Any]:
     value, low, high = final_result(run, quantity)
-    iteration = run.scalars.index.max() if len(run.scalars) else -1
-    row = {"quantity": quantity, "iteration": iteration, "value": value, "low": low, "high": high}
-    return pd.DataFrame([row | {"status": run.status}])
+    iterations = run.frame("scalars", columns=[])["iteration"].to_numpy()
+    row = {"quantity": quantity, "iteration": iterations.max(initial=-1), "value": value, "low": low, "high": high}
+    return row | {"status": run.status}
 
 
 def _over_seeds(group: pd.DataFrame) -> pd.Series:

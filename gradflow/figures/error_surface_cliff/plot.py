@@ -112,7 +112,7 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
         axes.annotate(
             labels("note.lands", place=f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")),
             tuple(reached),
-            (1.2, 0.3),
+            (0.7, 0.3),
             textcoords="offset fontsize",
             ha="left",
             va="bottom",

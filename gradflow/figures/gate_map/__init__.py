@@ -8,5 +8,5 @@ ROOM = Room(
     order=4,
     gated=True,
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=none cell=lstm init=remember",
-    seconds=0,
+    seconds=20,
 )

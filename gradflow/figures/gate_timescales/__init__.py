@@ -9,5 +9,5 @@ ROOM = Room(
     apart=("clip",),
     gated=True,
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=lstm_forget_0,lstm_forget_1,lstm_forget_3,gru",
-    seconds=0,
+    seconds=40,
 )

@@ -7,5 +7,5 @@ ROOM = Room(
     "log",
     order=2,
     trained="experiment=lecture seed=0 data.names_per_sequence=8 train.iterations=1",
-    seconds=0,
+    seconds=12,
 )

@@ -1,5 +1,6 @@
 """How much gradient reaches k steps back, at one iteration."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from gradflow.analysis.by_lag import (
     factor_per_step,
     lag_gradient,
 )
-from gradflow.analysis.runs import IDENTITY, before_clipping, claim, collect, curve_name, recorded
+from gradflow.analysis.runs import IDENTITY, Run, before_clipping, claim, curve_name, joined, named, recorded
 
 REMEMBERING = ("orthogonal", "identity", "chrono", "remember")
 """Initialisations made to remember."""
@@ -47,7 +48,7 @@ def gradient_by_lag(
         ValueError: No run has rows of the `lag` table.
     """
     parts = recorded(source, "lag", LAG_COLUMNS, layer=layer, direction=direction)
-    data = collect([(run, at_iteration(lag_gradient(frame), iteration)) for run, frame in parts])
+    data = pd.concat([_at(alike, iteration) for alike in _alike(parts)], ignore_index=True)
     data = _over_seeds(before_clipping(data) if iteration is None else data)
     for name in ("low", "median", "high"):
         data[name] = np.exp(data.pop(f"log_{name}") if name != "median" else data["log_median"])
@@ -55,6 +56,19 @@ def gradient_by_lag(
     fits = {key: factor_per_step(g["lag"].to_numpy(), g["log_median"].to_numpy()) for key, g in curves}
     data["factor"] = [fits[key] for key in zip(data["cell"], data["start"], data["clip"], strict=True)]
     return data
+
+
+def _alike(parts: Sequence[tuple[Run, pd.DataFrame]]) -> list[list[tuple[Run, pd.DataFrame]]]:
+    """Runs whose rows have the same columns, which can be worked on together."""
+    groups: dict[tuple[str, ...], list[tuple[Run, pd.DataFrame]]] = {}
+    for run, frame in parts:
+        groups.setdefault(tuple(map(str, frame)), []).append((run, frame))
+    return list(groups.values())
+
+
+def _at(parts: Sequence[tuple[Run, pd.DataFrame]], iteration: int | None) -> pd.DataFrame:
+    rows = lag_gradient(joined([frame for _, frame in parts]))
+    return named([run for run, _ in parts], at_iteration(rows, iteration))
 
 
 def _over_seeds(data: pd.DataFrame) -> pd.DataFrame:

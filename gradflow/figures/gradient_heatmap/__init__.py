@@ -9,5 +9,5 @@ ROOM = Room(
     moving="gradient_heatmap",
     apart=("clip",),
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=lstm_forget_3,gru,tanh_orthogonal,tanh",
-    seconds=0,
+    seconds=40,
 )

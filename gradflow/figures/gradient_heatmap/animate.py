@@ -45,7 +45,7 @@ def animate_gradient_heatmap(
     gradient, loss = data[data["quantity"] == "gradient"], data[data["quantity"] == "loss"]
     iterations = frame_iterations(gradient["iteration"])
     with style(lang, context):
-        figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.2)
+        figure = new_figure() if len(panels) == 1 else new_figure(1.2, 1.08)
         profiles, images, losses = _grid(figure, len(panels), has_loss=len(loss) > 0)
         norm = log_colours(gradient["value"])
         parts = [
@@ -55,7 +55,7 @@ def animate_gradient_heatmap(
         for axes, (title, own) in zip(profiles, panels, strict=True):
             axes.set_title(title, color=look(own["cell"].iloc[0]).colour, fontsize="medium")
         words = of_lag(gradient, labels)
-        _fix_axes(profiles[0], images[0], gradient, norm)
+        _fix_axes(profiles[0], images[0], gradient, norm, ticks=7 if len(panels) == 1 else 4)
         if losses[0] is not None:
             images[0].set_xlim(right=max(images[0].get_xlim()[1], loss["iteration"].max() * 1.04))
             limit_loss(losses[0], loss)
@@ -150,12 +150,12 @@ class _Panel:
         return self._labels("list.separator").join(words)
 
 
-def _fix_axes(profile: Axes, image: Axes, gradient: pd.DataFrame, norm: LogNorm) -> None:
+def _fix_axes(profile: Axes, image: Axes, gradient: pd.DataFrame, norm: LogNorm, *, ticks: int) -> None:
     """Limits over all frames and panels."""
     profile.set_xlim(0, max(gradient["lag"].max(), 1))
     low, high = np.array([norm.vmin, norm.vmax], dtype=float)
     profile.set_ylim(low / 1.5, high * 1.5)
-    log_scale(profile)
+    log_scale(profile, ticks=ticks)
     image.set_xlim(min(0, gradient["iteration"].min()), gradient["iteration"].max() * 1.04)
 
 

@@ -15,6 +15,7 @@ from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.checks import check_flags
 from gradflow.figures.by_lag import of_lag
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours, ratio_colours
@@ -44,6 +45,7 @@ def plot_gradient_heatmap(
     Raises:
         ValueError: There are several kinds of clipping.
     """
+    check_flags(relative=relative)
     labels = Labels(lang)
     with style(lang, context):
         loss = data[data["quantity"] == "loss"]

@@ -8,5 +8,5 @@ ROOM = Room(
     order=5.5,
     apart=("clip",),
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=tanh",
-    seconds=0,
+    seconds=12,
 )

@@ -47,7 +47,7 @@ def _given_name_pushes(data: pd.DataFrame) -> dict[str, Any]:
         "answer": str(shown["predicted"]),
         "character": str(shown["character"]),
     }
-    details |= {"total": len(most), "probability": 100 * shown["probability"], **_sensitivities(data)}
+    details |= {"total": len(most), "probability": round(100 * float(shown["probability"])), **_sensitivities(data)}
     holds = pushed > len(most) / 2
     if holds and "surname" in details:
         details["variant"] = "compared"

@@ -2,4 +2,4 @@
 
 from gradflow.figures.room import Room
 
-ROOM = Room(__name__, "picture", order=2.5, trained="experiment=lecture_names seed=0", seconds=0)
+ROOM = Room(__name__, "picture", order=2.5, trained="experiment=lecture_names seed=0", seconds=25)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish, top_legend
-from gradflow.figures.theme import GREY, look, new_figure, style, thin
+from gradflow.figures.theme import GREY, look, new_figure, shade, style, thin
 
 QUANTITIES = ("seen", "unseen")
 _APART = 0.11  # half the distance of the marks of a row, in rows
@@ -79,14 +79,15 @@ def _draw_row(axes: Axes, row: pd.DataFrame, y: float, labels: Labels) -> None:
 def _draw_slide(axes: Axes, slide: float, labels: Labels) -> None:
     if not np.isfinite(slide):
         return
-    axes.axvline(slide, color=GREY, linestyle=":", linewidth=thin())
+    axes.axvline(slide, color=shade(GREY), linestyle=":", linewidth=thin())
     words, place = labels("note.slide", slide=f"{100 * slide:.1f}"), axes.get_xaxis_transform()
-    axes.text(slide, 1.005, words, transform=place, color=GREY, fontsize="small", ha="right", va="bottom")
+    axes.text(slide, 1.005, words, transform=place, color=shade(GREY), fontsize="small", ha="right", va="bottom")
 
 
 def _add_legend(figure: Figure, labels: Labels) -> None:
+    colour = shade(GREY)
     handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}"))
-        for name, face in zip(QUANTITIES, (GREY, "none"), strict=True)
+        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}"))
+        for name, face in zip(QUANTITIES, (colour, "none"), strict=True)
     ]
     top_legend(figure, handles)

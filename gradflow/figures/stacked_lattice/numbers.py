@@ -78,10 +78,15 @@ def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     if panels["per_step"].isna().all():
         least = panels.nsmallest(1, "per_layer").iloc[0]
-        return [claim("layer_alone", least["per_layer"], "< 1", least["per_layer"] < 1, curve=curve_name(least))]
+        alone = {"curve": curve_name(least), "build": "stack"}
+        return [claim("layer_alone", least["per_layer"], "< 1", least["per_layer"] < 1, **alone)]
     panels = panels.dropna(subset=["per_step"])
     least = panels.nsmallest(1, "per_layer").iloc[0]
-    details = {"layers": float(data["layer"].max() + 1), "steps": float(data["lag"].max() + 1)}
+    details: dict[str, Any] = {
+        "layers": float(data["layer"].max() + 1),
+        "steps": float(data["lag"].max() + 1),
+        "build": "stack",
+    }
     plain = panels[panels["cell"].isin(["linear", "rnn"]) & (panels["start"] == "default")]
     if len(plain) and data["lag"].max() >= SHORT:
         apart = np.log(np.asarray(plain["per_layer"] / plain["per_step"]))

@@ -1,7 +1,8 @@
 """Does depth in layers or depth in time kill the gradient?
 
-A row is a layer, a column a step back; colour is the norm of the total gradient. The loss enters at the upper right
-corner. The two arrows say what one step to the left and one layer down costs.
+Beside the network, where it is one alone: a row is a layer, a column a step back; colour is the norm of the total
+gradient. The loss enters at the upper right corner. The two arrows say what one step to the left and one layer down
+costs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from gradflow.figures.architecture import beside_a_diagram, draw_stack, hide_measured
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
-from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer
+from gradflow.figures.layout import add_caption, finish, label_outer
+from gradflow.figures.stacked_lattice import ROOM
 from gradflow.figures.theme import ON_DARK, ON_LIGHT, style, thin
 
 
@@ -24,6 +27,8 @@ def plot_stacked_lattice(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
     """Draw the gradient (colour) over layers and lag, the last step at the right: a panel per cell and start.
+
+    One network has its diagram beside it.
 
     Args:
         data: What :func:`gradflow.analysis.stacked_lattice` returned.
@@ -36,12 +41,14 @@ def plot_stacked_lattice(
     """
     labels = Labels(lang)
     with style(lang, context):
-        figure, grid, panels = facet_grid(data, labels, most=2)
+        figure, diagram, grid, panels = beside_a_diagram(data, labels, most=2)
         norm = log_colours(data["value"])
         for axes, panel in panels.items():
             draw_cells(axes, panel, "lag", "layer", norm)
             _point_out_costs(axes, panel, labels)
         layers = int(data["layer"].max())
+        if diagram is not None:
+            draw_stack(diagram, layers + 1)
         grid[0, 0].set_xlim(data["lag"].max() + 0.5, -0.5)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
@@ -49,8 +56,9 @@ def plot_stacked_lattice(
         add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))
         notes = grey_notes(data["value"], labels)
         notes += [labels("note.many_steps")] if data["many_steps"].any() else []
-        add_caption(figure, data, claims, labels, notes=notes)
+        add_caption(figure, data, claims, labels, notes=notes, steps=ROOM.steps)
         finish(figure)
+        hide_measured(figure, diagram)
     return figure
 
 

@@ -9,5 +9,5 @@ ROOM = Room(
     moving="weight_spectrum_over_training",
     apart=("init",),
     trained="experiment=lecture seed=0 data.names_per_sequence=8 network=tanh",
-    seconds=0,
+    seconds=12,
 )

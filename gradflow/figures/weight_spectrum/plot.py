@@ -154,9 +154,10 @@ def label_spectrum(singular: Sequence[Axes], eigen: Sequence[Axes], count: int, 
         values.set_xlabel(labels("axis.rank"))
         plane.set_xlabel(labels("axis.real"))
     across = arrange(count, MOST_COLUMNS)[1]
-    for row, name in ((singular, "axis.singular_value"), (eigen, "axis.imaginary")):
-        for axes in row[::across]:
-            axes.set_ylabel(labels(name))
+    height = labels("axis.singular_value")
+    for values, plane in zip(singular[::across], eigen[::across], strict=True):
+        values.set_ylabel(height if count == 1 else height.replace(" ", "\n", 1))  # above one another they are low
+        plane.set_ylabel(labels("axis.imaginary"))
 
 
 def limit_spectrum(values: Sequence[Axes], planes: Sequence[Axes], data: pd.DataFrame) -> None:
