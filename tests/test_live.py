@@ -248,7 +248,7 @@ def test_a_run_that_diverges_says_so():
         ({"clips": [7]}, "clips: expected one of 0.05"),
         ({"name": "王" * 13}, "name: expected 1 to 12 characters"),
         ({"name": 3}, "name: expected 1 to 12 characters, got 3"),
-        ({"gain": 1}, "'gain': expected one of cell, steps, clip, start, clips, name"),
+        ({"gain": 1}, "values: expected some of cell, start, steps, clip, clips, name, got 'gain'"),
     ],
 )
 def test_settings_that_the_page_does_not_offer_are_refused(values, message):
@@ -264,7 +264,9 @@ def test_panels_take_their_own_settings_alone():
         panels("surface", {"steps": 20})
     with pytest.raises(TypeError, match="values: expected settings by their names"):
         panels("surface", None)
-    assert panels("surface", {"steps": 20, "clip": None})["end"] == pytest.approx(
+    with pytest.raises(ValueError, match=r"clips: expected one step or more, got \[\]"):
+        panels("training", {"cell": "rnn", "start": 1, "clips": []})
+    assert panels("surface", {"steps": 20.0, "clip": None})["end"] == pytest.approx(
         cliff.surface(20, None)["end"], rel=1e-5
     )
 

@@ -161,7 +161,7 @@
 
   async function step() {
     const own = run(), clips = [...own.clips, runSettings().clip];
-    if (facts.runs && clips.length > facts.runs.length) return pause();
+    if (clips.length > facts.most) return pause();
     const table = await numbers("training", { ...own, clips });
     if (clips.length !== own.clips.length + 1) return;
     own.clips = clips;
