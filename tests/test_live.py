@@ -116,18 +116,19 @@ def test_the_descent_is_that_of_torch(clip):
         norms.append(float(torch.nn.utils.clip_grad_norm_([parameters], clip)))
         optimizer.step()
         wanted.append(parameters[0].tolist())
-    path, longest, _ = cliff.descent(error_surface.STEPS, clip)
+    path, longest, _ = cliff.descend(error_surface.STEPS, clip)
     np.testing.assert_allclose(path[: updates + 1], wanted, rtol=1e-9)
     assert len(path) == error_surface.UPDATES + 1
     assert longest >= max(norms) * (1 - 1e-9)
 
 
 def test_what_is_said_of_the_descent_follows_the_clipping():
-    assert "throws the weights out" in cliff.surface(20, None)["headline"]["en"]
-    assert cliff.surface(20, 0.5)["headline"]["en"].startswith("Clipped at 0.5:")
-    assert "still throws the weights out" in cliff.surface(20, 5.0)["headline"]["en"]
-    assert "clipping does nothing" in cliff.surface(5, 5.0)["headline"]["en"]
-    table = cliff.surface(20, None)
+    said = {clip: cliff.descent(20, clip)["headline"]["en"] for clip in (None, 0.5, 5.0)}
+    assert "throws the weights out" in said[None]
+    assert said[0.5].startswith("Clipped at 0.5: gradients of norm up to 42.4,")
+    assert "still throws the weights out" in said[5.0]
+    assert "clipping does nothing" in cliff.descent(5, 5.0)["headline"]["en"]
+    table = cliff.surface(20)
     assert len(table["error"]) == len(table["w"]) * len(table["b"])
     assert table["error"][1] == pytest.approx(cliff.error_and_gradient(table["w"][0], table["b"][1], 20)[0])
 
@@ -261,13 +262,13 @@ def test_panels_take_their_own_settings_alone():
     with pytest.raises(ValueError, match="panel: expected a known name, got 'flaw'; did you mean flow"):
         panels("flaw", {})
     with pytest.raises(ValueError, match="values: expected steps, clip, got"):
-        panels("surface", {"steps": 20})
+        panels("descent", {"steps": 20})
     with pytest.raises(TypeError, match="values: expected settings by their names"):
         panels("surface", None)
     with pytest.raises(ValueError, match=r"clips: expected one step or more, got \[\]"):
         panels("training", {"cell": "rnn", "start": 1, "clips": []})
-    assert panels("surface", {"steps": 20.0, "clip": None})["end"] == pytest.approx(
-        cliff.surface(20, None)["end"], rel=1e-5
+    assert panels("descent", {"steps": 20.0, "clip": None})["end"] == pytest.approx(
+        cliff.descent(20, None)["end"], rel=1e-5
     )
 
 
@@ -298,7 +299,7 @@ def test_the_file_has_all_that_it_shows(tmp_path):
     page = file.read_text("utf-8")
     facts = json.loads(re.search(r'<script id="facts" type="application/json">(.*?)</script>', page)[1])
     assert facts["grid"][key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
-    assert len(facts["grid"]) == 4 + 4 + 1 + 1
+    assert len(facts["grid"]) == 4 + 2 + 4 + 1 + 1
     assert facts["panels"] == {panel: list(names) for panel, names in SETTINGS.items()}
     assert 'data-language="zh"' in page
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)

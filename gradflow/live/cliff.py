@@ -5,7 +5,6 @@ x_0 = ½, E = (σ(x_T) - 0.7)², with its gradient carried forward: ∂x_t/∂θ
 compare both with what autograd finds there.
 """
 
-from functools import lru_cache
 from math import hypot, inf
 from typing import Any
 
@@ -19,30 +18,34 @@ from gradflow.theory.unit import START
 RESOLUTION = 41
 
 
-def surface(steps: int, clip: float | None) -> dict[str, Any]:
-    """The error on a grid of (w, b), and gradient descent of 60 updates from (5, -2.7) at rate 0.1.
+def surface(steps: int) -> dict[str, Any]:
+    """The error on a grid of (w, b).
+
+    Args:
+        steps: T.
+
+    Returns:
+        `w` and `b`, the axes of the grid (41 each); `error`, row by row of w.
+    """
+    w, b = (np.linspace(*WINDOW[name], RESOLUTION) for name in "wb")
+    error, _, _ = error_and_gradient(w[:, None], b[None, :], steps)
+    return {"w": w.tolist(), "b": b.tolist(), "error": error.ravel().tolist()}
+
+
+def descent(steps: int, clip: float | None) -> dict[str, Any]:
+    """Gradient descent of 60 updates from (5, -2.7) at rate 0.1.
 
     Args:
         steps: T.
         clip: largest norm of a gradient, of those longer than that; None: they are not clipped.
 
     Returns:
-        `w` and `b`, the axes of the grid (41 each); `error`, row by row of w; `path`: pairs of w and b of the descent,
-        origin and end included, in the window and out of it; `steepest`: the largest norm of a gradient on the grid;
-        `longest`: the largest that the descent met; `end`: its last error; `headline`.
+        `path`: pairs of w and b, origin and end included, in the window of the surface and out of it; `longest`: the
+        largest norm of a gradient that it met, before clipping; `end`: its last error; `headline`.
     """
-    w, b, error, steepest = _grid(steps)
-    path, longest, end = descent(steps, inf if clip is None else clip)
-    return {
-        "w": w.tolist(),
-        "b": b.tolist(),
-        "error": error.ravel().tolist(),
-        "path": [list(point) for point in path],
-        "steepest": steepest,
-        "longest": longest,
-        "end": end,
-        "headline": _says(clip, path, longest, end),
-    }
+    path, longest, end = descend(steps, inf if clip is None else clip)
+    said = _says(clip, path, longest, end)
+    return {"path": [list(point) for point in path], "longest": longest, "end": end, "headline": said}
 
 
 def error_and_gradient(w: Any, b: Any, steps: int) -> tuple[Any, Any, Any]:
@@ -57,7 +60,7 @@ def error_and_gradient(w: Any, b: Any, steps: int) -> tuple[Any, Any, Any]:
     return (s - TARGET) ** 2, by_x * by_w, by_x * by_b
 
 
-def descent(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], float, float]:
+def descend(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], float, float]:
     """Where the descent goes, the largest norm that it met, and its last error."""
     w, b = ORIGIN
     path, longest = [(w, b)], 0.0
@@ -69,13 +72,6 @@ def descent(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], flo
         w, b = w - rate * by_w, b - rate * by_b
         path.append((w, b))
     return path, longest, float(error_and_gradient(w, b, steps)[0])
-
-
-@lru_cache(maxsize=16)
-def _grid(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    w, b = (np.linspace(*WINDOW[name], RESOLUTION) for name in "wb")
-    error, by_w, by_b = error_and_gradient(w[:, None], b[None, :], steps)
-    return w, b, error, float(np.hypot(by_w, by_b).max())
 
 
 def _sigmoid(x: Any) -> Any:

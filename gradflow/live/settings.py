@@ -70,6 +70,10 @@ class Space:
 
     def surfaces(self) -> Iterator[dict[str, Any]]:
         """The arguments of every surface."""
+        yield from ({"steps": steps} for steps in self.steps)
+
+    def descents(self) -> Iterator[dict[str, Any]]:
+        """The arguments of every descent."""
         yield from ({"steps": a, "clip": b} for a, b in product(self.steps, self.clips))
 
     def runs(self) -> Iterator[dict[str, Any]]:
