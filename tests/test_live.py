@@ -84,9 +84,10 @@ def test_singular_values_are_those_of_the_dense_matrices(cell):
 def test_the_headline_says_what_is_seen():
     table = flow("rnn", 0.6, 20)
     assert table["headline"]["en"] == "Each step back keeps 0.609 of the gradient: 6.4×10⁻⁵ is left after 20 steps"
-    assert table["headline"]["zh"] == "每回传一步，梯度只剩 0.609\xa0倍：20\xa0步后只有 6.4×10⁻⁵"
+    assert table["headline"]["zh"] == "每回传一步，梯度只剩\xa00.609\xa0倍：20\xa0步后只有\xa06.4×10⁻⁵"
     assert "multiplies" in flow("linear", 2.0, 20)["headline"]["en"]
-    assert "keeps its size" in flow("lstm", 3.0, 60)["headline"]["en"]
+    assert "keeps its size" in flow("rnn", 1.0, 20)["headline"]["en"]
+    assert "drops at first" in flow("lstm", 5.0, 20)["headline"]["en"]
 
 
 # --- the error surface -----------------------------------------------------------------------------------------------
@@ -124,6 +125,7 @@ def test_the_descent_is_that_of_torch(clip):
 def test_what_is_said_of_the_descent_follows_the_clipping():
     assert "throws the weights out" in cliff.surface(20, None)["headline"]["en"]
     assert cliff.surface(20, 0.5)["headline"]["en"].startswith("Clipped at 0.5:")
+    assert "still throws the weights out" in cliff.surface(20, 5.0)["headline"]["en"]
     assert "clipping does nothing" in cliff.surface(5, 5.0)["headline"]["en"]
     table = cliff.surface(20, None)
     assert len(table["error"]) == len(table["w"]) * len(table["b"])
@@ -156,7 +158,7 @@ def test_a_step_tells_what_was_recorded(stepped):
     assert (first["clipped"], second["clipped"]) == (0, 1)
     assert all(column["values"][0] == 0 for column in second["gradient"])
     assert second["headline"]["en"].endswith("100% of the updates clipped")
-    assert second["setting"] == {"en": "linear RNN, gain 1", "zh": "线性 RNN，增益 1"}
+    assert second["setting"] == {"en": "linear RNN, gain 1", "zh": "线性 RNN，增益\xa01"}
 
 
 def test_hidden_states_are_those_of_the_layer(stepped):
@@ -246,7 +248,7 @@ def test_a_run_that_diverges_says_so():
         ({"clips": [7]}, "clips: expected one of 0.05"),
         ({"name": "王" * 13}, "name: expected 1 to 12 characters"),
         ({"name": 3}, "name: expected 1 to 12 characters, got 3"),
-        ({"gain": 1}, "'gain': expected one of cell, steps, clip, start, clips, name"),
+        ({"gain": 1}, "values: expected some of cell, start, steps, clip, clips, name, got 'gain'"),
     ],
 )
 def test_settings_that_the_page_does_not_offer_are_refused(values, message):
@@ -262,7 +264,9 @@ def test_panels_take_their_own_settings_alone():
         panels("surface", {"steps": 20})
     with pytest.raises(TypeError, match="values: expected settings by their names"):
         panels("surface", None)
-    assert panels("surface", {"steps": 20, "clip": None})["end"] == pytest.approx(
+    with pytest.raises(ValueError, match=r"clips: expected one step or more, got \[\]"):
+        panels("training", {"cell": "rnn", "start": 1, "clips": []})
+    assert panels("surface", {"steps": 20.0, "clip": None})["end"] == pytest.approx(
         cliff.surface(20, None)["end"], rel=1e-5
     )
 

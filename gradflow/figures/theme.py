@@ -201,6 +201,11 @@ class ShownFigure(Figure):
         super().__init__(*given, **more)
         self.theme = in_force().theme
 
+    def draw(self, renderer: Any) -> None:
+        """Draws it; matplotlib asks for the fonts of formulas only now."""
+        with mpl.rc_context(FORMULAS):
+            super().draw(renderer)
+
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The picture as it is saved, and the size at which it is shown, in pixels of 1/96 inch."""
         picture = BytesIO()

@@ -84,8 +84,9 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _says(clip: float | None, path: list[tuple[float, float]], longest: float, end: float) -> Text:
-    if clip is not None:
-        return word("surface.clipped" if longest > clip else "surface.untouched", clip=clip, longest=longest, end=end)
     (w_low, w_high), (b_low, b_high) = WINDOW["w"], WINDOW["b"]
     inside = all(w_low <= w <= w_high and b_low <= b <= b_high for w, b in path)
-    return word("surface.inside" if inside else "surface.thrown", longest=longest, end=end)
+    if clip is None:
+        return word("surface.inside" if inside else "surface.thrown", longest=longest, end=end)
+    kind = "untouched" if longest <= clip else "clipped" if inside else "late"
+    return word(f"surface.{kind}", clip=clip, longest=longest, end=end)
