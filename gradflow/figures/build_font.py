@@ -20,7 +20,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 FAMILY = "Gradflow Sans SC"
 FORMULAS = "Gradflow Formulas"
 FONTS = Path(__file__).parent / "fonts"
-IN_FORMULAS = {*range(0x20, 0x7F), ord("×"), ord("−")}
+IN_FORMULAS = {*range(0x20, 0x7F), *map(ord, "×−′∏∑")}
 RANGES = (
     (0x20, 0x7E),  # ASCII
     (0xA0, 0x17F),  # Latin letters with accents: names of other languages
