@@ -21,7 +21,7 @@ FAMILY = "Gradflow Sans SC"
 FORMULAS = "Gradflow Formulas"
 FONTS = Path(__file__).parent / "fonts"
 PRIME = ord("′")
-IN_FORMULAS = {*range(0x20, 0x7F), PRIME, *map(ord, "×−∏∑")}
+IN_FORMULAS = {*range(0x20, 0x7F), ord("×"), ord("−"), PRIME}
 RANGES = (
     (0x20, 0x7E),  # ASCII
     (0xA0, 0x17F),  # Latin letters with accents: names of other languages
