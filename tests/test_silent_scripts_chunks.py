@@ -132,7 +132,7 @@ def test_a_checkpoint_of_every_chunk(case):
 
 @pytest.mark.parametrize("since", [0, 1])
 def test_chunks_that_begin_where_nothing_is_recorded(tmp_path, since):
-    """There nobody has looked for hooks between them: what passes is unknown at the first such iteration, not assumed."""
+    """There nobody has looked for hooks between them: what passes is unknown at the first such iteration."""
     torch.manual_seed(0)
     encoder, head, x = nn.GRU(3, 4), nn.Linear(4, 1), torch.randn(6, 2, 3)
     parameters = [*encoder.parameters(), *head.parameters()]
