@@ -161,10 +161,15 @@ def _colours() -> dict[str, Any]:
     return ink | paper | {"grid.color": shade(GRID), "axes.prop_cycle": cycler(color=[shade(tone) for tone in _CYCLE])}
 
 
+def theme_of(figure: Figure) -> AbstractContextManager[None]:
+    """Inside, the theme in force is that of a figure."""
+    return using(Options(theme=getattr(figure, "theme", "light")))
+
+
 @contextmanager
 def as_drawn(figure: Figure) -> Iterator[None]:
     """The style in which a figure is drawn once more as it was: in its theme, its layout left as it is."""
-    with using(Options(theme=getattr(figure, "theme", "light"))), style(), without_engine():
+    with theme_of(figure), style(), without_engine():
         yield
 
 
