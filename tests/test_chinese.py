@@ -24,7 +24,8 @@ TERMS = {
     r"(?<!随机)种子": "随机种子",
     r"独热(?!向量)": "one-hot 向量",
     r"成批": "批量",
-    "子图格": "子图",
+    "听得见": "顾得上",
+    r"每一?格|各格": "子图",
 }
 """What is not written, and what is written instead."""
 PUNCTUATION = {
@@ -44,7 +45,10 @@ CODE = re.compile(r"\$[^$]*\$|`[^`]*`|[A-Za-z_.\[\]]+\([^()]*\)|\w+=\S+")
 def of_yaml(path: Path) -> dict[str, str]:
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    flat: dict[str, str] = {}
+    for key, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        flat |= {f"{key}.{inner}": text for inner, text in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def of_markdown(text: str) -> dict[str, str]:
@@ -59,7 +63,7 @@ def of_notebook(path: Path) -> dict[str, str]:
     return of_markdown("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"))
 
 
-READ = {str(path.relative_to(ROOT)): of_yaml for path in sorted((ROOT / "gradflow").rglob("zh.yaml"))}
+READ = {str(path.relative_to(ROOT)): of_yaml for path in sorted((ROOT / "gradflow").rglob("*zh.yaml"))}
 READ |= {name: lambda path: of_markdown(path.read_text(encoding="utf-8")) for name in ("README.zh.md", "docs/zh.md")}
 READ |= {str(path.relative_to(ROOT)): of_notebook for path in sorted((ROOT / "notebooks").glob("*.zh.ipynb"))}
 

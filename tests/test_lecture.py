@@ -244,7 +244,7 @@ def test_words_that_are_wrong_are_said_before_anything_starts(monkeypatch, tmp_p
         "names=王晓丽,龘": "names: expected characters of the alphabet",
         "names=": "names: expected names=VALUE, got nothing",
         "name=": "name: expected name=VALUE, got nothing",
-        "speed=high": "speed: expected one of path, lang, name, names, launcher, got 'speed=high'",
+        "speed=high": "speed: expected one of path, lang, name, names, launcher, data, data.path, got 'speed=high'",
     }.items():
         monkeypatch.setattr(sys, "argv", ["lecture.py", argument])
         with pytest.raises(SystemExit, match=re.escape(words)):

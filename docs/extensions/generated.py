@@ -74,14 +74,17 @@ made = gf.figures.make(gf.figures.EXACT["{name}"], data)
 made.save("{name}")  # PNG, PDF, SVG, CSV, JSON
 ```"""
     if room.kind == "picture":
-        return {
-            "names_corpus": "```sh\ngradflow lecture\n```",
-            "one_hot": "```sh\ngradflow lecture name=王晓丽\n```",
-            "name_saliency": f"```sh\ngradflow figures outputs/train/DATE figures={name} names=王晓丽,李建国\n```",
-            "gate_map": f"```sh\ngradflow figures outputs/train/DATE figures={name} names='王晓丽|李建国|张伟'\n```",
-        }.get(name, "```sh\ngradflow lecture\n```")
+        asked = {
+            "name_saliency": " names=王晓丽,李建国",
+            "gate_map": " names='王晓丽|李建国|张伟'",
+            "one_hot": " names=王晓丽",
+        }
+        own = f"gradflow figures figures={name}{asked.get(name, '')}"
+        run = f"\ngradflow figures outputs/train/DATE figures={name}{asked.get(name, '')}" if room.training else ""
+        return f"```sh\n{own}{run}\n```"
     moving = f"\ngradflow animate outputs/compare/DATE figures={name}" if room.moving else ""
     return f"""```sh
+gradflow figures figures={name}            # trains what it shows
 gradflow figures outputs/compare/DATE figures={name}{moving}
 ```
 

@@ -26,9 +26,9 @@ EXAMPLES = (
     "gradflow figures outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper",
     "gradflow figures outputs/train/DATE figures=name_saliency names=王晓丽,李建国",
     "gradflow figures outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'",
-    "gradflow figures figures=tanh_derivative,jacobian_product_by_lag     exact: of no run",
-    "gradflow figures figures=cell_diagram cell=gru                       trains what the figure is of",
-    "gradflow figures figures=names_corpus data=csv data.path=names.csv   your own names",
+    "gradflow figures figures=tanh_derivative,jacobian_product_by_lag      exact: of no run",
+    "gradflow figures figures=cell_diagram cell=gru                        trains what the figure is of",
+    "gradflow figures figures=names_corpus data=csv data.path=names.csv    your own names",
 )
 
 
@@ -82,6 +82,7 @@ def draw_of_runs(path: Path, wanted: Sequence[str] | None, names: list[str], fol
 def draw_from_nothing(name: str, settings: Sequence[str], names: list[str], folder: Path, look: Look) -> list[Path]:
     """Any figure, after the training that it is of; of names, those of the settings."""
     from gradflow.figures import EXACT, PICTURES, draw_all, make
+    from gradflow.figures.room import rooms
 
     if name in EXACT:
         return draw_exact(name, folder, look)
@@ -102,7 +103,9 @@ def draw_from_nothing(name: str, settings: Sequence[str], names: list[str], fold
         return draw_from_model(name, runs, names, folder, look)
     files = draw_all(sweep, folder, only=[name], **look.options, **look.files)
     if not files:
-        sys.exit(f"{name}: not of these networks ({' '.join(settings) or 'as they are'}); the lines above say why")
+        across = " or ".join(rooms()[name].across)
+        why = f"it needs several values of {across}" if across else "the lines above say why"
+        sys.exit(f"{name}: expected networks that it can show, got those of {' '.join(settings) or 'itself'}; {why}")
     return files
 
 

@@ -141,10 +141,10 @@ class Words(click.Command):
                 yield key, value
             elif word.startswith("-") and not self.settings and key not in options:
                 raise _unknown(key, word, options, ctx)
-            elif self.settings or word.startswith("-"):
-                yield None, word
             elif not exists(word) and word in dashed.values():
                 raise click.UsageError(f"{word}: expected {word}=VALUE, got nothing", ctx)
+            elif self.settings or word.startswith("-"):
+                yield None, word
             elif not exists(word) and equals and key.isidentifier():  # else it is a path, or a pattern of paths
                 raise _unknown(key, word, keys, ctx)
             else:

@@ -15,7 +15,6 @@ from gradflow.checks import check_path, listed
 from gradflow.config import DataConfig
 from gradflow.data import Names, Sequences, encode, load
 from gradflow.flow.replay import trace
-from gradflow.runlog.documents import read_description
 from gradflow.training.model import SequenceModel, one_hot_vectors
 from gradflow.training.storage import load_run, settings_of, vocabulary_of
 
@@ -198,7 +197,7 @@ def overlap(run_paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     known: dict[str, Names] = {}
     for run_path in listed("run_paths", run_paths, "a list of folders of runs"):
         model, vocabulary, same = _opened(run_path)
-        settings = read_description(Path(run_path))["config"]
+        settings = settings_of(Path(run_path))
         key = repr((settings["data"], settings["seed"]))
         if key not in known:
             known[key] = _names_of(settings, vocabulary, Path(run_path))
