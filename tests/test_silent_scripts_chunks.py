@@ -6,6 +6,8 @@ from silent_scripts import Net, every_case, initial, plain_loss, script_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import gradflow as gf
+
 case = every_case
 
 # --- Chunks of a sequence -------------------------------------------------------------------------------------------
@@ -126,3 +128,24 @@ def test_a_checkpoint_of_every_chunk(case):
         yield sum(chunks(net, x, lambda hx: hx))
 
     case.judge(script, losses, joined=True)
+
+
+@pytest.mark.parametrize("since", [0, 1])
+def test_chunks_that_begin_where_nothing_is_recorded(tmp_path, since):
+    """There nobody has looked for hooks between them: what passes is unknown at the first such iteration."""
+    torch.manual_seed(0)
+    encoder, head, x = nn.GRU(3, 4), nn.Linear(4, 1), torch.randn(6, 2, 3)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.SGD(parameters, 0.1)
+    with gf.record(nn.ModuleDict({"encoder": encoder, "head": head}), tmp_path, every=10) as recorder:
+        for iteration in range(2):
+            optimizer.zero_grad()
+            hx = None
+            for part in x.split(3 if iteration >= since else 6):
+                y, hx = encoder(part, hx)
+            head(y[-1]).square().sum().backward()
+            recorder.step()
+            optimizer.step()
+    frame = gf.open_run(tmp_path).frame("time", ["log_direct_gradient_non_finite"]).reset_index().set_index("iteration")
+    unknown = frame.loc[[1], "log_direct_gradient_non_finite"]
+    assert unknown.tolist() == ([0, 0, 2, 0, 0, 0] if since else [0] * 6)

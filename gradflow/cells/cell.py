@@ -111,8 +111,12 @@ def row_gram(weights: Tensor) -> Tensor:
 
 
 def plus_product(added: Tensor, h: Tensor, transposed: Tensor) -> Tensor:
-    """`added` + h Wᵀ, [..., K·H]; of one step, h [B, H], it is one operation."""
-    return torch.addmm(added, h, transposed) if h.dim() == 2 else added + h @ transposed
+    """`added` + h Wᵀ, [..., K·H]; of h [B, H], and of all steps together, it is one operation."""
+    if h.dim() == 2:
+        return torch.addmm(added, h, transposed)
+    if h.dim() < 2 or added.shape[:-1] != h.shape[:-1]:
+        return added + h @ transposed
+    return torch.addmm(added.flatten(0, -2), h.flatten(0, -2), transposed).unflatten(0, h.shape[:-1])
 
 
 def has_closed_form(cell: type[Cell]) -> bool:

@@ -308,8 +308,9 @@ class LayerCall:
 
 def kernel_dtype_of(state: Tensor) -> torch.dtype:
     """To which autocast now rounds the weights that make a state; without it the dtype of the state."""
-    if state.dtype != torch.float64 and torch.is_autocast_enabled(state.device.type):
-        return torch.get_autocast_dtype(state.device.type)
+    kind = "cpu" if state.is_cpu else state.device.type
+    if state.dtype != torch.float64 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
     return state.dtype
 
 
@@ -323,18 +324,22 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     gradients = call.gradients  # a hook that held the call would keep its graph alive for ever
 
     def hook(value: Tensor, name: str) -> Any:
-        place = value.output_nr
+        place, node = value.output_nr, value.grad_fn
+        assert node is not None
 
         def keep(arrived: tuple[Tensor | None, ...]) -> None:
             gradient = arrived[place]
             if gradient is not None and not is_of_many_passes(gradient):  # None: compiled code, of an output not used
                 add(gradients if into is None else into(), name, gradient.detach())
 
-        return cast(Any, value.grad_fn).register_prehook(keep)  # it gets what hooks on the tensor made of the gradient
+        return node.register_prehook(keep)  # it gets what hooks on the tensor made of the gradient
 
     output = call.output.data if isinstance(call.output, PackedSequence) else call.output
-    watched = zip((output, *call.finals), ("output", *call.final_names), strict=True)
-    return [hook(value, name) for value, name in watched if value.requires_grad]
+    handles = [hook(output, "output")] if output.requires_grad else []
+    for value, name in zip(call.finals, call.final_names, strict=True):
+        if value.requires_grad:
+            handles.append(hook(value, name))
+    return handles
 
 
 def is_of_many_passes(value: Tensor) -> bool:

@@ -133,9 +133,9 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         cell = _cell(call, weights, index, states, steps[0], examples)
         x = x if scale is None else x * scale
         gates = _gates(cell, x, previous, states)
-        found.append(
-            Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale, True, None, told, which)
-        )
+        stepped = Stepped(cell, x, states, previous, gates, lengths, ends, valid, False, scale)
+        is_own = isinstance(cell, TorchCell) and not cell.gateless
+        found.append(replace(stepped, gates_are_own=is_own, redone=told, examples=which))
         x = states[names[0]]
     return found
 

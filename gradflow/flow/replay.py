@@ -50,6 +50,7 @@ class Unrolled:
         states: "h" (and "c", or a cell's own) -> [T, B, H], the states produced at each position.
         previous: the same for the states that entered.
         gates: gate letter -> [T, B, H] activations.
+        gates_are_own: they are those of the cell for these inputs and previous states; if not, they were read.
         lengths: [B], or None if all examples fill all positions.
         ends: [B], the position of the last state of this direction.
         valid: [T, B] bool: positions within an example; None if all are.
@@ -68,6 +69,7 @@ class Unrolled:
     input_scale: Tensor | None = None
     carried: bool = True
     cut: Tensor | None = None
+    gates_are_own: bool = False
 
     def part(self, positions: slice) -> "Unrolled":
         """The same at some positions only; `lengths` and `ends` stay those of the whole."""
@@ -334,18 +336,21 @@ def _teacher_forced(
     previous = {name: _shifted(state, entering[name], stops, reverse) for name, state in states.items()}
     valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
     if isinstance(cell, ReplayedCell):
+        is_own = False
         cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
         for name, state in _hidden_states(cell, x, previous, entering, valid).items():
             states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
         gates = cell.gates(x, previous)
     else:
+        is_own = not gates and not cell.gateless
         gates = {"h": shown} if cell.gateless else gates or cell.gates(x, previous)
         if "c" in cell.state_names:
             states["c"] = _cell_states(gates, entering["c"], stops, reverse)
             previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
     time, batch = shown.shape[:2]
     ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
-    return Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
+    found = Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
+    return replace(found, gates_are_own=is_own)
 
 
 def _hidden_states(cell: ReplayedCell, x: Tensor, shown: State, entering: State, valid: Tensor | None) -> State:

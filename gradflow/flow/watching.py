@@ -364,7 +364,7 @@ class Watcher(Generic[Taken]):
 
     def _follow(self, leaves: Iterable[Tensor]) -> None:
         for leaf in leaves:
-            if leaf.requires_grad and leaf.is_leaf and id(leaf) not in self._followed:
+            if id(leaf) not in self._followed and leaf.requires_grad and leaf.is_leaf:
                 self._followed[id(leaf)] = leaf
                 self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
 

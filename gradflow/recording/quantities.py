@@ -147,19 +147,23 @@ def _cell_path(block: Block, path: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         path = torch.full_like(twice_log_f[0], unknown, dtype=torch.float64), torch.zeros_like(reached[0])
     start, begun = path
     in_order = reached if unrolled.reverse else reached.flip(0)
-    on_path = in_order.int().cummax(0).values.bool() | begun
+    factors = twice_log_f if unrolled.reverse else twice_log_f.flip(0)
+    everywhere = bool(reached.all())
+    on_path = in_order if everywhere else in_order.int().cummax(0).values.bool() | begun
     examples = (on_path[-1] & ~begun).nonzero().squeeze(1)
     if len(examples):
         first = on_path.int().argmax(0)[examples]
         where = first if unrolled.reverse else len(on_path) - 1 - first, examples
         total = block.cell_total(where).double().abs().log() + block.log_scale[where].unsqueeze(-1)
         start = start.index_put((examples,), 2 * total)
-    factors = twice_log_f if unrolled.reverse else twice_log_f.flip(0)
-    factors, run = factors.masked_fill(~on_path.unsqueeze(-1), 0), [torch.zeros_like(twice_log_f[0])]
+    if not everywhere:
+        factors = factors.masked_fill(~on_path.unsqueeze(-1), 0)
+    run = [torch.zeros_like(twice_log_f[0])]
     for factor in factors:
         run.append(run[-1] + factor)
     norms = torch.logsumexp(torch.stack(run[:-1]).add_(start), -1).double() / 2
-    norms = norms.masked_fill(~on_path, -torch.inf)
+    if not everywhere:
+        norms = norms.masked_fill(~on_path, -torch.inf)
     return block.masked(norms if unrolled.reverse else norms.flip(0)), (start + run[-1], on_path[-1])
 
 
