@@ -139,8 +139,6 @@ def test_it_is_presented_with_every_step_by_keys_alone(opened):
 
 
 def test_a_print_has_every_figure_and_no_controls(opened):
-    opened.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
-    opened.wait_for_function("[...document.images].every(image => image.complete)")
     book = PdfReader(BytesIO(opened.pdf(format="A4", landscape=True)))
     text = "".join(sheet.extract_text() for sheet in book.pages)
     assert "放映" not in text

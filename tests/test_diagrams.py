@@ -19,6 +19,7 @@ from torch import nn
 import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.config import CellConfig, Config, DataConfig, TrainConfig
+from gradflow.data import one_hot
 from gradflow.figures.catalogue import Labels, short, texts
 from gradflow.figures.diagram import Node, arrow, canvas, mixed
 from gradflow.figures.room import rooms
@@ -307,6 +308,14 @@ def test_a_cell_is_built_up_gate_by_gate(cell, lang, trained):
     assert gates == ([1, 3, 3, 4, 4] if cell == "lstm" else [1, 2, 3, 3, 3])
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_name_is_looked_up_and_then_encoded(lang):
+    steps = [[text.text for text in drawn(step)] for step in built_of("one_hot", one_hot(), lang)]
+    looked_up = [sum(" → " in text for text in step) for step in steps]
+    ones = [step.count("1") for step in steps]  # an index of the dictionary is one of them
+    assert (looked_up, ones) == ([0, 3, 3], [1, 1, 4])
+
+
 @pytest.mark.parametrize(
     ("name", "network", "lang"),
     [("stacked_lattice", {"layers": 5}, "en"), ("bidirectional_profile", {"bidirectional": True}, "zh")],
@@ -392,6 +401,17 @@ def test_gate_means_of_planted_runs(run_of):
     )
     assert first["value"] == pytest.approx(after["mean"].iloc[0] ** 30, rel=1e-4)
     assert first["kept_first"] == pytest.approx(before["mean"].iloc[0] ** 30, rel=1e-4)
+
+
+def test_what_is_said_of_a_gate_is_of_the_last_record_even_where_that_is_lost(run_of):
+    data = analysis.gate_means(run_of(cell="gru", init="remember"))
+    data.loc[(data["gate"] == "r") & (data["when"] == "after"), "mean"] = np.nan
+    claim, _ = analysis.gate_means_claims(data)
+    after = data[data["when"] == "after"].set_index("gate")["mean"]
+    assert (claim["mean_z"], claim["rest"]) == (after["z"], f"{1 - after['z']:.2f}")
+    assert "NaN" in Labels("en").headline(claim, 2)
+    lost = analysis.gate_means_claims(data.assign(mean=np.nan))[0]
+    assert "NaN of the old one and NaN" in Labels("en").headline(lost, 4)
 
 
 def test_positions_count_by_their_examples(run_of, monkeypatch):

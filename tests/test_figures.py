@@ -425,6 +425,14 @@ def test_formulas_in_chinese_text_have_its_digits():
         assert (mpl.rcParams["mathtext.fontset"], mpl.rcParams["mathtext.rm"]) == ("custom", FORMULAS)
 
 
+def test_a_chinese_figure_that_is_saved_by_hand_has_the_fonts_of_its_formulas(run, caplog):
+    figure = draw("comparison", run, lang="zh", context="paper", title="$x_1 = 3$")
+    assert mpl.rcParams["mathtext.rm"] != FORMULAS
+    with caplog.at_level(logging.WARNING, "matplotlib"):
+        figure.savefig(io.BytesIO(), format="pdf")
+    assert caplog.records == []
+
+
 def test_both_languages_have_the_same_texts_formulas_and_values():
     english, chinese = texts("en"), texts("zh")
     assert list(english) == [key for key in chinese if not key.startswith("reading.")]  # in English a docstring

@@ -84,9 +84,10 @@ def test_singular_values_are_those_of_the_dense_matrices(cell):
 def test_the_headline_says_what_is_seen():
     table = flow("rnn", 0.6, 20)
     assert table["headline"]["en"] == "Each step back keeps 0.609 of the gradient: 6.4×10⁻⁵ is left after 20 steps"
-    assert table["headline"]["zh"] == "每回传一步，梯度只剩 0.609\xa0倍：20\xa0步后只有 6.4×10⁻⁵"
+    assert table["headline"]["zh"] == "每回传一步，梯度只剩\xa00.609\xa0倍：20\xa0步后只有\xa06.4×10⁻⁵"
     assert "multiplies" in flow("linear", 2.0, 20)["headline"]["en"]
-    assert "keeps its size" in flow("lstm", 3.0, 60)["headline"]["en"]
+    assert "keeps its size" in flow("rnn", 1.0, 20)["headline"]["en"]
+    assert "drops at first" in flow("lstm", 5.0, 20)["headline"]["en"]
 
 
 # --- the error surface -----------------------------------------------------------------------------------------------
@@ -115,17 +116,19 @@ def test_the_descent_is_that_of_torch(clip):
         norms.append(float(torch.nn.utils.clip_grad_norm_([parameters], clip)))
         optimizer.step()
         wanted.append(parameters[0].tolist())
-    path, longest, _ = cliff.descent(error_surface.STEPS, clip)
+    path, longest, _ = cliff.descend(error_surface.STEPS, clip)
     np.testing.assert_allclose(path[: updates + 1], wanted, rtol=1e-9)
     assert len(path) == error_surface.UPDATES + 1
     assert longest >= max(norms) * (1 - 1e-9)
 
 
 def test_what_is_said_of_the_descent_follows_the_clipping():
-    assert "throws the weights out" in cliff.surface(20, None)["headline"]["en"]
-    assert cliff.surface(20, 0.5)["headline"]["en"].startswith("Clipped at 0.5:")
-    assert "clipping does nothing" in cliff.surface(5, 5.0)["headline"]["en"]
-    table = cliff.surface(20, None)
+    said = {clip: cliff.descent(20, clip)["headline"]["en"] for clip in (None, 0.5, 5.0)}
+    assert "throws the weights out" in said[None]
+    assert said[0.5].startswith("Clipped at 0.5: gradients of norm up to 42.4,")
+    assert "still throws the weights out" in said[5.0]
+    assert "clipping does nothing" in cliff.descent(5, 5.0)["headline"]["en"]
+    table = cliff.surface(20)
     assert len(table["error"]) == len(table["w"]) * len(table["b"])
     assert table["error"][1] == pytest.approx(cliff.error_and_gradient(table["w"][0], table["b"][1], 20)[0])
 
@@ -156,7 +159,7 @@ def test_a_step_tells_what_was_recorded(stepped):
     assert (first["clipped"], second["clipped"]) == (0, 1)
     assert all(column["values"][0] == 0 for column in second["gradient"])
     assert second["headline"]["en"].endswith("100% of the updates clipped")
-    assert second["setting"] == {"en": "linear RNN, gain 1", "zh": "线性 RNN，增益 1"}
+    assert second["setting"] == {"en": "linear RNN, gain 1", "zh": "线性 RNN，增益\xa01"}
 
 
 def test_hidden_states_are_those_of_the_layer(stepped):
@@ -246,7 +249,7 @@ def test_a_run_that_diverges_says_so():
         ({"clips": [7]}, "clips: expected one of 0.05"),
         ({"name": "王" * 13}, "name: expected 1 to 12 characters"),
         ({"name": 3}, "name: expected 1 to 12 characters, got 3"),
-        ({"gain": 1}, "'gain': expected one of cell, steps, clip, start, clips, name"),
+        ({"gain": 1}, "values: expected some of cell, start, steps, clip, clips, name, got 'gain'"),
     ],
 )
 def test_settings_that_the_page_does_not_offer_are_refused(values, message):
@@ -259,11 +262,13 @@ def test_panels_take_their_own_settings_alone():
     with pytest.raises(ValueError, match="panel: expected a known name, got 'flaw'; did you mean flow"):
         panels("flaw", {})
     with pytest.raises(ValueError, match="values: expected steps, clip, got"):
-        panels("surface", {"steps": 20})
+        panels("descent", {"steps": 20})
     with pytest.raises(TypeError, match="values: expected settings by their names"):
         panels("surface", None)
-    assert panels("surface", {"steps": 20, "clip": None})["end"] == pytest.approx(
-        cliff.surface(20, None)["end"], rel=1e-5
+    with pytest.raises(ValueError, match=r"clips: expected one step or more, got \[\]"):
+        panels("training", {"cell": "rnn", "start": 1, "clips": []})
+    assert panels("descent", {"steps": 20.0, "clip": None})["end"] == pytest.approx(
+        cliff.descent(20, None)["end"], rel=1e-5
     )
 
 
@@ -294,7 +299,7 @@ def test_the_file_has_all_that_it_shows(tmp_path):
     page = file.read_text("utf-8")
     facts = json.loads(re.search(r'<script id="facts" type="application/json">(.*?)</script>', page)[1])
     assert facts["grid"][key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
-    assert len(facts["grid"]) == 4 + 4 + 1 + 1
+    assert len(facts["grid"]) == 4 + 2 + 4 + 1 + 1
     assert facts["panels"] == {panel: list(names) for panel, names in SETTINGS.items()}
     assert 'data-language="zh"' in page
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)

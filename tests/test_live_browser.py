@@ -106,6 +106,7 @@ def test_a_slider_changes_the_numbers_and_the_marks(opened):
     opened.wait_for_function(f"document.getElementById('told').textContent.includes({said!r})")
     assert "20" not in changes(opened, "gradient", lambda: opened.locator("#steps").press("ArrowLeft")).split()
     changes(opened, "surface", lambda: opened.locator("#clip").press("Home"))
+    opened.wait_for_function("getComputedStyle(document.getElementById('busy')).opacity === '0'")
 
 
 @pytest.mark.parametrize("opened", BOTH, indirect=True)

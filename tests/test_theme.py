@@ -124,3 +124,14 @@ def test_figures_of_a_log_are_written_as_they_are_asked_for(run, tmp_path):
     assert "<text" in svg.read_text()
     with pytest.raises(ValueError, match="theme: expected one of light, dark, got 'night'"):
         figures.draw_all(run.path, tmp_path, theme="night")
+
+
+def test_slides_of_a_dark_deck_are_dark_with_light_words(tmp_path):
+    pptx = pytest.importorskip("pptx")
+    from gradflow.commands.slides import write_slides
+
+    write_slides(tmp_path / "deck.pptx", {}, "en", "dark")
+    master = pptx.Presentation(str(tmp_path / "deck.pptx")).slide_master
+    assert str(master.background.fill.fore_color.rgb) == GROUND.removeprefix("#")
+    [roles] = [part for part in master.element if part.tag.endswith("clrMap")]
+    assert (roles.get("bg1"), roles.get("tx1")) == ("dk1", "lt1")

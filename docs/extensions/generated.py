@@ -74,7 +74,11 @@ made = gf.figures.make(gf.figures.EXACT["{name}"], data)
 made.save("{name}")  # PNG, PDF, SVG, CSV, JSON
 ```"""
     if room.kind == "picture":
-        asked = {"name_saliency": " names=王晓丽,李建国", "gate_map": " names='王晓丽|李建国|张伟'", "one_hot": " names=王晓丽"}
+        asked = {
+            "name_saliency": " names=王晓丽,李建国",
+            "gate_map": " names='王晓丽|李建国|张伟'",
+            "one_hot": " names=王晓丽",
+        }
         own = f"gradflow figures figures={name}{asked.get(name, '')}"
         run = f"\ngradflow figures outputs/train/DATE figures={name}{asked.get(name, '')}" if room.training else ""
         return f"```sh\n{own}{run}\n```"

@@ -26,9 +26,9 @@ EXAMPLES = (
     "gradflow figures outputs/train/DATE figures=gate_timescales,weight_spectrum lang=zh context=paper",
     "gradflow figures outputs/train/DATE figures=name_saliency names=王晓丽,李建国",
     "gradflow figures outputs/train/DATE figures=gate_map names='王晓丽|李建国|张伟'",
-    "gradflow figures figures=tanh_derivative,jacobian_product_by_lag     exact: of no run",
-    "gradflow figures figures=cell_diagram cell=gru                       trains what the figure is of",
-    "gradflow figures figures=names_corpus data=csv data.path=names.csv   your own names",
+    "gradflow figures figures=tanh_derivative,jacobian_product_by_lag      exact: of no run",
+    "gradflow figures figures=cell_diagram cell=gru                        trains what the figure is of",
+    "gradflow figures figures=names_corpus data=csv data.path=names.csv    your own names",
 )
 
 

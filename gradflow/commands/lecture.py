@@ -15,10 +15,10 @@ import click
 from tqdm import tqdm
 
 import gradflow as gf
-from gradflow.commands.arguments import LAUNCHERS, collect_rarely, drawing_processes, own_folder, quoted
+from gradflow.commands.arguments import LAUNCHERS, Look, collect_rarely, drawing_processes, own_folder, quoted
 from gradflow.commands.columns import told
 from gradflow.commands.sweeping.signals import TRAIN, patiently
-from gradflow.commands.words import Setting, Words, lang, start, word
+from gradflow.commands.words import Setting, Words, lang, start, theme, word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "gradflow lecture",
     "gradflow lecture lang=zh path=outputs/lecture/DATE     again in Chinese: nothing is trained anew",
+    "gradflow lecture theme=dark path=outputs/lecture/DATE  again for a dark hall: light on black",
     "gradflow lecture data=csv data.path=names.csv          names of your own",
 )
 
@@ -63,7 +64,7 @@ def train(folder: Path, launcher: str, names: Sequence[str] = ()) -> list[str]:
 
 
 def draw(
-    slides: Sequence[Slide], folder: Path, out: Path, lang: str, processes: int = 1
+    slides: Sequence[Slide], folder: Path, out: Path, lang: str, processes: int = 1, theme: str = "light"
 ) -> tuple[dict[Slide, Drawn], list[str]]:
     """Draws slides from the networks trained in a folder, those of the lecture first, and deck.pdf of all of them.
 
@@ -75,46 +76,46 @@ def draw(
     answers: dict[Slide, Answer] = {}
     with in_processes(processes) as share:
         for number, slide in enumerate(tqdm(slides, desc="drawing", unit="figure", disable=None), 1):
-            answers[slide] = share(attempt, slide, folder, out / f"{number:02}-{slide.title}", lang)
+            answers[slide] = share(attempt, slide, folder, out / f"{number:02}-{slide.title}", lang, theme)
         outcomes = {slide: answer() for slide, answer in answers.items()}
     drawn = {slide: outcome for slide, outcome in outcomes.items() if not isinstance(outcome, str)}
-    bind(out / "deck.pdf", drawn, lang)
+    bind(out / "deck.pdf", drawn, lang, theme)
     return drawn, [outcome for outcome in outcomes.values() if isinstance(outcome, str)]
 
 
-def attempt(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn | str:
+def attempt(slide: Slide, folder: Path, path: Path, lang: str, theme: str) -> Drawn | str:
     """Draws one slide and saves it; or the line that says why it could not be drawn."""
     collect_rarely()
     try:
-        return make(slide, folder, path, lang)
+        return make(slide, folder, path, lang, theme)
     except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
         return f"left out {slide.title}: {told(error)}"
 
 
-def make(slide: Slide, folder: Path, path: Path, lang: str) -> Drawn:
+def make(slide: Slide, folder: Path, path: Path, lang: str, theme: str = "light") -> Drawn:
     """Draws one slide and saves it."""
     from gradflow.commands.deck import Drawn
     from gradflow.figures.layout import headline_share
 
     runs = slide.runs(folder)
-    made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang)
+    made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang, theme=theme)
     source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
         return _moving(made, made.figure, path, source, lang)
-    steps = [_step(number, slide, made, path, lang) for number in range(1, slide.how.steps)]
+    steps = [_step(number, slide, made, path, lang, theme) for number in range(1, slide.how.steps)]
     top = max([headline_share(made.figure), *(step.top for step in steps)])  # so that nothing moves from step to step
     steps = [step._replace(top=top) for step in steps]
     return Drawn(made.save(path)[0], made.claims, source, top, steps)
 
 
-def _step(number: int, slide: Slide, made: Made, path: Path, lang: str) -> Step:
+def _step(number: int, slide: Slide, made: Made, path: Path, lang: str, theme: str) -> Step:
     """Draws a step of a figure that is built up and saves it as a picture."""
     from gradflow.commands.deck import Step
     from gradflow.figures.catalogue import Labels
     from gradflow.figures.layout import headline_share
     from gradflow.figures.output import save
 
-    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number)
+    figure = slide.how.plot(made.data, claims=made.claims, lang=lang, step=number, theme=theme)
     picture = save(figure, path.with_name(f"{path.name}-{number}"))[0]
     return Step(Labels(lang).headline(made.claims[0], number), picture, headline_share(figure))
 
@@ -141,7 +142,7 @@ def _moving(made: Made, animation: Animation, path: Path, source: str, lang: str
     return Drawn(place(path, contents)[0], made.claims, source, top, moving=bare)
 
 
-def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
+def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str, theme: str = "light") -> None:
     """Writes deck.pdf of the pages of all slides, in their order, before the appendix one that says so."""
     from gradflow.commands.deck import section_title
     from gradflow.figures.catalogue import Labels
@@ -152,7 +153,7 @@ def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
     labels, shown = Labels(lang), list[Shown]()
     for core, slides in groupby(drawn, lambda slide: slide.core):
         if not core:
-            shown.append(Shown("", labels("section.appendix"), [page(divider(lang))]))
+            shown.append(Shown("", labels("section.appendix"), [page(divider(lang, theme))]))
         for slide in slides:
             made = drawn[slide]
             title = plain(labels.headline(made.claims[0])) if made.claims else slide.reading(lang)
@@ -163,12 +164,13 @@ def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
         write_files({file: bound(shown, labels("deck.title"))})
 
 
-def divider(lang: str) -> Figure:
+def divider(lang: str, theme: str = "light") -> Figure:
     """The page of deck.pdf between the lecture and its appendix."""
     from gradflow.figures.catalogue import texts
+    from gradflow.figures.options import Options, using
     from gradflow.figures.theme import new_figure, style
 
-    with style(lang):
+    with using(Options(theme=theme)), style(lang):
         figure = new_figure()
         figure.text(0.5, 0.5, texts(lang)["section.appendix"], ha="center", va="center", fontsize=40)
     return figure
@@ -213,10 +215,11 @@ def replaced(folder: Path) -> Iterator[Path]:
 @click.argument("words", nargs=-1, type=Setting(), metavar="[data=SOURCE data.path=FILE]")
 @word("path", "", "Folder, in which training goes on where it was interrupted; a new one below outputs/lecture.")
 @lang
+@theme
 @word("name", "王晓丽", "The name that is shown as one-hot vectors.")
 @word("names", "王晓丽,李建国,张伟,刘芳", "The names whose characters are weighed.")
 @word("launcher", "processes", "How the networks are trained.", LAUNCHERS)
-def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str, launcher: str) -> None:
+def command(words: tuple[str, ...], path: str, lang: str, theme: str, name: str, names: str, launcher: str) -> None:
     """Train what the lecture shows, about ten minutes on two cores, and draw the whole deck in its order.
 
     It leaves deck/LANG/index.html, a page that shows everything and links to it: deck.pptx, slides to edit with notes
@@ -234,13 +237,13 @@ def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str,
     from gradflow.commands.slides import write_slides
 
     folder = Path(path or own_folder(datetime.now().strftime("outputs/lecture/%Y-%m-%d_%H-%M-%S")))
-    slides = deck(name, chosen)
+    slides, look = deck(name, chosen), Look(lang, "slide", theme)
     try:
-        with replaced(folder / "deck" / lang) as out:
+        with replaced(folder / "deck" / look.folder) as out:
             unfinished = train(folder, launcher, source.settings)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
-            drawn, left_out = draw(slides, folder, out, lang, drawing_processes())
-            write_slides(out / "deck.pptx", drawn, lang)
+            drawn, left_out = draw(slides, folder, out, lang, drawing_processes(), theme)
+            write_slides(out / "deck.pptx", drawn, lang, theme)
             write_page(out, drawn, lang)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nInterrupted; the same command with path={folder} goes on.\n")
@@ -249,7 +252,7 @@ def command(words: tuple[str, ...], path: str, lang: str, name: str, names: str,
         sys.exit(told(ValueError(f"path: expected a folder that can be written, got {folder} ({error})")))
     failed = [f"{part}: not all runs are done, see the lines above" for part in unfinished] + left_out
     moving = sum(slide.moves for slide in drawn)
-    page = folder / "deck" / lang / "index.html"
+    page = folder / "deck" / look.folder / "index.html"
     print("\n".join([*failed, f"{len(drawn) - moving} figures and {moving} animations: {page}"]))
     if failed:
         sys.exit(1)

@@ -75,7 +75,8 @@ def _name(shown: Drawn | Step) -> str:
 
 
 def _image(picture: Path, says: str) -> str:
-    return f'<img class="shown picture" src="{quote(picture.name)}" alt="{escape(plain(says))}" loading="lazy">'
+    """Loaded at once, since a print has none that is not yet there."""
+    return f'<img class="shown picture" src="{quote(picture.name)}" alt="{escape(plain(says))}" decoding="async">'
 
 
 def _printed(picture: Path, says: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pptx import Presentation
+from pptx.dml.color import RGBColor
 from pptx.enum.text import MSO_ANCHOR
 from pptx.opc.constants import RELATIONSHIP_TYPE
 from pptx.opc.package import Part
@@ -23,6 +24,7 @@ from pptx.util import Inches, Pt
 from gradflow.commands.deck import Drawn, Slide, Step, section_title
 from gradflow.commands.notes import notes
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.theme import DARK, PAPER
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
 
@@ -40,15 +42,18 @@ _RAISED = re.compile(r"(<su[bp]>.*?)</su[bp]>")
 LANGUAGE = {"en": "en-US", "zh": "zh-CN"}
 
 
-def write_slides(path: Path, drawn: Mapping[Slide, Drawn], lang: str) -> None:
+def write_slides(path: Path, drawn: Mapping[Slide, Drawn], lang: str, theme: str = "light") -> None:
     """Writes the slides: a title, and for every part of the lecture and of the appendix its name and its figures.
 
     Args:
         path: The file (PPTX).
         drawn: The slides in their order.
         lang: `en` or `zh`.
+        theme: That of the pictures.
     """
     pages, labels = _template(), Labels(lang)
+    if theme == "dark":
+        _darken(pages.slide_master)
     _open(pages, labels("deck.title"))
     for (core, section), group in groupby(drawn.items(), lambda item: (item[0].core, item[0].section)):
         _open(pages, section_title(core, section, labels))
@@ -83,6 +88,16 @@ def _template() -> Any:
         frame.margin_top = ABOVE
         frame.vertical_anchor = MSO_ANCHOR.TOP if kind == FIGURE else MSO_ANCHOR.MIDDLE
     return pages
+
+
+def _darken(master: Any) -> None:
+    """Light words on the ground of dark figures; also those that are written later."""
+    [roles] = master.element.iter(qn("p:clrMap"))
+    for role, colour in {"bg1": "dk1", "tx1": "lt1", "bg2": "dk2", "tx2": "lt2"}.items():
+        roles.set(role, colour)
+    ground = master.background.fill
+    ground.solid()
+    ground.fore_color.rgb = RGBColor.from_string(DARK[PAPER].removeprefix("#"))
 
 
 def _open(pages: Any, text: str) -> None:

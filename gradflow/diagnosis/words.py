@@ -1,6 +1,7 @@
 """The sentences of a diagnosis, in English and Chinese, and numbers as they print them."""
 
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -28,7 +29,8 @@ def texts(lang: str) -> dict[str, str]:
 def sentence(lang: str, key: str, values: Mapping[str, Any]) -> str:
     """The sentence of an id with its numbers filled in; empty where a language has none by that id."""
     text = texts(lang).get(key, "")
-    return text.format(**{n: (percent if f"{{{n}}} %" in text else worded)(value) for n, value in values.items()})
+    shares = set(re.findall(r"{(\w+)} ?%", text))
+    return text.format(**{name: (percent if name in shares else worded)(value) for name, value in values.items()})
 
 
 def percent(value: float) -> str:

@@ -20,7 +20,8 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 FAMILY = "Gradflow Sans SC"
 FORMULAS = "Gradflow Formulas"
 FONTS = Path(__file__).parent / "fonts"
-IN_FORMULAS = {*range(0x20, 0x7F), ord("×"), ord("−")}
+PRIME = ord("′")
+IN_FORMULAS = {*range(0x20, 0x7F), ord("×"), ord("−"), PRIME}
 RANGES = (
     (0x20, 0x7E),  # ASCII
     (0xA0, 0x17F),  # Latin letters with accents: names of other languages
@@ -67,6 +68,18 @@ def stem(family: str) -> str:
     return f"{family.replace(' ', '')}-Regular"
 
 
+def enlarge_prime(font: TTFont) -> None:
+    """Make the prime what formulas, which raise and shrink it, expect: larger, and at the foot of the line."""
+    name, outlines = font.getBestCmap()[PRIME], font["glyf"]
+    glyph, width, scale = outlines[name], font["hmtx"][name][0], 1.6
+    glyph.coordinates.translate((-glyph.xMin, -glyph.yMin))
+    glyph.coordinates.scale((scale, scale))
+    glyph.coordinates.translate((40, 100))
+    glyph.coordinates.toInt()
+    glyph.recalcBounds(outlines)
+    font["hmtx"][name] = (round(scale * width) - 180, glyph.xMin)
+
+
 def build(source: Path, family: str, kept: set[int]) -> None:
     """Write a subset of the font file `source` under a name of its own."""
     font = TTFont(source, recalcTimestamp=False)
@@ -77,6 +90,8 @@ def build(source: Path, family: str, kept: set[int]) -> None:
     subsetter = Subsetter(options)
     subsetter.populate(unicodes=kept)
     subsetter.subset(font)
+    if family == FORMULAS:
+        enlarge_prime(font)
     rename(font, family)
     font.save(FONTS / f"{stem(family)}.ttf")
 

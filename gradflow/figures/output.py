@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 from gradflow.checks import check_kind, check_path
 from gradflow.figures.room import check_claims
 from gradflow.figures.svg import with_text
-from gradflow.figures.theme import as_drawn
+from gradflow.figures.theme import BLACK, as_drawn, shade, theme_of
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
 
@@ -218,7 +218,10 @@ def page(figure: Figure, under: str = "") -> bytes:
     strip = STRIP * height if under else 0.0
     side = max(width, (height + strip) * 16 / 9)
     box = Bbox.from_bounds((width - side) / 2, (height - strip) / 2 - side * 9 / 32, side, side * 9 / 16)
-    note = figure.text(0.5, -STRIP / 2, under, ha="center", va="center", fontsize=72 * STRIP * height / 2.2)
+    with theme_of(figure):
+        ink = shade(BLACK)
+    size = 72 * STRIP * height / 2.2
+    note = figure.text(0.5, -STRIP / 2, under, ha="center", va="center", fontsize=size, color=ink)
     try:
         return picture(figure, "pdf", box=box)
     finally:

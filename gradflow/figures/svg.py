@@ -1,6 +1,5 @@
 """SVG whose words are text, to search, copy, read aloud and edit, and which looks as if its glyphs were drawn."""
 
-import base64
 import re
 from collections import defaultdict
 from html import unescape
@@ -8,10 +7,11 @@ from io import BytesIO
 from typing import Literal
 
 import matplotlib as mpl
-from fontTools import subset  # type: ignore[import-untyped]
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
+
+from gradflow.figures.webfont import source
 
 Slant = Literal["normal", "oblique"]
 ELSEWHERE = "Verdana, 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', 'Noto Sans SC', sans-serif"
@@ -81,13 +81,4 @@ def _face(family: str, style: Slant, letters: set[str]) -> str:
     font = TTFont(findfont(FontProperties(family=family, style=style)), recalcTimestamp=False)
     if not letters & {chr(code) for code in font.getBestCmap()} - {" "}:
         return ""
-    chooser = subset.Subsetter(
-        subset.Options(drop_tables=["FFTM", "GDEF", "GPOS", "GSUB"], hinting=False, notdef_outline=True)
-    )
-    chooser.populate(text="".join(letters))
-    chooser.subset(font)
-    font.flavor, content = "woff", BytesIO()
-    font.save(content)
-    data = base64.b64encode(content.getvalue()).decode()
-    source = f"url(data:font/woff;base64,{data}) format('woff')"
-    return f"@font-face{{font-family:'{family}';font-style:{style};src:{source}}}"
+    return f"@font-face{{font-family:'{family}';font-style:{style};src:{source(font, letters)}}}"

@@ -161,10 +161,15 @@ def _colours() -> dict[str, Any]:
     return ink | paper | {"grid.color": shade(GRID), "axes.prop_cycle": cycler(color=[shade(tone) for tone in _CYCLE])}
 
 
+def theme_of(figure: Figure) -> AbstractContextManager[None]:
+    """Inside, the theme in force is that of a figure."""
+    return using(Options(theme=getattr(figure, "theme", "light")))
+
+
 @contextmanager
 def as_drawn(figure: Figure) -> Iterator[None]:
     """The style in which a figure is drawn once more as it was: in its theme, its layout left as it is."""
-    with using(Options(theme=getattr(figure, "theme", "light"))), style(), without_engine():
+    with theme_of(figure), style(), without_engine():
         yield
 
 
@@ -195,6 +200,11 @@ class ShownFigure(Figure):
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self.theme = in_force().theme
+
+    def draw(self, renderer: Any) -> None:
+        """Draws it; matplotlib asks for the fonts of formulas only now."""
+        with mpl.rc_context(FORMULAS):
+            super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The picture as it is saved, and the size at which it is shown, in pixels of 1/96 inch."""

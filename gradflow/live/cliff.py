@@ -5,7 +5,6 @@ x_0 = ½, E = (σ(x_T) - 0.7)², with its gradient carried forward: ∂x_t/∂θ
 compare both with what autograd finds there.
 """
 
-from functools import lru_cache
 from math import hypot, inf
 from typing import Any
 
@@ -19,30 +18,34 @@ from gradflow.theory.unit import START
 RESOLUTION = 41
 
 
-def surface(steps: int, clip: float | None) -> dict[str, Any]:
-    """The error on a grid of (w, b), and gradient descent of 60 updates from (5, -2.7) at rate 0.1.
+def surface(steps: int) -> dict[str, Any]:
+    """The error on a grid of (w, b).
+
+    Args:
+        steps: T.
+
+    Returns:
+        `w` and `b`, the axes of the grid (41 each); `error`, row by row of w.
+    """
+    w, b = (np.linspace(*WINDOW[name], RESOLUTION) for name in "wb")
+    error, _, _ = error_and_gradient(w[:, None], b[None, :], steps)
+    return {"w": w.tolist(), "b": b.tolist(), "error": error.ravel().tolist()}
+
+
+def descent(steps: int, clip: float | None) -> dict[str, Any]:
+    """Gradient descent of 60 updates from (5, -2.7) at rate 0.1.
 
     Args:
         steps: T.
         clip: largest norm of a gradient, of those longer than that; None: they are not clipped.
 
     Returns:
-        `w` and `b`, the axes of the grid (41 each); `error`, row by row of w; `path`: pairs of w and b of the descent,
-        origin and end included, in the window and out of it; `steepest`: the largest norm of a gradient on the grid;
-        `longest`: the largest that the descent met; `end`: its last error; `headline`.
+        `path`: pairs of w and b, origin and end included, in the window of the surface and out of it; `longest`: the
+        largest norm of a gradient that it met, before clipping; `end`: its last error; `headline`.
     """
-    w, b, error, steepest = _grid(steps)
-    path, longest, end = descent(steps, inf if clip is None else clip)
-    return {
-        "w": w.tolist(),
-        "b": b.tolist(),
-        "error": error.ravel().tolist(),
-        "path": [list(point) for point in path],
-        "steepest": steepest,
-        "longest": longest,
-        "end": end,
-        "headline": _says(clip, path, longest, end),
-    }
+    path, longest, end = descend(steps, inf if clip is None else clip)
+    said = _says(clip, path, longest, end)
+    return {"path": [list(point) for point in path], "longest": longest, "end": end, "headline": said}
 
 
 def error_and_gradient(w: Any, b: Any, steps: int) -> tuple[Any, Any, Any]:
@@ -57,7 +60,7 @@ def error_and_gradient(w: Any, b: Any, steps: int) -> tuple[Any, Any, Any]:
     return (s - TARGET) ** 2, by_x * by_w, by_x * by_b
 
 
-def descent(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], float, float]:
+def descend(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], float, float]:
     """Where the descent goes, the largest norm that it met, and its last error."""
     w, b = ORIGIN
     path, longest = [(w, b)], 0.0
@@ -71,21 +74,15 @@ def descent(steps: int, max_norm: float) -> tuple[list[tuple[float, float]], flo
     return path, longest, float(error_and_gradient(w, b, steps)[0])
 
 
-@lru_cache(maxsize=16)
-def _grid(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    w, b = (np.linspace(*WINDOW[name], RESOLUTION) for name in "wb")
-    error, by_w, by_b = error_and_gradient(w[:, None], b[None, :], steps)
-    return w, b, error, float(np.hypot(by_w, by_b).max())
-
-
 def _sigmoid(x: Any) -> Any:
     with np.errstate(over="ignore"):  # far outside of the picture it is 0
         return 1 / (1 + np.exp(-x))
 
 
 def _says(clip: float | None, path: list[tuple[float, float]], longest: float, end: float) -> Text:
-    if clip is not None:
-        return word("surface.clipped" if longest > clip else "surface.untouched", clip=clip, longest=longest, end=end)
     (w_low, w_high), (b_low, b_high) = WINDOW["w"], WINDOW["b"]
     inside = all(w_low <= w <= w_high and b_low <= b <= b_high for w, b in path)
-    return word("surface.inside" if inside else "surface.thrown", longest=longest, end=end)
+    if clip is None:
+        return word("surface.inside" if inside else "surface.thrown", longest=longest, end=end)
+    kind = "untouched" if longest <= clip else "clipped" if inside else "late"
+    return word(f"surface.{kind}", clip=clip, longest=longest, end=end)

@@ -21,6 +21,8 @@ SIZE, SYMBOLS, EXAMPLES = 64, 50, 8
 SEED = 0
 KEEPS = 0.02
 """How near to 1 the factor of a step is that keeps the gradient."""
+DROPPED = 0.5
+"""What is left, at most, of a gradient that was lost in the first steps back."""
 
 
 def flow(cell: str, start: float, steps: int) -> dict[str, Any]:
@@ -114,6 +116,8 @@ def _gradient_says(factor: float, left: float, steps: int) -> Text:
     if not np.isfinite(factor):
         return word("gradient.unknown")
     kind = "keeps" if abs(factor - 1) <= KEEPS else "vanishes" if factor < 1 else "explodes"
+    if kind != "vanishes" and left < DROPPED:  # as of an LSTM, whose cell goes on while h hears little of it
+        kind = "drops"
     return word(f"gradient.{kind}", factor=factor, left=left, steps=steps)
 
 

@@ -110,9 +110,8 @@ def _facts(grid: Mapping[str, Any] | None, space: Space | None) -> dict[str, Any
             lang: {id: text for id, text in own_texts(lang).items() if id.startswith(SPOKEN)} for lang in LANGUAGES
         },
         "grid": grid,
-        "runs": None
-        if space is None
-        else {"starts": space.trained, "clips": space.trained_clips, "length": space.length},
+        "runs": space and {"starts": space.trained, "clips": space.trained_clips},
+        "most": settings.MOST_STEPS if space is None else space.length,
     }
 
 

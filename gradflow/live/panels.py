@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 
 from gradflow.checks import check_name, shown
-from gradflow.live.cliff import surface
+from gradflow.live.cliff import descent, surface
 from gradflow.live.gradients import flow
 from gradflow.live.settings import Space, checked
 from gradflow.live.tables import plain
@@ -15,7 +15,8 @@ from gradflow.live.training import Runs, answer, training
 
 SETTINGS = {
     "flow": ("cell", "start", "steps"),
-    "surface": ("steps", "clip"),
+    "surface": ("steps",),
+    "descent": ("steps", "clip"),
     "training": ("cell", "start", "clips"),
     "answer": ("cell", "start", "clips", "name"),
 }
@@ -30,6 +31,7 @@ class Panels:
         self._panels: dict[str, Callable[..., dict[str, Any]]] = {
             "flow": flow,
             "surface": surface,
+            "descent": descent,
             "training": partial(training, self._runs),
             "answer": partial(answer, self._runs),
         }
@@ -61,8 +63,8 @@ class Panels:
 def key(panel: str, values: Mapping[str, Any]) -> str:
     """By what the page finds a table that it has, written as its script writes it.
 
-    >>> key("surface", {"clip": None, "steps": 20}), key("flow", {"cell": "rnn", "start": 1.0, "steps": 5})
-    ('["surface",20,null]', '["flow","rnn",1,5]')
+    >>> key("descent", {"clip": None, "steps": 20}), key("flow", {"cell": "rnn", "start": 1.0, "steps": 5})
+    ('["descent",20,null]', '["flow","rnn",1,5]')
     """
     ordered = [panel, *(values[name] for name in SETTINGS[panel])]
     return json.dumps(_as_script(ordered), ensure_ascii=False, separators=(",", ":"))
@@ -77,7 +79,7 @@ def _as_script(value: Any) -> Any:
 
 def asked(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
     """Everything that the static page has: panels with their settings, runs in the order of their steps."""
-    for panel, each in (("flow", space.flows()), ("surface", space.surfaces())):
+    for panel, each in (("flow", space.flows()), ("surface", space.surfaces()), ("descent", space.descents())):
         yield from ((panel, values) for values in each)
     for values in space.runs():
         yield "training", values

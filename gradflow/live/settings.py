@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from gradflow.cells.facts import bias_of_keeping_gate
-from gradflow.checks import check_kind, require, shown
+from gradflow.checks import check_kind, require
 
 CELL_NAMES = ("rnn", "linear", "lstm", "gru")
 LONGEST_NAME, MOST_STEPS = 12, 200
@@ -70,6 +70,10 @@ class Space:
 
     def surfaces(self) -> Iterator[dict[str, Any]]:
         """The arguments of every surface."""
+        yield from ({"steps": steps} for steps in self.steps)
+
+    def descents(self) -> Iterator[dict[str, Any]]:
+        """The arguments of every descent."""
         yield from ({"steps": a, "clip": b} for a, b in product(self.steps, self.clips))
 
     def runs(self) -> Iterator[dict[str, Any]]:
@@ -93,34 +97,41 @@ ALL = Space(
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the page sends them, each in its range.
+    """Settings as the page sends them, each one of the slider's own values.
 
     Raises:
         TypeError: They are no mapping.
         ValueError: One that the page does not offer.
     """
     check_kind("values", values, Mapping, "settings by their names")
-    cell = values.get("cell", CELL.default)
-    known: dict[str, Setting] = {"cell": CELL, "steps": STEPS, "clip": CLIP}
-    for name, value in values.items():
-        if name in known:
-            _check(name, value, known[name])
-    for name, value in values.items():
-        if name == "start":
-            _check(name, value, start_of(cell))
-        elif name == "clips":
-            require(isinstance(value, list) and len(value) <= MOST_STEPS, name, f"at most {MOST_STEPS} steps", value)
-            for clip in value:
-                _check(name, clip, CLIP)
-        elif name == "name":
-            fits = isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
-            require(fits, name, f"1 to {LONGEST_NAME} characters", value)
-        elif name not in known:
-            raise ValueError(f"{shown(name)}: expected one of {', '.join((*known, 'start', 'clips', 'name'))}")
-    return dict(values)
+    cell = _stop("cell", values.get("cell", CELL.default), CELL)
+    check = {
+        "cell": lambda value: _stop("cell", value, CELL),
+        "start": lambda value: _stop("start", value, start_of(cell)),
+        "steps": lambda value: _stop("steps", value, STEPS),
+        "clip": lambda value: _stop("clip", value, CLIP),
+        "clips": _history,
+        "name": _name,
+    }
+    for name in values:
+        require(name in check, "values", f"some of {', '.join(check)}", name)
+    return {name: check[name](value) for name, value in values.items()}
 
 
-def _check(name: str, value: Any, setting: Setting) -> None:
-    found = any(value == offered and isinstance(value, bool) is False for offered in setting.values)
+def _stop(name: str, value: Any, setting: Setting) -> Any:
+    """The stop of a slider that a value is."""
+    found = [stop for stop in setting.values if stop == value and not isinstance(value, bool)]
     offered = ", ".join("off" if stop is None else str(stop) for stop in setting.values)
-    require(found, name, f"one of {offered}", value)
+    require(bool(found), name, f"one of {offered}", value)
+    return found[0]
+
+
+def _history(value: Any) -> list[float | None]:
+    require(isinstance(value, list) and len(value) <= MOST_STEPS, "clips", f"at most {MOST_STEPS} steps", value)
+    return [_stop("clips", clip, CLIP) for clip in value]
+
+
+def _name(value: Any) -> str:
+    fits = isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+    require(fits, "name", f"1 to {LONGEST_NAME} characters", value)
+    return value

@@ -3,6 +3,8 @@
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 DIGITS = 6
 
 
@@ -18,4 +20,4 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
-    return value
+    return int(value) if isinstance(value, np.integer) else value

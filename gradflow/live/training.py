@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from gradflow.cells.facts import CELLS, bias_of_keeping_gate
+from gradflow.checks import require
 from gradflow.config import DataConfig, TrainConfig
 from gradflow.data import SEPARATOR, load
 from gradflow.flow.replay import trace
@@ -220,7 +221,11 @@ def training(runs: Runs, cell: str, start: float, clips: Sequence[float | None])
         ‖dL/dh_{T-k}‖ / ‖dL/dh_T‖ by lag; `state`, before the step the root mean square of the hidden units by lag, on
         64 sequences of the test set; of the last iteration `loss` (nats) and `norm` (of all gradients, before
         clipping); over the step's `accuracy` on its batches and the share `clipped`; `headline` and `setting` say it.
+
+    Raises:
+        ValueError: there is no step.
     """
+    require(len(clips) > 0, "clips", "one step or more", clips)
     return runs.at(cell, start, clips[:-1]).step(clips[-1])
 
 

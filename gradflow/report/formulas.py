@@ -36,6 +36,7 @@ _SYMBOLS = {
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+|[|,;!])\s*")
 _RAISED = re.compile(r"([_^])(?:\{([^{}]*)\}|(.))")
+_PRIME = re.compile(r"\^(?:\{′\}|′)")  # it is raised by itself
 _FORMULA = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)*)\$")
 _UP = str.maketrans("0123456789+-−=()nikst", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱᵏˢᵗ")
 _DOWN = str.maketrans("0123456789+-−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
@@ -57,6 +58,8 @@ def plain(text: str) -> str:
     Example:
         >>> plain(r"$3.2{\times}10^{-9}$, $W_{hh}$, $b_f=3$, $\delta_{T-k}$")
         '3.2×10⁻⁹, Wₕₕ, b_f=3, δ_(T-k)'
+        >>> plain(r"tanh$^{\prime}$")
+        'tanh′'
     """
     return _converted(text, str, _in_unicode)
 
@@ -70,6 +73,7 @@ def _converted(text: str, word: Callable[[str], str], raised: Callable[[str, str
 
 def _formula(text: str, word: Callable[[str], str], raised: Callable[[str, str], str]) -> str:
     text = word(_COMMAND.sub(lambda found: _SYMBOLS.get(found[1], found[1]), text))
+    text = _PRIME.sub("′", text)
     before = ""
     while before != text:  # from the inside out
         before, text = text, _RAISED.sub(lambda found: raised(found[1], found[2] or found[3] or ""), text, count=1)

@@ -54,7 +54,7 @@ def _near(path: Path) -> str:
     first = next(below, None)
     if first is None:
         return "gradflow.open_sweep finds the runs below a folder"
-    return f"below it are runs, such as {first}; gradflow.open_sweep opens all of them"
+    return f"below it are runs, such as {first}; give one of them, or all to gradflow.open_sweep"
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,9 @@ def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     keeps = data[data["gate"].isin(KEEPING_GATES)].sort_values("iteration")
     before, last, kept = keeps.iloc[0], keeps.iloc[-1], (keeps["mean"] ** keeps["steps"]).tolist()
     details = {"first": before["mean"], "last": last["mean"], "steps": int(last["steps"]), "kept_first": kept[0]}
-    ends = data.sort_values("iteration").groupby("gate")["mean"].last()  # NaN is not left out: it is of the last row
-    details |= {f"mean_{gate}": mean for gate, mean in ends.items()} | {"build": last["cell"], "rest": 1 - last["mean"]}
+    ends = data.sort_values("iteration", kind="stable").drop_duplicates("gate", keep="last").set_index("gate")["mean"]
+    rest = f"{1 - last['mean']:.2f}".replace("nan", "NaN")
+    details |= {f"mean_{gate}": mean for gate, mean in ends.items()} | {"build": last["cell"], "rest": rest}
     name = f"{'forget' if last['gate'] == 'f' else 'update'}_gate_{'keeps' if len(keeps) > 1 else 'before'}"
     if not keeps["mean"].notna().all():
         name = "gates_lost"

@@ -105,7 +105,8 @@ def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return _ahead(best, final.drop(best.name), by_loss) if len(final) > 1 else _falls(data, best)
     won = beat_chance(final)
     details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
-    details |= {"learned": _names(final[won]), "stuck": _names(final[~won])}
+    worst = final["value"].max() if by_loss else final["value"].min()
+    details |= {"learned": _names(final[won]), "stuck": _names(final[~won]), "worst": worst}
     return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
 
 

@@ -76,8 +76,10 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
 
 def _write(figure: Figure, grid: np.ndarray, data: pd.DataFrame, inits: Sequence[str], labels: Labels) -> None:
     words, narrow = of_lag(data, labels), grid.shape[1] > 2
+    lines = words.lag.replace("（", "\n（").splitlines()
+    lag = "\n".join(wrap(line, 20) for line in lines) if narrow else words.lag
     for axes in grid[-1]:
-        axes.set_xlabel(wrap(words.lag, 20) if narrow else words.lag)
+        axes.set_xlabel(lag)
         axes.xaxis.set_major_locator(MaxNLocator(3 if narrow else 6, integer=True, min_n_ticks=1))
     for axes in grid[:, 0]:
         axes.set_ylabel(words.gradient)

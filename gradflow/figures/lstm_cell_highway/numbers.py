@@ -104,6 +104,10 @@ def lstm_cell_highway_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     details = {name: most[name] for name in ("path", "gate", "whole", "lag")} | {"curve": curve_name(most)}
     least = float(lstm["ratio"].min())
     name = "more_than_the_highway" if len(biased) else "more_than_the_path"
+    if biased["bias"].nunique() > 1:
+        low, high = (biased.loc[place] for place in (biased["bias"].idxmin(), biased["bias"].idxmax()))
+        details |= {"variant": "by_bias", "low_bias": low["bias"], "high_bias": high["bias"]}
+        details |= {"low": low["path"], "high": high["path"]}
     claims = [claim(name, most["ratio"], ">= 1 in every panel", least >= 1, **details)]
     given = lstm[lstm["exact"] & (lstm["lag"] >= SHORT)]
     if len(given):
@@ -128,6 +132,7 @@ def _panel(group: pd.DataFrame) -> dict[str, Any]:
         "whole": factors.get("cell", np.nan),
         "path": factors.get("path", np.nan),
         "gate": _sigmoid(first["bias"]),
+        "bias": float(first["bias"]),
         "state": factors["state"],
         "ratio": float(np.exp(gap.iloc[-1])) if len(gap) else np.nan,
         "lag": float(gap.index[-1]) if len(gap) else np.nan,

@@ -1,7 +1,7 @@
 """What does the network see of a name?
 
-A row is a character of the name, a column one of the characters that are kept, by rank. One column of each row is 1.
-Above, all columns at once.
+Above, the dictionary: the characters that are kept, by rank, which is their index from 0. Below, a row for each
+character of the name, with its index; a column for each index, of which one in every row is 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,27 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLUE, GREY, NOTHING, PAPER, new_figure, shade, style, thin
+from gradflow.figures.one_hot import ROOM
+from gradflow.figures.options import built
+from gradflow.figures.theme import BLUE, GREY, PAPER, new_figure, shade, style, thin
 
 MOST = 12  # steps in a figure
+ENTRIES = 8  # of the dictionary, before its last
+INDICES, VECTORS = 2, ROOM.steps  # the parts, after the dictionary, in which it is built up
 _BESIDE = 4  # distinct characters up to which the neighbours of their columns are shown, too
 
 
 def plot_one_hot(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw the one-hot matrix of a name: all its columns as a strip, and those that matter as numbers, with breaks.
+    """Draw the one-hot matrix of a name: the dictionary, and the columns that matter as numbers, with breaks.
 
     Args:
         data: What :func:`gradflow.data.one_hot` returned, of at most twelve steps.
@@ -44,31 +49,46 @@ def plot_one_hot(
     entries = list(data.groupby("index")["entry"].first())
     with style(lang, context):
         figure = new_figure()
-        strip, excerpt = figure.subplots(2, 1, height_ratios=[1, 2.6])
-        _draw_strip(strip, matrix, labels)
-        _draw_excerpt(excerpt, matrix, name, entries)
+        dictionary, excerpt = figure.subplots(2, 1, height_ratios=[1, 2.4])
+        _draw_dictionary(dictionary, entries, labels)
+        vectors = _draw_excerpt(excerpt, matrix, name, entries)
         excerpt.set_ylabel(labels("axis.time"), labelpad=3 * mpl.rcParams["axes.labelpad"])
-        add_caption(figure, data, claims, labels)
+        add_caption(figure, data, claims, labels, steps=ROOM.steps)
         finish(figure)
+        excerpt.set_visible(built(INDICES))
+        for part in vectors if not built(VECTORS) else ():
+            part.set_visible(False)
     return figure
 
 
-def _draw_strip(axes: Axes, matrix: np.ndarray, labels: Labels) -> None:
-    """The whole matrix; a one is drawn wider than its column, or it could not be seen."""
-    steps, size = matrix.shape
-    for time, index in np.argwhere(matrix == 1):
-        axes.plot(
-            [index, index], [time - 0.5, time + 0.5], color=shade(BLUE), linewidth=thin(1.6), solid_capstyle="butt"
-        )
-    axes.hlines(np.arange(1, steps) - 0.5, -0.5, size - 0.5, color=shade(NOTHING), linewidth=thin(0.3))
-    axes.set_xlim(-0.5 - size / 200, size - 0.5 + size / 200)
-    axes.set_ylim(steps - 0.5, -0.5)
+def _draw_dictionary(axes: Axes, entries: Sequence[str], labels: Labels) -> None:
+    """The first entries and the last, each over its index."""
+    count = len(entries)
+    shown = [*range(min(count, ENTRIES)), *([count - 1] if count > ENTRIES else [])]
+    places = [*range(min(count, ENTRIES)), *([ENTRIES + 1] if count > ENTRIES else [])]
+    for place, index in zip(places, shown, strict=True):
+        face: dict[str, Any] = {"facecolor": shade(PAPER), "edgecolor": shade(GREY), "linewidth": thin(0.3)}
+        axes.add_patch(Rectangle((place - 0.5, 0), 1, 1, **face))
+        axes.text(place, 0.5, entries[index], ha="center", va="center", fontsize="large")
+    if count > ENTRIES + 1:
+        axes.text(ENTRIES, 0.5, "…", ha="center", va="center", color=shade(GREY), fontsize="x-large")
+    axes.set_xticks(places, [str(index) for index in shown])
+    axes.set_xlim(-0.6, places[-1] + 0.6)
+    axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([])
+    _bare(axes)
+    axes.set_title(labels("facet.dictionary", count=str(count)), loc="left")
+
+
+def _bare(axes: Axes) -> None:
+    axes.tick_params(length=0)
     axes.grid(False)
-    axes.set_title(labels("facet.all_columns", count=str(size)), loc="left")
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
-def _draw_excerpt(axes: Axes, matrix: np.ndarray, name: Sequence[str], entries: Sequence[str]) -> None:
+def _draw_excerpt(axes: Axes, matrix: np.ndarray, name: Sequence[str], entries: Sequence[str]) -> list[Artist]:
+    """A row for each character, at its left its index; all of the vectors themselves, which may be hidden yet."""
     columns = _shown(matrix)
     places = np.arange(len(columns)) + np.cumsum(np.diff(columns, prepend=columns[0]) > 1)
     for place, index in zip(places, columns, strict=True):
@@ -83,11 +103,11 @@ def _draw_excerpt(axes: Axes, matrix: np.ndarray, name: Sequence[str], entries: 
     axes.set_xlim(-0.6, places[-1] + 0.6)
     axes.set_ylim(len(matrix) - 0.4, -0.6)
     axes.set_xticks(places, [f"{entries[index]}\n{index}" for index in columns])
-    axes.set_yticks(range(len(name)), list(name), fontsize="large")
-    axes.tick_params(length=0)
-    axes.grid(False)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    indices = [entries.index(character) for character in name]
+    read = [f"{character} → {index}" for character, index in zip(name, indices, strict=True)]
+    axes.set_yticks(range(len(name)), read, fontsize="large")
+    _bare(axes)
+    return [*axes.patches, *axes.texts, axes.xaxis]
 
 
 def _shown(matrix: np.ndarray) -> np.ndarray:

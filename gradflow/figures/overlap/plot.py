@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import add_caption, finish, top_legend
+from gradflow.figures.layout import add_caption, distinct, finish, top_legend
 from gradflow.figures.theme import GREY, look, new_figure, shade, style, thin
 
 QUANTITIES = ("seen", "unseen")
@@ -38,13 +38,17 @@ def plot_overlap(
     with style(lang, context):
         figure = new_figure()
         axes = figure.subplots()
-        rows = [(cell, start) for cell, start in data[["cell", "start"]].drop_duplicates().itertuples(index=False)]
+        rows = [
+            (cell, start)
+            for cell in distinct(data, "cell")
+            for start in data.loc[data["cell"] == cell, "start"].drop_duplicates()
+        ]
         for y, (cell, start) in enumerate(rows):
             _draw_row(axes, data[(data["cell"] == cell) & (data["start"] == start)], y, labels)
         axes.set_yticks(range(len(rows)), [labels.curve(cell, start) for cell, start in rows])
         for text, (cell, _) in zip(axes.get_yticklabels(), rows, strict=True):
             text.set_color(look(cell).colour)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_ylim(len(rows) - 0.3, -0.7)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         _draw_slide(axes, data["slide"].iloc[0], labels)

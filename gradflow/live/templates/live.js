@@ -129,16 +129,16 @@
     return show("spectrum", flow.spectrum_headline[language()], rows, { high, last: flow.jacobian.length + 1 });
   }
 
-  function showSurface(surface) {
-    if (views.surface && content.surface.of === surface) return null;
+  function showSurface(surface, descent) {
+    if (views.surface && content.surface.of === descent) return null;
     const { w, b, error } = surface, dw = (w[1] - w[0]) / 2, db = (b[1] - b[0]) / 2;
     const rows = error.map((value, i) => {
       const [x, y] = [w[Math.floor(i / b.length)], b[i % b.length]];
       return { w: x - dw, w2: x + 1.2 * dw, b: y - db, b2: y + 1.5 * db, error: value }; // a little over the next one, else the ground shines through
     });
-    const path = surface.path.map(([x, y], order) => ({ order, w: x, b: y }));
+    const path = descent.path.map(([x, y], order) => ({ order, w: x, b: y }));
     const { w: [wLow, wHigh], b: [bLow, bHigh] } = facts.window;
-    return show("surface", surface.headline[language()], rows, { wLow, wHigh, bLow, bHigh }, path, surface);
+    return show("surface", descent.headline[language()], rows, { wLow, wHigh, bLow, bHigh }, path, descent);
   }
 
   // A run: the clipping of each of its steps, and what each of them gave
@@ -161,7 +161,7 @@
 
   async function step() {
     const own = run(), clips = [...own.clips, runSettings().clip];
-    if (facts.runs && clips.length > facts.runs.length) return pause();
+    if (clips.length > facts.most) return pause();
     const table = await numbers("training", { ...own, clips });
     if (clips.length !== own.clips.length + 1) return;
     own.clips = clips;
@@ -175,7 +175,7 @@
     const rows = columns.flatMap(({ iteration, values }) =>
       values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
     const values = rows.map((row) => row.value).filter((v) => v !== null);
-    const [low, high] = what === "state" ? [0, 1] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
+    const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
     byId("training-setting").textContent = last ? last.setting[language()] : called();
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
     await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
@@ -202,9 +202,9 @@
       const began = performance.now();
       try {
         if (state.view === "gradients") {
-          const [flow, surface] = await Promise.all([numbers("flow", settings()), numbers("surface", settings())]);
+          const [flow, surface, descent] = await Promise.all(["flow", "surface", "descent"].map((panel) => numbers(panel, settings())));
           state.flow = flow;
-          await Promise.all([showGradient(flow), showSpectrum(flow), showSurface(surface)]);
+          await Promise.all([showGradient(flow), showSpectrum(flow), showSurface(surface, descent)]);
         } else await showRun();
       } catch (error) { lost(error); }
       root.dataset.took = Math.round(performance.now() - began);
