@@ -90,8 +90,9 @@ def _draw_slide(axes: Axes, slide: float, labels: Labels) -> None:
 
 def _add_legend(figure: Figure, labels: Labels) -> None:
     colour = shade(GREY)
+    words = {labels("note.seen"): colour, labels("note.unseen"): "none"}
     handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}"))
-        for name, face in zip(QUANTITIES, (colour, "none"), strict=True)
+        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=label)
+        for label, face in words.items()
     ]
     top_legend(figure, handles)
