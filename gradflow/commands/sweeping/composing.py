@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -24,7 +26,10 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = cast(ConfigLoaderImpl, loader), master
+        once = CachingConfigRepository(self._loader.repository)  # reads each file once
+        self._loader.repository = cast(ConfigRepository, once)
         self._parser = OverridesParser.create()
+        self._parsed: dict[str, Override] = {}
         self._composed: dict[tuple[str, ...], bytes] = {}  # a fifth of the time that copies of objects take
 
     def compose(self, run: Sequence[str]) -> DictConfig:
@@ -36,7 +41,10 @@ class Composer:
         Raises:
             HydraException: If a group, key or type is wrong.
         """
-        parsed = self._parser.parse_overrides(list(run))
+        for text in run:
+            if text not in self._parsed:
+                self._parsed[text] = self._parser.parse_override(text)
+        parsed = [self._parsed[text] for text in run]
         choices = [override for override in parsed if self._is_choice(override)]
         key = tuple(str(override.input_line) for override in choices)
         if key not in self._composed:

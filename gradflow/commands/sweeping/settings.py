@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
@@ -141,11 +142,19 @@ def to_config(settings: DictConfig) -> Config:
     """
     try:
         values = {str(key): _resolved(settings, str(key)) for key in settings if key != "hydra"}
-        config = OmegaConf.to_object(_merged(values))
+        seed = values.get("seed")
+        if (key := repr(values | {"seed": type(seed)})) not in _CONFIGS:
+            config = OmegaConf.to_object(_merged(values))
+            assert isinstance(config, Config)
+            _CONFIGS[key] = pickle.dumps(config)
     except OmegaConfBaseException as error:
         raise ValueError(told(error)) from None
-    assert isinstance(config, Config)
-    return config
+    config = pickle.loads(_CONFIGS[key])
+    return replace(config, seed=seed) if type(seed) is int else config
+
+
+_CONFIGS: dict[str, bytes] = {}
+"""What runs that differ in the seed alone have in common -> the settings of one of them, pickled."""
 
 
 def _resolved(settings: DictConfig, key: str) -> Any:

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,18 +84,19 @@ class Sweeper(HydraSweeper):
         try:
             self._launch_all(to_launch(runs))
         except KeyboardInterrupt:
-            self._count(runs)
+            self._count([standing(run.path) for run in runs])
             if self._is_queue():
                 jobs = sorted({folder.name.partition("_")[0] for folder in self.directory.glob(".submitit/*/")})
                 say(f"Jobs in the queue go on; `scancel {' '.join(jobs)}` ends them.")
             raise
         except OSError as error:
             say(f"The sweep stops: {error}")
-        recorded = [gf.open_run(run.path) for run in runs if standing(run.path)]
+        standings = {run.path: run.before if run.before in DONE else standing(run.path) for run in runs}
+        recorded = [gf.open_run(path) for path, status in standings.items() if status]
         if recorded:
             sweep = gf.runlog.Sweep(self.directory, tuple(recorded)).kept()
             print("\n".join([printed(table(sweep)), *not_proved(sweep)]))
-        if self._count(runs) < len(runs):
+        if self._count(standings.values()) < len(runs):
             sys.exit(1)
 
     def _plan(self) -> list[Planned]:
@@ -157,12 +158,12 @@ class Sweeper(HydraSweeper):
                 run.overrides.leash = None if self._is_queue() else held.name
             yield
 
-    def _count(self, runs: Sequence[Planned]) -> int:
+    def _count(self, standings: Collection[str | None]) -> int:
         """Says how many runs are done, how the others stand and how to go on; how many are done."""
-        standings = Counter(standing(run.path) or "not started" for run in runs)
-        done = sum(standings.pop(state, 0) for state in DONE)
-        others = "".join(f", {count} {state}" for state, count in standings.items())
-        say(f"{done} of {len(runs)} runs done{others}: {self.directory}")
+        counts = Counter(status or "not started" for status in standings)
+        done = sum(counts.pop(state, 0) for state in DONE)
+        others = "".join(f", {count} {state}" for state, count in counts.items())
+        say(f"{done} of {len(standings)} runs done{others}: {self.directory}")
         if others:
             say(f"The same command with hydra.sweep.dir={self.directory} goes on with what is not done.")
         return done

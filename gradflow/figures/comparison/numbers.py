@@ -22,6 +22,7 @@ from gradflow.analysis.runs import (
     curve_name,
     losses,
     runs_of,
+    scalar_columns,
     started,
 )
 
@@ -77,7 +78,7 @@ def comparison(source: Any) -> pd.DataFrame:
 
 def _final(run: Run, quantity: str) -> dict[str, Any]:
     value, low, high = final_result(run, quantity)
-    iterations = run.frame("scalars", columns=[])["iteration"].to_numpy()
+    [iterations] = scalar_columns(run)
     row = {"quantity": quantity, "iteration": iterations.max(initial=-1), "value": value, "low": low, "high": high}
     return row | {"status": run.status}
 
