@@ -1,8 +1,8 @@
 """Is the gradient through the cell really just the product of forget gates?
 
-Gradient norms against the steps back, logarithmic, a panel per bias of the forget gate. The solid line is the cell's own
-path, the product of the forget gates; broad and grey is what their bias says of it. Dashed is the whole gradient of the
-cell: what lies between the two comes through the other gates.
+Gradient norms against the steps back, logarithmic, a panel per bias of the forget gate. The solid line is the cell's
+own path, the product of the forget gates; broad and grey is what their bias says of it. Dashed is the whole gradient of
+the cell: what lies between the two comes through the other gates.
 """
 
 from collections.abc import Mapping, Sequence
