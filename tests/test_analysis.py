@@ -420,6 +420,18 @@ def test_comparison_tells_who_learned(roll_call):
     ]
 
 
+def test_the_worst_answer_is_rounded_so_that_no_network_is_below(run_of):
+    data = analysis.comparison(
+        [run_of(cell, Planted(accuracy=a), cell=cell) for cell, a in (("rnn", 0.897), ("lstm", 0.95))]
+    )
+    (claim,) = analysis.comparison_claims(data)
+    assert (claim["worst"], claim["value"]) == (89, 2)
+    by_loss = data.replace({"quantity": {"test_accuracy": "test_loss"}}).assign(
+        chance_loss=1.0, low=np.nan, high=np.nan
+    )
+    assert analysis.comparison_claims(by_loss.replace({"value": {0.95: 0.951}}))[0]["worst"] == pytest.approx(0.96)
+
+
 def test_one_seed_has_wilsons_interval_and_several_their_range(run_of):
     low, high = analysis.wilson_interval(0.93, 1000)
     assert (low, high) == pytest.approx((0.9125, 0.9442), abs=2e-4)

@@ -139,7 +139,17 @@ def test_the_unrolled_graph_shows_the_numbers_of_its_table():
         column = [text.get_text() for text in axes.texts if text.get_position()[0] == x]
         assert short(np.exp(gradient[step])) in column
         assert f"$h_{{{'T' if step == -1 else step + 1 if step >= 0 else f'T{step + 1}'}}}$" in column
-    for text in ("×0.57 / step", "$W_{hh}$", "$W_{hx}$", "$W_{yh}$", "$L$", "diag", "Each step back leaves 0.57"):
+    for text in (
+        "×0.57 / step",
+        "$W_{hh}$",
+        "$W_{hx}$",
+        "$W_{yh}$",
+        "$L$",
+        "diag",
+        "Each step back leaves 0.57",
+        "$T = 20$",
+        "/ 19 steps",
+    ):
         assert text in words(figure)
 
 
@@ -190,6 +200,7 @@ def test_the_chain_rule_is_derived_line_by_line(lang):
     assert [[text in step for step in steps] for text in appears] == [
         [number >= first for number in range(4)] for first in range(4)
     ]
+    assert [r"\partial L_t/" in step for step in steps] == [False, False, True, False], "a remark on one line"
 
 
 def test_the_chain_rule_shows_the_numbers_of_its_table():
@@ -199,6 +210,7 @@ def test_the_chain_rule_shows_the_numbers_of_its_table():
         assert values[quantity].size == chain.STEPS
         assert all(short(value) in said for value in values[quantity])
     assert all(f"{value:.3f}" in said for value in values["derivative"])
+    assert all(f"{value:.2f}".replace("-", "−") in said for value in values["weight"])
     assert said.count("0") == chain.SHOWN**2 - chain.SHOWN
 
 

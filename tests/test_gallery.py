@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.gates import keep_bias, time_scale
 from gradflow.analysis.runs import DoesNotApply
-from gradflow.figures.catalogue import short
+from gradflow.figures.catalogue import Labels, short
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
@@ -453,7 +453,17 @@ def test_saliency_is_drawn_in_both_languages(asked, lang, tmp_path: Path):
     _, data = asked
     figure = gf.figures.plot_name_saliency(data, claims=analysis.name_saliency_claims(data), lang=lang, context="paper")
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries[-1] == {"en": "given name", "zh": "名字"}[lang]
+    assert entries[0].endswith("(female)”" if "女" in entries[0] else "(male)”") == (lang == "en"), "told in English"
     assert len(gf.figures.save(figure, tmp_path / "saliency", data=data)) == 4
+
+
+@pytest.mark.parametrize(("scores", "said"), [((0.1, 0.2, 0.5), "All 2 names"), ((0.5, 0.2, 0.1), "Only 1 of 2")])
+def test_the_headline_of_saliency_counts_the_names_judged_by_the_given_name(asked, scores, said):
+    _, data = asked
+    claims = analysis.name_saliency_claims(data.assign(score=[*scores, 0.1, 0.3]))
+    assert Labels("en").headline(claims[0]).startswith(said)
 
 
 def test_more_names_than_fit_are_an_error(asked):

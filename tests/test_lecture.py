@@ -98,8 +98,8 @@ def test_times_that_do_not_tell_are_left_out_and_no_failure(tmp_path):
     assert not drawn
     assert isinstance(line, lecture.NotShown)
     assert line == (
-        "left out compute_time: wall_time: expected times that grow with length to the power 0.5 to 1.2 for every cell, "
-        "got 0.00 to 0.00; train again on a machine that does nothing else"
+        "left out compute_time: wall_time: expected times that grow with length to the power 0.5 to 1.2 for every "
+        "cell, got 0.00 to 0.00; train again on a machine that does nothing else"
     )
 
 
