@@ -236,6 +236,8 @@ def test_factor_is_fitted_clear_of_both_ends():
 def test_claim_the_initialisation_decides(roll_call, run_of):
     (claim,) = analysis.gradient_by_lag_claims(analysis.gradient_by_lag(roll_call))
     assert claim["claim"] == "initialisation_decides"
+    low, high = (f"{claim[f'default_{end}']:.2f}" for end in ("low", "high"))
+    assert claim["by_default"] == (low if low == high else f"{low}–{high}"), "as the curves are labelled"
     assert claim["holds"]
     assert claim["value"] == pytest.approx(0.9)
     assert (claim["default_low"], claim["default_high"]) == pytest.approx((0.55, 0.64))

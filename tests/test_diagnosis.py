@@ -245,6 +245,37 @@ def test_an_explosion_that_lasts_is_held_against_what_was_before(tmp_path):
     assert finding(written_log(tmp_path, **lasting), "explosions").verdict == "ill"
 
 
+def exploding(at: int, before: Any, about: Any = None, **settings: Any) -> dict[str, Any]:
+    """Norms and losses as they are before, then at one iteration an explosion that lasts."""
+    told = {"norm": lambda i: before(i) if i < at else 500.0, "loss": lambda i: 0.7 if i < at else 5.0}
+    return told | {"config": a_task(30, **settings), "about": about}
+
+
+def test_an_explosion_is_clipped_at_half_of_what_was_harmless_before(tmp_path):
+    found = finding(
+        written_log(tmp_path / "sgd", **exploding(80, lambda i: 1.0 + i / 79, optimizer="sgd")), "explosions"
+    )
+    quartile = 1.0 + 78 / 4 / 79  # of the last of them, which made it explode, the loss rose
+    assert found.config == f"clip=norm clip.threshold={quartile / 2:.2g}"
+    assert found.code == f"gf.clip_grad_norm_(model.parameters(), max_norm={quartile / 2:.2g})"
+    check_words(found)
+    learned = exploding(250, lambda i: 1.0 if i < 100 else 1e-6, optimizer="sgd")
+    assert (
+        finding(written_log(tmp_path / "learned", iterations=300, **learned), "explosions").values["suggested"] == 0.5
+    )
+    start = finding(written_log(tmp_path / "start", **exploding(3, lambda i: 4.0 - i, optimizer="sgd")), "explosions")
+    assert start.values["suggested"] == 1.0
+    assert start.config.startswith("clip=norm clip.threshold=1 train.lr=")
+    check_words(start)
+
+
+def test_against_explosions_of_adam_the_rate_is_lowered(tmp_path):
+    for name, told in {"own": {"optimizer": "adam"}, "script": {"about": {"optimizers": {"0": "AdamW"}}}}.items():
+        found = finding(written_log(tmp_path / name, **exploding(80, lambda i: 1.0, **told)), "explosions")
+        assert "clip" not in found.config + found.code, found
+        check_words(found)
+
+
 def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
     later = {"log_grad_norm_before": np.log(0.01), "coefficient": 1.0, "clipped": 0.0}
     told = clipped(0.9)

@@ -13,6 +13,7 @@ LSTM = Remedy(
     'layer = gf.initialise_(torch.nn.LSTM(input_size, hidden_size), "remember")',
 )
 ADAM = 1e-3
+ADAPTIVE = {"adadelta", "adagrad", "adam", "adamax", "adamw", "nadam", "radam", "rmsprop", "sparseadam"}
 ORTHOGONAL_FACTOR = 0.57  # per step, of an orthogonal tanh RNN once trained, at worst (benchmarks/diagnosis.py)
 
 
@@ -59,6 +60,17 @@ def for_growth(case: Case, place: Place) -> Remedy:
     return Remedy("init=orthogonal", 'gf.initialise_(layer, "orthogonal")')
 
 
+def adaptive(case: Case) -> bool:
+    """Whether steps are as long whatever the norm of the gradient, so that clipping does not shorten them.
+
+    Kingma & Ba 2015, sec. 2.1: the step of Adam does not change with the scale of the gradient, and is of the order of
+    the learning rate.
+    """
+    names = (case.run.meta or {}).get("optimizers")
+    names = [str(name) for name in names.values()] if isinstance(names, dict) else []
+    return any(name.lower() in ADAPTIVE for name in [*names, case.setting("train.optimizer", str, "")])
+
+
 def lower_rate(case: Case) -> dict[str, str]:
     """The learning rate and what to try instead: a tenth, of Adam at most its usual 1e-3 (Kingma & Ba 2015).
 
@@ -69,8 +81,8 @@ def lower_rate(case: Case) -> dict[str, str]:
     rate = case.setting("train.lr", float, float(known.iloc[-1]) if len(known) else math.nan)
     if not (math.isfinite(rate) and rate > 0):
         return {"rate": "lr", "lower": "lr/10"}
-    adam = case.setting("train.optimizer", str, "") == "adam"
-    return {"rate": f"{rate:g}", "lower": f"{min(rate / 10, ADAM) if adam and rate > ADAM else rate / 10:g}"}
+    capped = adaptive(case) and rate > ADAM
+    return {"rate": f"{rate:g}", "lower": f"{min(rate / 10, ADAM) if capped else rate / 10:g}"}
 
 
 def slower(case: Case) -> Remedy:
@@ -80,11 +92,11 @@ def slower(case: Case) -> Remedy:
     return Remedy(f"train.lr={lower}", code.replace("= lr/10", "/= 10"))
 
 
-def calmer(case: Case, growth: Remedy | None) -> Remedy:
+def calmer(case: Case, threshold: float = 1.0, growth: Remedy | None = None) -> Remedy:
     """Bounded updates at a lower rate; with a gradient that grows, also from weights that do not stretch it."""
     first, code = (f"{growth.config} ", f"{growth.code}; ") if growth else ("", "")
-    clip = "gf.clip_grad_norm_(model.parameters(), max_norm=1)"
-    return Remedy(f"{first}clip=norm clip.threshold=1 {slower(case).config}", f"{code}{clip}")
+    clip = clipped_at(case, threshold)
+    return Remedy(f"{first}{clip.config} {slower(case).config}", f"{code}{clip.code}")
 
 
 def clipped_at(case: Case, threshold: float) -> Remedy:

@@ -15,10 +15,11 @@ from gradflow.analysis.spectrum import largest_singular_value, of_gate
 from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.condition import Condition, Measurement, Remedy, Unknown
 from gradflow.diagnosis.memory import grows
-from gradflow.diagnosis.remedies import calmer, clipped_at, lower_rate, slower
+from gradflow.diagnosis.remedies import adaptive, calmer, clipped_at, lower_rate, slower
 
 LOW, HIGH = 0.5, 10.0  # of the mean norm: where Pascanu et al. 2013, sec. 3.2 found thresholds to work
 RISEN = 1.5  # times the usual loss: above the noise of small batches
+_QUARTILES = 4  # numbers at least that quartiles are taken of
 _LOOKED_AT = 20  # of the largest updates, whether the loss rose there
 _COLUMNS = ["log_grad_norm_before", "log_grad_norm_after", "clipped", "non_finite", "loss"]
 
@@ -49,9 +50,13 @@ def usual_norm(scalars: pd.DataFrame) -> float:
 
 def greatest_usual_norm(scalars: pd.DataFrame) -> float:
     """The greatest :func:`usual_norm` of any WINDOW updates: a network that has learned has a small one at the end."""
-    last = max(1, len(scalars) // WINDOW) - 1  # the updates that are left over go with it
-    windows = scalars.groupby(np.minimum(np.arange(len(scalars)) // WINDOW, last))
-    return float(pd.Series([usual_norm(own) for _, own in windows]).max())
+    return float(pd.Series([usual_norm(own) for own in _windows(scalars)]).max())
+
+
+def _windows(rows: Any) -> list[Any]:
+    """A table or column in parts of WINDOW rows; what is left over goes with the last."""
+    last = max(1, len(rows) // WINDOW) - 1
+    return [own for _, own in rows.groupby(np.minimum(np.arange(len(rows)) // WINDOW, last))]
 
 
 def not_finite(case: Case) -> Measurement:
@@ -63,7 +68,7 @@ def not_finite(case: Case) -> Measurement:
     count = int(broken.sum())
     first = float(scalars.index[broken][0]) if count else math.nan
     values: dict[str, Any] = {"first": first, "total": len(scalars), "norm": math.nan} | lower_rate(case)
-    remedy = calmer(case, _growth(case)) if count else Remedy()
+    remedy = calmer(case, growth=_growth(case)) if count else Remedy()
     before = np.exp(log_norm_before(scalars).loc[: first - 1].clip(upper=700)) if count else pd.Series(dtype=float)
     before = before[np.isfinite(before)]
     if len(before):
@@ -104,10 +109,36 @@ def explodes(case: Case) -> Measurement:
     values |= {"sigma": _sigma(case, at), "loss_before": before, "loss_after": level}
     if len(beyond) and math.isnan(fence):
         raise Unknown("no_loss", float(ratio[at]), HIGH, **values)
-    suggested = _in_the_middle(float(mean[beyond.index.min()])) if len(beyond) else math.nan
-    told: dict[str, Any] = values | {"suggested": suggested}
-    told["variant"] = "harmless" if len(beyond) and not len(harmful) else ""
-    return Measurement(float(ratio[at]), HIGH, len(harmful) > 0, remedy=clipped_at(case, suggested), values=told)
+    if not len(harmful):
+        return Measurement(
+            float(ratio[at]), HIGH, False, values=values | {"variant": "harmless" if len(beyond) else ""}
+        )
+    remedy, about = _held(case, scalars["loss"], after, int(harmful.index.min()))
+    return Measurement(float(ratio[at]), HIGH, True, remedy=remedy, values=values | about | lower_rate(case))
+
+
+def _held(case: Case, loss: pd.Series, norm: pd.Series, first: int) -> tuple[Remedy, dict[str, Any]]:
+    """What holds explosions, the first of which is told, and what is said of it.
+
+    Clipping at LOW times the lower quartile of the norms before it that did no harm: in a training that is about to
+    explode their mean is too high. Where fewer than _QUARTILES did none, half of the least norm, at a lower rate.
+    """
+    if adaptive(case):
+        return slower(case), {"variant": "adaptive"}
+    before = norm.loc[: first - 1]
+    before = before[before > 0]
+    calm = before[_calm(loss).reindex(before.index, fill_value=False)]
+    if len(calm) < _QUARTILES:
+        threshold = _two_digits(LOW * float(before.min()))
+        return calmer(case, threshold), {"variant": "from_the_start", "suggested": threshold}
+    threshold = _two_digits(LOW * max(float(own.quantile(0.25)) for own in _windows(calm)))
+    return clipped_at(case, threshold), {"suggested": threshold}
+
+
+def _calm(loss: pd.Series) -> pd.Series:
+    """Of each update whether the loss did not rise by it: the next is below the fence of the ten until then."""
+    last = loss.rolling(10, min_periods=1)
+    return loss.shift(-1) <= _fence(*(last.quantile(share) for share in (0.25, 0.5, 0.75)))
 
 
 def _mean_before(norm: pd.Series) -> pd.Series:
@@ -132,8 +163,12 @@ def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:
     before, after = loss.loc[: at - 1].tail(10).dropna(), loss.loc[at + 1 :].head(5)
     low, middle, high = before.quantile([0.25, 0.5, 0.75])
     later = float(after.median()) if np.isfinite(after).all() else math.inf
-    fence = max(float(high + FENCE * (high - low)), float(middle + (RISEN - 1) * abs(middle)))
-    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), fence
+    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), float(_fence(low, middle, high))
+
+
+def _fence(low: Any, middle: Any, high: Any) -> Any:
+    """Above which a loss has risen, given the quartiles of those before."""
+    return np.maximum(high + FENCE * (high - low), middle + (RISEN - 1) * np.abs(middle))
 
 
 def _sigma(case: Case, at: int) -> float:
@@ -143,8 +178,12 @@ def _sigma(case: Case, at: int) -> float:
 
 
 def _in_the_middle(mean: float) -> float:
-    """A threshold in the middle of the range that works, to two digits."""
-    return float(f"{math.sqrt(LOW * HIGH) * mean:.1e}") if math.isfinite(mean) else math.nan
+    """A threshold in the middle of the range that works."""
+    return _two_digits(math.sqrt(LOW * HIGH) * mean)
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.1e}")
 
 
 def _clip_ratio(
