@@ -110,9 +110,8 @@ def explodes(case: Case) -> Measurement:
     if len(beyond) and math.isnan(fence):
         raise Unknown("no_loss", float(ratio[at]), HIGH, **values)
     if not len(harmful):
-        return Measurement(
-            float(ratio[at]), HIGH, False, values=values | {"variant": "harmless" if len(beyond) else ""}
-        )
+        variant = "harmless" if len(beyond) else ""
+        return Measurement(float(ratio[at]), HIGH, False, values=values | {"variant": variant})
     remedy, about = _held(case, scalars["loss"], after, int(harmful.index.min()))
     return Measurement(float(ratio[at]), HIGH, True, remedy=remedy, values=values | about | lower_rate(case))
 
