@@ -47,13 +47,17 @@ def judge(
     return verdict(done.returncode, done.stdout, done.stderr, names)
 
 
+class Hang(BaseException):
+    """A command takes too long; no OSError, as a TimeoutError is, which commands answer as one of a file."""
+
+
 def judge_here(
-    main: Callable[[], None], capsys: pytest.CaptureFixture[str], names: Sequence[str] = (), timeout: int = 60
+    main: Callable[[], None], capsys: pytest.CaptureFixture[str], names: Sequence[str] = (), timeout: int = 180
 ) -> tuple[str, str]:
     """As :func:`judge`, of a command that runs in this process, which saves the seconds that it takes to import it."""
 
     def hangs(*_: object) -> None:
-        raise TimeoutError
+        raise Hang
 
     before = signal.signal(signal.SIGALRM, hangs)
     log, handlers = logging.getLogger(), logging.getLogger().handlers
@@ -65,7 +69,7 @@ def judge_here(
         main()
     except SystemExit as ending:
         code = ending.code
-    except TimeoutError:
+    except Hang:
         return "hang", "".join(capsys.readouterr())
     except BaseException:
         code = traceback.format_exc()

@@ -236,6 +236,8 @@ def test_factor_is_fitted_clear_of_both_ends():
 def test_claim_the_initialisation_decides(roll_call, run_of):
     (claim,) = analysis.gradient_by_lag_claims(analysis.gradient_by_lag(roll_call))
     assert claim["claim"] == "initialisation_decides"
+    low, high = (f"{claim[f'default_{end}']:.2f}" for end in ("low", "high"))
+    assert claim["by_default"] == (low if low == high else f"{low}–{high}"), "as the curves are labelled"
     assert claim["holds"]
     assert claim["value"] == pytest.approx(0.9)
     assert (claim["default_low"], claim["default_high"]) == pytest.approx((0.55, 0.64))
@@ -416,6 +418,18 @@ def test_comparison_tells_who_learned(roll_call):
         {"cell": "lstm", "start": "b_f=3"},
         {"cell": "gru", "start": "b_z=3"},
     ]
+
+
+def test_the_worst_answer_is_rounded_so_that_no_network_is_below(run_of):
+    data = analysis.comparison(
+        [run_of(cell, Planted(accuracy=a), cell=cell) for cell, a in (("rnn", 0.897), ("lstm", 0.95))]
+    )
+    (claim,) = analysis.comparison_claims(data)
+    assert (claim["worst"], claim["value"]) == (89, 2)
+    by_loss = data.replace({"quantity": {"test_accuracy": "test_loss"}}).assign(
+        chance_loss=1.0, low=np.nan, high=np.nan
+    )
+    assert analysis.comparison_claims(by_loss.replace({"value": {0.95: 0.951}}))[0]["worst"] == pytest.approx(0.96)
 
 
 def test_one_seed_has_wilsons_interval_and_several_their_range(run_of):

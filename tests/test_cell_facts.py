@@ -68,7 +68,7 @@ def test_settings_of_a_script_that_gradflow_does_not_know_stand_for_themselves(t
             loss.backward()
             recorder.step(loss=loss.item())
             optimizer.step()
-    monkeypatch.setattr(Made, "save", lambda self, path: [Path(path)])
+    monkeypatch.setattr(Made, "save", lambda self, path, **how: [Path(path)])
     for lang in LANGUAGES:
         labels = Labels(lang)
         told = (

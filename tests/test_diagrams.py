@@ -139,7 +139,17 @@ def test_the_unrolled_graph_shows_the_numbers_of_its_table():
         column = [text.get_text() for text in axes.texts if text.get_position()[0] == x]
         assert short(np.exp(gradient[step])) in column
         assert f"$h_{{{'T' if step == -1 else step + 1 if step >= 0 else f'T{step + 1}'}}}$" in column
-    for text in ("×0.57 / step", "$W_{hh}$", "$W_{hx}$", "$W_{yh}$", "$L$", "diag", "Each step back leaves 0.57"):
+    for text in (
+        "×0.57 / step",
+        "$W_{hh}$",
+        "$W_{hx}$",
+        "$W_{yh}$",
+        "$L$",
+        "diag",
+        "Each step back leaves 0.57",
+        "$T = 20$",
+        "/ 19 steps",
+    ):
         assert text in words(figure)
 
 
@@ -190,6 +200,7 @@ def test_the_chain_rule_is_derived_line_by_line(lang):
     assert [[text in step for step in steps] for text in appears] == [
         [number >= first for number in range(4)] for first in range(4)
     ]
+    assert [r"\partial L_t/" in step for step in steps] == [False, False, True, False], "a remark on one line"
 
 
 def test_the_chain_rule_shows_the_numbers_of_its_table():
@@ -199,6 +210,7 @@ def test_the_chain_rule_shows_the_numbers_of_its_table():
         assert values[quantity].size == chain.STEPS
         assert all(short(value) in said for value in values[quantity])
     assert all(f"{value:.3f}" in said for value in values["derivative"])
+    assert all(f"{value:.2f}".replace("-", "−") in said for value in values["weight"])
     assert said.count("0") == chain.SHOWN**2 - chain.SHOWN
 
 
@@ -227,7 +239,7 @@ def test_factors_of_the_chain_are_what_autograd_finds():
 
 def test_the_analogy_shows_the_numbers_of_its_table():
     data = table("residual_analogy")
-    far = np.exp(data[data["lag"] == data["lag"].max()].set_index(["system", "forget_bias", "path"])["measured"])
+    far = np.exp(data.loc[(data["lag"] == data["lag"].max()) & (data["path"] == "whole"), "measured"])
     said = words(exact("residual_analogy", context="paper")).split("\n")
     for text in ("×1", "×0.73", "×0.95", "×0.57 / step", *map(short, far)):
         assert text in said
@@ -359,6 +371,9 @@ def test_a_cell_shows_the_means_of_its_gates(cell, trained):
     assert [text for text in said if text.startswith("0.")] == [
         f"{mean:.2f}" for gate in ("fio" if cell == "lstm" else "zr") for mean in data.loc[data["gate"] == gate, "mean"]
     ]
+    kept = data[data["gate"].isin(["f", "z"]) & (data["when"] == "after")].iloc[0]
+    written = f"×{kept['mean']:.2f} a step: {short(kept['mean'] ** kept['steps'])} after {kept['steps']} steps"
+    assert written in said
     candidate = {"lstm": "g", "gru": "n", "gru_before": r"\tilde{h}"}[cell]
     assert rf"${candidate} = \tanh(\ldots)$" in said
     assert set(data["when"]) == {"before", "after"}
@@ -437,6 +452,7 @@ def test_claims_of_gates_fail_on_wrong_numbers(run_of):
 
     assert verdicts() == {"update_gate_keeps": True, "gate_starts_at_bias": True}
     assert verdicts(mean=0.5) == {"update_gate_keeps": False, "gate_starts_at_bias": False}, "it forgets"
+    assert verdicts(mean=0.4, steps=1)["update_gate_keeps"] is False, "0.4 is not most of a state"
     assert verdicts(mean=1.2) == {"update_gate_keeps": False, "gate_starts_at_bias": False}
     assert verdicts(mean=np.nan) == {"gates_lost": False, "gate_starts_at_bias": False}
     assert verdicts(expected=0.5) == {"update_gate_keeps": True, "gate_starts_at_bias": False}
@@ -449,14 +465,14 @@ def test_a_run_that_was_recorded_once_has_one_number_in_each_gate(run_of):
     figure = cell_figure(run, context="paper")
     assert set(data["when"]) == {"before"}
     assert [text.get_text() for text in figure.axes[0].texts].count("0.50") == 3
-    assert "forgets the cell: before training only" in words(figure).replace("\n", " ")
+    assert "forgets the cell: before training ×0.50 a step, only" in words(figure).replace("\n", " ")
 
 
 def test_gates_that_are_nan_are_grey_and_say_so(run_of):
     data = analysis.gate_means(run_of(cell="gru")).assign(mean=np.nan)
     figure = figures.plot_cell_diagram(data, claims=analysis.gate_means_claims(data), context="paper")
     assert [text.get_text() for text in figure.axes[0].texts].count("NaN") == 4
-    assert "Gates are NaN. [expected > 0.1, of a mean from 0 to 1: not so here]" in words(figure).replace("\n", " ")
+    assert "Gates are NaN. [expected > 0.1, of a mean from 0.5 to 1: not so here]" in words(figure).replace("\n", " ")
 
 
 def test_several_networks_never_share_a_cell(run_of):

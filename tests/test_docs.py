@@ -109,6 +109,7 @@ def test_readme_is_short(name):
 def test_links_lead_somewhere():
     """Files that pages link to are there, or are made when the site is built."""
     made = [ROOT / "docs" / name for name in ("figures", "api", "diagnosis.md")]
+    made += [ROOT / "docs" / file.relative_to(ROOT) for file in (ROOT / "notebooks").glob("*.ipynb")]
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             path = (page.parent / target).resolve()

@@ -14,6 +14,7 @@ import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.gates import keep_bias, time_scale
 from gradflow.analysis.runs import DoesNotApply
+from gradflow.figures.catalogue import Labels
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
@@ -234,9 +235,17 @@ def test_highway_of_a_planted_lstm(run_of):
     np.testing.assert_allclose(curves["gate"], curves["path"], rtol=1e-6)
     assert np.isnan(curves["cell"].iloc[0])
     claims = analysis.lstm_cell_highway_claims(data)
-    assert verdicts(claims) == {"more_than_the_highway": True, "path_is_the_gates": True, "equal_one_step_back": True}
-    assert claims[0]["path"] == pytest.approx(0.5, rel=1e-4)
-    assert claims[0]["value"] == pytest.approx((0.9 / 0.5) ** 28, rel=1e-3)
+    assert verdicts(claims) == {"own_path_by_bias": True, "more_than_the_highway": True, "equal_one_step_back": True}
+    own, whole, _ = claims
+    assert (own["low_bias"], own["high_bias"]) == (0, 1)
+    assert (own["low"], own["high"]) == pytest.approx((0.5, 1 / (1 + np.exp(-1))), rel=1e-4)
+    assert whole["path"] == pytest.approx(0.5, rel=1e-4)
+    assert whole["value"] == pytest.approx((0.9 / 0.5) ** 28, rel=1e-3)
+    wrong = broken(data, (data["quantity"] == "path") & (data["bias"] == 1), factor=lambda value: 0.95)
+    assert not verdicts(analysis.lstm_cell_highway_claims(wrong))["own_path_by_bias"]
+    said = words(gf.figures.plot_lstm_cell_highway(data, claims=claims, context="paper")).replace("\n", " ")
+    assert "keeps ×0.50 with $b_f$ = 0, ×0.73 with $b_f$ = 1" in said
+    assert "hidden-state gradient" not in said, "the claim does not need it"
 
 
 def test_claims_of_the_highway_fail_on_wrong_numbers(run_of):
@@ -339,10 +348,10 @@ def test_lattice_of_planted_layers(run_of):
 def test_arrows_on_the_lattice_say_what_a_layer_and_a_step_cost(run_of):
     data = analysis.stacked_lattice(run_of(layers=3))
     said = words(gf.figures.plot_stacked_lattice(data, context="paper"))
-    for text in ("one step back ×0.57 (−0.24 decades)", "one layer down ×0.57 (−0.24 decades)"):
+    for text in ("one step back ×0.57", "at the last step, one layer down ×0.57"):
         assert text in said
     level = gf.figures.plot_stacked_lattice(data.assign(per_layer=0.9999, per_step=np.nan), context="paper")
-    assert "one layer down ×1 (+0.00 decades)" in words(level)
+    assert "one layer down ×1" in words(level)
     assert "one step back" not in words(level)
 
 
@@ -442,7 +451,17 @@ def test_saliency_is_drawn_in_both_languages(asked, lang, tmp_path: Path):
     _, data = asked
     figure = gf.figures.plot_name_saliency(data, claims=analysis.name_saliency_claims(data), lang=lang, context="paper")
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list("王晓丽")
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries[-1] == {"en": "given name", "zh": "名字"}[lang]
+    assert entries[0].endswith("(female)”" if "女" in entries[0] else "(male)”") == (lang == "en"), "told in English"
     assert len(gf.figures.save(figure, tmp_path / "saliency", data=data)) == 4
+
+
+@pytest.mark.parametrize(("scores", "said"), [((0.1, 0.2, 0.5), "All 2 names"), ((0.5, 0.2, 0.1), "Only 1 of 2")])
+def test_the_headline_of_saliency_counts_the_names_judged_by_the_given_name(asked, scores, said):
+    _, data = asked
+    claims = analysis.name_saliency_claims(data.assign(score=[*scores, 0.1, 0.3]))
+    assert Labels("en").headline(claims[0]).startswith(said)
 
 
 def test_more_names_than_fit_are_an_error(asked):

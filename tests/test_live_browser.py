@@ -1,6 +1,5 @@
 """The live page in a real browser, from a server and from a file: `make test-browser`."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -11,7 +10,6 @@ from gradflow.live import write_live
 from gradflow.live.settings import NAMES, Space
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SMALL = Space(
     starts={"rnn": (0.6, 1.0), "linear": (1.0,), "lstm": (0.0, 3.0), "gru": (0.0,)},
     steps=(10, 20),
@@ -21,18 +19,6 @@ SMALL = Space(
     length=2,
     names=NAMES[:2],
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-    with api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        except api.Error as error:
-            pytest.skip(f"needs Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

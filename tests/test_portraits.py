@@ -197,7 +197,7 @@ def test_figures_say_what_is_kept_and_which_columns_are_hit(corpus):
     for text in ("500 kept (blue):\n75.9 % of all characters", "Names: generated.", "王", "女", "男"):
         assert text in said
     said = words(figures.plot_one_hot(one_hot(), context="paper"))
-    for text in ("dictionary: 500 characters", "王 → 0", "丽\n22", "晓\n158", "王\n0", "\n499", "…"):
+    for text in ("dictionary:\n500 characters", "王 → 0", "丽\n22", "晓\n158", "王\n0", "\n499", "…"):
         assert text in said
 
 

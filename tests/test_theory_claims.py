@@ -54,6 +54,7 @@ SPOILT = {
     "factor_of_tanh_and_weights": ("measured", {"quantity": "factor", "time": 3.0}, lambda v: v + 1e-9),
     "tanh_takes_away": ("measured", {"quantity": "tanh", "time": 11.0}, lambda v: v + 0.1),
     "every_factor_below_one": ("measured", {"quantity": "factor", "time": 2.0}, lambda v: v + 0.5),
+    "straight_path_keeps": ("measured", {"path": "whole", "system": "residual", "lag": 19}, lambda v: v - 3),
     "straight_path_remains": ("measured", {"path": "straight", "system": "residual"}, lambda v: v + 1e-9),
     "gates_add_paths": ("measured", {"path": "whole", "system": "lstm", "lag": 9}, lambda v: v - 2),
     "one_path_one_step_back": ("measured", {"path": "whole", "system": "lstm", "lag": 1}, lambda v: v + 1e-9),

@@ -105,12 +105,13 @@ CELLS: dict[str, CellFacts] = {
     "gru_before": CellFacts(
         layer="gradflow.cells.layers:GRU",
         gates=("r", "z", "n"),
-        colour="#CC79A7",
+        colour="#009E73",
         marker="P",
         label={"en": "GRU (reset before)", "zh": "GRU（先重置）"},
     ),
 }
-"""Name -> facts, in the order in which tables and figures show them. Colours are told apart by the colour-blind."""
+"""Name -> facts, in the order in which tables and figures show them. Colours are told apart by the colour-blind; the
+forms of one cell share theirs and differ in their marks."""
 
 GATED = tuple(name for name, facts in CELLS.items() if facts.gates)
 """Cells with gates."""

@@ -69,16 +69,17 @@ def draw_stack(axes: Axes, layers: int) -> None:
 
 
 def draw_directions(axes: Axes, *, read_at_ends: bool) -> None:
-    """One row of states reads from the left, one from the right; the loss reads where each of them ends."""
+    """One row of states reads from the left, one from the right; one loss reads where each of them ends."""
     inputs = _inputs(axes, INPUT)
-    for height, mark, way in ((FORWARD, r"\rightarrow", 1), (REVERSE, r"\leftarrow", -1)):
-        row = _row(axes, height, mark, way)
+    rows = [_row(axes, FORWARD, r"\rightarrow", 1), _row(axes, REVERSE, r"\leftarrow", -1)]
+    for row in rows:
         for symbol, state in zip(inputs, row, strict=True):
             arrow(axes, symbol, state)
-        if read_at_ends:
-            end = row[-1] if way == 1 else row[0]
-            y = height - 1.3 if way == 1 else height + 1.3
-            arrow(axes, end, box(axes, end.x, y, 0.8, 0.65, "$L$"))
+    if read_at_ends:
+        (*_, last), (first, *_) = rows
+        loss, aside = box(axes, 6.5, 7.4, 0.9, 0.65, "$L$"), 6.75
+        arrow(axes, last, (aside, last.y), (aside, loss.y - loss.height / 2))
+        arrow(axes, first, (first.x, loss.y), loss)
 
 
 def _inputs(axes: Axes, height: float) -> list[Node]:

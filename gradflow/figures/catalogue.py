@@ -215,6 +215,8 @@ class Labels:
 
     def _sentence(self, claim: Mapping[str, Any], kind: str) -> str:
         name, values = claim["claim"], {key: value for key, value in claim.items() if key not in ("claim", "holds")}
+        if "answer" in values:
+            values["answer"] = self.word("answer", values["answer"])
         values["percent"] = values["count"] = values["value"]
         if name.startswith(("clipping_acted", "clipping_solves")):
             values["percent"] = float(f"{100 * claim['value']:.2g}")
@@ -225,6 +227,8 @@ class Labels:
         if f"claim.{name}_{variant}" in self._texts:
             name += f"_{variant}"
         if kind == "headline":
+            if claim["value"] == claim.get("total") and f"headline.{name}_all" in self._texts:
+                name += "_all" if claim["holds"] and claim["total"] > 1 else ""
             values = {key: _in_few_digits(value) for key, value in values.items()}
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
             return self(self._key(kind, f"{name}_otherwise"), **values)

@@ -27,7 +27,7 @@ COLUMN = 0.53  # width of a letter in its size, half that of a Chinese character
 HEADLINE = "headline"  # by which it is known among the texts of a figure, and in its SVG
 HEADLINE_SIZE = 0.025  # of the width of the figure: 48 of 1920 pixels
 LOG_FROM = 30.0  # losses that span more are drawn on a logarithmic axis
-VISIBLE = 0.01  # of the height of the axes; a band that is nowhere higher is not seen
+VISIBLE = 0.06  # of the height of the axes; a band that is nowhere higher hides behind its line
 
 
 def distinct(data: pd.DataFrame, column: str) -> list[str]:

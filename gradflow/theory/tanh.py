@@ -1,11 +1,10 @@
 """tanh and its derivative: the factor that every step back puts before the weights.
 
-φ'(a) = 1 - tanh²(a) = 1 / cosh²(a) is 1 at a = 0 alone, and cosh²(a) ≥ 1 + a² bounds it by 1 / (1 + a²) elsewhere. It
-falls below ½ where cosh²(a) = 2.
+φ'(a) = 1 - tanh²(a) = 1 / cosh²(a) is 1 at a = 0 alone, and cosh²(a) ≥ 1 + a² bounds it by 1 / (1 + a²) elsewhere.
 """
 
 from collections.abc import Iterator
-from math import acosh, cosh, sqrt, tanh
+from math import cosh, tanh
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,6 @@ import torch
 from gradflow.theory.networks import gradients_of_last, traced
 
 PREACTIVATION, STEPS = 1.0, 20
-EDGE = acosh(sqrt(2))
-"""tanh'(EDGE) = ½."""
 _A = np.linspace(-4, 4, 161)
 
 
@@ -26,7 +23,6 @@ def tanh_derivative() -> pd.DataFrame:
         Rows with the columns quantity, a (the pre-activation), steps, measured, expected:
 
         `tanh`, `derivative`: at a; measured are the state and the Jacobian of the unit.
-        `edge`: tanh' where it is ½.
         `product`: ∂h_T/∂h_{T-steps} of the unit held at a = 1 by its input; expected is (1 - tanh² 1)^steps.
     """
     return pd.DataFrame([*_curves(), *_product()], columns=["quantity", "a", "steps", "measured", "expected"])
@@ -36,8 +32,6 @@ def _curves() -> Iterator[dict[str, str | float]]:
     for a, h, slope in _unit(_A):
         yield {"quantity": "tanh", "a": a, "measured": h, "expected": tanh(a)}
         yield {"quantity": "derivative", "a": a, "measured": slope, "expected": 1 / cosh(a) ** 2}
-    for a, _, slope in _unit(np.array([-EDGE, EDGE])):
-        yield {"quantity": "edge", "a": a, "measured": slope, "expected": 0.5}
 
 
 def _product() -> Iterator[dict[str, str | float]]:

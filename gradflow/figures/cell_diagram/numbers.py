@@ -27,7 +27,7 @@ from gradflow.cells.facts import CELLS, KEEPING_GATES
 _PLACE = ["iteration", "call", "layer", "direction", "time"]
 _SHARES = ["mean", "saturated_low", "saturated_high"]
 TOLERANCE = 0.1  # of the mean of a gate around σ(bias) before training
-KEPT = 0.1  # of a state, from which on it counts as kept
+KEPT = 0.1  # of a state, from which on it counts as kept, if most of it is in a step
 
 DRAWN = ("lstm", "gru", "gru_before")
 """The cells that there is a drawing of."""
@@ -116,8 +116,8 @@ def gate_means_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     name = f"{'forget' if last['gate'] == 'f' else 'update'}_gate_{'keeps' if len(keeps) > 1 else 'before'}"
     if not keeps["mean"].notna().all():
         name = "gates_lost"
-    holds = bool(keeps["mean"].between(0, 1).all()) and kept[-1] > KEPT
-    claims = [claim(name, kept[-1], f"> {KEPT:g}, of a mean from 0 to 1", holds, **details, curve=curve_name(last))]
+    holds = bool(keeps["mean"].between(0, 1).all()) and last["mean"] > 0.5 and kept[-1] > KEPT
+    claims = [claim(name, kept[-1], f"> {KEPT:g}, of a mean from 0.5 to 1", holds, **details, curve=curve_name(last))]
     if np.isfinite(before["expected"]):
         holds = abs(before["mean"] - before["expected"]) <= TOLERANCE
         expected = f"{before['expected']:.3g} ± {TOLERANCE:g}"

@@ -1,8 +1,8 @@
 """How open are the gates of this cell, before and after training?
 
 The cell as on the slide. Colour and numbers are the means of its gates, left before and right after training. The wide
-band is the path along which the state is only multiplied by the gate that keeps: its mean, to the power of the steps,
-is what would be left.
+band is the path along which the state is only multiplied by the gate that keeps: above it what that mean leaves in a
+step and, to the power of the steps, in all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gradflow.cells.facts import CELLS
-from gradflow.figures.catalogue import Labels, number
+from gradflow.cells.facts import CELLS, KEEPING_GATES
+from gradflow.figures.catalogue import Labels, number, short
 from gradflow.figures.cell_diagram import ROOM
 from gradflow.figures.cell_diagram.numbers import check_one_network
 from gradflow.figures.diagram import Node, Point, arrow, band, box, canvas, fill, junction, pointer, sign, write
@@ -34,6 +34,7 @@ LEFT, RIGHT = 1.15, 14.9  # where lines come in and go out
 EDGE = GATE - HEIGHT / 2
 KEEP, LET_IN, ADD, SHOW, BAND = 1, 2, 3, 4, ROOM.steps  # the parts in which an LSTM is built up
 RESET, CANDIDATE, MIX = 2, 3, 4  # those of a GRU, whose first and last are the same
+NAMED = {"gru_before": "gru"}  # the drawing itself shows where r acts
 DARK = 0.45  # gates below have so dark a colour that white is read better on it than black
 
 Means = Mapping[str, Sequence[float]]
@@ -60,10 +61,12 @@ def plot_cell_diagram(
         axes = canvas(figure, 16, 8)
         means = {gate: data.loc[data["gate"] == gate, "mean"].tolist() for gate in CELLS[first["cell"]].sigmoid_gates}
         _DRAWN[first["cell"]](axes, means)
+        colour = look(first["cell"]).colour
         if built(BAND):
-            band(axes, [(LEFT, LINE), (RIGHT, LINE)], look(first["cell"]).colour)
-        title = labels.title(first["cell"], first["start"])
-        write(axes, 0.1, 7.6, title, "left", colour=look(first["cell"]).colour, size="large")
+            band(axes, [(LEFT, LINE), (RIGHT, LINE)], colour)
+            write(axes, 3.9, LINE + 0.62, _kept(data, labels), "left", colour=colour)
+        title = labels.title(NAMED.get(first["cell"], first["cell"]), first["start"])
+        write(axes, 0.1, 7.6, title, "left", colour=colour, size="large")
         write(axes, 15.9, 0.25, labels(_formula(first["cell"])), "right")
         _draw_scale(figure, axes, labels)
         add_caption(figure, data, claims, labels, notes=_notes(data, labels), steps=ROOM.steps)
@@ -207,6 +210,15 @@ def _named(axes: Axes, height: float, start: str, end: str = "") -> None:
     """What comes in and what goes out at a height."""
     write(axes, LEFT - 0.1, height, start, "right")
     write(axes, RIGHT + 0.1, height, end, "left")
+
+
+def _kept(data: pd.DataFrame, labels: Labels) -> str:
+    """What the gate that keeps multiplies the path by: in a step, and in all of them."""
+    gate = data[data["gate"].isin(KEEPING_GATES)].sort_values("iteration").iloc[-1]
+    if not np.isfinite(gate["mean"]):
+        return ""
+    left = short(gate["mean"] ** gate["steps"])
+    return labels("diagram.kept", factor=f"{gate['mean']:.2f}", left=left, steps=str(int(gate["steps"])))
 
 
 def _draw_scale(figure: Figure, axes: Axes, labels: Labels) -> None:

@@ -22,8 +22,8 @@ from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, sh
 
 LINES = (7.05, 5.2, 3.35)  # heights of the formulas
 RECURRENCE, JACOBIAN, PRODUCT, MEASURED = 1, 2, 3, ROOM.steps  # the parts in which it is built up
-DIAGONAL, WEIGHTS = 8.0, 12.1  # left edges of the matrices
-SIDES = 0.95, 0.44  # of an entry
+DIAGONAL, WEIGHTS = 7.65, 11.65  # left edges of the matrices
+HIGH, WIDE, WIDER = 0.44, 0.95, 1.08  # an entry; those of the weights may have a minus
 FACTORS, WIDTH, HEIGHT = 2.15, 1.13, 0.5  # left edge of the first factor; a factor
 DIAG = r"$\mathrm{diag}(\tanh^{\prime})$"
 ROWS = {"tanh": (1.7, VERMILLION), "weights": (1.05, BLUE), "factor": (0.3, BLACK)}
@@ -64,14 +64,20 @@ def _draw_jacobian(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     strength = np.where(np.isfinite(weight), np.abs(weight), 0)
     size, strongest = len(weight), strength.max() or 1.0
     for row, column in np.ndindex(size, size):
-        y, on = LINES[1] + (size / 2 - row - 1) * SIDES[1], row == column
-        _entry(axes, DIAGONAL + column * SIDES[0], y, mixed(VERMILLION, 0.25 if on else 0.0))
+        y, on = LINES[1] + (size / 2 - row - 1) * HIGH, row == column
+        _entry(axes, DIAGONAL + column * WIDE, y, WIDE, mixed(VERMILLION, 0.25 if on else 0.0))
         text, colour = (f"{slope[row, column]:.3f}", BLACK) if on else ("0", GREY)
-        write(axes, DIAGONAL + (column + 0.5) * SIDES[0], y + SIDES[1] / 2, text, colour=colour, size="small")
-        _entry(axes, WEIGHTS + column * SIDES[0], y, mixed(BLUE, float(0.8 * strength[row, column] / strongest)))
-    for left, name, colour in ((DIAGONAL, DIAG, VERMILLION), (WEIGHTS, "$W_{hh}$", BLUE)):
-        top = LINES[1] + size / 2 * SIDES[1] + 0.35
-        write(axes, left + size / 2 * SIDES[0], top, name, colour=colour, size="small")
+        write(axes, DIAGONAL + (column + 0.5) * WIDE, y + HIGH / 2, text, colour=colour, size="small")
+        share = float(0.4 * strength[row, column] / strongest)
+        _entry(axes, WEIGHTS + column * WIDER, y, WIDER, mixed(BLUE, share))
+        value = f"{weight[row, column]:.2f}".replace("-", "−")
+        write(axes, WEIGHTS + (column + 0.5) * WIDER, y + HIGH / 2, value, size="small")
+    for middle, name, colour in (
+        (DIAGONAL + size / 2 * WIDE, DIAG, VERMILLION),
+        (WEIGHTS + size / 2 * WIDER, "$W_{hh}$", BLUE),
+    ):
+        top = LINES[1] + size / 2 * HIGH + 0.35
+        write(axes, middle, top, name, colour=colour, size="small")
 
 
 def _matrix(data: pd.DataFrame, name: str) -> np.ndarray:
@@ -79,8 +85,8 @@ def _matrix(data: pd.DataFrame, name: str) -> np.ndarray:
     return rows.pivot(index="row", columns="column", values="measured").to_numpy(float)
 
 
-def _entry(axes: Axes, x: float, y: float, colour: str) -> None:
-    axes.add_patch(Rectangle((x, y), *SIDES, facecolor=colour, edgecolor=shade(GREY), linewidth=thin(0.3)))
+def _entry(axes: Axes, x: float, y: float, width: float, colour: str) -> None:
+    axes.add_patch(Rectangle((x, y), width, HIGH, facecolor=colour, edgecolor=shade(GREY), linewidth=thin(0.3)))
 
 
 def _write_line(axes: Axes, height: float, start: str) -> None:
@@ -93,7 +99,8 @@ def _write_line(axes: Axes, height: float, start: str) -> None:
 def _draw_product(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
     last = int(data.loc[data["quantity"] == "product", "time"].iloc[0])
     _write_line(axes, LINES[2], labels("diagram.all_steps_back", last=str(last)))
-    write(axes, DIAGONAL, LINES[2], labels("diagram.one_term"), "left", colour=GREY, size="medium")
+    if not built(MEASURED):  # a remark on this line alone
+        write(axes, DIAGONAL, LINES[2], labels("diagram.one_term"), "left", colour=GREY, size="medium")
 
 
 def _draw_factors(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:

@@ -1,5 +1,6 @@
 """Which cells learned: final test accuracy and loss of every setting."""
 
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
@@ -106,8 +107,12 @@ def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         return _ahead(best, final.drop(best.name), by_loss) if len(final) > 1 else _falls(data, best)
     won = beat_chance(final)
     details = {"total": len(final), "chance": chance, "best": best["value"], "curve": curve_name(best)}
-    worst = final["value"].max() if by_loss else final["value"].min()
-    details |= {"learned": _names(final[won]), "stuck": _names(final[~won]), "worst": worst}
+    details |= {"learned": _names(final[won]), "stuck": _names(final[~won])}
+    if by_loss:
+        details["worst"] = _rounded_up(final["value"].max())
+    else:
+        hundred = 100 if final["value"].max() <= 1 else 1  # a script's own number may be in per cent
+        details |= {"worst": floor(hundred * final["value"].min() + 1e-9), "chance_percent": hundred * chance}
     return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
 
 
@@ -125,6 +130,12 @@ def _falls(data: pd.DataFrame, best: pd.Series) -> list[dict[str, Any]]:
         return []
     first, last = loss.iloc[0], loss.iloc[-1]
     return [claim("loss_falls", last, f"< {first:.3g}", last < first, first=first, result=best["value"])]
+
+
+def _rounded_up(loss: float) -> float:
+    """To two digits, so that none is larger."""
+    step = 10.0 ** (floor(log10(loss)) - 1) if loss > 0 else 1.0
+    return ceil(loss / step - 1e-9) * step
 
 
 def _names(final: pd.DataFrame) -> list[dict[str, str]]:

@@ -12,13 +12,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from gradflow.analysis.results import FINAL
 from gradflow.figures.catalogue import Labels, number
-from gradflow.figures.layout import add_caption, distinct, finish, limit_loss, mark_top_edge, note_beyond, top_legend
+from gradflow.figures.layout import (
+    LEFT,
+    add_caption,
+    distinct,
+    finish,
+    limit_loss,
+    mark_top_edge,
+    note_beyond,
+    top_legend,
+)
 from gradflow.figures.theme import DASHES, GREY, PAPER, look, marker, new_figure, shade, style, thin
 
 APART = 0.32  # distance of the marks of one row, in rows
@@ -54,6 +64,9 @@ def plot_comparison(
         if len(loss):
             rows = [figure.add_subplot(grid[i, -1]) for i in range(len(inits))]
             _draw_all_losses(rows, loss, networks, clips, labels)
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(rect=(LEFT, 0, 1 - LEFT, 1))  # names of cells begin where the headline does
         _add_legend(figure, clips, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
@@ -77,6 +90,18 @@ def _draw_all_losses(
     limit_loss(axes, loss)
     for axes, init in zip(rows, inits, strict=True):
         note_beyond(axes, loss.loc[loss["init"] == init, "value"], labels)
+    _name_chance(rows[0], loss, labels)
+
+
+def _name_chance(axes: Axes, loss: pd.DataFrame, labels: Labels) -> None:
+    """The word above the line of chance, for which the axes may have to be a little higher."""
+    chance, (low, high) = loss["chance_loss"].iloc[0], axes.get_ylim()
+    if not low < chance <= high:
+        return
+    rise = (high / low) ** 0.12 if axes.get_yscale() == "log" else 1 + 0.12 * (high - low) / chance
+    axes.set_ylim(low, max(high, chance * rise))
+    words: dict[str, Any] = {"color": shade(GREY), "fontsize": "small", "ha": "center", "va": "bottom"}
+    axes.text(0.5, chance * rise**0.15, labels("note.chance"), transform=axes.get_yaxis_transform(), **words)
 
 
 def _marks(data: pd.DataFrame) -> _Networks:
@@ -103,7 +128,7 @@ def _draw_results(axes: Axes, final: pd.DataFrame, networks: _Networks, clips: S
             height = y + APART * (i - (len(clips) - 1) / 2)
             for _, row in _of(final, network, clip).iterrows():
                 _draw_dot(axes, row, height, networks[network], filled=i > 0, labels=labels)
-    axes.set_yticks(range(len(rows)), [labels.curve(cell, start) for cell, start in rows])
+    axes.set_yticks(range(len(rows)), [labels.title(cell, start) for cell, start in rows])
     for text, (cell, _) in zip(axes.get_yticklabels(), rows, strict=True):
         text.set_color(look(cell).colour)
     axes.tick_params(axis="y", length=0)
@@ -148,7 +173,7 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     if np.isfinite(chance):
         axes.axvline(chance, color=shade(GREY), linestyle=":", linewidth=thin())
         words, place = labels("note.chance"), axes.get_xaxis_transform()
-        axes.text(chance, 1.005, words, transform=place, color=shade(GREY), fontsize="small", ha="center", va="bottom")
+        axes.text(chance, 1.015, words, transform=place, color=shade(GREY), fontsize="small", ha="center", va="bottom")
 
 
 def _draw_losses(axes: Axes, loss: pd.DataFrame, networks: _Networks, clips: Sequence[str]) -> None:

@@ -99,12 +99,18 @@ def gradient_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     remember = curves.loc[curves["init"].isin(REMEMBERING), "factor"]
     if len(default) and len(remember):
         spread = {"default_low": default.min(), "default_high": default.max(), "remember_high": remember.max()}
+        spread |= {"by_default": _range(default), "remembering": _range(remember)}
         holds = remember.min() > default.max()
         expected = f"> {default.max():.3g}, the slowest decay by default"
         return [claim("initialisation_decides", remember.min(), expected, holds, **ends, **spread)]
     if len(default) == len(curves):
         return [claim("default_fades", high["factor"], "< 1", high["factor"] < 1, **ends)]
     return _at_the_end(data, "reaches_the_end")
+
+
+def _range(factors: pd.Series) -> str:
+    """As the figure prints them at its curves."""
+    return "–".join(dict.fromkeys(format(factor, ".2f") for factor in (factors.min(), factors.max())))
 
 
 def _at_the_end(data: pd.DataFrame, name: str) -> list[dict[str, Any]]:

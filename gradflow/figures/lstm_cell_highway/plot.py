@@ -1,8 +1,8 @@
 """Is the gradient through the cell really just the product of forget gates?
 
-Gradient norms against the steps back, logarithmic, a panel per bias of the forget gate. Dashed is the path through the
-cells alone, the product of the forget gates; grey is what their bias says of it. The solid line is the whole gradient
-of the cell: what lies between the two comes through the other gates.
+Gradient norms against the steps back, logarithmic, a panel per bias of the forget gate. The solid line is the cell's
+own path, the product of the forget gates; broad and grey is what their bias says of it. Dashed is the whole gradient of
+the cell: what lies between the two comes through the other gates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,18 @@ from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, facet_grid, finish, label_outer, log_scale, mark_alone, top_legend
-from gradflow.figures.theme import BLACK, DASHES, GREY, PALE, look, shade, style, thin
+from gradflow.figures.theme import DASHES, GREY, PALE, look, shade, style, thin
 
-WIDTHS = {"gate": 2.2, "path": 0.8, "state": 0.8, "cell": 1.0}
-"""In the order of drawing: what the gates alone would give lies behind, broad."""
+WIDTHS = {"gate": 3.0, "cell": 0.6, "state": 1.2, "path": 1.2}
+"""In the order of drawing: what the gates alone would give lies behind, broad; what it is held against is in front."""
 
 
 def plot_lstm_cell_highway(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw the gradients of cell and hidden state, the path through the cells, and σ(b)^k: a panel per cell and start.
+    """Draw the path through the cells, the whole gradient of c beside it, and σ(b)^k: a panel per cell and start.
+
+    Where there is no gradient of c, as in a GRU, that of the hidden state takes the place of both.
 
     Args:
         data: What :func:`gradflow.analysis.lstm_cell_highway` returned.
@@ -37,7 +39,7 @@ def plot_lstm_cell_highway(
     Raises:
         ValueError: There are several kinds of clipping.
     """
-    labels = Labels(lang)
+    labels, data = Labels(lang), _shown(data)
     with style(lang, context):
         figure, grid, panels = facet_grid(data, labels)
         for axes, panel in panels.items():
@@ -53,6 +55,13 @@ def plot_lstm_cell_highway(
     return figure
 
 
+def _shown(data: pd.DataFrame) -> pd.DataFrame:
+    """Without the gradient of h where there is one of c."""
+    known = (data["quantity"] == "cell") & np.isfinite(data["log_median"])
+    beside = known.groupby([data["cell"], data["start"]], sort=False).transform("any")
+    return data[(data["quantity"] != "state") | ~beside]
+
+
 def _draw_panel(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
     notes = []
     for quantity, width in WIDTHS.items():
@@ -62,8 +71,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
         colour, dash = _look(quantity, panel["cell"].iloc[0])
         values = np.exp(curve["log_median"].where(np.isfinite(curve["log_median"])))
         axes.plot(curve["lag"], values, color=colour, linestyle=dash, linewidth=thin(width), **mark_alone(curve))
-        told = quantity in ("cell", "path") or (quantity == "state" and not (panel["quantity"] == "cell").any())
-        if told and np.isfinite(curve["factor"].iloc[0]):
+        if quantity != "gate" and np.isfinite(curve["factor"].iloc[0]):
             notes.append((curve["factor"].iloc[0], colour))
     for i, (factor, colour) in enumerate(notes):
         text, height = labels("curve.factor", factor=format(factor, ".2f")), 0.04 + 0.085 * i
@@ -73,9 +81,9 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
 def _look(quantity: str, cell: str) -> tuple[str, Any]:
     colour = look(cell).colour
     return {
-        "cell": (colour, DASHES[0]),
-        "state": (colour, DASHES[2]),
-        "path": (shade(BLACK), DASHES[1]),
+        "cell": (shade(GREY), DASHES[1]),
+        "state": (colour, DASHES[0]),
+        "path": (colour, DASHES[0]),
         "gate": (shade(PALE), DASHES[0]),
     }[quantity]
 

@@ -23,13 +23,18 @@ def name_saliency_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     if not np.isfinite(data["norm"]).all() or not data["norm"].any():
         return []
     first = data.iloc[0]
-    chinese = first["source"] in SURNAME_FIRST and first["names_per_sequence"] == 1
-    claims = [_given_name_pushes(data)] if chinese else [_most_telling(data)]
+    claims = [_given_name_pushes(data)] if surname_first(data) else [_most_telling(data)]
     if first["cell"] == "linear":
         ends = data.groupby("example").agg(score=("score", "sum"), logit=("logit", "first"), rest=("rest", "first"))
         off = float(((ends["score"] + ends["rest"] - ends["logit"]).abs() / ends["logit"].abs().clip(lower=1)).max())
         claims.append(claim("scores_add_up", off, "<= 1e-6", off <= 1e-6))
     return claims
+
+
+def surname_first(data: pd.DataFrame) -> bool:
+    """Whether the names are Chinese, each alone, whose first character is the surname."""
+    first = data.iloc[0]
+    return bool(first["source"] in SURNAME_FIRST and first["names_per_sequence"] == 1)
 
 
 def _most_telling(data: pd.DataFrame) -> dict[str, Any]:

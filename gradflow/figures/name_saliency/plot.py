@@ -1,7 +1,7 @@
 """Which character decided the answer?
 
-A panel is a name. A bar is what its character adds to the score of the answer or takes from it, coloured by the label;
-the black line is how much the answer would change with a typical other character there. A tall bar decided.
+A panel is a name. A bar is what its character adds to the score of the answer or takes from it, coloured by the label.
+A tall bar decided. In Chinese names the given name, after the surname, is on a grey ground.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish, top_legend
-from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILLION, new_figure, shade, style, thin
-from gradflow.foreign import label
+from gradflow.figures.name_saliency.numbers import surname_first
+from gradflow.figures.theme import BLACK, BLUE, GREEN, GREY, GRID, PURPLE, VERMILLION, new_figure, shade, style, thin
 
 COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, BLACK)  # of the predicted labels
 MOST = 8  # small multiples in a figure
@@ -27,7 +26,7 @@ MOST = 8  # small multiples in a figure
 def plot_name_saliency(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw what each character of a name adds to the winning score (bars), and what one there typically does (dashes).
+    """Draw what each character of a name adds to the winning score.
 
     Args:
         data: What :func:`gradflow.training.prediction.name_saliency` returned, of at most eight names.
@@ -58,7 +57,7 @@ def plot_name_saliency(
             axes.set_xlim(-0.6, longest - 0.4)
         for axes in grid[:, 0]:
             axes.set_ylabel(labels("axis.score"))
-        _add_legend(figure, colours, labels)
+        _add_legend(figure, colours, surname_first(data), labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
@@ -67,20 +66,22 @@ def plot_name_saliency(
 def _draw_name(axes: Axes, group: pd.DataFrame, colour: str, labels: Labels) -> None:
     first = group.iloc[0]
     place = np.arange(len(group))
-    score, typical = (group[name].where(np.isfinite(group[name]), 0) for name in ("score", "typical"))
+    score = group["score"].where(np.isfinite(group["score"]), 0)
     axes.bar(place, score, width=0.7, color=shade(colour))
-    axes.hlines(typical, place - 0.45, place + 0.45, color=shade(BLACK), linewidth=thin(0.7))
+    if surname_first(group):
+        axes.axvspan(0.5, len(group) - 0.5, color=shade(GRID), linewidth=0, zorder=0)
     axes.axhline(0, color=shade(GREY), linewidth=thin(0.4))
     axes.set_xticks(place, list(group["character"]), fontsize="large")
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.set_title(f"{first['predicted']} {100 * first['probability']:.0f}{labels('percent')}", color=shade(colour))
+    answer = labels.word("answer", first["predicted"])
+    axes.set_title(f"{answer} {100 * first['probability']:.0f}{labels('percent')}", color=shade(colour))
 
 
-def _add_legend(figure: Figure, colours: Mapping[str, str], labels: Labels) -> None:
-    handles: list[Any] = [
-        Patch(color=shade(colour), label=labels("note.score", label=label(name))) for name, colour in colours.items()
-    ]
-    handles.append(Line2D([], [], color=shade(BLACK), linewidth=thin(0.7), label=labels("note.sensitivity")))
+def _add_legend(figure: Figure, colours: Mapping[str, str], given: bool, labels: Labels) -> None:
+    names = {name: labels("note.score", label=labels.word("answer", name)) for name in colours}
+    handles: list[Any] = [Patch(color=shade(colour), label=names[name]) for name, colour in colours.items()]
+    if given:
+        handles.append(Patch(color=shade(GRID), label=labels("note.given_name")))
     top_legend(figure, handles)

@@ -75,9 +75,9 @@ def _draw_dictionary(axes: Axes, entries: Sequence[str], labels: Labels) -> None
     axes.set_xticks(places, [str(index) for index in shown])
     axes.set_xlim(-0.6, places[-1] + 0.6)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_yticks([])
+    axes.set_yticks([0.5], [labels("facet.dictionary", count=str(count))], color=shade(GREY), fontsize="small")
+    axes.get_yticklabels()[0].set_linespacing(1.3)
     _bare(axes)
-    axes.set_title(labels("facet.dictionary", count=str(count)), loc="left")
 
 
 def _bare(axes: Axes) -> None:

@@ -52,7 +52,7 @@ def plot_overlap(
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         _draw_slide(axes, data["slide"].iloc[0], labels)
-        axes.margins(x=0.12)
+        axes.margins(x=0.2)
         axes.set_xlabel(labels("axis.names_right"))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=labels("percent"), decimals=0))
@@ -74,10 +74,11 @@ def _draw_row(axes: Axes, row: pd.DataFrame, y: float, labels: Labels) -> None:
         axes.plot([own.min(), own.max()], [place, place], color=colour, linewidth=thin())
         face = colour if quantity == "seen" else "none"
         axes.plot(mean, place, "o", color=colour, markerfacecolor=face)
-        words = f"{100 * mean:.1f}{labels('percent')}"
-        offset = (0, -0.6 * side)
-        align = "bottom" if side < 0 else "top"
-        axes.annotate(words, (mean, place), offset, textcoords="offset fontsize", color=colour, ha="center", va=align)
+        words, outwards = f"{100 * mean:.1f}{labels('percent')}", mean == means.max()  # away from the other mark
+        end, offset, align = (own.max(), 0.6, "left") if outwards else (own.min(), -0.6, "right")
+        axes.annotate(
+            words, (end, place), (offset, 0), textcoords="offset fontsize", color=colour, ha=align, va="center"
+        )
 
 
 def _draw_slide(axes: Axes, slide: float, labels: Labels) -> None:
@@ -90,8 +91,9 @@ def _draw_slide(axes: Axes, slide: float, labels: Labels) -> None:
 
 def _add_legend(figure: Figure, labels: Labels) -> None:
     colour = shade(GREY)
+    words = {labels("note.seen"): colour, labels("note.unseen"): "none"}
     handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=labels(f"note.{name}"))
-        for name, face in zip(QUANTITIES, (colour, "none"), strict=True)
+        Line2D([], [], color=colour, marker="o", linestyle="none", markerfacecolor=face, label=label)
+        for label, face in words.items()
     ]
     top_legend(figure, handles)

@@ -9,6 +9,7 @@ from gradflow.analysis.verdicts import agreement, at_least, named, only
 
 TOLERANCES = {"residual": 1e-12, "lstm": 0.005, "rnn": 0.02}
 """Of a factor per step: the residual path is exact, gates spread around σ(b_f), and the RNN is mean-field theory's."""
+KEPT = 0.5  # of a gradient, from which on it counts as kept
 _PROTOCOL = "as torch starts them, H = 64, 19 steps back; 8 networks of 16 examples"
 
 
@@ -21,7 +22,16 @@ def residual_analogy_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     data = data.assign(where=data["system"].str.cat(named(data, forget_bias="b_f", lag="k"), sep=", "))
     known = data[data["expected"].notna() & (data["lag"] > 0)]
     lstm = only(data, system="lstm")
+    far = only(data, lag=data["lag"].max(), path="whole")
+    kept = far[(far["system"] == "residual") | (far["forget_bias"] == data["forget_bias"].max())]
     return [
+        at_least(
+            "straight_path_keeps",
+            kept.assign(measured=np.exp(kept["measured"]), expected=KEPT, tolerance=0.0),
+            what="of the gradient half or more is left where a straight path is open",
+            protocol=_PROTOCOL,
+            **_left(data),
+        ),
         agreement(
             "straight_path_remains",
             known.assign(
@@ -31,7 +41,6 @@ def residual_analogy_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
             ),
             what="factor per step: 1 (residual path), σ(b_f) (through the cells), √(E[tanh'²]/3) (RNN)",
             protocol=_PROTOCOL,
-            **_left(data),
         ),
         at_least(
             "gates_add_paths",
@@ -49,19 +58,16 @@ def residual_analogy_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _left(data: pd.DataFrame) -> dict[str, float]:
-    """What is left at the last lag."""
+    """What all paths leave at the last lag, and what the gates of the LSTMs leave on the straight one per step."""
     far = only(data, lag=data["lag"].max())
-    straight = only(far, path="straight")
-    lstm = only(straight, system="lstm").sort_values("forget_bias")
-    (low, high) = lstm.iloc[0], lstm.iloc[-1]
-    left = {
-        "residual": only(straight, system="residual")["measured"].iloc[0],
-        "low": low["measured"],
-        "high": high["measured"],
-        "rnn": only(far, system="rnn")["measured"].iloc[0],
-    }
-    biases = {"low_bias": low["forget_bias"], "high_bias": high["forget_bias"], "lag": float(far["lag"].iloc[0])}
-    return {name: float(np.exp(value)) for name, value in left.items()} | biases
+    whole, lag = only(far, path="whole"), float(far["lag"].iloc[0])
+    straight = only(far, path="straight", system="lstm").set_index("forget_bias")["measured"]
+    lstm = only(whole, system="lstm").sort_values("forget_bias")
+    logs = {system: only(whole, system=system)["measured"].iloc[0] for system in ("residual", "rnn")}
+    biases = {"low_bias": lstm["forget_bias"].iloc[0], "high_bias": lstm["forget_bias"].iloc[-1]}
+    for end, own in {"low": lstm.iloc[0], "high": lstm.iloc[-1]}.items():
+        logs |= {end: own["measured"], f"{end}_gate": straight[own["forget_bias"]] / lag}
+    return {name: float(np.exp(value)) for name, value in logs.items()} | biases | {"lag": lag}
 
 
 def _excess(lstm: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Why is the cell of an LSTM like a residual network, and how far does the analogy go?
 
 A row is an architecture. The straight path is what a gradient meets that goes only through additions and the gate that
-keeps: its factor per step and after 19 steps. The last column has all paths, measured.
+keeps: its factor per step. The last column has all paths together, measured 19 steps back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, sh
 
 ROWS = {"residual": (5.7, BLACK), "lstm": (3.5, BLUE), "rnn": (0.7, VERMILLION)}
 """Height of the straight line and colour."""
-STATES, BRANCH = (4.0, 7.05, 10.1), 1.0  # where the states are; how far below the line what is added comes from
-COLUMNS = (12.25, 13.7, 15.2)  # straight path: per step, in the end; all paths in the end
+STATES, BRANCH = (4.0, 7.4, 10.8), 1.0  # where the states are; how far below the line what is added comes from
+COLUMNS = (13.0, 15.05)  # straight path per step; all paths in the end
 NAMES = {
     "residual": ("$x_l$", "$x_{l+1}$", "$x_{l+2}$"),
     "lstm": ("$c_{t-1}$", "$c_t$", "$c_{t+1}$"),
@@ -73,7 +73,7 @@ def _draw_chain(axes: Axes, system: str) -> None:
 
 def _add_branch(axes: Axes, left: Node, right: Node) -> None:
     """A residual network adds F(x) to x."""
-    y, fork, join = left.y, left.x + 0.72, right.x - 1.0
+    y, fork, join = left.y, left.x + 0.8, right.x - 1.15
     plus = sign(axes, join, y, "+")
     branch = box(axes, (fork + join) / 2, y - BRANCH, 0.8, 0.65, "$F$")
     _straight(axes, left, plus)
@@ -86,7 +86,7 @@ def _add_branch(axes: Axes, left: Node, right: Node) -> None:
 def _gate(axes: Axes, left: Node, right: Node) -> None:
     """An LSTM multiplies c by f, and adds i ∘ g."""
     y = left.y
-    times, plus = sign(axes, left.x + 1.03, y, "×"), sign(axes, right.x - 1.03, y, "+")
+    times, plus = sign(axes, left.x + 1.15, y, "×"), sign(axes, right.x - 1.15, y, "+")
     forget, add = (
         box(axes, times.x, y - BRANCH, 0.6, 0.65, "$f$"),
         box(axes, plus.x, y - BRANCH, 0.95, 0.65, r"$i \odot g$"),
@@ -112,28 +112,29 @@ def _straight(axes: Axes, start: Node, end: Node) -> None:
 
 
 def _write_head(axes: Axes, lag: int, labels: Labels) -> None:
-    per_step, left, whole = COLUMNS
     kind: dict[str, Any] = {"ha": "center", "fontsize": "small"}
-    axes.text((per_step + left) / 2, 7.75, labels("diagram.straight"), va="center", **kind)
-    axes.text(whole, 7.75, labels("diagram.whole"), va="center", **kind)
-    for low, high in ((per_step - 0.6, left + 0.6), (whole - 0.6, whole + 0.6)):
-        axes.plot([low, high], [7.42, 7.42], color=shade(GREY), linewidth=thin(0.4))
-    axes.text(per_step, 7.25, labels("diagram.per_step"), va="top", **kind)
-    for x in (left, whole):
-        axes.text(x, 7.25, labels("diagram.steps_back", steps=str(lag)), va="top", linespacing=1.1, **kind)
+    words = {"straight": labels("diagram.per_step"), "whole": labels("diagram.steps_back", steps=str(lag))}
+    for x, (path, under) in zip(COLUMNS, words.items(), strict=True):
+        axes.text(x, 7.75, labels(f"diagram.{path}"), va="center", **kind)
+        axes.plot([x - 0.75, x + 0.75], [7.42, 7.42], color=shade(GREY), linewidth=thin(0.4))
+        axes.text(x, 7.25, under, va="top", linespacing=1.1, **kind)
 
 
 def _write_numbers(axes: Axes, system: str, data: pd.DataFrame, labels: Labels) -> None:
-    """A line for every forget bias: what the straight path is multiplied by, what it keeps, and what is left in all."""
-    height, colour = ROWS[system]
+    """A line for every forget bias: what the straight path is multiplied by, and what is left in all.
+
+    That of a gate less open is grey: it tells why the bias matters, beside what a straight path can do.
+    """
+    height, own_colour = ROWS[system]
     far = data[data["lag"] == data["lag"].max()].set_index("path")
     shown = far.loc[["whole"]].sort_values("forget_bias")
     for place, (_, whole) in enumerate(shown.iterrows()):
         y = height + 0.8 * ((len(shown) - 1) / 2 - place)
         own = far[far["forget_bias"].isna() | (far["forget_bias"] == whole["forget_bias"])]["measured"]
         log_path = own.get("straight", np.nan)
-        words = _factor(log_path / whole["lag"]), _left(log_path), _left(whole["measured"])
-        for x, text in zip(COLUMNS, words, strict=True):
+        factor = _factor(log_path / whole["lag"]) if np.isfinite(log_path) else labels("diagram.no_path")
+        colour = own_colour if place == len(shown) - 1 else GREY
+        for x, text in zip(COLUMNS, (factor, short(np.exp(whole["measured"]))), strict=True):
             write(axes, x, y, text, colour=colour)
         if system == "lstm":
             bias = rf"$b_f = {whole['forget_bias']:g}$"
@@ -142,12 +143,8 @@ def _write_numbers(axes: Axes, system: str, data: pd.DataFrame, labels: Labels) 
         rate = far["measured"].iloc[0] / far["lag"].iloc[0]
         texts = labels("diagram.rnn_factor"), labels("curve.factor", factor=format(np.exp(rate), ".2f"))
         for left, right, text in zip(STATES, STATES[1:], texts, strict=False):
-            write(axes, (left + right) / 2, height + 0.7, text, colour=colour, size="small")
+            write(axes, (left + right) / 2, height + 0.7, text, colour=own_colour, size="small")
 
 
 def _factor(log_value: float) -> str:
-    return f"×{np.exp(log_value):.2f}".replace("×1.00", "×1") if np.isfinite(log_value) else "–"
-
-
-def _left(log_value: float) -> str:
-    return "–" if np.isnan(log_value) else short(np.exp(log_value))
+    return f"×{np.exp(log_value):.2f}".replace("×1.00", "×1")

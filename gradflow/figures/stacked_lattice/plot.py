@@ -1,8 +1,8 @@
 """Does depth in layers or depth in time kill the gradient?
 
 Beside the network, where it is one alone: a row is a layer, a column a step back; colour is the norm of the total
-gradient. The loss enters at the upper right corner. The two arrows say what one step to the left and one layer down
-costs.
+gradient. The loss enters at the upper right corner. The two arrows say what one step to the left costs, and one layer
+down at the last step, whose column has a frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
@@ -63,18 +64,26 @@ def plot_stacked_lattice(
 
 
 def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
-    """Arrows down the layers and back in time, from the top layer's end, with what a layer and a step cost."""
-    first, top = panel.iloc[0], panel["layer"].max()
+    """Arrows back in time, and down the last column, which has a frame, with what a step and a layer cost."""
+    first, top, column = panel.iloc[0], panel["layer"].max(), 1 / (panel["lag"].max() + 1)
     across = axes.get_yaxis_transform()  # along the axes, and in layers
     seen: dict[str, Any] = {"color": ON_LIGHT, "path_effects": [withStroke(linewidth=thin(1.4), foreground=ON_DARK)]}
     arrow = seen | {"arrowstyle": "-|>", "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
     costs = {"note.step_back": first["per_step"], "note.layer_down": first["per_layer"]}
-    lines = {"note.step_back": ((0.4, top + 0.25), (0.94, top + 0.25)), "note.layer_down": ((0.97, -0.35), (0.97, top))}
-    places = {"note.step_back": (0.94, top - 0.05), "note.layer_down": (0.94, 0)}
+    beside, down = 0.985 - column, 1 - column / 2
+    lines = {
+        "note.step_back": ((max(beside - 0.55, 0.02), top + 0.25), (beside, top + 0.25)),
+        "note.layer_down": ((down, -0.35), (down, top + 0.35)),
+    }
+    places = {"note.step_back": (beside, top - 0.05), "note.layer_down": (beside, (top - 1) / 2)}
     for key, factor in costs.items():
         if np.isfinite(factor) and factor > 0:
             end, start = lines[key]
             axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
-            decades = format(round(np.log10(factor), 2) + 0.0, "+.2f").replace("-", "−")  # + 0.0: there is a -0.0
-            text = labels(key, factor=format(factor, ".2g"), decades=decades)
+            text = labels(key, factor=format(factor, ".2g"))
             axes.text(*places[key], text, transform=across, ha="right", va="center", fontsize="small", **seen)
+    if np.isfinite(first["per_layer"]):
+        edge: dict[str, Any] = {"facecolor": "none", "edgecolor": ON_LIGHT, "linewidth": thin(), "clip_on": False}
+        frame = Rectangle((1 - column, -0.5), column, top + 1, transform=across, zorder=3, **edge)
+        frame.set_path_effects(seen["path_effects"])
+        axes.add_patch(frame)

@@ -18,7 +18,7 @@ def tanh_derivative_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     last = product[product["steps"] == product["steps"].max()]
     one = only(product, steps=1)["measured"].iloc[0]
     details = {"steps": last["steps"].iloc[0], "preactivation": last["a"].iloc[0], "factor": one}
-    known = pd.concat([only(data, quantity="tanh"), slope, only(data, quantity="edge")])
+    known = pd.concat([only(data, quantity="tanh"), slope])
     protocol = "Jacobian of a tanh unit whose recurrent weight is 1"
     return [
         agreement(

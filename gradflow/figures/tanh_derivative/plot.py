@@ -1,7 +1,7 @@
 """What does one tanh do to a gradient, and what do twenty?
 
-tanh and its derivative. Shaded is where the derivative exceeds one half. The mark is a unit at |a| = 1: what one step
-leaves of a gradient there, and what twenty do.
+tanh and its derivative. The mark is a unit at |a| = 1: what one step leaves of a gradient there, and what twenty do
+that all are taken there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from gradflow.figures.catalogue import Labels
 from gradflow.figures.layout import add_caption, finish
-from gradflow.figures.theme import BLACK, BLUE, FADED, VERMILLION, new_figure, shade, style, thin
+from gradflow.figures.theme import BLACK, BLUE, VERMILLION, new_figure, shade, style, thin
 
 
 def plot_tanh_derivative(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw tanh and tanh', the band where tanh' exceeds ½, and the factor at one pre-activation.
+    """Draw tanh and tanh', and the factor at one pre-activation.
 
     Args:
         data: What :func:`gradflow.theory.tanh_derivative` returned.
@@ -31,7 +31,6 @@ def plot_tanh_derivative(
     with style(lang, context):
         figure = new_figure()
         axes = figure.subplots()
-        _draw_band(axes, data[data["quantity"] == "edge"])
         _draw_curves(axes, data)
         _draw_factor(axes, data[data["quantity"] == "product"], labels)
         axes.set_xlabel(labels("axis.preactivation"))
@@ -49,11 +48,6 @@ def _draw_curves(axes: Axes, data: pd.DataFrame) -> None:
         curve = data[data["quantity"] == quantity]
         axes.plot(curve["a"], curve["measured"], color=shade(colour))
         axes.text(*place, text, color=shade(colour), fontsize="large", ha="center", va="center")
-
-
-def _draw_band(axes: Axes, edges: pd.DataFrame) -> None:
-    axes.axvspan(edges["a"].min(), edges["a"].max(), color=shade(BLUE), alpha=FADED / 2, linewidth=0)
-    axes.text(0, -1.08, r"$\tanh' > \frac{1}{2}$", color=shade(BLUE), ha="center", va="bottom")
 
 
 def _draw_factor(axes: Axes, product: pd.DataFrame, labels: Labels) -> None:

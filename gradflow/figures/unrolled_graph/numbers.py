@@ -19,6 +19,7 @@ def unrolled_graph_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     slope, gradient = (only(data, quantity=name) for name in ("slope", "gradient"))
     gradient = gradient.assign(where=named(gradient, lag="k"))
     details = {"first": float(np.exp(only(gradient, time=0)["measured"].iloc[0])), "steps": len(gradient)}
+    details["back"] = len(gradient) - 1  # between so many states
     return [
         agreement(
             "same_factor_every_step",

@@ -49,7 +49,7 @@ def plot_unrolled_graph(
         read_out = box(axes, PLACES[-1], OUTPUT, 1.1, 0.8, "$y$"), box(axes, PLACES[-1], LOSS, 1.1, 0.8, "$L$")
         _draw_forward(axes, states, read_out)
         _draw_backward(axes, read_out, gradient)
-        _explain(axes, float(np.exp(data.loc[data["quantity"] == "slope", "measured"].iloc[0])), labels)
+        _explain(axes, float(np.exp(data.loc[data["quantity"] == "slope", "measured"].iloc[0])), gradient, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)
     return figure
@@ -114,10 +114,15 @@ def _strength(gradient: np.ndarray, step: int) -> dict[str, Any]:
     return {"colour": mixed(VERMILLION, 0.35 + 0.65 * share), "width": FINE + (BROAD - FINE) * share}
 
 
-def _explain(axes: Axes, rate: float, labels: Labels) -> None:
+def _explain(axes: Axes, rate: float, gradient: np.ndarray, labels: Labels) -> None:
+    """The formulas; what a step back leaves, and all of them; how long the sequence is, beside its last state."""
     write(axes, 0.2, 7.2, labels("diagram.jacobian"), "left", size="large")
     write(axes, 0.2, 5.85, labels("diagram.gradient"), "left", colour=VERMILLION, size="large")
     factor = labels("curve.factor", factor=format(rate, ".2f"))
     write(axes, 2.8, 5.85, factor, "left", colour=VERMILLION, size="large")
+    whole = labels("diagram.all_back", left=short(np.exp(gradient[0])), back=str(len(gradient) - 1))
+    write(axes, 2.8, 5.1, whole, "left", colour=VERMILLION, size="large")
+    length = labels("diagram.length", steps=str(len(gradient)))
+    write(axes, PLACES[-1] + 0.62, ROW + HEIGHT / 2 + 0.4, length, "left", size="small")
     text = labels("diagram.relative_gradient")
     write(axes, _EDGES[1] - 0.1, ROW - LANE, text, "right", colour=VERMILLION, size="small")
