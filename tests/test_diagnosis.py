@@ -284,6 +284,11 @@ def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
     path = written_log(tmp_path / "learned", iterations=500, **told | learned)
     assert finding(path, "clipping_never").verdict == "healthy"
     assert finding(path, "clipping_never").measured == pytest.approx(0.9)
+    quick = {"clipped": lambda i: cut if i < 30 else later, "norm": lambda i: norm if i < 30 else 0.01}
+    found = finding(written_log(tmp_path / "quick", **told | quick), "clipping_never")
+    assert found.verdict == "healthy"
+    assert found.measured == pytest.approx(90)
+    check_words(found)
 
 
 def test_of_a_script_of_ones_own_the_lag_may_be_given(tmp_path):

@@ -243,8 +243,8 @@ def proof_of_conditions() -> list[str]:
         "",
         f"Left out, before they were examined, are {left_out['fresh']} fresh and {left_out['tuned']} tuned networks",
         "that were meant to explode and did not. What exploded is well again if its loss, too, stays within twice",
-        "the highest at a tenth of the learning rate. So few networks say only so much: with 10 of 10 the share is above",
-        "0.72 (Wilson's 95 % interval).",
+        "the highest at a tenth of the learning rate. So few networks say only so much: with 10 of 10 the share is",
+        "above 0.72 (Wilson's 95 % interval).",
         "",
     ]
     return lines
