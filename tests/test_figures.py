@@ -154,6 +154,15 @@ def test_gradient_by_lag_prints_factor_and_counts(tmp_path: Path):
         assert text in said
 
 
+@pytest.mark.parametrize(("broad", "told"), [(2.0, True), (1.02, False)])
+def test_a_band_that_hides_behind_its_line_is_neither_drawn_nor_told_of(broad, told, tmp_path: Path):
+    data = analysis.gradient_by_lag(gf.open_run(write_run(tmp_path / "run", config_of(), Planted())))
+    data = data.assign(low=data["median"] / broad**5, high=data["median"] * broad**5)
+    figure = figures.plot_gradient_by_lag(data, context="paper")
+    assert ("band: 10–90" in words(figure)) is told
+    assert [band.get_visible() for band in figure.axes[0].collections] == [told]
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("name", ["gradient_by_lag", "gradient_heatmap"])
 def test_figures_by_lag_say_that_the_loss_is_that_of_single_steps(name, lang, tmp_path: Path):
@@ -445,7 +454,8 @@ def test_both_languages_have_the_same_texts_formulas_and_values():
 
 
 def test_english_never_mixes_chinese_and_formulas():
-    assert all(text.isascii() or "$" not in text for text in texts("en").values())
+    chinese = re.compile(r"[\u2e80-\uffef]")
+    assert not [key for key, text in texts("en").items() if "$" in text and chinese.search(text)]
 
 
 def test_every_cell_and_initialisation_has_a_name_and_a_look():
@@ -468,6 +478,7 @@ def test_every_text_is_used():
         "clip.",
         "status.",
         "source.",
+        "answer.",
         "task.",
         "place.",
         "claim.",

@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow import analysis
 from gradflow.analysis.gates import keep_bias, time_scale
 from gradflow.analysis.runs import DoesNotApply
-from gradflow.figures.catalogue import Labels
+from gradflow.figures.catalogue import Labels, short
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter
 
@@ -381,6 +381,8 @@ def test_profile_of_two_planted_directions(run_of):
     claims = analysis.bidirectional_profile_claims(data)
     assert verdicts(claims) == {"valley_in_the_middle": True, "loudest_at_its_end": True}
     assert claims[0]["position"] in (14, 15)
+    said = words(gf.figures.plot_bidirectional_profile(data, context="paper", title=""))
+    assert f"×{short(claims[0]['value'])}" in said, "in the picture, too"
 
 
 def test_claims_of_the_profile_fail_on_wrong_numbers(run_of):

@@ -88,6 +88,24 @@ def test_what_cannot_be_drawn_is_said_and_costs_no_other_slide(tmp_path, lang):
     assert json.loads((tmp_path / "deck" / "03-memory_sensitivity.json").read_text(encoding="utf-8"))
 
 
+def flat_times(folder: Path) -> pd.DataFrame:
+    """Of a machine that did other things: updates of long sequences take no longer."""
+    names = dict.fromkeys(gf.analysis.runs.IDENTITY, "none") | {"cell": "rnn", "start": "any", "init": "any"}
+    rows = [names | {"length": steps, "steps": float(steps), "value": 0.01} for steps in (7, 15, 62)]
+    return pd.DataFrame(rows).assign(low=0.009, high=0.02, updates=9, device="cpu", threads=1, exponent=0.0)
+
+
+def test_times_that_do_not_tell_are_left_out_and_no_failure(tmp_path):
+    slides = [Slide("architectures", "compute_time", flat_times)]
+    drawn, [line] = lecture.draw(slides, tmp_path, tmp_path / "deck", "en")
+    assert not drawn
+    assert isinstance(line, lecture.NotShown)
+    assert line == (
+        "left out compute_time: wall_time: expected times that grow with length to the power 0.5 to 1.2 for every "
+        "cell, got 0.00 to 0.00; train again on a machine that does nothing else"
+    )
+
+
 def test_a_full_disk_ends_the_deck(tmp_path):
     def full(folder: Path) -> pd.DataFrame:
         raise OSError(28, "No space left on device")

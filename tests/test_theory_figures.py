@@ -51,14 +51,23 @@ def test_a_claim_that_does_not_hold_says_so():
 
 def test_the_cliff_says_where_the_descent_lands():
     said = words(draw("error_surface_cliff", table("error_surface_cliff"), context="paper"))
-    for text in ("lands at (2.55, −6.44)", "45.4", "threshold 0.5", "0.62246"):
+    for text in (
+        "lands at\n(2.55, −6.44),\n$E$ = 0.49",
+        "start, $E$ = 0.36",
+        "end, $E$ = 0.0039",
+        "45.4",
+        "threshold 0.5",
+        "0.62246",
+    ):
         assert text in said
 
 
 def test_factors_and_realised_values_stand_beside_the_products():
     said = words(draw("jacobian_product_by_lag", table("jacobian_product_by_lag"), context="paper"))
-    for text in ("×1.10 / step", "×1.00 / step", "×0.90 / step", "σ", "linear RNN\n×0.82", "tanh RNN\n×0.63"):
-        assert text in said.replace(r"\sigma", "σ")
+    for text in ("×1.10 / step", "×1.00 / step", "×0.90 / step", "linear RNN\n×0.82", "tanh RNN\n×0.63"):
+        assert text in said
+    for text in ("is 1.57 > 1", "radius, 0.82", r"$\sigma_{max}$ = 1.57", r"$\rho$ = 0.82"):
+        assert text in said.replace("\n", " "), "the same digits in the headline and at the lines"
 
 
 def test_folds_and_explosions_are_named():

@@ -63,6 +63,16 @@ def train(folder: Path, launcher: str, names: Sequence[str] = ()) -> list[str]:
     return unfinished
 
 
+class NotWorth(ValueError):
+    """What a figure shows cannot be told from its numbers."""
+
+
+class NotShown(str):
+    """The line of a slide that is :class:`NotWorth` showing: nothing of the lecture failed."""
+
+    __slots__ = ()
+
+
 def draw(
     slides: Sequence[Slide], folder: Path, out: Path, lang: str, processes: int = 1, theme: str = "light"
 ) -> tuple[dict[Slide, Drawn], list[str]]:
@@ -88,17 +98,26 @@ def attempt(slide: Slide, folder: Path, path: Path, lang: str, theme: str) -> Dr
     collect_rarely()
     try:
         return make(slide, folder, path, lang, theme)
+    except NotWorth as error:
+        return NotShown(f"left out {slide.title}: {error}")
     except (ValueError, FileNotFoundError) as error:  # a full disk is no reason to go on without a slide
         return f"left out {slide.title}: {told(error)}"
 
 
 def make(slide: Slide, folder: Path, path: Path, lang: str, theme: str = "light") -> Drawn:
-    """Draws one slide and saves it."""
+    """Draws one slide and saves it.
+
+    Raises:
+        NotWorth: Its table lacks something without which there is nothing to show.
+    """
     from gradflow.commands.deck import Drawn
     from gradflow.figures.layout import headline_share
+    from gradflow.figures.room import rooms
 
-    runs = slide.runs(folder)
-    made = gf.figures.make(slide.how, slide.table(folder), runs=runs, lang=lang, theme=theme)
+    runs, data = slide.runs(folder), slide.table(folder)
+    if not slide.moves and (lacks := rooms()[slide.figure].lacks(data)):
+        raise NotWorth(lacks)
+    made = gf.figures.make(slide.how, data, runs=runs, lang=lang, theme=theme)
     source = source_of(slide, runs, folder, lang)
     if isinstance(made.figure, gf.figures.Animation):
         return _moving(made, made.figure, path, source, lang)
@@ -254,7 +273,7 @@ def command(words: tuple[str, ...], path: str, lang: str, theme: str, name: str,
     moving = sum(slide.moves for slide in drawn)
     page = folder / "deck" / look.folder / "index.html"
     print("\n".join([*failed, f"{len(drawn) - moving} figures and {moving} animations: {page}"]))
-    if failed:
+    if any(not isinstance(line, NotShown) for line in failed):
         sys.exit(1)
 
 

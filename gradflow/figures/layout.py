@@ -290,6 +290,13 @@ def mark_top_edge(axes: Axes, x: pd.Series, colour: str) -> None:
         )
 
 
+def keep_margins(figure: Figure) -> None:
+    """Leave at both sides the margin of the headline, where words would begin or end at the very edge."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(LEFT, 0, 1 - 2 * LEFT, 1))
+
+
 def finish(figure: Figure) -> None:
     """Settle the layout, so that every format and size gets the same and saving need not work it out again.
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
@@ -20,10 +19,10 @@ from matplotlib.transforms import blended_transform_factory
 from gradflow.analysis.results import FINAL
 from gradflow.figures.catalogue import Labels, number
 from gradflow.figures.layout import (
-    LEFT,
     add_caption,
     distinct,
     finish,
+    keep_margins,
     limit_loss,
     mark_top_edge,
     note_beyond,
@@ -64,9 +63,7 @@ def plot_comparison(
         if len(loss):
             rows = [figure.add_subplot(grid[i, -1]) for i in range(len(inits))]
             _draw_all_losses(rows, loss, networks, clips, labels)
-        engine = figure.get_layout_engine()
-        assert isinstance(engine, ConstrainedLayoutEngine)
-        engine.set(rect=(LEFT, 0, 1 - LEFT, 1))  # names of cells begin where the headline does
+        keep_margins(figure)
         _add_legend(figure, clips, labels)
         add_caption(figure, data, claims, labels)
         finish(figure)

@@ -12,6 +12,8 @@ _FLATTEST, _STEEPEST = 0.5, 1.2
 _SHORT, _FLATTEST_IF_SHORT = 5, 0.2  # at so few steps what an update costs whatever its length outweighs them
 _AFTER_THE_FACT = ("norm", "value", "parameter")  # clippings that pass once over the finished gradients
 FEWEST_LENGTHS = 3  # of which a curve says something
+QUANTILES = {"low": 0.05, "value": 0.1, "high": 0.5}
+"""Of the times of a run. Other work on the machine only ever adds to one: a low quantile is what an update takes."""
 _LENGTH = ["names_per_sequence", "length"]
 _CURVE = [name for name in IDENTITY if name not in ("seed", "names_per_sequence", "length")]
 
@@ -28,8 +30,9 @@ def compute_time(source: Any) -> pd.DataFrame:
 
     Returns:
         The columns IDENTITY (`seed` is the number of runs; `init` and `start` are `any`, as they change no time, and
-        clipping finished gradients counts as `none`), steps (T), value (s per update: median over updates, then over
-        runs), low, high (quartiles of the updates), updates (number timed), device, threads, exponent (of the curve:
+        clipping finished gradients counts as `none`), steps (T), value (s per update: 10 % quantile of the
+        updates, which other work on the machine hardly disturbed; median over runs), low, high (5 % quantile and median
+        of the updates), updates (number timed), device, threads, exponent (of the curve:
         slope of ln seconds on ln T; NaN where the lengths are not twice apart). A row per curve and length.
 
     Raises:
@@ -67,12 +70,12 @@ def _timed(run: Run) -> list[dict[str, Any]]:
     seconds = seconds[free & (scalars.index.to_series().diff() == 1)].dropna()
     if seconds.empty or recorded.empty:
         return []
-    low, value, high = seconds.quantile([0.25, 0.5, 0.75])
+    times = {name: float(seconds.quantile(share)) for name, share in QUANTILES.items()}
     row = identity(run)
     clip = ", ".join("none" if word in _AFTER_THE_FACT else word for word in row["clip"].split(", "))
     machine = {"device": str(run.meta.get("device", "")), "threads": int(run.meta.get("threads", 0))}
     row |= {"init": "any", "start": "any", "threshold": float("nan"), "clip": clip} | machine
-    return [row | {"steps": _mean_steps(recorded), "value": value, "low": low, "high": high, "updates": len(seconds)}]
+    return [row | times | {"steps": _mean_steps(recorded), "updates": len(seconds)}]
 
 
 def _mean_steps(recorded: pd.DataFrame) -> float:
@@ -91,9 +94,18 @@ def _exponent(curve: pd.DataFrame) -> float:
 
 
 def compute_time_lacks(data: pd.DataFrame) -> str:
-    """Two lengths make no curve."""
+    """Two lengths make no curve, and times of a busy machine do not tell how time grows."""
     lengths = data[_LENGTH].drop_duplicates().shape[0]
-    return f"length: expected {FEWEST_LENGTHS} or more for a curve, got {lengths}" if lengths < FEWEST_LENGTHS else ""
+    if lengths < FEWEST_LENGTHS:
+        return f"length: expected {FEWEST_LENGTHS} or more for a curve, got {lengths}"
+    for check in compute_time_claims(data):
+        if not check["holds"]:
+            got = f"{check['value']:.2f} to {check['high']:.2f}"
+            return (
+                f"wall_time: expected times that grow with length to the power {check['expected']}, got {got}; train "
+                "again on a machine that does nothing else"
+            )
+    return ""
 
 
 def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
@@ -102,7 +114,7 @@ def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     In proportion the exponent is 1. What an update costs whatever its length pulls it below 1 where sequences are
     short, and caches that overflow push it above 1; with all steps computed at once it would be near 0. Between 0.5 and
     1.2 the steps decide; from 0.2 on they can be told where the shortest sequences have less than five. A machine that
-    does other things as well may break it: the figure then says what was measured. One length says nothing.
+    does other things as well may break it: the figure then says that it cannot be told. One length says nothing.
     """
     curves = data.drop_duplicates(_CURVE).dropna(subset="exponent")
     if curves.empty:

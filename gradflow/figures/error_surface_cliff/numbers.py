@@ -22,6 +22,7 @@ def error_surface_cliff_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     thrown, landed = unclipped.iloc[spike], unclipped.iloc[min(spike + 1, len(unclipped) - 1)]
     after = clipped.loc[clipped["iteration"] > thrown["iteration"], "error"]
     details = {"norm": thrown["norm"], "iteration": int(thrown["iteration"]), "w": landed["w"], "b": landed["b"]}
+    details |= {"end": clipped["error"].iloc[-1]}
     details |= {"stuck": landed["error"], "lowest": after.min(), "threshold": THRESHOLD}
     descent = "descent from (5, -2.7), rate 0.1, 60 updates"
     return [

@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.figures.catalogue import Labels, number
+from gradflow.figures.catalogue import Labels, brief, number
 from gradflow.figures.layout import add_caption, corner_note, finish, log_scale
 from gradflow.figures.theme import BLACK, BLUE, ON_DARK, ON_LIGHT, VERMILLION, new_figure, shade, style, thin
 
@@ -52,6 +53,7 @@ def plot_error_surface_cliff(
                 marker=marker,
                 markersize=thin(1.5),
             )
+        _name_ends(surface, data[data["quantity"] == "clipped"], labels)
         _name_spike(norms, data[data["quantity"] == "unclipped"])
         _draw_threshold(norms, data, labels)
         norms.set_xlabel(labels("axis.iteration"))
@@ -100,23 +102,45 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
         color=colour,
         marker=marker,
         linewidth=thin(0.5),
-        markersize=thin(1.8),
+        markersize=thin(2.2),
         markeredgecolor=ON_DARK,
-        markeredgewidth=thin(0.2),
+        markeredgewidth=thin(0.3),
+        path_effects=[withStroke(linewidth=thin(0.9), foreground=ON_DARK)],
     )
     if 0 < until < len(path):
         start, landed = (path[["w", "b"]].iloc[i].to_numpy() for i in (until - 1, until))
         reached = start + _share_inside(start, landed, (left, bottom), (right, top)) * (landed - start)
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
+        place = f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")
         axes.annotate("", tuple(reached), tuple(start), arrowprops=arrow | {"mutation_scale": thin(8)})
         axes.annotate(
-            labels("note.lands", place=f"({landed[0]:.2f}, {landed[1]:.2f})".replace("-", "−")),
+            labels("note.lands", place=place, error=brief(path["error"].iloc[until])),
             tuple(reached),
-            (0.7, 0.3),
+            (-1.0, 0.3),
             textcoords="offset fontsize",
-            ha="left",
+            ha="right",
             va="bottom",
             color=ON_LIGHT,
+            fontsize="small",
+        )
+
+
+def _name_ends(axes: Axes, path: pd.DataFrame, labels: Labels) -> None:
+    """Where both descents start, and where the clipped one ends, each with its error."""
+    for row, key, side, place, ground in (
+        (0, "starts", "center", (0, -0.9), ON_LIGHT),
+        (-1, "ends", "left", (-1.4, 1.6), ON_DARK),
+    ):
+        point = path.iloc[row]
+        axes.plot(point["w"], point["b"], "o", markersize=thin(5), color=ground, markerfacecolor="none")
+        axes.annotate(
+            labels(f"note.{key}", error=brief(point["error"])),
+            (point["w"], point["b"]),
+            place,
+            textcoords="offset fontsize",
+            ha=side,
+            va="top" if row == 0 else "bottom",
+            color=ground,
             fontsize="small",
         )
 

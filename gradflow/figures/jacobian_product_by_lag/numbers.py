@@ -20,6 +20,7 @@ def jacobian_product_by_lag_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     first = linear.iloc[0]
     late = pd.DataFrame([_late(linear)])
     details = {"sigma": np.exp(first["log_sigma"]), "rho": np.exp(first["log_rho"]), "log_rho": first["log_rho"]}
+    details |= {name: f"{details[key]:.2f}" for name, key in (("largest", "sigma"), ("radius", "rho"))}
     details |= {"tanh": _late(tanh)["measured"]}
     return [
         agreement(

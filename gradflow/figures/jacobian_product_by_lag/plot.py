@@ -1,8 +1,9 @@
 """How fast does the product of Jacobians shrink or grow, and what sets the rate?
 
-The norm of the product of k Jacobians against k, logarithmic. Left, orthogonal weights times s: exact straight lines.
-Right, Gaussian weights: the dashed line is the bound by the largest singular value, the dotted one the rate by the
-spectral radius. The linear network follows the latter, the tanh network falls faster.
+The norm of the product of k Jacobians against k, logarithmic. Left, orthogonal weights times a
+number, to which all singular values are equal: exact straight lines.
+Right, other weights (Gaussian): the dashed line is the bound by the largest singular value, the dotted one the rate by
+the spectral radius. The linear network follows the latter, the tanh network falls faster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.figures.catalogue import Labels
-from gradflow.figures.layout import EndLabel, add_caption, finish, label_ends, log_scale
+from gradflow.figures.layout import EndLabel, add_caption, finish, keep_margins, label_ends, log_scale
 from gradflow.figures.theme import DASHES, GREY, look, new_figure, shade, style, thin
 
 BOUNDS = {"log_sigma": DASHES[1], "log_rho": DASHES[2]}
@@ -40,7 +41,7 @@ def plot_jacobian_product_by_lag(
         left, right = figure.subplots(1, 2)
         ends = {left: _draw_exact(left, exact, labels), right: _draw_random(right, random, labels)}
         left.set_title(labels("facet.scaled_orthogonal"))
-        right.set_title(labels("facet.gaussian_weights", gain=random["scale"].iloc[0]))
+        right.set_title(labels("facet.gaussian_weights"))
         left.set_ylabel(labels("axis.product_norm"))
         right.set_ylim(LOWEST, HIGHEST)
         for axes in (left, right):
@@ -48,6 +49,7 @@ def plot_jacobian_product_by_lag(
             axes.set_xlim(0, data["lag"].max())
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             log_scale(axes)
+        keep_margins(figure)
         add_caption(figure, data, claims, labels)
         label_ends(figure, ends)
         finish(figure)
@@ -70,10 +72,10 @@ def _draw_random(axes: Axes, data: pd.DataFrame, labels: Labels) -> list[EndLabe
     for column, dash in BOUNDS.items():
         bound = np.exp(lag * first[column])
         axes.plot(lag, bound, color=shade(GREY), linestyle=dash, linewidth=thin())
-    sigma = _with_factor(labels("curve.log_sigma"), np.exp(first["log_sigma"]), labels)
+    sigma, rho = (labels(f"curve.{column}", value=f"{np.exp(first[column]):.2f}") for column in BOUNDS)
     leaves = min(np.log(HIGHEST) / first["log_sigma"], lag.max())
     axes.text(leaves + 2, HIGHEST / 3, sigma, color=shade(GREY), fontsize="small", va="top")
-    ends.append(EndLabel(np.exp(lag.max() * first["log_rho"]), labels("curve.log_rho"), GREY))
+    ends.append(EndLabel(np.exp(lag.max() * first["log_rho"]), rho, GREY))
     for cell, curve in data.groupby("cell", sort=False):
         colour, marker = look(str(cell))
         norm = np.exp(curve["log_norm"])
