@@ -341,6 +341,19 @@ def test_a_path_that_cannot_be_a_folder_is_named_before_training(monkeypatch, tm
         lecture.main()
 
 
+def test_a_path_that_holds_nothing_is_said(monkeypatch, tmp_path, capsys):
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lecture, "train", stopped)
+    for known in (False, True):
+        if known:
+            (tmp_path / next(iter(PARTS))).mkdir()
+        with pytest.raises(SystemExit):
+            lecture.command.main([f"path={tmp_path}"], standalone_mode=True)
+        assert ("holds no networks yet" in capsys.readouterr().err) != known
+
+
 @pytest.mark.slow
 def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)

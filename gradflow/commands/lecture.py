@@ -251,7 +251,7 @@ def command(words: tuple[str, ...], path: str, lang: str, theme: str, name: str,
 
     source = names_of([Path(path) / part for part in OF_NAMES] if path else [], words)
     name, chosen = asked_names(source, name, names)
-    from gradflow.commands.deck import deck
+    from gradflow.commands.deck import PARTS, deck
     from gradflow.commands.page import write_page
     from gradflow.commands.slides import write_slides
 
@@ -259,6 +259,8 @@ def command(words: tuple[str, ...], path: str, lang: str, theme: str, name: str,
     slides, look = deck(name, chosen), Look(lang, "slide", theme)
     try:
         with replaced(folder / "deck" / look.folder) as out:
+            if path and not any((folder / part).is_dir() for part in PARTS):
+                sys.stderr.write(f"{path} holds no networks yet: all are trained; Ctrl-C ends it\n")
             unfinished = train(folder, launcher, source.settings)
             sys.stderr.write(f"drawing {len(slides)} figures\n")
             drawn, left_out = draw(slides, folder, out, lang, drawing_processes(), theme)
