@@ -99,6 +99,20 @@ def test_what_stands_still_is_the_same_in_every_frame(name, run_of):
     np.testing.assert_array_equal(again, [last, first])
 
 
+def test_what_moves_has_the_fonts_of_the_figure(run_of, monkeypatch):
+    asked, find = set(), mpl.font_manager.fontManager.findfont
+    animation = animated("weight_spectrum", run_of(), lang="zh")
+
+    def found(prop, *given, **more):
+        asked.add(prop.get_family()[0] if hasattr(prop, "get_family") else str(prop))
+        return find(prop, *given, **more)
+
+    monkeypatch.setattr("matplotlib._mathtext.findfont", found)
+    mpl.mathtext.MathTextParser._parse_cached.cache_clear()
+    list(animation.frames([0, 1]))
+    assert asked and "cursive" not in asked  # matplotlib's own, of which it says that it lacks it
+
+
 @pytest.mark.parametrize("name", figures.ANIMATIONS)
 def test_nothing_is_cut_off_in_any_frame(name, run_of):
     runs = [

@@ -252,25 +252,25 @@ def exploding(at: int, before: Any, about: Any = None, **settings: Any) -> dict[
 
 
 def test_an_explosion_is_clipped_at_half_of_what_was_harmless_before(tmp_path):
-    found = finding(
-        written_log(tmp_path / "sgd", **exploding(80, lambda i: 1.0 + i / 79, optimizer="sgd")), "explosions"
-    )
+    told = {
+        "sgd": exploding(80, lambda i: 1.0 + i / 79, optimizer="sgd"),
+        "learned": exploding(250, lambda i: 1.0 if i < 100 else 1e-6, optimizer="sgd") | {"iterations": 300},
+        "start": exploding(3, lambda i: 4.0 - i, optimizer="sgd"),
+    }
+    found, learned, start = (finding(written_log(tmp_path / name, **told[name]), "explosions") for name in told)
     quartile = 1.0 + 78 / 4 / 79  # of the last of them, which made it explode, the loss rose
     assert found.config == f"clip=norm clip.threshold={quartile / 2:.2g}"
     assert found.code == f"gf.clip_grad_norm_(model.parameters(), max_norm={quartile / 2:.2g})"
     check_words(found)
-    learned = exploding(250, lambda i: 1.0 if i < 100 else 1e-6, optimizer="sgd")
-    assert (
-        finding(written_log(tmp_path / "learned", iterations=300, **learned), "explosions").values["suggested"] == 0.5
-    )
-    start = finding(written_log(tmp_path / "start", **exploding(3, lambda i: 4.0 - i, optimizer="sgd")), "explosions")
+    assert learned.values["suggested"] == 0.5
     assert start.values["suggested"] == 1.0
     assert start.config.startswith("clip=norm clip.threshold=1 train.lr=")
     check_words(start)
 
 
 def test_against_explosions_of_adam_the_rate_is_lowered(tmp_path):
-    for name, told in {"own": {"optimizer": "adam"}, "script": {"about": {"optimizers": {"0": "AdamW"}}}}.items():
+    script = {"optimizer": "sgd", "about": {"optimizers": {"0": "AdamW"}}}
+    for name, told in {"own": {"optimizer": "adam"}, "script": script}.items():
         found = finding(written_log(tmp_path / name, **exploding(80, lambda i: 1.0, **told)), "explosions")
         assert "clip" not in found.config + found.code, found
         check_words(found)
@@ -284,6 +284,11 @@ def test_clipping_is_not_too_loose_because_the_network_has_learned(tmp_path):
     path = written_log(tmp_path / "learned", iterations=500, **told | learned)
     assert finding(path, "clipping_never").verdict == "healthy"
     assert finding(path, "clipping_never").measured == pytest.approx(0.9)
+    quick = {"clipped": lambda i: cut if i < 30 else later, "norm": lambda i: norm if i < 30 else 0.01}
+    found = finding(written_log(tmp_path / "quick", **told | quick), "clipping_never")
+    assert found.verdict == "healthy"
+    assert found.measured == pytest.approx(90)
+    check_words(found)
 
 
 def test_of_a_script_of_ones_own_the_lag_may_be_given(tmp_path):

@@ -156,7 +156,7 @@ def test_gradient_by_lag_prints_factor_and_counts(tmp_path: Path):
 
 @pytest.mark.parametrize(("broad", "told"), [(2.0, True), (1.02, False)])
 def test_a_band_that_hides_behind_its_line_is_neither_drawn_nor_told_of(broad, told, tmp_path: Path):
-    data = analysis.gradient_by_lag(gf.open_run(write_run(tmp_path / "run", config_of())))
+    data = analysis.gradient_by_lag(gf.open_run(write_run(tmp_path / "run", config_of(), Planted())))
     data = data.assign(low=data["median"] / broad**5, high=data["median"] * broad**5)
     figure = figures.plot_gradient_by_lag(data, context="paper")
     assert ("band: 10–90" in words(figure)) is told

@@ -1,13 +1,16 @@
 """The lecture's deck: its order, what is drawn and left out, its page; the whole command on networks of no size."""
 
+import ast
 import json
 import math
 import pickle
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from html import escape
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -151,6 +154,45 @@ def test_notes_of_chinese_slides_name_every_check_in_chinese(small):
     slide, made = next(iter(small.items()))
     assert "- 谱半径决定速率：−0.2，期望 -0.2 ± 0.005：成立" in notes.notes(slide, made, "zh")
     assert not re.search(r"[a-z]{3,} [a-z]{3,}", notes.notes(slide, made, "zh"))
+
+
+def expectations() -> Iterator[str]:
+    """The words of the code with which checks say what they expect."""
+    folders = [Path(gf.figures.__file__).parent.glob("*/numbers.py"), [Path(gf.analysis.reach.__file__)]]
+    for node in (node for source in chain(*folders) for node in ast.walk(ast.parse(source.read_text("utf-8")))):
+        given = None
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim" and len(node.args) > 2:
+            given = node.args[2]
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "expected":
+            given = node.value
+        if isinstance(given, ast.Constant | ast.JoinedStr):
+            parts = given.values if isinstance(given, ast.JoinedStr) else [given]
+            yield "".join(part.value if isinstance(part, ast.Constant) else "1" for part in parts)
+
+
+def test_notes_of_chinese_slides_say_in_chinese_what_is_expected():
+    told = list(expectations())
+    assert len(told) > 20
+    for expected in told:
+        claim = {"claim": "folds", "value": 1, "expected": expected, "holds": True}
+        line = notes._check(claim, Labels("zh"), "zh")
+        assert not re.search(r"[a-z]{3,}", line), line
+
+
+def test_notes_and_descriptions_hold_no_markup(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(Slide, "reading", lambda slide, lang: r"tanh$^{\prime}$ and $W_{hh}$")
+    write_slides(tmp_path / "deck.pptx", small, "en")
+    pages = [page for page in Presentation(tmp_path / "deck.pptx").slides if page.has_notes_slide]
+    for page in pages:
+        assert "tanh′ and Wₕₕ" in page.notes_slide.notes_text_frame.text
+        described = [shape._element.nvPicPr.cNvPr.get("descr") for shape in page.shapes if shape.shape_type == 13]
+        assert described and all("$" not in text for text in described)
+
+
+def test_the_page_of_dark_figures_is_dark(small, tmp_path):
+    dark = write_page(tmp_path, small, "en", "dark").read_text(encoding="utf-8")
+    assert "prefers-color-scheme" not in dark and "@media all {" in dark and "color-scheme: dark;" in dark
+    assert "@media (prefers-color-scheme: dark)" in write_page(tmp_path, small, "en").read_text(encoding="utf-8")
 
 
 def test_a_second_process_can_draw_every_slide():

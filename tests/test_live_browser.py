@@ -221,3 +221,28 @@ def test_a_server_that_is_gone_is_said(opened):
     opened.route("**/numbers", lambda route: route.abort())
     changes(opened, "gradient", lambda: opened.keyboard.press("2"))
     assert "does not answer" in headline(opened)
+    assert headline(opened, "surface") == ""
+    assert opened.locator(".lost").count() == 3  # what is there is of the settings before
+    opened.unroute("**/numbers")
+    assert "does not answer" not in changes(opened, "gradient", lambda: opened.keyboard.press("3"))
+    opened.wait_for_function(
+        "!document.querySelector('.lost') && document.getElementById('surface-headline').textContent"
+    )
+
+
+def test_a_run_says_that_it_begins_and_a_name_may_have_spaces(opened):
+    opened.keyboard.press("t")
+    opened.locator("#training-plot canvas").wait_for()
+    begins = changes(opened, "training", lambda: opened.locator("#step").click())
+    assert "ready" in begins or "updates" in begins
+    opened.wait_for_function("document.documentElement.dataset.steps === '1'")
+    opened.locator("#name").fill(" 李 建国\u3000")
+    opened.wait_for_function("document.getElementById('answer-headline').textContent.includes('%')")
+
+
+@pytest.mark.parametrize("opened", [BOTH[1]], indirect=True)
+def test_a_file_says_where_its_runs_end(opened):
+    opened.keyboard.press("t")
+    opened.locator("#training-plot canvas").wait_for()
+    step(opened, SMALL.length)
+    assert "训练到此为止" in changes(opened, "training", lambda: opened.locator("#step").click())

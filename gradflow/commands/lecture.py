@@ -175,7 +175,7 @@ def bind(file: Path, drawn: Mapping[Slide, Drawn], lang: str, theme: str = "ligh
             shown.append(Shown("", labels("section.appendix"), [page(divider(lang, theme))]))
         for slide in slides:
             made = drawn[slide]
-            title = plain(labels.headline(made.claims[0])) if made.claims else slide.reading(lang)
+            title = plain(labels.headline(made.claims[0]) if made.claims else slide.reading(lang))
             files = [own.picture.with_suffix(".pdf") for own in made.parts]
             section = section_title(core, slide.section, labels)
             shown.append(Shown(section, title, [file.read_bytes() for file in files]))
@@ -263,7 +263,7 @@ def command(words: tuple[str, ...], path: str, lang: str, theme: str, name: str,
             sys.stderr.write(f"drawing {len(slides)} figures\n")
             drawn, left_out = draw(slides, folder, out, lang, drawing_processes(), theme)
             write_slides(out / "deck.pptx", drawn, lang, theme)
-            write_page(out, drawn, lang)
+            write_page(out, drawn, lang, theme)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nInterrupted; the same command with path={folder} goes on.\n")
         sys.exit(130)

@@ -17,7 +17,7 @@ def notes(slide: Slide, made: Drawn, lang: str) -> str:
     labels, claims = Labels(lang), made.claims
     parts = [plain(labels.claim(claims[0]))] if claims else []
     parts.append("\n".join([labels("deck.checks"), *(_check(claim, labels, lang) for claim in claims)]))
-    parts.append(labels("deck.reading", text=slide.reading(lang)))
+    parts.append(labels("deck.reading", text=plain(slide.reading(lang))))
     parts.append(labels("deck.source", text=made.source))
     return "\n\n".join(parts)
 

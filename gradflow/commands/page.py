@@ -10,22 +10,28 @@ from urllib.parse import quote
 
 from gradflow.commands.deck import Drawn, Slide, Step, section_title
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.theme import DARK, PAPER
 from gradflow.figures.webfont import FAMILIES, font_face
 from gradflow.files import write_files
 from gradflow.report.formulas import html, plain
 from gradflow.report.words import HTML_LANG
 
 KINDS = ("png", "pdf", "svg", "csv", "json", "gif", "html")
+LOOKS = {
+    "light": {"schemes": "light dark", "where_dark": "(prefers-color-scheme: dark)", "paper": str(PAPER)},
+    "dark": {"schemes": "dark", "where_dark": "all", "paper": DARK[PAPER]},
+}
 WORDS = ("title", "contents", "figures", "back", "forward", "present", "keys")
 
 
-def write_page(folder: Path, drawn: Mapping[Slide, Drawn], lang: str) -> Path:
+def write_page(folder: Path, drawn: Mapping[Slide, Drawn], lang: str, theme: str = "light") -> Path:
     """Writes index.html into the folder of a deck.
 
     Args:
         folder: Where it goes; the figures are there already.
         drawn: The slides in their order: those of the lecture, then those of the appendix.
         lang: `en` or `zh`.
+        theme: That of the pictures. Around dark ones the page is dark, else as the reader's browser has it.
     """
     labels = Labels(lang)
     body, places = list[str](), list[str]()
@@ -40,6 +46,7 @@ def write_page(folder: Path, drawn: Mapping[Slide, Drawn], lang: str) -> Path:
     words |= {"about": labels("deck.about", pptx=pptx, pdf=pdf)}
     words |= {"lang": HTML_LANG[lang], "places": f"<ul>{''.join(places)}</ul>", "body": "\n".join(body)}
     words |= {"font": font_face("".join(words.values()), lang), "families": FAMILIES}
+    words |= LOOKS[theme]
     template = Template((files("gradflow.commands") / "page.html").read_text(encoding="utf-8"))
     write_files({folder / "index.html": template.substitute(words).encode()})
     return folder / "index.html"
@@ -49,7 +56,7 @@ def _place(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:
     """A line of the contents, with the number that the files have."""
     says = labels.headline(made.claims[0]) if made.claims else slide.reading(lang)
     name = made.picture.stem
-    return f'<li value="{name.partition("-")[0]}"><a href="#{quote(name)}">{html(says)}</a></li>'
+    return f'<li value="{escape(name.partition("-")[0])}"><a href="#{quote(name)}">{html(says)}</a></li>'
 
 
 def _figure(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:

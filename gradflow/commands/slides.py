@@ -133,9 +133,8 @@ def _figure(pages: Any, slide: Slide, made: Drawn, lang: str, shown: Drawn | Ste
     scale = min(WIDTH / picture.width, HEIGHT / picture.height)
     picture.width, picture.height = round(scale * picture.width), round(scale * picture.height)
     picture.left, picture.top = (WIDTH - picture.width) // 2, HEIGHT - picture.height
-    picture._element.nvPicPr.cNvPr.set(
-        "descr", plain(labels.claim(made.claims[0])) if made.claims else slide.reading(lang)
-    )
+    says = labels.claim(made.claims[0]) if made.claims else slide.reading(lang)
+    picture._element.nvPicPr.cNvPr.set("descr", plain(says))
     page.notes_slide.notes_text_frame.text = notes(slide, made, lang)
 
 

@@ -61,10 +61,9 @@ def for_growth(case: Case, place: Place) -> Remedy:
 
 
 def adaptive(case: Case) -> bool:
-    """Whether steps are as long whatever the norm of the gradient, so that clipping does not shorten them.
+    """Whether the optimiser's steps do not change with the scale of the gradients, so that clipping shortens none.
 
-    Kingma & Ba 2015, sec. 2.1: the step of Adam does not change with the scale of the gradient, and is of the order of
-    the learning rate.
+    Those of Adam are of the order of the learning rate (Kingma & Ba 2015, sec. 2.1).
     """
     names = (case.run.meta or {}).get("optimizers")
     names = [str(name) for name in names.values()] if isinstance(names, dict) else []

@@ -110,9 +110,8 @@ def explodes(case: Case) -> Measurement:
     if len(beyond) and math.isnan(fence):
         raise Unknown("no_loss", float(ratio[at]), HIGH, **values)
     if not len(harmful):
-        return Measurement(
-            float(ratio[at]), HIGH, False, values=values | {"variant": "harmless" if len(beyond) else ""}
-        )
+        variant = "harmless" if len(beyond) else ""
+        return Measurement(float(ratio[at]), HIGH, False, values=values | {"variant": variant})
     remedy, about = _held(case, scalars["loss"], after, int(harmful.index.min()))
     return Measurement(float(ratio[at]), HIGH, True, remedy=remedy, values=values | about | lower_rate(case))
 
@@ -217,12 +216,17 @@ def clips_always(case: Case) -> Measurement | None:
 
 
 def clips_never(case: Case) -> Measurement | None:
-    """Whether the threshold lies so high that it would not hold an explosion at any time of the training."""
+    """Whether the threshold lies so high that it would not hold an explosion at any time of the training.
+
+    One that cuts an update in WINDOW is none: a network that learns quickly has a small norm most of the time.
+    """
     found = _clip_ratio(case, greatest_usual_norm)
     if found is None:
         return None
     ratio, values = found
-    return Measurement(ratio, HIGH, ratio > HIGH, remedy=clipped_at(case, values["suggested"]), values=values)
+    high, cuts = ratio > HIGH, values["share"] >= 100 / WINDOW
+    told = values | {"variant": "at_work" if high and cuts else ""}
+    return Measurement(ratio, HIGH, high and not cuts, remedy=clipped_at(case, values["suggested"]), values=told)
 
 
 def drifts(case: Case, place: Place) -> Measurement:

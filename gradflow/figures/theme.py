@@ -206,6 +206,11 @@ class ShownFigure(Figure):
         with mpl.rc_context(FORMULAS):
             super().draw(renderer)
 
+    def draw_artist(self, a: Any) -> None:
+        """Draws a part alone, as in an animation; its formulas are in the same fonts."""
+        with mpl.rc_context(FORMULAS):
+            super().draw_artist(a)
+
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The picture as it is saved, and the size at which it is shown, in pixels of 1/96 inch."""
         picture = BytesIO()

@@ -20,7 +20,7 @@ from gradflow.report.page import as_json, chart_library, environment_of, templat
 from gradflow.theory.error_surface import WINDOW
 
 AUTO = "auto"
-SPOKEN = ("page.lost", "setting.", "training.none", "answer.none", "spectrum.")
+SPOKEN = ("page.lost", "setting.", "training.none", "training.begins", "training.end", "answer.none", "spectrum.")
 """Beginnings of the ids of texts that the page's script fills in."""
 
 

@@ -58,7 +58,7 @@ def plot_lstm_cell_highway(
 def _shown(data: pd.DataFrame) -> pd.DataFrame:
     """Without the gradient of h where there is one of c."""
     known = (data["quantity"] == "cell") & np.isfinite(data["log_median"])
-    beside = known.groupby([data["cell"], data["start"]], sort=False).transform("any")
+    beside = known.groupby([data["cell"], data["start"]], sort=False, dropna=False).transform("any")
     return data[(data["quantity"] != "state") | ~beside]
 
 

@@ -86,8 +86,11 @@
   const superscript = (text) => text.replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
   const power = (value) => (value >= 0.1 && value <= 10 ? String(value) : `10${superscript(String(Math.round(Math.log10(value))))}`);
 
+  const panel = (name) => byId(`${name}-plot`).closest(".panel");
+
   async function show(name, headline, rows, params, path, of) {
     content[name] = { rows, params, path, of };
+    panel(name).classList.remove("lost");
     byId(`${name}-headline`).textContent = headline;
     if (!views[name]) return embed(name);
     const view = views[name].data("rows", rows);
@@ -130,7 +133,7 @@
   }
 
   function showSurface(surface, descent) {
-    if (views.surface && content.surface.of === descent) return null;
+    if (views.surface && content.surface.of === descent && !panel("surface").matches(".lost")) return null;
     const { w, b, error } = surface, dw = (w[1] - w[0]) / 2, db = (b[1] - b[0]) / 2;
     const rows = error.map((value, i) => {
       const [x, y] = [w[Math.floor(i / b.length)], b[i % b.length]];
@@ -161,7 +164,11 @@
 
   async function step() {
     const own = run(), clips = [...own.clips, runSettings().clip];
-    if (clips.length > facts.most) return pause();
+    if (clips.length > facts.most) {
+      pause();
+      return show("training", say("training.end"), content.training.rows, content.training.params);
+    }
+    if (!own.steps.length) byId("training-headline").textContent = say("training.begins");
     const table = await numbers("training", { ...own, clips });
     if (clips.length !== own.clips.length + 1) return;
     own.clips = clips;
@@ -184,7 +191,7 @@
 
   let typed = 0;
   async function showAnswer() {
-    const own = run(), name = byId("name").value.trim(), turn = ++typed;
+    const own = run(), name = byId("name").value.replace(/\s/g, ""), turn = ++typed;
     if (!own.clips.length || !name) return show("answer", say(name ? "training.none" : "answer.none"), [], {});
     const table = await numbers("answer", { ...own, name });
     if (turn !== typed) return;
@@ -223,7 +230,10 @@
 
   function lost(error) {
     pause();
-    for (const name of charts[state.view].slice(0, 1)) byId(`${name}-headline`).textContent = error.message;
+    charts[state.view].forEach((name, i) => { // what stays on the screen is of other settings: nothing says it any more
+      byId(`${name}-headline`).textContent = i ? "" : error.message;
+      panel(name).classList.add("lost");
+    });
   }
 
   let telling;
@@ -287,8 +297,9 @@
     changed();
   });
   byId("quantity").addEventListener("change", changed);
-  byId("name").addEventListener("input", (event) => { if (!event.isComposing) showAnswer().catch(lost).then(tell); });
-  byId("name").addEventListener("compositionend", () => showAnswer().catch(lost).then(tell));
+  const asks = () => (panel("training").matches(".lost") ? changed() : showAnswer().catch(lost).then(tell));
+  byId("name").addEventListener("input", (event) => { if (!event.isComposing) asks(); });
+  byId("name").addEventListener("compositionend", asks);
 
   const keys = { g: "show-gradients", t: "show-training", k: "keep", p: "play", d: "theme", l: "language", " ": "step" };
   document.addEventListener("keydown", (event) => {
