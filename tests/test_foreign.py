@@ -153,7 +153,7 @@ def test_a_settings_name_leads_nowhere(sound, tmp_path):
 @pytest.mark.parametrize("settings", [{"cell": "rnn"}, {"cell": {"name": 3}}, {"seed": "x", "clip": {"threshold": []}}])
 def test_settings_of_a_script_of_its_own_are_no_settings_of_gradflow(settings):
     class Run:
-        config, meta, columns = settings, {}, {"scalars": {}}
+        config, meta, columns, frame = settings, {}, {"scalars": {}}, None
 
     row = gf.analysis.runs.identity(Run())
     assert (row["cell"], row["seed"], row["threshold"] == row["threshold"]) == ("model", 0, False)
@@ -176,7 +176,7 @@ def test_pages_escape_names(tmp_path):
     picture.write_bytes(b"")
     slide = Slide("names", "one_hot", lambda folder: pd.DataFrame())
     page = write_page(tmp_path, {slide: Drawn(picture, [], b"", "")}, "en").read_text()
-    assert "<script>" not in page
+    assert "<script>#" not in page
     assert 'src="a%22%3E%3Cscript%3E%23%25.png"' in page
 
 

@@ -58,7 +58,7 @@ def log_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def drawn(path: Path, lang: str = "en", only: Collection[str] | None = None) -> dict[str, Made]:
     """Every figure of a log, or some, by the names of their files."""
     made: dict[str, Made] = {}
-    with mock.patch.object(Made, "save", lambda self, to: made.update({Path(to).name: self}) or []):
+    with mock.patch.object(Made, "save", lambda self, to, **how: made.update({Path(to).name: self}) or []):
         figures.draw_all(path, path, only=only, lang=lang, context="paper")
     return made
 

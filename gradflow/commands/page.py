@@ -56,7 +56,7 @@ def _place(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:
     """A line of the contents, with the number that the files have."""
     says = labels.headline(made.claims[0]) if made.claims else slide.reading(lang)
     name = made.picture.stem
-    return f'<li value="{name.partition("-")[0]}"><a href="#{quote(name)}">{html(says)}</a></li>'
+    return f'<li value="{escape(name.partition("-")[0])}"><a href="#{quote(name)}">{html(says)}</a></li>'
 
 
 def _figure(slide: Slide, made: Drawn, labels: Labels, lang: str) -> str:

@@ -106,8 +106,10 @@ class _Claim:
         """Add what a block says."""
         unrolled = block.unrolled
         assert unrolled.torch_cell is not None
-        multiplied, of_h = _near_one(unrolled.torch_cell.multiplied(unrolled.gates, unrolled.previous))
-        epsilon, largest = block.epsilon, block.exponent.amax()
+        multiplied = unrolled.torch_cell.multiplied(unrolled.gates, unrolled.previous)
+        kind = torch.promote_types(multiplied.dtype, block.epsilon.dtype)  # float64 where float32 had no digits left
+        multiplied, of_h = _near_one(multiplied.to(kind))
+        epsilon, largest = block.epsilon.to(kind), block.exponent.amax()
         if bool((block.exponent != largest).any()):
             epsilon = times_power_of_two(epsilon, (block.exponent - largest).unsqueeze(-1))
         if unrolled.valid is not None:

@@ -20,7 +20,7 @@ from gradflow.figures.theme import BLACK, BLUE, GREY, VERMILLION, new_figure, sh
 
 ROWS = {"residual": (5.7, BLACK), "lstm": (3.5, BLUE), "rnn": (0.7, VERMILLION)}
 """Height of the straight line and colour."""
-STATES, BRANCH = (4.0, 7.4, 10.8), 1.0  # where the states are; how far below the line what is added comes from
+STATES, BRANCH = (4.0, 7.3, 10.6), 1.0  # where the states are; how far below the line what is added comes from
 COLUMNS = (13.0, 15.05)  # straight path per step; all paths in the end
 NAMES = {
     "residual": ("$x_l$", "$x_{l+1}$", "$x_{l+2}$"),
