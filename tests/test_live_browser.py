@@ -244,5 +244,7 @@ def test_a_run_says_that_it_begins_and_a_name_may_have_spaces(opened):
 def test_a_file_says_where_its_runs_end(opened):
     opened.keyboard.press("t")
     opened.locator("#training-plot canvas").wait_for()
+    opened.locator("#clip").press("Home")
     step(opened, SMALL.length)
+    assert "不截断" in opened.locator("#training-setting").inner_text()  # of which the file has runs, whatever is set
     assert "训练到此为止" in changes(opened, "training", lambda: opened.locator("#step").click())

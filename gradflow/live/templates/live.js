@@ -183,7 +183,8 @@
       values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
     const values = rows.map((row) => row.value).filter((v) => v !== null);
     const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
-    byId("training-setting").textContent = last ? last.setting[language()] : called();
+    const clip = own.clips.at(-1) === null ? say("setting.off") : `${say("setting.clip")} ${own.clips.at(-1)}`;
+    byId("training-setting").textContent = last ? last.setting[language()] + (facts.runs ? `, ${clip}` : "") : called();
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
     await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
