@@ -228,7 +228,7 @@ def small(tmp_path) -> dict[Slide, Drawn]:
     for name in ("01-a.csv", "03-c.gif", "03-c.html"):
         (tmp_path / name).touch()
     claim = {"claim": "radius_sets_the_rate", "value": -0.2, "expected": "-0.2 ± 0.005", "holds": True}
-    claim |= {"sigma": 1.57, "rho": 0.82, "log_rho": -0.2, "tanh": -0.46}
+    claim |= {"sigma": 1.57, "rho": 0.82, "largest": "1.57", "radius": "0.82", "log_rho": -0.2, "tanh": -0.46}
     wrong = {"claim": "exact_slope", "value": math.nan, "expected": "0 ± 1e-14", "holds": False}
     first = Step("First of all", tmp_path / "01-a-1.png", 0.08)
     return {

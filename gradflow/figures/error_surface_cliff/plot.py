@@ -128,13 +128,13 @@ def _draw_path(axes: Axes, path: pd.DataFrame, colour: str, marker: str, labels:
 def _name_ends(axes: Axes, path: pd.DataFrame, labels: Labels) -> None:
     """Where both descents start, and where the clipped one ends, each with its error."""
     for row, key, side, place, ground in (
-        (0, "starts", "center", (0, -0.9), ON_LIGHT),
-        (-1, "ends", "left", (-1.4, 1.6), ON_DARK),
+        (0, "note.starts", "center", (0, -0.9), ON_LIGHT),
+        (-1, "note.ends", "left", (-1.4, 1.6), ON_DARK),
     ):
         point = path.iloc[row]
         axes.plot(point["w"], point["b"], "o", markersize=thin(5), color=ground, markerfacecolor="none")
         axes.annotate(
-            labels(f"note.{key}", error=brief(point["error"])),
+            labels(key, error=brief(point["error"])),
             (point["w"], point["b"]),
             place,
             textcoords="offset fontsize",
