@@ -30,8 +30,10 @@ def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, t
     check_written(figure, tmp_path / name, data, claims, lang)
     for axes in figure.axes:
         box = axes.get_tightbbox()
-        assert min(box.x0, box.y0) >= -1, "something is written left of the figure or below it"
-        assert np.all(box.max <= figure.bbox.max + 1), "something is written right of the figure or above it"
+        assert min(box.x0, box.y0) >= -1, (
+            "something is written left of the figure or below it"
+        )  # and a pixel is the hinting of letters at another size
+        assert np.all(box.max <= figure.bbox.max + 1.5), "something is written right of the figure or above it"
 
 
 @pytest.mark.parametrize("name", theory.EXACT)
