@@ -247,4 +247,5 @@ def test_a_file_says_where_its_runs_end(opened):
     opened.locator("#clip").press("Home")
     step(opened, SMALL.length)
     assert "不截断" in opened.locator("#training-setting").inner_text()  # of which the file has runs, whatever is set
+    assert "不截断" in opened.locator("#training-setting").inner_text()  # of which the file has runs
     assert "训练到此为止" in changes(opened, "training", lambda: opened.locator("#step").click())
