@@ -30,6 +30,7 @@ def test_every_figure_is_written_in_both_languages_and_all_formats(name, lang, t
     check_written(figure, tmp_path / name, data, claims, lang)
     for axes in figure.axes:
         box = axes.get_tightbbox()
+        # a pixel or so is the hinting of letters at another size
         assert min(box.x0, box.y0) >= -1, (
             "something is written left of the figure or below it"
         )  # and a pixel is the hinting of letters at another size
