@@ -15,6 +15,7 @@ import gradflow as gf
 from gradflow import analysis, figures
 from gradflow.analysis.proofs import RECORD_PROVED
 from gradflow.commands import animate, lecture
+from gradflow.commands.arguments import Look
 from gradflow.commands.deck import animated, logged
 from gradflow.figures.gallery import ANIMATIONS, GALLERY
 from gradflow.figures.theme import LANGUAGES
@@ -133,7 +134,9 @@ def checks_in(files) -> list[str]:
 
 
 def test_the_command_that_animates_knows_the_proofs(run_for, tmp_path: Path):
-    files = animate.animate("weight_spectrum", [run_for("weight_spectrum", BAD)], tmp_path / "moving", "en", "paper")
+    files = animate.animate(
+        "weight_spectrum", [run_for("weight_spectrum", BAD)], tmp_path / "moving", Look("en", "paper", "light")
+    )
     assert RECORD_PROVED in checks_in(files)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 import torch
+from markupsafe import Markup
 from strange_logs import LOGS
 from synthetic_runs import Planted, config_of, write_run
 
@@ -73,7 +74,7 @@ class Page(HTMLParser):
 def _quick():
     """Pictures and the charts' library are made by others, slowly."""
     with (
-        mock.patch.object(page.vl_convert, "javascript_bundle", return_value="/* Vega-Embed */"),
+        mock.patch.object(page, "chart_library", return_value=Markup("/* Vega-Embed */")),
         mock.patch.object(figures, "_picture", return_value=b"picture"),
     ):
         yield
@@ -92,7 +93,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(sweep: Path) -> str:
     with (
-        mock.patch.object(page.vl_convert, "javascript_bundle", return_value="/* Vega-Embed */"),
+        mock.patch.object(page, "chart_library", return_value=Markup("/* Vega-Embed */")),
         mock.patch.object(figures, "_picture", return_value=b"picture"),
     ):
         file = write_report(sweep)
