@@ -69,7 +69,7 @@ def test_factors_and_realised_values_stand_beside_the_products():
     said = words(draw("jacobian_product_by_lag", table("jacobian_product_by_lag"), context="paper"))
     for text in ("×1.10 / step", "×1.00 / step", "×0.90 / step", "linear RNN\n×0.82", "tanh RNN\n×0.63"):
         assert text in said
-    for text in ("$ = 1.57 > 1, the gradient", "$ = 0.82, not", r"$\sigma_{max}$ = 1.57", r"$\rho$ = 0.82"):
+    for text in ("$ = 1.57 > 1, and yet", r"sets the rate, $\rho$ = 0.82", r"$\sigma_{max}$ = 1.57", r"$\rho$ = 0.82"):
         assert text in said.replace("\n", " "), "the same digits in the headline and at the lines"
 
 
