@@ -1,10 +1,11 @@
 """Trials of hostile inputs within this process, in the verdicts of `hostile.py`."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from hostile import LONGEST_ERROR
+from hostile import LONGEST_ERROR, record
 from torch import nn
 
 import gradflow as gf
@@ -31,6 +32,42 @@ def judge_call(call: Callable[[], Any], names: Collection[str] = ()) -> tuple[st
     except Exception as error:
         return "traceback", f"{type(error).__name__}: {error}"
     return "silent", ""
+
+
+def not_clear(
+    name: str,
+    begin: Callable[[], Any],
+    wrong: Mapping[str, Iterable[Any]],
+    begins: Collection[str],
+    also: Mapping[str, Collection[str]],
+    right_after_all: Collection[tuple[str, str, Any]] = (),
+) -> list[str]:
+    """Calls a function once with every wrong value of every argument of it, records all verdicts.
+
+    Args:
+        name: of the function.
+        begin: makes a fresh trial: `call`, `right` arguments, and the kind of each that is tried.
+        wrong: values by kind.
+        begins: what may follow the name of the argument in a clear error.
+        also: by argument, other texts that name it.
+        right_after_all: function, argument and value of calls that are left out.
+
+    Returns:
+        A line for each call whose error is not clear.
+    """
+    lines = []
+    for argument, kind in begin().kinds.items():
+        for value in wrong[kind]:
+            if isinstance(value, (str, float, list)) and (name, argument, value) in right_after_all:
+                continue
+            fresh = begin()
+            call = partial(fresh.call, **{**fresh.right, argument: value})
+            names = [*(f"{argument}{mark}" for mark in begins), *also.get(argument, ())]
+            verdict, text = judge_call(call, names)
+            record("Python calls", f"{name} {argument}={value!r:.60}", verdict)
+            if verdict != "clear":
+                lines.append(f"{name}({argument}={value!r:.40}): {verdict}: {text[:200]!r}")
+    return lines
 
 
 def judge_text(text: str, names: Collection[str] = ()) -> str:

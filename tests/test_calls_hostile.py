@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from math import inf, nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hostile import record
-from hostile_calls import Plain, judge_call
+from hostile_calls import Plain, not_clear
 from synthetic_runs import Planted, config_of, write_run
 from torch import nn
 
@@ -311,15 +310,5 @@ def test_a_wrong_call_is_told_its_argument(name: str) -> None:
     trial = TRIALS[name]()
     if trial.right:
         trial.call(**trial.right)
-    wrong = []
-    for argument, kind in trial.kinds.items():
-        for value in WRONG[kind]:
-            if isinstance(value, (str, float)) and (name, argument, value) in RIGHT_AFTER_ALL:
-                continue
-            fresh = TRIALS[name]()
-            call = partial(fresh.call, **{**fresh.right, argument: value})
-            verdict, text = judge_call(call, [f"{argument}:", f"{argument}, ", *ALSO.get(argument, ())])
-            record("Python calls", f"{name} {argument}={value!r:.60}", verdict)
-            if verdict != "clear":
-                wrong.append(f"{name}({argument}={value!r:.40}): {verdict}: {text[:200]!r}")
+    wrong = not_clear(name, TRIALS[name], WRONG, (":", ", "), ALSO, RIGHT_AFTER_ALL)
     assert not wrong, "\n".join(wrong)

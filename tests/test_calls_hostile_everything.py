@@ -3,7 +3,6 @@
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
-from hostile import record
-from hostile_calls import judge_call
+from hostile_calls import not_clear
 from test_calls_hostile import LAYERS, Trial, lstm, recorded, with_gradients
 from test_calls_hostile import TRIALS as TRIALS_OF_NUMBERS
 from test_calls_hostile import WRONG as WRONG_NUMBERS
@@ -194,14 +192,6 @@ def test_every_public_argument_has_its_trial() -> None:
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_wrong_call_is_told_its_argument(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    wrong = []
-    for argument, kind in TRIALS[name]().kinds.items():
-        for value in WRONG[kind]:
-            fresh = TRIALS[name]()
-            call = partial(fresh.call, **{**fresh.right, argument: value})
-            verdict, text = judge_call(call, [f"{argument}:", f"{argument} ", f"{argument}, ", *ALSO.get(argument, ())])
-            record("Python calls", f"{name} {argument}={value!r:.60}", verdict)
-            if verdict != "clear":
-                wrong.append(f"{name}({argument}={value!r:.40}): {verdict}: {text[:200]!r}")
+    wrong = not_clear(name, TRIALS[name], WRONG, (":", " ", ", "), ALSO)
     plt.close("all")
     assert not wrong, f"{len(wrong)}\n" + "\n".join(wrong)

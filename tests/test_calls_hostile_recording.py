@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from math import inf, nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hostile import record
-from hostile_calls import Plain, judge_call
+from hostile_calls import Plain, not_clear
 from synthetic_runs import Planted, config_of, write_run
 from torch import nn
 
@@ -299,16 +298,6 @@ RIGHT_AFTER_ALL = [("log", "lengths", [5, 9]), ("log", "lengths", [1, 2, 3])]  #
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_wrong_call_is_told_its_argument(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    wrong = []
-    for argument, kind in TRIALS[name]().kinds.items():
-        for value in WRONG[kind]:
-            if isinstance(value, list) and (name, argument, value) in RIGHT_AFTER_ALL:
-                continue
-            fresh = TRIALS[name]()
-            call = partial(fresh.call, **{**fresh.right, argument: value})
-            verdict, text = judge_call(call, [f"{argument}:", f"{argument} ", f"{argument}, ", *ALSO.get(argument, ())])
-            record("Python calls", f"{name} {argument}={value!r:.60}", verdict)
-            if verdict != "clear":
-                wrong.append(f"{name}({argument}={value!r:.40}): {verdict}: {text[:200]!r}")
+    wrong = not_clear(name, TRIALS[name], WRONG, (":", " ", ", "), ALSO, RIGHT_AFTER_ALL)
     plt.close("all")
     assert not wrong, f"{len(wrong)}\n" + "\n".join(wrong)
