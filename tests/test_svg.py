@@ -68,7 +68,8 @@ def test_the_last_digit_of_a_clipping_changes_no_file():
         figure.add_axes((0.1, 0.1, width, 0.8)).plot([0, 1])
         drawn.append(picture(figure, "svg"))
     name = re.findall(rb'clipPath id="(\w+)"', drawn[0])[0]
-    assert drawn[0] == drawn[1] and b"url(#%b)" % name in drawn[0]
+    assert drawn[0] == drawn[1]
+    assert b"url(#%b)" % name in drawn[0]
 
 
 @pytest.mark.browser
