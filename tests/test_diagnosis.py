@@ -266,6 +266,21 @@ def test_a_hard_batch_of_a_network_that_has_learned_is_no_explosion(after, verdi
     check_words(found)
 
 
+@pytest.mark.parametrize("spread", [0.1, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_what_is_clipped_at_as_an_explosion_asked_for_is_well_clipped(spread, tmp_path):
+    norms = np.random.default_rng(0).lognormal(0.0, spread, 120)
+    told = exploding(80, lambda i: float(norms[i]), optimizer="sgd") | {"loss": lambda i: 0.7 if i <= 80 else 5.0}
+    threshold = finding(written_log(tmp_path / "before", **told), "explosions").values["suggested"]
+    rows = [
+        {"log_grad_norm_before": np.log(norm), "coefficient": min(1.0, threshold / norm)}
+        | {"clipped": float(norm > threshold)}
+        for norm in norms
+    ]
+    held = {"clipped": lambda i: rows[i], "norm": lambda i: min(threshold, float(norms[i]))}
+    path = written_log(tmp_path / "after", clipped(threshold)["config"], **held)
+    assert not gf.diagnose(path).ill
+
+
 def test_clipping_that_leaves_a_third_of_the_updates_is_not_too_tight(tmp_path):
     for every, verdict in ((3, "healthy"), (5, "ill")):
         told = clipped(0.3)
