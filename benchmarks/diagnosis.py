@@ -54,7 +54,7 @@ FOLDER = Path("outputs/benchmarks/diagnosis")
 TABLE = Path(__file__).with_suffix(".csv")
 TUNED = 29
 """The last seed that thresholds and remedies were chosen with."""
-SEEDS, MORE = range(30, 39), range(40, 50)
+SEEDS, MORE = range(30, 40), range(40, 50)
 FEW = ("record_unproved", "units_dead", "log_too_short")
 """Conditions with one ill network per seed, of which there are more seeds."""
 HARM = 2.0  # times the highest loss of the same network at a tenth of the rate
