@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
 from gradflow.analysis.by_lag import SHORT
@@ -110,5 +110,5 @@ def _write(axes: Axes, x: float, y: float, key: str, factor: float, labels: Labe
     axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, **seen)
 
 
-def _halo() -> list[withStroke]:
+def _halo() -> list[AbstractPathEffect]:
     return [withStroke(linewidth=thin(1.4), foreground=ON_DARK)]
