@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from inspect import getfile
 from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
@@ -28,6 +29,7 @@ def side_by_side(threads: int) -> int:
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("config_file", lambda: getfile(Config), replace=True)
 OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replace=True)
 
 
