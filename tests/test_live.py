@@ -153,6 +153,13 @@ def test_a_step_is_what_its_history_makes_it(stepped):
     anew.close()
 
 
+def test_two_pages_do_not_train_each_others_runs_anew(stepped, monkeypatch):
+    runs, steps = stepped
+    monkeypatch.setattr(Run, "_train", None)  # nothing of this is trained
+    assert [training(runs, "linear", 1.0, clips) for clips in ([None], [None, 0.05])] == steps
+    assert len(runs.at("linear", 1.0, [None, 0.05]).clips) == 2
+
+
 def test_a_step_tells_what_was_recorded(stepped):
     _, (first, second) = stepped
     assert [column["iteration"] for column in first["gradient"] + second["gradient"]] == list(range(0, 20, EVERY))

@@ -20,7 +20,7 @@ from gradflow.report.page import as_json, chart_library, environment_of, templat
 from gradflow.theory.error_surface import WINDOW
 
 AUTO = "auto"
-SPOKEN = ("page.lost", "setting.", "training.none", "training.begins", "training.end", "answer.none", "spectrum.")
+SPOKEN = ("page.lost", "page.foreign", "setting.", "training.", "answer.none", "spectrum.")
 """Beginnings of the ids of texts that the page's script fills in."""
 
 
@@ -77,13 +77,11 @@ def _rendered(lang: str, grid: Mapping[str, Any] | None, space: Space | None) ->
     return environment.get_template("live.html").render(
         language="" if lang == AUTO else lang,
         style=template("gradflow.report", "base.css") + template("gradflow.live", "live.css"),
-        script=template("gradflow.report", "base.js") + template("gradflow.live", "live.js"),
+        script=template("gradflow.report", "base.js") + template("gradflow.live", "address.js", "live.js"),
         library=chart_library(),
         facts=as_json(_facts(grid, space)),
         cells={name: CELLS[name].label for name in settings.CELL_NAMES},
-        default=settings.CELL.default,
         longest=settings.LONGEST_NAME,
-        name=settings.NAMES[0],
         names=settings.NAMES if space is None else space.names,
         static=space is not None,
         title=word("page.title"),
@@ -112,6 +110,10 @@ def _facts(grid: Mapping[str, Any] | None, space: Space | None) -> dict[str, Any
         "words": {
             lang: {id: text for id, text in own_texts(lang).items() if id.startswith(SPOKEN)} for lang in LANGUAGES
         },
+        "cell": settings.CELL.default,
+        "name": (space.names if space else settings.NAMES)[0],
+        "names": space and space.names,
+        "longest": settings.LONGEST_NAME,
         "grid": grid,
         "runs": space and {"starts": space.trained, "clips": space.trained_clips},
         "most": settings.MOST_STEPS if space is None else space.length,

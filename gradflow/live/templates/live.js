@@ -27,8 +27,7 @@
       known.set(key, table);
       return table;
     } catch (error) {
-      if (error instanceof TypeError) throw new Error(say("page.lost"));
-      throw error;
+      throw error instanceof TypeError ? Object.assign(new Error(say("page.lost")), { gone: true }) : error;
     } finally {
       root.classList.toggle("busy", --waiting > 0);
     }
@@ -36,24 +35,33 @@
 
   // Settings
 
-  const state = { view: "gradients", cell: document.querySelector("[name=cell]:checked").value, places: {}, kept: [], runs: new Map(), playing: false };
-  const sliders = ["start", "steps", "clip"];
+  const state = { view: "gradients", cell: null, stops: {}, kept: [], runs: new Map(), playing: false };
+  const KEPT = 4, sliders = ["start", "steps", "clip"];
   const stops = (name) => (name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name]);
-  const placed = (name) => (name === "start" ? facts.kinds[state.cell] : name);
-  const value = (name) => stops(name).values[state.places[placed(name)] ?? stops(name).place];
+  const kind = (name, cell) => (name === "start" ? facts.kinds[cell] : name);
+  function value(name) {
+    const { values, place } = stops(name), set = state.stops[kind(name, state.cell)];
+    return values.includes(set) ? set : values[place];
+  }
   const settings = () => ({ cell: state.cell, start: value("start"), steps: value("steps"), clip: value("clip") });
   const shown = (name) => (value(name) === null ? say("setting.off") : String(value(name)));
-  const called = () => `${facts.labels[state.cell][language()]} ${{ gain: "g", forget_bias: "b_f", update_bias: "b_z" }[facts.kinds[state.cell]]}=${shown("start")}`;
+  const called = ({ cell, start }) => `${facts.labels[cell][language()]} ${{ gain: "g", forget_bias: "b_f", update_bias: "b_z" }[facts.kinds[cell]]}=${start}`;
 
   function showSettings() {
     byId("start-name").textContent = say(`setting.${facts.kinds[state.cell]}`);
     for (const name of sliders) {
       const slider = byId(name);
       slider.max = stops(name).values.length - 1;
-      slider.value = state.places[placed(name)] ?? stops(name).place;
+      slider.value = stops(name).values.indexOf(value(name));
       slider.setAttribute("aria-valuetext", shown(name));
       byId(`${name}-value`).textContent = shown(name);
     }
+    root.dataset.view = state.view;
+    for (const name of Object.keys(charts)) {
+      byId(name).hidden = name !== state.view;
+      byId(`show-${name}`).setAttribute("aria-pressed", String(name === state.view));
+    }
+    document.querySelector(`[name=cell][value=${state.cell}]`).checked = true;
     for (const label of all(".cell")) label.style.setProperty("--shade", shade(facts.colours[label.querySelector("input").value]));
   }
 
@@ -110,9 +118,13 @@
     }));
   }
 
-  function showGradient(flow) {
-    const lang = language(), curve = { name: called(), colour: facts.colours[state.cell], flow, held: false };
-    const curves = [...state.kept, curve];
+  const sameCurve = (a, b) => ["cell", "start", "steps"].every((name) => a[name] === b[name]);
+
+  async function showGradient(flow) {
+    const lang = language(), now = settings(), each = [...state.kept, now], T = each.some(({ steps }) => steps !== now.steps);
+    const curves = await Promise.all(each.map(async (of) => ({
+      name: called(of) + (T ? `, T=${of.steps}` : ""), colour: facts.colours[of.cell], held: of !== now, flow: of === now ? flow : await numbers("flow", of),
+    })));
     const rows = curves.flatMap(({ name, colour, flow, held }, i) =>
       flow.lag.map((lag, k) => ({ curve: i, name, colour: shade(colour), held, lag, median: flow.median[k], lowest: flow.low[k], highest: flow.high[k] })));
     const values = curves.flatMap(({ flow }) => [...flow.low, ...flow.high]).filter((v) => v > 0);
@@ -158,12 +170,14 @@
 
   function run() {
     const { cell, start, clip } = runSettings(), key = JSON.stringify(facts.runs ? [cell, start, clip] : [cell, start]);
-    if (!state.runs.has(key)) state.runs.set(key, { cell, start, clips: [], steps: [] });
+    if (!state.runs.has(key)) state.runs.set(key, { cell, start, clips: [], wanted: [], steps: [] });
     return state.runs.get(key);
   }
 
+  const owed = (own) => own.wanted.length > own.clips.length; // of an address, which names the clipping of every step
+
   async function step() {
-    const own = run(), clips = [...own.clips, runSettings().clip];
+    const own = run(), clips = owed(own) ? own.wanted.slice(0, own.clips.length + 1) : [...own.clips, runSettings().clip];
     if (clips.length > facts.most) {
       pause();
       return show("training", say("training.end"), content.training.rows, content.training.params);
@@ -173,7 +187,7 @@
     if (clips.length !== own.clips.length + 1) return;
     own.clips = clips;
     own.steps.push(table);
-    await showRun();
+    if (state.view === "training" && own === run()) await showRun();
   }
 
   async function showRun() {
@@ -184,9 +198,9 @@
     const values = rows.map((row) => row.value).filter((v) => v !== null);
     const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
     const clip = own.clips.at(-1) === null ? say("setting.off") : `${say("setting.clip")} ${own.clips.at(-1)}`;
-    byId("training-setting").textContent = last ? last.setting[language()] + (facts.runs ? `, ${clip}` : "") : called();
+    byId("training-setting").textContent = last ? last.setting[language()] + (facts.runs ? `, ${clip}` : "") : called(own);
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
-    await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
+    await show("training", last ? last.headline[language()] : say(owed(own) ? "training.begins" : "training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
   }
 
@@ -211,9 +225,11 @@
       try {
         if (state.view === "gradients") {
           const [flow, surface, descent] = await Promise.all(["flow", "surface", "descent"].map((panel) => numbers(panel, settings())));
-          state.flow = flow;
           await Promise.all([showGradient(flow), showSpectrum(flow), showSurface(surface, descent)]);
-        } else await showRun();
+        } else {
+          if (owed(run())) trained();
+          await showRun();
+        }
       } catch (error) { lost(error); }
       root.dataset.took = Math.round(performance.now() - began);
     }
@@ -223,14 +239,18 @@
   }
 
   function changed() {
+    clearTimeout(trying);
     asked = true;
     showSettings();
     answering ??= answerAll();
     return answering;
   }
 
+  let trying;
   function lost(error) {
     pause();
+    clearTimeout(trying);
+    if (error.gone) trying = setTimeout(changed, 2000);
     charts[state.view].forEach((name, i) => { // what stays on the screen is of other settings: nothing says it any more
       byId(`${name}-headline`).textContent = i ? "" : error.message;
       panel(name).classList.add("lost");
@@ -240,7 +260,56 @@
   let telling;
   function tell() {
     clearTimeout(telling);
-    telling = setTimeout(() => { byId("told").textContent = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". "); }, 500);
+    telling = setTimeout(() => {
+      const told = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". ");
+      if (told !== byId("told").textContent) byId("told").textContent = told;
+    }, 500);
+    note();
+  }
+
+  // The address: noted now and then while things change, for browsers count how often
+
+  function noted() {
+    const { cell, start, ...rest } = settings(), own = run(), clips = owed(own) ? own.wanted : own.clips;
+    const stops = Object.entries({ ...state.stops, ...rest, [kind("start", cell)]: start });
+    return address.write([
+      ["view", state.view], ["cell", cell], ...stops.map(([name, stop]) => [name, address.text(stop)]),
+      ...state.kept.map((curve) => ["keep", address.curve(curve)]),
+      ...(clips.length ? [["run", address.written(clips)]] : []),
+      ["quantity", byId("quantity").value], ["name", byId("name").value], ["lang", language()], ["theme", dark() ? "dark" : "light"],
+    ]);
+  }
+
+  let written, noting;
+  function note() {
+    noting ??= setTimeout(() => {
+      noting = null;
+      const now = noted();
+      if (now === written) return;
+      written = now;
+      byId("notice").hidden = true;
+      try { history.replaceState(null, "", now); } catch { written = undefined; /* too often, or not allowed: the next change tries again */ }
+    }, 300);
+  }
+
+  const LISTED = 3, LONG = 40;
+  function restore() {
+    const { found, foreign } = address.read(location.hash, facts, KEPT);
+    pause();
+    Object.assign(state, { view: found.view ?? "gradients", cell: found.cell ?? facts.cell, kept: found.keep });
+    state.stops = Object.fromEntries(["steps", "clip", ...Object.values(facts.kinds)].filter((name) => name in found).map((name) => [name, found[name]]));
+    byId("quantity").value = found.quantity ?? "gradient";
+    byId("name").value = found.name ?? facts.name;
+    if (found.lang) gradflow.speak(found.lang);
+    if (found.theme) gradflow.wear(found.theme);
+    state.runs.clear();
+    const wanted = found.run ?? [];
+    if (facts.runs && wanted.some((clip) => clip !== runSettings().clip)) foreign.push(`run=${address.written(wanted)}`);
+    else run().wanted = wanted;
+    const listed = foreign.slice(0, LISTED).map((part) => (part.length > LONG ? `${part.slice(0, LONG)}…` : part).replace(/\p{C}/gu, "�"));
+    byId("notice").textContent = say("page.foreign").replace("{parts}", () => [...listed, ...(foreign.length > LISTED ? ["…"] : [])].join(", "));
+    byId("notice").hidden = !foreign.length;
+    written = noted();
   }
 
   async function redraw() {
@@ -265,26 +334,26 @@
   }
   let training = null;
   function trained() {
-    training ??= step().catch(lost).finally(() => { training = null; tell(); root.dataset.steps = run().steps.length; });
+    training ??= stepped().catch(lost).finally(() => { training = null; tell(); root.dataset.steps = run().steps.length; });
     return training;
+  }
+  async function stepped() {
+    do await step(); while (owed(run()));
   }
 
   // Hands
 
-  for (const name of sliders) byId(name).addEventListener("input", (event) => { state.places[placed(name)] = Number(event.target.value); changed(); });
+  for (const name of sliders) byId(name).addEventListener("input", (event) => { state.stops[kind(name, state.cell)] = stops(name).values[event.target.value]; changed(); });
   for (const radio of all("[name=cell]")) radio.addEventListener("change", () => { state.cell = radio.value; changed(); });
   function view(name) {
-    state.view = root.dataset.view = name;
+    state.view = name;
     if (name !== "training") pause();
-    for (const other of Object.keys(charts)) {
-      byId(other).hidden = other !== name;
-      byId(`show-${other}`).setAttribute("aria-pressed", String(other === name));
-    }
     return redraw();
   }
   for (const name of Object.keys(charts)) byId(`show-${name}`).addEventListener("click", () => view(name));
   byId("keep").addEventListener("click", () => {
-    state.kept = [...state.kept.slice(-3), { name: called(), colour: facts.colours[state.cell], flow: state.flow, held: true }];
+    const now = settings();
+    if (!state.kept.some((curve) => sameCurve(curve, now))) state.kept = [...state.kept.slice(1 - KEPT), now];
     changed();
   });
   byId("forget").addEventListener("click", () => { state.kept = []; changed(); });
@@ -293,8 +362,7 @@
   byId("restart").addEventListener("click", () => {
     pause();
     const own = run();
-    own.clips = [];
-    own.steps = [];
+    Object.assign(own, { clips: [], wanted: [], steps: [] });
     changed();
   });
   byId("quantity").addEventListener("change", changed);
@@ -315,5 +383,8 @@
   let resizing;
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
   gradflow.changed = redraw;
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); byId("content").focus(); });
+  addEventListener("hashchange", () => { restore(); redraw(); });
+  restore();
   changed();
 })();
