@@ -1,5 +1,7 @@
 """The live page: every number against a slow one, what it takes and refuses, its texts, its server, its file."""
 
+import base64
+import gzip
 import json
 import re
 import string
@@ -305,8 +307,11 @@ def test_the_file_has_all_that_it_shows(tmp_path):
     file = write_live(tmp_path / "new" / "live.html", "zh", space=SMALL)
     page = file.read_text("utf-8")
     facts = json.loads(re.search(r'<script id="facts" type="application/json">(.*?)</script>', page)[1])
-    assert facts["grid"][key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
-    assert len(facts["grid"]) == 4 + 2 + 4 + 1 + 1
+    packed = re.search(r'<script id="grid" type="text/plain">(.*?)</script>', page)[1]
+    grid = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert grid[key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
+    assert len(grid) == 4 + 2 + 4 + 1 + 1
+    assert "1 runs of 10 updates" in page
     assert facts["panels"] == {panel: list(names) for panel, names in SETTINGS.items()}
     assert 'data-language="zh"' in page
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)

@@ -6,6 +6,7 @@ that is opened again, or a second one, finds at once what is behind it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -38,7 +39,8 @@ OTHERS = ("王伟", "李娜")
 """The names that follow the one that is asked for, as in the roll calls that the model was trained on."""
 STATES = 64
 """Sequences of the test set whose hidden states are shown."""
-GRADIENT = "log_relative_gradient_q50"
+QUANTITY = "log_relative_gradient"
+GRADIENT = QUANTITY + "_q50"
 
 
 class Run:
@@ -52,7 +54,7 @@ class Run:
     def __init__(self, cell: str, start: float):
         self.cell, self.start = cell, start
         self.config = config_of(cell, start, data=DATA, train=TRAIN)
-        self.names: Any = load(DATA, self.config.seed)
+        self.names: Any = _names(self.config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             task = self.names.task
@@ -65,7 +67,12 @@ class Run:
         self._batches, self._test = batches(self.names, self.config), on_device(self.names.test, "cpu")
         self._folder = TemporaryDirectory(prefix="gradflow-live-")
         self._recorder = record(
-            self.model, self._folder.name + "/run", every=EVERY, spectrum_every=10**9, scalars=["accuracy"]
+            self.model,
+            self._folder.name + "/run",
+            every=EVERY,
+            spectrum_every=10**9,
+            quantities=[QUANTITY],
+            scalars=["accuracy"],
         )
         self._recorder.__enter__()
 
@@ -180,6 +187,12 @@ class Run:
             lag=len(known) - 1,
             clipped=100 * told["clipped"],
         )
+
+
+@cache
+def _names(seed: int) -> Any:
+    """What all runs learn from."""
+    return load(DATA, seed)
 
 
 class Runs:

@@ -10,14 +10,24 @@
 
   // The one question to gradflow: a panel and its settings; in a file without a server the answers are all there.
 
-  const known = new Map(Object.entries(facts.grid ?? {}));
+  const known = new Map();
   let waiting = 0;
+
+  async function unpack() {
+    try {
+      const packed = Uint8Array.from(atob(byId("grid").textContent), (sign) => sign.charCodeAt(0));
+      const whole = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
+      for (const [key, table] of Object.entries(await whole.json())) known.set(key, table);
+    } catch { throw new Error(say("page.damaged")); }
+  }
+  const unpacked = facts.runs ? unpack() : null;
 
   async function numbers(panel, settings) {
     const values = Object.fromEntries(facts.panels[panel].map((name) => [name, settings[name]]));
     const key = JSON.stringify([panel, ...Object.values(values)]);
+    await unpacked;
     if (known.has(key)) return known.get(key);
-    if (facts.grid) throw new Error(`not computed: ${key}`);
+    if (facts.runs) throw new Error(`not computed: ${key}`);
     root.classList.toggle("busy", ++waiting > 0);
     try {
       const body = JSON.stringify({ panel, values });
@@ -37,11 +47,20 @@
 
   const state = { view: "gradients", cell: null, stops: {}, kept: [], runs: new Map(), playing: false };
   const KEPT = 4, sliders = ["start", "steps", "clip"];
-  const stops = (name) => (name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name]);
+  // A slider stops where there is something to show: in a file, of runs that were trained, at fewer places
+  function stops(name, view = state.view) {
+    const slider = name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name];
+    if (!facts.runs || view !== "training" || name === "steps") return slider;
+    const values = name === "clip" ? facts.runs.clips : facts.runs.starts[state.cell];
+    return { values, place: values.indexOf(nearest(name, values, slider.values[slider.place])) };
+  }
+  const apart = { start: (a, b) => Math.abs(a - b), clip: (a, b) => Math.abs(Math.log((a ?? 20) / (b ?? 20))) };
+  const nearest = (name, values, wanted) => values.reduce((a, b) => (apart[name](b, wanted) < apart[name](a, wanted) ? b : a));
   const kind = (name, cell) => (name === "start" ? facts.kinds[cell] : name);
-  function value(name) {
-    const { values, place } = stops(name), set = state.stops[kind(name, state.cell)];
-    return values.includes(set) ? set : values[place];
+  function value(name, view = state.view) {
+    const { values, place } = stops(name, view), set = state.stops[kind(name, state.cell)];
+    if (set === undefined) return values[place];
+    return values.includes(set) ? set : nearest(name, values, set);
   }
   const settings = () => ({ cell: state.cell, start: value("start"), steps: value("steps"), clip: value("clip") });
   const shown = (name) => (value(name) === null ? say("setting.off") : String(value(name)));
@@ -158,26 +177,17 @@
 
   // A run: the clipping of each of its steps, and what each of them gave
 
-  const nearest = (values, wanted) => values.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
-
-  function runSettings() {
-    const { cell, start, clip } = settings();
-    if (!facts.runs) return { cell, start, clip };
-    const clips = facts.runs.clips.filter((c) => c !== null);
-    const off = facts.runs.clips.includes(null) && (clip === null || clip > 2 || !clips.length);
-    return { cell, start: nearest(facts.runs.starts[cell], start), clip: off ? null : nearest(clips, clip ?? Infinity) };
-  }
-
   function run() {
-    const { cell, start, clip } = runSettings(), key = JSON.stringify(facts.runs ? [cell, start, clip] : [cell, start]);
-    if (!state.runs.has(key)) state.runs.set(key, { cell, start, clips: [], wanted: [], steps: [] });
+    const [start, clip] = ["start", "clip"].map((name) => value(name, "training"));
+    const key = JSON.stringify([state.cell, start, ...(facts.runs ? [clip] : [])]); // a run of a file has one clipping
+    if (!state.runs.has(key)) state.runs.set(key, { cell: state.cell, start, clips: [], wanted: [], steps: [] });
     return state.runs.get(key);
   }
 
   const owed = (own) => own.wanted.length > own.clips.length; // of an address, which names the clipping of every step
 
   async function step() {
-    const own = run(), clips = owed(own) ? own.wanted.slice(0, own.clips.length + 1) : [...own.clips, runSettings().clip];
+    const own = run(), clips = owed(own) ? own.wanted.slice(0, own.clips.length + 1) : [...own.clips, value("clip", "training")];
     if (clips.length > facts.most) {
       pause();
       return show("training", say("training.end"), content.training.rows, content.training.params);
@@ -197,8 +207,7 @@
       values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
     const values = rows.map((row) => row.value).filter((v) => v !== null);
     const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
-    const clip = own.clips.at(-1) === null ? say("setting.off") : `${say("setting.clip")} ${own.clips.at(-1)}`;
-    byId("training-setting").textContent = last ? last.setting[language()] + (facts.runs ? `, ${clip}` : "") : called(own);
+    byId("training-setting").textContent = last ? last.setting[language()] : called(own);
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
     await show("training", last ? last.headline[language()] : say(owed(own) ? "training.begins" : "training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
@@ -264,14 +273,14 @@
       const told = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". ");
       if (told !== byId("told").textContent) byId("told").textContent = told;
     }, 500);
-    note();
+    noteSoon();
   }
 
-  // The address: noted now and then while things change, for browsers count how often
+  // The address: noted after a click at once, while a slider moves or a run plays now and then, for browsers count how often
 
   function noted() {
-    const { cell, start, ...rest } = settings(), own = run(), clips = owed(own) ? own.wanted : own.clips;
-    const stops = Object.entries({ ...state.stops, ...rest, [kind("start", cell)]: start });
+    const { cell } = state, own = run(), clips = owed(own) ? own.wanted : own.clips;
+    const stops = Object.entries({ ...Object.fromEntries(sliders.map((name) => [kind(name, cell), value(name, "gradients")])), ...state.stops });
     return address.write([
       ["view", state.view], ["cell", cell], ...stops.map(([name, stop]) => [name, address.text(stop)]),
       ...state.kept.map((curve) => ["keep", address.curve(curve)]),
@@ -282,15 +291,15 @@
 
   let written, noting;
   function note() {
-    noting ??= setTimeout(() => {
-      noting = null;
-      const now = noted();
-      if (now === written) return;
-      written = now;
-      byId("notice").hidden = true;
-      try { history.replaceState(null, "", now); } catch { written = undefined; /* too often, or not allowed: the next change tries again */ }
-    }, 300);
+    clearTimeout(noting);
+    noting = null;
+    const now = noted();
+    if (now === written) return;
+    written = now;
+    byId("notice").hidden = true;
+    try { history.replaceState(null, "", now); } catch { written = null; /* too often, or not allowed: the next change tries again */ }
   }
+  const noteSoon = () => { noting ??= setTimeout(note, 300); };
 
   const LISTED = 3, LONG = 40;
   function restore() {
@@ -304,7 +313,7 @@
     if (found.theme) gradflow.wear(found.theme);
     state.runs.clear();
     const wanted = found.run ?? [];
-    if (facts.runs && wanted.some((clip) => clip !== runSettings().clip)) foreign.push(`run=${address.written(wanted)}`);
+    if (facts.runs && wanted.some((clip) => clip !== value("clip", "training"))) foreign.push(`run=${address.written(wanted)}`);
     else run().wanted = wanted;
     const listed = foreign.slice(0, LISTED).map((part) => (part.length > LONG ? `${part.slice(0, LONG)}…` : part).replace(/\p{C}/gu, "�"));
     byId("notice").textContent = say("page.foreign").replace("{parts}", () => [...listed, ...(foreign.length > LISTED ? ["…"] : [])].join(", "));
@@ -384,6 +393,7 @@
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
   gradflow.changed = redraw;
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); byId("content").focus(); });
+  for (const [event, after] of Object.entries({ click: note, change: note, input: noteSoon })) document.addEventListener(event, after);
   addEventListener("hashchange", () => { restore(); redraw(); });
   restore();
   changed();
