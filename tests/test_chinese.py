@@ -37,6 +37,8 @@ PUNCTUATION = {
     rf"{CHINESE} {CHINESE}": "a space between Chinese characters",
     r"[，。；：、（）“”] | [，。；：、）”]": "a space beside full-width punctuation",
     r"\.\.\.|。。": "dots that are no ellipsis",
+    rf"{CHINESE}(?:[\w$→×±≈≥≤∂‖−](?<!{CHINESE})|{{(?!status))|(?:[\w$%}}→×±≈≥≤‖](?<!{CHINESE})){CHINESE}": "no space between "
+    "Chinese and a letter, a number, a sign or a value",
 }
 CODE = re.compile(r"\$[^$]*\$|`[^`]*`|[A-Za-z_.\[\]]+\([^()]*\)|\w+=\S+")
 """Formulas, and what is typed."""

@@ -270,7 +270,7 @@
   function tell() {
     clearTimeout(telling);
     telling = setTimeout(() => {
-      const told = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". ");
+      const told = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(language() === "zh" ? "。" : ". ");
       if (told !== byId("told").textContent) byId("told").textContent = told;
     }, 500);
     noteSoon();
