@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -268,9 +269,16 @@ def test_a_name_too_long_for_a_folder_is_found_before_the_first_run(train, capsy
     assert not Path("here").exists()
 
 
+def test_what_commands_launch_by_default_needs_no_extra():
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    extras = {name.partition(">")[0] for names in project["optional-dependencies"].values() for name in names}
+    assert {package.replace("_", "-") for package, _ in launchers.PLUGINS.values()} <= extras
+    plain = {name.partition(">")[0] for name in project["dependencies"]}
+    assert "hydra-joblib-launcher" in plain  # launcher=processes: compare, lecture, reproduce, figures of no run
+
+
 @pytest.mark.parametrize(
-    ("launcher", "plugin"),
-    [("processes", "joblib"), ("slurm", "submitit_slurm"), ("slurm_local", "submitit_local"), ("ray", "ray")],
+    ("launcher", "plugin"), [("slurm", "submitit_slurm"), ("slurm_local", "submitit_local"), ("ray", "ray")]
 )
 def test_a_missing_plugin_names_the_extra(launcher, plugin, train, capsys):
     if launchers.installed(plugin):
@@ -353,8 +361,7 @@ def test_a_job_that_ends_early_is_named_by_its_error(capsys):
 
 
 def test_runs_side_by_side_share_the_cores(monkeypatch):
-    joblib = pytest.importorskip("joblib", reason="needs the extra `parallel`")
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     assert [side_by_side(threads) for threads in (1, 3, 8, 9)] == [8, 2, 1, 1]
 
 

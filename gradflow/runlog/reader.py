@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -49,12 +50,23 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
 def _near(path: Path) -> str:
     """What to do where a folder is that of no run: there may be some below it."""
     if not path.exists():
-        return "there is nothing at that path"
+        return absent(path)
     below = (file.parent for pattern in ("*/", "*/*/", "*/*/*/") for file in path.glob(f"{pattern}status.json"))
     first = next(below, None)
     if first is None:
         return "gradflow.open_sweep finds the runs below a folder"
     return f"below it are runs, such as {first}; give one of them, or all to gradflow.open_sweep"
+
+
+def absent(path: Path) -> str:
+    """That there is nothing at a path, and what is meant where `DATE` was typed as it stands: the newest beside it."""
+    newest, last = "", -1.0
+    for folder in path.parent.glob("*/"):
+        runs = (run for pattern in ("", "*/") for run in folder.glob(f"{pattern}status.json"))
+        with suppress(OSError):  # it may go while one looks
+            if (time := folder.stat().st_mtime) > last and next(runs, None):
+                newest, last = f"; the newest runs beside it are in {folder}", time
+    return f"there is nothing at that path{newest}"
 
 
 @dataclass(frozen=True)
