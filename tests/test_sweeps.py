@@ -197,6 +197,15 @@ def test_folders_may_be_numbered(train):
     assert [run.config["seed"] for run in gf.open_sweep("here").members] == [0, 1, 2]
 
 
+def test_names_that_no_run_can_have_are_told_once_before_any_starts(train, files, capfd):
+    assert train(*SWEEP, "seed=0,1", "data=csv", *files["data/csv"], "data.train_size=4000") == 1
+    [few] = capfd.readouterr().err.splitlines()
+    assert few.startswith("data.train_size, data.test_size: expected at most")
+    assert train(*SWEEP, "seed=0,1", "data=csv", "data.path=nowhere.csv") == 1
+    assert capfd.readouterr().err.startswith("data.path: expected a file of labelled names, got nowhere.csv")
+    assert not Path("here").exists()
+
+
 def test_a_failing_run_does_not_stop_the_sweep(train, files, capfd):
     sizes = ["data.train_size=4000,40", "data=csv", *files["data/csv"]]
     assert train(*SWEEP, *sizes, "hydra.sweeper.max_batch_size=1") == 1
