@@ -211,7 +211,15 @@ def _or_damage(read: Callable[[Run], Any], run: Run) -> Any:
 
 
 def _looked_at(run: Run) -> None:
-    """Raises Unreadable where a look at every file of a run's log finds damage."""
+    """Raises Unreadable where a look at every file of a run's log finds damage; at one that is kept, the first."""
+    found = getattr(run, "found", {})
+    if "damage" not in found:
+        found["damage"] = _or_damage(_look, run)
+    if found["damage"] is not None:
+        raise found["damage"]
+
+
+def _look(run: Run) -> None:
     _ = run.status, run.table("scalars")
     for table in TABLES:
         check_parts(run.path / "gradients", table)

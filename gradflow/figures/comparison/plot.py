@@ -65,7 +65,7 @@ def plot_comparison(
             _draw_all_losses(rows, loss, networks, clips, labels)
         keep_margins(figure)
         _add_legend(figure, clips, labels)
-        add_caption(figure, data, claims, labels)
+        add_caption(figure, data, claims, labels, notes=_notes(final, labels))
         finish(figure)
     return figure
 
@@ -88,6 +88,13 @@ def _draw_all_losses(
     for axes, init in zip(rows, inits, strict=True):
         note_beyond(axes, loss.loc[loss["init"] == init, "value"], labels)
     _name_chance(rows[0], loss, labels)
+
+
+def _notes(final: pd.DataFrame, labels: Labels) -> list[str]:
+    """What the bars are, if there are any."""
+    known = final[np.isfinite(final["low"])]
+    kinds = {"note.range" if seeds > 1 else "note.interval" for seeds in known["seed"]}
+    return [labels(kind) for kind in sorted(kinds)] if len(kinds) == 1 else []
 
 
 def _name_chance(axes: Axes, loss: pd.DataFrame, labels: Labels) -> None:
