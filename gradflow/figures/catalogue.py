@@ -23,11 +23,11 @@ from gradflow.tasks import problem, problem_names
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 _UNBROKEN = re.compile(
-    rf"""[（〔]*(?:(?:\$[^$]*\$|[\d.–−]+)\s(?:{"|".join(MEASURES)})|\$[^$]*\$|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)"""
+    rf"""[（〔]*(?:(?:\$[^$]*\$|[\d.–−]+)\s(?:{"|".join(MEASURES)})|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|(?:\$[^$]*\$|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)+)"""
     r"""[，。；：、）〕)\];,.]*|\s+|."""
 )
-"""What a line is not broken in: a number and what it counts, a word, a formula or a Chinese character, each with its
-punctuation; or white space."""
+"""What a line is not broken in: a number and what it counts, a word with formulas at it, or a Chinese character, each
+with its punctuation; or white space."""
 _START = re.compile(r"(b_[fz]|g|\\sigma)=(-?\d[-+.e\d]*|-?inf|nan)")
 """A formula in :func:`gradflow.analysis.runs.start_of`; whatever else has an equals sign in it is not typeset."""
 _NESTED = re.compile(r"（([^（）]*(?:（[^（）]*）[^（）]*)+)）")

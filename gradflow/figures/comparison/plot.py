@@ -177,6 +177,7 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     if np.isfinite(chance):
         axes.axvline(chance, color=shade(GREY), linestyle=":", linewidth=thin())
         words, place = labels("note.chance"), axes.get_xaxis_transform()
+        words += "" if by_loss else f" {100 * chance if high <= 1 else chance:.0f}{labels('percent')}"
         axes.text(chance, 1.015, words, transform=place, color=shade(GREY), fontsize="small", ha="center", va="bottom")
 
 

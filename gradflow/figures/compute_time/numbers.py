@@ -130,6 +130,7 @@ def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     low, high = curves["exponent"].min(), curves["exponent"].max()
     slower = [times_as_long(curve) for _, curve in data.groupby(_CURVE, sort=False, dropna=False)]
     details = {"high": high, "shortest": f"{data['steps'].min():.0f}", "longest": f"{data['steps'].max():.0f}"}
+    details |= {"longer": format(data["steps"].max() / data["steps"].min(), ".2g")}
     details |= {"slower": float(np.nanmin(slower)), "slowest": float(np.nanmax(slower))}
     details |= {"variant": "alone"} if len(curves) == 1 else {}
     least = _FLATTEST_IF_SHORT if data["steps"].min() < _SHORT else _FLATTEST

@@ -97,6 +97,8 @@ def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         row = plain.iloc[int(np.argmax(np.abs(apart)))]
         holds = bool(np.abs(apart).max() <= 0.3)
         words = details | {"step": row["per_step"], "curve": curve_name(row)}
+        far = per_layer(data[data["lag"] == data["lag"].max()]) if len(panels) == 1 else np.nan
+        words |= {"variant": "both_ends", "far": far} if np.isfinite(far) else {}
         first = claim("layer_costs_a_step", row["per_layer"], f"{row['per_step']:.3g} within 0.3 nats", holds, **words)
     else:
         words = details | {"step": least["per_step"], "curve": curve_name(least)}
