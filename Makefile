@@ -64,7 +64,7 @@ clean: ## Remove the virtual environment and caches; outputs stay
 	echo "Setting up .venv with $$python (once, a minute or more) ..."; \
 	$$python -m venv .venv
 	@$(PIP) $(TORCH)
-	@$(PIP) -e '.[parallel,test]'
+	@$(PIP) -e '.[test]'
 	@touch $@
 
 .venv/lint: .venv/ready

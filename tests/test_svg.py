@@ -61,6 +61,17 @@ def test_a_figure_is_saved_with_text_as_it_is_asked_for(tmp_path: Path):
         made.save(tmp_path / "b", svg_text="text")
 
 
+def test_the_last_digit_of_a_clipping_changes_no_file():
+    drawn = []
+    for width in (0.5, np.nextafter(0.5, 1)):
+        figure = Figure(figsize=(2, 1))
+        figure.add_axes((0.1, 0.1, width, 0.8)).plot([0, 1])
+        drawn.append(picture(figure, "svg"))
+    name = re.findall(rb'clipPath id="(\w+)"', drawn[0])[0]
+    assert drawn[0] == drawn[1]
+    assert b"url(#%b)" % name in drawn[0]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("name", "lang"), [("unrolled_graph", "zh"), ("activation_saturation", "en")])
 def test_in_a_browser_text_looks_as_if_drawn(name, lang, tmp_path: Path):

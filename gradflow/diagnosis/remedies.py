@@ -57,6 +57,8 @@ def for_growth(case: Case, place: Place) -> Remedy:
     facts = CELLS.get(place.cell)
     if facts is not None and facts.keeping_gate:
         return Remedy("init=remember", 'gf.initialise_(layer, "remember")')
+    if place.cell == "rnn_relu":  # of an orthogonal W half of the units would pass nothing
+        return Remedy("init=identity init.gain=1", 'gf.initialise_(layer, "identity")')
     return Remedy("init=orthogonal", 'gf.initialise_(layer, "orthogonal")')
 
 

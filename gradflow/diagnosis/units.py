@@ -16,6 +16,7 @@ from gradflow.diagnosis.remedies import for_growth, gates_that_hold, lower_rate,
 SATURATED = 0.95  # of the range of a unit or gate, as the log counts it
 SLOPE = 1 - SATURATED**2  # tanh' where |tanh| is that
 STUCK = 0.95  # share of units and steps
+SPARSE = 0.15  # share active below which rectifiers learn less: Glorot, Bordes & Bengio 2011, fig. 3
 _PLAIN = ("rnn", "rnn_sigmoid", "rnn_relu")
 
 
@@ -48,7 +49,7 @@ def _slope(case: Case, place: Place, *, relu: bool) -> Measurement | None:
     scale = 0.25 if place.cell == "rnn_sigmoid" else 1.0  # the steepest slope
     by_iteration = frame.groupby("iteration")["slope"].median() / scale
     start, now = float(by_iteration.iloc[0]), float(by_iteration.iloc[-1])
-    threshold = 1 - STUCK if relu else SLOPE
+    threshold = SPARSE if relu else SLOPE
     ill = now < threshold and not case.solved
     values: dict[str, Any] = {
         "start": start,

@@ -19,7 +19,7 @@ from gradflow.diagnosis.remedies import adaptive, calmer, clipped_at, lower_rate
 
 LOW, HIGH = 0.5, 10.0  # of the mean norm: where Pascanu et al. 2013, sec. 3.2 found thresholds to work
 RISEN = 1.5  # times the usual loss: above the noise of small batches
-_QUARTILES = 4  # numbers at least that quartiles are taken of
+_FEW = 4  # harmless norms at least that a median is taken of
 _LOOKED_AT = 20  # of the largest updates, whether the loss rose there
 _COLUMNS = ["log_grad_norm_before", "log_grad_norm_after", "clipped", "non_finite", "loss"]
 
@@ -119,18 +119,18 @@ def explodes(case: Case) -> Measurement:
 def _held(case: Case, loss: pd.Series, norm: pd.Series, first: int) -> tuple[Remedy, dict[str, Any]]:
     """What holds explosions, the first of which is told, and what is said of it.
 
-    Clipping at LOW times the lower quartile of the norms before it that did no harm: in a training that is about to
-    explode their mean is too high. Where fewer than _QUARTILES did none, half of the least norm, at a lower rate.
+    Clipping at LOW times the median of the norms before it that did no harm: in a training that is about to explode
+    their mean is too high. Where fewer than _FEW did none, at the least norm before it, at a lower rate.
     """
     if adaptive(case):
         return slower(case), {"variant": "adaptive"}
     before = norm.loc[: first - 1]
     before = before[before > 0]
     calm = before[_calm(loss).reindex(before.index, fill_value=False)]
-    if len(calm) < _QUARTILES:
-        threshold = _two_digits(LOW * float(before.min()))
+    if len(calm) < _FEW:
+        threshold = _two_digits(float(before.min()))
         return calmer(case, threshold), {"variant": "from_the_start", "suggested": threshold}
-    threshold = _two_digits(LOW * max(float(own.quantile(0.25)) for own in _windows(calm)))
+    threshold = _two_digits(LOW * max(float(own.median()) for own in _windows(calm)))
     return clipped_at(case, threshold), {"suggested": threshold}
 
 
@@ -157,12 +157,15 @@ def _rose(loss: pd.Series, at: int) -> tuple[float, float, float]:
 
     The fence is Tukey's outer one, and at least RISEN times the median.
 
-    That is at the iteration or, if it is higher, the median of the five after it; infinite where one of them is none.
+    That is the median of the five after it, infinite where one of them is none; or at the iteration, if that is higher
+    than what training began with: below that, of a network that has learned, one hard batch has such a loss.
     """
-    before, after = loss.loc[: at - 1].tail(10).dropna(), loss.loc[at + 1 :].head(5)
-    low, middle, high = before.quantile([0.25, 0.5, 0.75])
+    before, after = loss.loc[: at - 1], loss.loc[at + 1 :].head(5)
+    low, middle, high = before.tail(10).quantile([0.25, 0.5, 0.75])
     later = float(after.median()) if np.isfinite(after).all() else math.inf
-    return float(middle), max(float(loss[at]), later if len(after) else -math.inf), float(_fence(low, middle, high))
+    told = [later] if len(after) else [float(loss[at])]
+    told += [float(loss[at])] if loss[at] > before.head(10).median() else []
+    return float(middle), max(told), float(_fence(low, middle, high))
 
 
 def _fence(low: Any, middle: Any, high: Any) -> Any:
@@ -207,24 +210,33 @@ def _clip_ratio(
 
 
 def clips_always(case: Case) -> Measurement | None:
-    """Whether the threshold lies so low that hardly an update is left as it is."""
+    """Whether the threshold lies so low that hardly an update is left as it is.
+
+    It is held against the lower quartile of the norms before clipping: where a few large ones make the mean, which is
+    what clipping is for, half of the mean may be more than most of the norms.
+    """
     found = _clip_ratio(case)
     if found is None:
         return None
-    ratio, values = found
-    return Measurement(ratio, LOW, ratio < LOW, remedy=clipped_at(case, values["suggested"]), values=values)
+    _, values = found
+    before, _ = _norms(_scalars(case))
+    quartile = float(before.quantile(0.25))
+    ratio = values["c"] / quartile
+    remedy = clipped_at(case, values["suggested"])
+    return Measurement(ratio, LOW, ratio < LOW, remedy=remedy, values=values | {"quartile": quartile})
 
 
 def clips_never(case: Case) -> Measurement | None:
     """Whether the threshold lies so high that it would not hold an explosion at any time of the training.
 
-    One that cuts an update in WINDOW is none: a network that learns quickly has a small norm most of the time.
+    One that cuts an update in every WINDOW is none: a network that learns quickly has a small norm most of the time.
     """
     found = _clip_ratio(case, greatest_usual_norm)
     if found is None:
         return None
     ratio, values = found
-    high, cuts = ratio > HIGH, values["share"] >= 100 / WINDOW
+    clipped = _scalars(case)["clipped"] == 1
+    high, cuts = ratio > HIGH, clipped.sum() >= max(1, len(clipped) // WINDOW)
     told = values | {"variant": "at_work" if high and cuts else ""}
     return Measurement(ratio, HIGH, high and not cuts, remedy=clipped_at(case, values["suggested"]), values=told)
 

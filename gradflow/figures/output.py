@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from gradflow.checks import check_kind, check_path
 from gradflow.figures.room import check_claims
-from gradflow.figures.svg import with_text
+from gradflow.figures.svg import of_equal_names, with_text
 from gradflow.figures.theme import BLACK, as_drawn, shade, theme_of
 from gradflow.files import write_files
 from gradflow.foreign import table_cell
@@ -121,12 +121,12 @@ def picture(figure: Figure, kind: str, *, svg_text: bool = False, box: Bbox | No
     content, size = BytesIO(), figure.get_size_inches()
     with as_drawn(figure), strict_glyphs(), lean_fonts():
         if kind == "svg" and svg_text:
-            return with_text(figure, METADATA[kind])
+            return of_equal_names(with_text(figure, METADATA[kind]))
         if box is not None:
             figure.patch.set_bounds(*box.min / size, *box.size / size)
         figure.savefig(content, format=kind, metadata=METADATA[kind], bbox_inches=box)
         figure.patch.set_bounds(0, 0, 1, 1)
-    return content.getvalue()
+    return of_equal_names(content.getvalue()) if kind == "svg" else content.getvalue()
 
 
 def check_evidence(path: Any, data: Any, claims: Any) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from hashlib import sha256
 from html import unescape
 from io import BytesIO
 from typing import Literal
@@ -17,12 +18,28 @@ Slant = Literal["normal", "oblique"]
 ELSEWHERE = "Verdana, 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', 'Noto Sans SC', sans-serif"
 """What a program that does not read the fonts inside of the file takes, where they are not installed."""
 
+_CLIP = re.compile(rb'<clipPath id="(\w+)">(.*?)</clipPath>', re.DOTALL)
 _TEXT = re.compile(r"<text\b([^>]*)>(.*?)</text>", re.DOTALL)
 _SPAN = re.compile(r'<tspan x="([^"]*)" y="([^"]*)" style="([^"]*)">([^<]*)</tspan>')
 _FAMILY = re.compile(r"font-family: ([^;\"]*)")
 _SIZE = re.compile(r"font-size: ([\d.]+)px")
 _PRIME = "font-family: 'cmsy10'"
 """matplotlib takes the prime, and nothing else, from a font whose code is TeX's: there it is the digit 0."""
+
+
+def of_equal_names(drawn: bytes) -> bytes:
+    """An SVG that is the same for the same figure.
+
+    matplotlib names a clipping by its unrounded numbers, whose last digit may come out differently from one drawing to
+    the next. Here its name is made of what is written.
+
+    Args:
+        drawn: What savefig wrote.
+    """
+    for number, (name, inside) in enumerate(_CLIP.findall(drawn)):
+        own = sha256(b"%d %b" % (number, inside)).hexdigest()[:10].encode()
+        drawn = drawn.replace(name, b"p" + own)
+    return drawn
 
 
 def with_text(figure: Figure, metadata: dict[str, str | None]) -> bytes:

@@ -36,6 +36,8 @@ def told(error: Exception) -> str:
 
 def is_of_hydra(error: BaseException) -> bool:
     """Whether Hydra or OmegaConf raised it, of whatever type it is."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return True
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and bool({"hydra", "omegaconf"} & set(Path(frames[-1].filename).parts))
 

@@ -56,15 +56,19 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
 def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
     data = quantiles(frame, "log_state_gradient")
     data["value"] = data["log_median"].mask(data["zeros"] == data["valid"], -np.inf)
-    last = data[data["lag"] == 0].sort_values("layer")["value"]
-    top = data[data["layer"] == data["layer"].max()]
-    with np.errstate(invalid="ignore"):
-        per_layer = float(np.exp((last.iloc[0] - last.iloc[-1]) / (len(last) - 1)))
+    down, top = per_layer(data[data["lag"] == 0]), data[data["layer"] == data["layer"].max()]
     at_top = frame[frame["layer"] == frame["layer"].max()]
     alone, many = read_at_the_end(at_top), read_at_many(at_top)
     per_step = np.nan if many else factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
     columns = ["direction", "iteration", "layer", "lag", "valid", "value", "zeros", "non_finite"]
-    return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone, many_steps=many)
+    return data[columns].assign(per_layer=down, per_step=per_step, last_step_only=alone, many_steps=many)
+
+
+def per_layer(column: pd.DataFrame) -> float:
+    """What one layer down multiplies the gradient by, of the rows of one lag; NaN where it is zero or not known."""
+    values = column.sort_values("layer")["value"]
+    with np.errstate(invalid="ignore"):
+        return float(np.exp((values.iloc[0] - values.iloc[-1]) / (len(values) - 1)))
 
 
 def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
@@ -93,6 +97,8 @@ def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         row = plain.iloc[int(np.argmax(np.abs(apart)))]
         holds = bool(np.abs(apart).max() <= 0.3)
         words = details | {"step": row["per_step"], "curve": curve_name(row)}
+        far = per_layer(data[data["lag"] == data["lag"].max()]) if len(panels) == 1 else np.nan
+        words |= {"variant": "both_ends", "far": far} if np.isfinite(far) else {}
         first = claim("layer_costs_a_step", row["per_layer"], f"{row['per_step']:.3g} within 0.3 nats", holds, **words)
     else:
         words = details | {"step": least["per_step"], "curve": curve_name(least)}
