@@ -30,7 +30,7 @@ test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
 test-browser: .venv/ready ## Run the tests of pages and of SVG in Chromium
-	@$(PIP) -e '.[browser,live]'
+	@$(PIP) -e '.[browser]'
 	@.venv/bin/python -m pytest -q -m browser tests/test_*browser.py tests/test_svg.py
 
 test-notebooks: .venv/ready ## Run all notebooks
@@ -64,7 +64,7 @@ clean: ## Remove the virtual environment and caches; outputs stay
 	echo "Setting up .venv with $$python (once, a minute or more) ..."; \
 	$$python -m venv .venv
 	@$(PIP) $(TORCH)
-	@$(PIP) -e '.[parallel,test]'
+	@$(PIP) -e '.[test]'
 	@touch $@
 
 .venv/lint: .venv/ready

@@ -10,6 +10,7 @@ from gradflow.figures.catalogue import texts, wrap
 
 ROOT = Path(__file__).parents[1]
 CHINESE = "[\u3400-\u9fff]"
+BESIDE = rf"(?:(?!{CHINESE})[\w$→×±≈≥≤∂‖−])"
 TERMS = {
     "隐状态": "隐藏状态",
     "隐层": "隐藏状态",
@@ -37,6 +38,7 @@ PUNCTUATION = {
     rf"{CHINESE} {CHINESE}": "a space between Chinese characters",
     r"[，。；：、（）“”] | [，。；：、）”]": "a space beside full-width punctuation",
     r"\.\.\.|。。": "dots that are no ellipsis",
+    rf"{CHINESE}({BESIDE}|{{(?!status))|({BESIDE}|[%}}]){CHINESE}": "no space beside a letter, a number or a value",
 }
 CODE = re.compile(r"\$[^$]*\$|`[^`]*`|[A-Za-z_.\[\]]+\([^()]*\)|\w+=\S+")
 """Formulas, and what is typed."""

@@ -104,6 +104,9 @@ def test_show_follows_a_run_to_its_end(run, monkeypatch):
 def test_show_says_what_it_cannot(run):
     assert "run: expected the folder of a run" in said(call("show", "nowhere"))
     assert "got nowhere; there is nothing at that path" in said(call("show", "nowhere"))
+    date, beside = run.parent / "DATE", f"there is nothing at that path; the newest runs beside it are in {run}"
+    assert said(call("show", date)).endswith(beside)
+    assert f"{beside}; give the folder of a sweep" in said(call("compare", date))
     assert f"below it are runs, such as {run}; give one of them, or all to gradflow.open_sweep" in said(
         call("show", run.parent)
     )

@@ -67,6 +67,8 @@ def test_commands_are_there(command):
         assert (ROOT / arguments[0]).is_file()
     elif program == "pip":
         assert arguments[0] == "install"
+        if arguments[1] == "torch":  # another build of it, first
+            return
         name, *extras = re.split(r"[\[\],]", arguments[-1].removesuffix("]"))
         assert name == "gradflow-rnn"
         assert set(extras) <= EXTRAS.keys()

@@ -73,7 +73,6 @@ def bystander_lives(bystander: subprocess.Popen[bytes]) -> bool:
     return alive
 
 
-@pytest.mark.skipif(not installed("joblib"), reason="needs the extra `parallel`")
 @pytest.mark.parametrize("fault", ["a stranger's pid", "pid of all", "worker killed", "sweep killed", "worker stopped"])
 def test_a_sweep_that_is_ended_while_something_is_wrong(fault, tmp_path, monkeypatch):
     """Nobody else's process is harmed, and the same command once more makes it whole."""

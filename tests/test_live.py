@@ -1,5 +1,7 @@
 """The live page: every number against a slow one, what it takes and refuses, its texts, its server, its file."""
 
+import base64
+import gzip
 import json
 import re
 import string
@@ -153,6 +155,13 @@ def test_a_step_is_what_its_history_makes_it(stepped):
     anew.close()
 
 
+def test_two_pages_do_not_train_each_others_runs_anew(stepped, monkeypatch):
+    runs, steps = stepped
+    monkeypatch.setattr(Run, "_train", None)  # nothing of this is trained
+    assert [training(runs, "linear", 1.0, clips) for clips in ([None], [None, 0.05])] == steps
+    assert len(runs.at("linear", 1.0, [None, 0.05]).clips) == 2
+
+
 def test_a_step_tells_what_was_recorded(stepped):
     _, (first, second) = stepped
     assert [column["iteration"] for column in first["gradient"] + second["gradient"]] == list(range(0, 20, EVERY))
@@ -298,8 +307,11 @@ def test_the_file_has_all_that_it_shows(tmp_path):
     file = write_live(tmp_path / "new" / "live.html", "zh", space=SMALL)
     page = file.read_text("utf-8")
     facts = json.loads(re.search(r'<script id="facts" type="application/json">(.*?)</script>', page)[1])
-    assert facts["grid"][key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
-    assert len(facts["grid"]) == 4 + 2 + 4 + 1 + 1
+    packed = re.search(r'<script id="grid" type="text/plain">(.*?)</script>', page)[1]
+    grid = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert grid[key("flow", {"cell": "rnn", "start": 0.6, "steps": 20})]["lag"] == list(range(21))
+    assert len(grid) == 4 + 2 + 4 + 1 + 1
+    assert "1 runs of 10 updates" in page
     assert facts["panels"] == {panel: list(names) for panel, names in SETTINGS.items()}
     assert 'data-language="zh"' in page
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)

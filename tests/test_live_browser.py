@@ -160,6 +160,59 @@ def test_language_and_theme_are_switched_and_remembered(opened):
         opened.wait_for_selector("html[data-drawn=true]")
 
 
+HEADLINES = "[...document.querySelectorAll('.headline, .curves')].map(e => e.textContent)"
+
+
+@pytest.mark.parametrize("opened", BOTH, indirect=True)
+def test_a_reload_a_link_and_the_way_back_give_the_same_page(opened):
+    opened.keyboard.press("k")
+    changes(opened, "gradient", lambda: opened.keyboard.press("3"))
+    changes(opened, "gradient", lambda: opened.locator("#steps").press("ArrowLeft"))
+    opened.wait_for_function("document.querySelectorAll('#gradient-curves li').length === 2")
+    opened.keyboard.press("d")
+    opened.keyboard.press("t")
+    opened.locator("#training-plot canvas").wait_for()
+    step(opened, 2)
+    opened.wait_for_function("document.getElementById('answer-headline').textContent.includes('%')")
+    opened.wait_for_function("location.hash.includes('run=off*2')")
+    seen, address, theme = opened.evaluate(HEADLINES), opened.url, opened.locator("html").get_attribute("data-theme")
+    again = opened.context.new_page()
+    for act in (opened.reload, lambda: (opened.goto("about:blank"), opened.go_back()), lambda: again.goto(address)):
+        act()
+        page = again if again.url == address else opened
+        page.wait_for_function("document.documentElement.dataset.steps === '2'")
+        page.wait_for_function("document.getElementById('answer-headline').textContent.includes('%')")
+        assert page.url == address
+        page.keyboard.press("g")
+        page.wait_for_function(f"JSON.stringify({HEADLINES}) === JSON.stringify({seen!r})")
+        page.keyboard.press("t")
+        assert page.locator("html").get_attribute("data-theme") == theme
+        page.wait_for_function(f"location.href === {address!r}")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "told"),
+    [
+        ("cell=gru&update_bias=2&steps=10", None),
+        ("cell=elman&gain=7&cell=gru", "cell=elman, gain=7."),
+        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>."),
+        ("%E0%A4%A&__proto__=1&run=off*999&keep=rnn,0.6,20,1", "�%A, __proto__=1, run=off*999, …."),
+        ("name=" + "王" * 99, "name=" + "王" * 35 + "…."),
+    ],
+)
+def test_an_address_that_is_damaged_is_said_in_words(opened, fragment, told):
+    opened.evaluate("fragment => location.hash = fragment", fragment)
+    notice = opened.locator("#notice")
+    if told:
+        expected = f"The address asks for what this page does not offer: {told} That is left at its default."
+        opened.wait_for_function(f"document.getElementById('notice').textContent === {expected!r}")
+    opened.wait_for_function("document.getElementById('gradient-headline').textContent")
+    assert opened.locator("[name=cell]:checked").get_attribute("value") == ("gru" if "gru" in fragment else "rnn")
+    assert opened.locator("img").count() == 0
+    changes(opened, "gradient", lambda: opened.locator("#start").press("ArrowRight"))
+    notice.wait_for(state="hidden")
+
+
 MEASURED = """() => {
     const texts = [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && e.innerText?.trim());
     const seen = texts.filter((e) => !e.closest(".unseen, .skip"));
@@ -246,6 +299,5 @@ def test_a_file_says_where_its_runs_end(opened):
     opened.locator("#training-plot canvas").wait_for()
     opened.locator("#clip").press("Home")
     step(opened, SMALL.length)
-    assert "不截断" in opened.locator("#training-setting").inner_text()  # of which the file has runs, whatever is set
-    assert "不截断" in opened.locator("#training-setting").inner_text()  # of which the file has runs
+    assert opened.locator("#clip-value").inner_text() == "不截断"  # where the slider stops, the file has runs
     assert "训练到此为止" in changes(opened, "training", lambda: opened.locator("#step").click())

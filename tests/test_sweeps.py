@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -196,6 +197,15 @@ def test_folders_may_be_numbered(train):
     assert [run.config["seed"] for run in gf.open_sweep("here").members] == [0, 1, 2]
 
 
+def test_names_that_no_run_can_have_are_told_once_before_any_starts(train, files, capfd):
+    assert train(*SWEEP, "seed=0,1", "data=csv", *files["data/csv"], "data.train_size=4000") == 1
+    [few] = capfd.readouterr().err.splitlines()
+    assert few.startswith("data.train_size, data.test_size: expected at most")
+    assert train(*SWEEP, "seed=0,1", "data=csv", "data.path=nowhere.csv") == 1
+    assert capfd.readouterr().err.startswith("data.path: expected a file of labelled names, got nowhere.csv")
+    assert not Path("here").exists()
+
+
 def test_a_failing_run_does_not_stop_the_sweep(train, files, capfd):
     sizes = ["data.train_size=4000,40", "data=csv", *files["data/csv"]]
     assert train(*SWEEP, *sizes, "hydra.sweeper.max_batch_size=1") == 1
@@ -268,9 +278,16 @@ def test_a_name_too_long_for_a_folder_is_found_before_the_first_run(train, capsy
     assert not Path("here").exists()
 
 
+def test_what_commands_launch_by_default_needs_no_extra():
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    extras = {name.partition(">")[0] for names in project["optional-dependencies"].values() for name in names}
+    assert {package.replace("_", "-") for package, _ in launchers.PLUGINS.values()} <= extras
+    plain = {name.partition(">")[0] for name in project["dependencies"]}
+    assert "hydra-joblib-launcher" in plain  # launcher=processes: compare, lecture, reproduce, figures of no run
+
+
 @pytest.mark.parametrize(
-    ("launcher", "plugin"),
-    [("processes", "joblib"), ("slurm", "submitit_slurm"), ("slurm_local", "submitit_local"), ("ray", "ray")],
+    ("launcher", "plugin"), [("slurm", "submitit_slurm"), ("slurm_local", "submitit_local"), ("ray", "ray")]
 )
 def test_a_missing_plugin_names_the_extra(launcher, plugin, train, capsys):
     if launchers.installed(plugin):
@@ -353,8 +370,7 @@ def test_a_job_that_ends_early_is_named_by_its_error(capsys):
 
 
 def test_runs_side_by_side_share_the_cores(monkeypatch):
-    joblib = pytest.importorskip("joblib", reason="needs the extra `parallel`")
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     assert [side_by_side(threads) for threads in (1, 3, 8, 9)] == [8, 2, 1, 1]
 
 

@@ -57,7 +57,7 @@ def test_the_wheel_holds_what_is_no_code(wheel):
 def test_the_installed_command_runs_the_main_job_from_anywhere(installed, tmp_path):
     place = run(installed / "python", "-c", "import gradflow; print(gradflow.__file__)", cwd=tmp_path)
     assert str(installed.parent) in place
-    job = ["debug=tiny", "launcher=local", "cell=rnn,lstm", "init=default", "data.names_per_sequence=8"]
+    job = ["debug=tiny", "cell=rnn,lstm", "init=default", "data.names_per_sequence=8"]
     out = run(installed / "gradflow", "compare", *job, "lang=zh", "context=paper", cwd=tmp_path)
     assert out.count("finished") == 4
     [folder] = (tmp_path / "outputs" / "compare").iterdir()

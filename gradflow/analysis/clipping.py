@@ -1,5 +1,6 @@
 """How often clipping acted, and the gradient norm before it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,15 @@ import pandas as pd
 from gradflow.analysis.runs import Run, collect, runs_of
 
 
-def log_norm_before(scalars: pd.DataFrame) -> pd.Series:
-    """Natural log of the norm of all gradients before clipping; the only norm where clipping was not recorded."""
+def log_norm_before(scalars: Mapping[str, np.ndarray] | pd.DataFrame) -> Any:
+    """Natural log of the norm of all gradients before clipping; the only norm where clipping was not recorded.
+
+    Of a frame a series, of arrays an array.
+    """
     before, after, clipped = (scalars[name] for name in ("log_grad_norm_before", "log_grad_norm_after", "clipped"))
-    unknown = np.isnan(before.to_numpy()) & np.isnan(clipped.to_numpy())
-    return pd.Series(np.where(unknown, after.to_numpy(), before.to_numpy()), before.index, name=before.name)
+    unknown = np.isnan(np.asarray(before)) & np.isnan(np.asarray(clipped))
+    norm = np.where(unknown, after, before)
+    return pd.Series(norm, before.index, name=before.name) if isinstance(before, pd.Series) else norm
 
 
 def clipped_share(source: Any) -> pd.DataFrame:

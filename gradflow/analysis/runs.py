@@ -179,6 +179,10 @@ def started(source: Any) -> list[Run]:
 
 
 def _rank(run: Run) -> list[tuple[int, str]]:
+    return once(run, ("rank", getattr(run, "module", ""), getattr(run, "calls", 1)), _ranked)
+
+
+def _ranked(run: Run) -> list[tuple[int, str]]:
     names = identity(run)
     return [rank(names[key], order) for key, order in ORDER.items()] + [(int(names["seed"]), "")]
 
@@ -308,6 +312,13 @@ def scalar_columns(run: Run, *names: str) -> list[np.ndarray]:
 def collect(parts: Sequence[tuple[Run, pd.DataFrame]]) -> pd.DataFrame:
     """One table out of the rows of several runs, with the columns IDENTITY in front; `calls` is the most of any run."""
     return named([run for run, _ in parts], joined([frame for _, frame in parts]))
+
+
+def collect_columns(parts: Sequence[tuple[Run, Mapping[str, np.ndarray]]]) -> pd.DataFrame:
+    """As :func:`collect`, of rows by column, which takes far less time than of many frames."""
+    columns = {name: np.concatenate([own[name] for _, own in parts]) for name in parts[0][1]}
+    owner = np.repeat(np.arange(len(parts)), [len(next(iter(own.values()))) for _, own in parts])
+    return named([run for run, _ in parts], pd.DataFrame(columns | {"owner": owner}))
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

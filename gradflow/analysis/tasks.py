@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from gradflow.analysis.runs import Run, as_replicate, rank
+from gradflow.analysis.runs import Run, as_replicate, once, rank
 from gradflow.checks import check_kind, listed, shown
 
 LONGEST = 48  # characters of a group's name, which is part of a file's
@@ -33,8 +34,7 @@ def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list
     for run in runs:
         if not hasattr(run, "frame"):
             raise TypeError(f"runs: expected runs, such as gradflow.open_run(PATH), got {shown(run)}")
-        flat = flatten(run.config or {})
-        own = {k: str(v) for k, v in flat.items() if not {k, k.split(".")[0]} & together}
+        own = {key: value for key, value in once(run, "settings", _settings).items() if not _names(key) & together}
         folder = as_replicate(run)
         settings.append(own | ({"run": folder} if folder else {}))
     keys = sorted({key for own in settings for key in own}, key=lambda key: rank(key, _FIRST_TOLD))
@@ -43,6 +43,16 @@ def by_task(runs: Sequence[Run], across: Collection[str] = ()) -> dict[str, list
         groups.setdefault(tuple(own.get(key, "None") for key in keys), []).append(run)
     names = names_apart([dict(zip(keys, values, strict=True)) for values in groups])
     return dict(zip(names, groups.values(), strict=True))
+
+
+def _settings(run: Run) -> dict[str, str]:
+    return {key: str(value) for key, value in flatten(run.config or {}).items()}
+
+
+@cache
+def _names(key: str) -> frozenset[str]:
+    """What a setting is called, and its group."""
+    return frozenset((key, key.split(".")[0]))
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

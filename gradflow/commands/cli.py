@@ -25,7 +25,7 @@ COMMANDS = {
         "diagnose": ("diagnose", "Say what is ill with a run's gradients, and what helps."),
         "live": ("live", "Show gradients that answer to sliders, in the browser."),
         "report": ("html", "Write a page that says all about a run or a sweep."),
-        "figures": ("figures", "Draw figures of runs that are there."),
+        "figures": ("figures", "Draw figures of runs that are there, or any by its name."),
         "animate": ("animate", "Draw what changes while a network learns as animations."),
         "predict": ("predict", "Ask a trained model."),
     },

@@ -61,13 +61,16 @@ def show(path: Path, look: Look, out: str) -> bool:
         SystemExit: Nothing can be read or written, with a line that says why.
     """
     from gradflow.commands.report import not_done, not_proved, printed, table
+    from gradflow.figures.drawing import in_processes
     from gradflow.figures.gallery import draw_each
+    from gradflow.report.page import begin_chart_library
 
     collect_rarely()
     shown = show_log()
-    with errors_told(out, "path"):
+    with errors_told(out, "path"), in_processes(drawing_processes()) as share:
         folder = figures_folder(out, path, look)
         sweep = gf.open_sweep(path).kept()
+        begin_chart_library(share)
         print("\n".join([printed(table(sweep)), *not_done(sweep), *not_proved(sweep)]))
         figures = draw_each(sweep, folder, processes=drawing_processes(), **look.options, **look.files)
         shown.setLevel(logging.ERROR)  # what the report leaves out has been said

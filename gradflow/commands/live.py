@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from gradflow.commands.arguments import drawing_processes
 from gradflow.commands.columns import told
 from gradflow.commands.words import LANGUAGES, OneOf, Words, number, word
 
@@ -24,7 +25,7 @@ MISSING = (
 @word("lang", "auto", "Language; auto is the browser's.", ("auto", *LANGUAGES))
 @word("port", "8800", "Where it listens, on this computer alone; 0 is any port that is free.")
 @click.option("--open", "open", default="yes", show_default=True, type=OneOf(("yes", "no")), help="Open the browser.")
-@word("out", "", "Write a file (HTML) instead, with all numbers inside; it takes some two minutes.")
+@word("out", "", "Write a file (HTML) instead, with all numbers inside; it takes some minutes.")
 def command(lang: str, port: str, open: str, out: str) -> None:
     """Show gradients that answer: sliders for cell, gain or forget bias, T and clipping; a run to step, names to type.
 
@@ -41,7 +42,7 @@ def _write(out: str, lang: str) -> None:
 
     _one_thread()
     try:
-        print(told(ValueError(str(write_live(out, lang, progress=True)))))
+        print(told(ValueError(str(write_live(out, lang, processes=drawing_processes(), progress=True)))))
     except (OSError, ValueError) as error:
         sys.exit(told(error))
 

@@ -22,6 +22,7 @@ class Reading:
 
     def __init__(self, run: Any):
         self._run = run
+        self.found: dict[Any, Any] = dict(getattr(run, "found", {}))
         self._kept: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:

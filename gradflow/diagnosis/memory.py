@@ -10,7 +10,7 @@ from gradflow.analysis.by_lag import LAG_COLUMNS, VANISHED, factor_per_step, lag
 from gradflow.analysis.credit import weight_gradient_reach
 from gradflow.analysis.decay import vanishing_lag
 from gradflow.analysis.reach import horizon
-from gradflow.analysis.runs import recorded
+from gradflow.analysis.runs import once, recorded
 from gradflow.diagnosis.case import Case, Place
 from gradflow.diagnosis.condition import Condition, Measurement, Remedy, Unknown
 from gradflow.diagnosis.remedies import for_growth, for_memory, lower_rate
@@ -20,6 +20,11 @@ NEAR = 10  # steps that count as the last ones
 
 
 def _gradient(place: Place) -> pd.DataFrame:
+    key = ("gradient", place.module, place.layer, place.direction)
+    return once(place.run, key, lambda _: _gradient_read(place))
+
+
+def _gradient_read(place: Place) -> pd.DataFrame:
     [(_, frame)] = recorded(place.run, "lag", LAG_COLUMNS, **place.at)
     if not any(f"{name}_q50" in frame for name in ("log_relative_gradient", "log_anchored_gradient")):
         raise Unknown("no_relative_gradient")

@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -23,15 +23,17 @@ from gradflow.tasks import problem, problem_names
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 _UNBROKEN = re.compile(
-    rf"""[（〔]*(?:(?:\$[^$]*\$|[\d.–−]+)\s(?:{"|".join(MEASURES)})|\$[^$]*\$|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)"""
+    rf"""[（〔]*(?:(?:\$[^$]*\$|[\d.–−]+)\s(?:{"|".join(MEASURES)})|{"|".join(TERMS)}|[\u2e80-\u2fff\u3040-\u9fff]|(?:\$[^$]*\$|[^\s$\u2e80-\u9fff（）〔〕，。；：]+)+)"""
     r"""[，。；：、）〕)\];,.]*|\s+|."""
 )
-"""What a line is not broken in: a number and what it counts, a word, a formula or a Chinese character, each with its
-punctuation; or white space."""
+"""What a line is not broken in: a number and what it counts, a word with formulas at it, or a Chinese character, each
+with its punctuation; or white space."""
 _START = re.compile(r"(b_[fz]|g|\\sigma)=(-?\d[-+.e\d]*|-?inf|nan)")
 """A formula in :func:`gradflow.analysis.runs.start_of`; whatever else has an equals sign in it is not typeset."""
 _NESTED = re.compile(r"（([^（）]*(?:（[^（）]*）[^（）]*)+)）")
 """Brackets with brackets in them."""
+_STOP = re.compile(r"。|\.\s")
+"""The end of a sentence that another one follows."""
 _WORDS = re.compile(r"(?:\$[^$]*\$|[^\s$])+|\s+|.")
 
 
@@ -230,10 +232,21 @@ class Labels:
             if claim["value"] == claim.get("total") and f"headline.{name}_all" in self._texts:
                 name += "_all" if claim["holds"] and claim["total"] > 1 else ""
             values = {key: _in_few_digits(value) for key, value in values.items()}
+        for ends in _ends_of(claim):
+            first, last = (claim[end] for end in ends)
+            values |= zip(ends, _told_apart(first, last, brief if kind == "headline" else number), strict=True)
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
-            return self(self._key(kind, f"{name}_otherwise"), **values)
+            return self._short_of_its_stop(kind, self(self._key(kind, f"{name}_otherwise"), **values))
         sentence = self(self._key(kind, name), **values)
-        return sentence if claim["holds"] else f"{sentence} {self('claim.fails', expected=claim['expected'])}"
+        if not claim["holds"]:
+            return f"{sentence} {self('claim.fails', expected=claim['expected'])}"
+        return self._short_of_its_stop(kind, sentence)
+
+    @staticmethod
+    def _short_of_its_stop(kind: str, sentence: str) -> str:
+        """A sentence that stands as a headline, which has no full stop; several sentences keep theirs."""
+        alone = kind == "headline" and not _STOP.search(sentence[:-1])
+        return sentence.rstrip(".。") if alone else sentence
 
     def _key(self, kind: str, name: str) -> str:
         return f"{kind}.{name}" if f"{kind}.{name}" in self._texts else f"claim.{name}"
@@ -259,6 +272,22 @@ class Labels:
 
 def _in_few_digits(value: Any) -> Any:
     return brief(value) if isinstance(value, int | float) else value
+
+
+def _ends_of(claim: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The names of what was and what it became, of each number of a claim that moved."""
+    ends = ("first" if "first" in claim else "value", "last" if "last" in claim else "value")
+    pairs = [ends, ("sigma", "last_sigma")]
+    return [pair for pair in pairs if pair[0] != pair[1] and all(isinstance(claim.get(end), float) for end in pair)]
+
+
+def _told_apart(first: float, last: float, printed: Callable[[float], str]) -> tuple[str, str]:
+    """What a number was and what it became, with more digits where these would hide that it moved."""
+    ends = printed(first), printed(last)
+    for digits in range(3, 8):
+        if ends[0] == ends[1] and first != last and math.isfinite(first - last):
+            ends = f"{first:.{digits}g}".replace("-", "−"), f"{last:.{digits}g}".replace("-", "−")
+    return ends
 
 
 def _places(data: pd.DataFrame, column: str) -> list[int]:

@@ -9,45 +9,71 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 Answer = Callable[[], Any]
 
 
+class Share:
+    """Calls functions one after another, here; what they give is the answer that is given when asked for."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Answer:
+        """Calls a function at once."""
+        answer = function(*arguments)
+        return lambda: answer
+
+    def ahead(self, function: Callable[..., Any], *arguments: Any) -> Answer:
+        """Has a function called whose answer is needed later: soon by a second process, else when asked."""
+        return partial(function, *arguments)
+
+
+class _Shared(Share):
+    """The same in two processes."""
+
+    def __init__(self, helper: ProcessPoolExecutor) -> None:
+        self._helper, self._begun = helper, False
+        self._last: Future[Any] | None = None
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Answer:
+        first, self._begun = not self._begun, True
+        if first or not (self._last is None or self._last.done()):
+            return super().__call__(function, *arguments)
+        return self.ahead(function, *arguments)
+
+    def ahead(self, function: Callable[..., Any], *arguments: Any) -> Answer:
+        self._begun = True
+        try:
+            self._last = future = self._helper.submit(function, *arguments)
+        except BrokenProcessPool:
+            return super().__call__(function, *arguments)
+        return lambda: _answer(future, function, *arguments)
+
+
+_OPEN: list[_Shared] = []
+
+
 @contextmanager
-def in_processes(processes: int) -> Iterator[Callable[..., Answer]]:
+def in_processes(processes: int) -> Iterator[Share]:
     """Gives what calls a function, here or in a second process, and returns what gives the answer when asked.
 
     The second process does one thing at a time; whatever comes meanwhile, and the first, is done here. It takes a
-    second to start and about 250 MB. Should it be killed, what it had is done here after all.
+    second to start and about 250 MB. Should it be killed, what it had is done here after all. Within a block of two
+    processes another has the same second one.
 
     Args:
         processes: 1 or 2.
     """
-    if processes == 1:
-        yield _here
+    if processes == 1 or _OPEN:
+        yield _OPEN[-1] if processes > 1 else Share()
         return
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    begun: list[Future[Any] | None] = []
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_help) as helper:
-
-        def share(function: Callable[..., Any], *arguments: Any) -> Answer:
-            last = next((future for future in reversed(begun) if future is not None), None)
-            begun.append(None)
-            if len(begun) == 1 or not (last is None or last.done()):
-                return _here(function, *arguments)
-            try:
-                begun[-1] = future = helper.submit(function, *arguments)
-            except BrokenProcessPool:
-                return _here(function, *arguments)
-            return lambda: _answer(future, function, *arguments)
-
-        yield share
-
-
-def _here(function: Callable[..., Any], *arguments: Any) -> Answer:
-    answer = function(*arguments)
-    return lambda: answer
+        _OPEN.append(_Shared(helper))
+        try:
+            yield _OPEN[-1]
+        finally:
+            _OPEN.pop()
 
 
 def _answer(future: Future[Any], function: Callable[..., Any], *arguments: Any) -> Any:

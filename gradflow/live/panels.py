@@ -1,8 +1,9 @@
 """What the page can ask for: the parts of it, each a function of its own settings alone."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -21,6 +22,9 @@ SETTINGS = {
     "answer": ("cell", "start", "clips", "name"),
 }
 """Panel -> its settings, in the order in which the page's script names them."""
+
+TOGETHER = 16
+"""Panels of gradients that are computed as one part."""
 
 
 class Panels:
@@ -77,10 +81,28 @@ def _as_script(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def asked(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Everything that the static page has: panels with their settings, runs in the order of their steps."""
+Asked = tuple[str, dict[str, Any]]
+"""A panel, and its settings."""
+
+
+def asked(space: Space) -> Iterator[list[Asked]]:
+    """Everything that the static page has, in parts that can be computed side by side; a run is one, step by step."""
     for panel, each in (("flow", space.flows()), ("surface", space.surfaces()), ("descent", space.descents())):
-        yield from ((panel, values) for values in each)
-    for values in space.runs():
-        yield "training", values
-        yield from (("answer", values | {"name": name}) for name in space.names)
+        questions = ((panel, values) for values in each)
+        while some := list(islice(questions, TOGETHER)):
+            yield some
+    for steps in space.runs():
+        yield [asks for values in steps for asks in _of_step(values, space.names)]
+
+
+def _of_step(values: dict[str, Any], names: Sequence[str]) -> list[Asked]:
+    return [("training", values), *(("answer", values | {"name": name}) for name in names)]
+
+
+def answered(questions: Sequence[Asked]) -> dict[str, Any]:
+    """The tables of a part, by :func:`key`."""
+    panels = Panels()
+    try:
+        return {key(panel, values): panels(panel, values) for panel, values in questions}
+    finally:
+        panels.close()

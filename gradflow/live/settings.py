@@ -76,24 +76,25 @@ class Space:
         """The arguments of every descent."""
         yield from ({"steps": a, "clip": b} for a, b in product(self.steps, self.clips))
 
-    def runs(self) -> Iterator[dict[str, Any]]:
-        """The arguments of every step of every run."""
+    def runs(self) -> Iterator[list[dict[str, Any]]]:
+        """Of every run the arguments of each step."""
         for cell, starts in self.trained.items():
-            for start, clip, step in product(starts, self.trained_clips, range(self.length)):
-                yield {"cell": cell, "start": start, "clips": [clip] * (step + 1)}
+            for start, clip in product(starts, self.trained_clips):
+                yield [{"cell": cell, "start": start, "clips": [clip] * n} for n in range(1, self.length + 1)]
 
 
-NAMES = ("王晓丽", "李建国", "张伟", "陈静怡")
+NAMES = ("王晓丽", "李建国", "张伟", "陈静怡", "刘洋", "赵敏", "林雨欣", "欧阳志强")
+GAINS, BIASES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0), (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0)
 ALL = Space(
     starts={cell: start_of(cell).values for cell in CELL_NAMES},
     steps=STEPS.values,
     clips=CLIP.values,
-    trained={cell: (0.6, 1.0, 1.6) if start_of(cell) is GAIN else (0.0, 3.0) for cell in CELL_NAMES},
-    trained_clips=(0.25, None),
-    length=16,
+    trained={cell: GAINS if start_of(cell) is GAIN else BIASES for cell in CELL_NAMES},
+    trained_clips=(0.05, 0.25, 1.0, None),
+    length=24,
     names=NAMES,
 )
-"""Every stop of the sliders, and a run from two or three starts of each cell."""
+"""Every stop of the sliders, and runs from seven or eight starts of each cell until nearly all answers are right."""
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A training run that goes step by step, and the model that names are asked of: settings and a history in, tables out.
 
 What a step shows follows from the cell, its start and the clipping of every step until then; the runs that were asked
-for last are kept, so that the next step of one of them costs no more than itself.
+for last are kept with all that they told, so that the next step of one of them costs no more than itself, and a page
+that is opened again, or a second one, finds at once what is behind it.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,14 +32,15 @@ from gradflow.training.prediction import saliency
 
 ITERATIONS, EVERY = 10, 5
 """Updates of a step, and between recordings."""
-KEPT = 4
+KEPT = 8
 DATA = DataConfig(train_size=2_000, test_size=300, names_per_sequence=3)
 TRAIN = TrainConfig(lr=3e-3, batch_size=64)
 OTHERS = ("王伟", "李娜")
 """The names that follow the one that is asked for, as in the roll calls that the model was trained on."""
 STATES = 64
 """Sequences of the test set whose hidden states are shown."""
-GRADIENT = "log_relative_gradient_q50"
+QUANTITY = "log_relative_gradient"
+GRADIENT = QUANTITY + "_q50"
 
 
 class Run:
@@ -52,19 +54,25 @@ class Run:
     def __init__(self, cell: str, start: float):
         self.cell, self.start = cell, start
         self.config = config_of(cell, start, data=DATA, train=TRAIN)
-        self.names: Any = load(DATA, self.config.seed)
+        self.names: Any = names(self.config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             task = self.names.task
             self.model = build_model(self.config, task.input_size, task.output_size)
             self._twin = build_model(self.config, task.input_size, task.output_size).double()  # which nobody watches
         self.clips: list[float | None] = []
+        self.steps: list[dict[str, Any]] = []
         self.diverged = False
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=TRAIN.lr)
         self._batches, self._test = batches(self.names, self.config), on_device(self.names.test, "cpu")
         self._folder = TemporaryDirectory(prefix="gradflow-live-")
         self._recorder = record(
-            self.model, self._folder.name + "/run", every=EVERY, spectrum_every=10**9, scalars=["accuracy"]
+            self.model,
+            self._folder.name + "/run",
+            every=EVERY,
+            spectrum_every=10**9,
+            quantities=[QUANTITY],
+            scalars=["accuracy"],
         )
         self._recorder.__enter__()
 
@@ -74,7 +82,8 @@ class Run:
         if not self.diverged:
             self._train(clip)
         self.clips.append(clip)
-        return self._told(first, states)
+        self.steps.append(self._told(first, states))
+        return self.steps[-1]
 
     def _train(self, clip: float | None) -> None:
         for _ in range(ITERATIONS):
@@ -180,31 +189,44 @@ class Run:
         )
 
 
+@cache
+def names(seed: int = 0) -> Any:
+    """What all runs learn from; the first time it takes seconds."""
+    return load(DATA, seed)
+
+
 class Runs:
     """The runs that were asked for last, a few of them."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, float], Run] = OrderedDict()
+        self._kept: list[Run] = []
+
+    def told(self, cell: str, start: float, clips: Sequence[float | None]) -> dict[str, Any]:
+        """What the last of these steps told: at once, of a run that has been there."""
+        wanted = list(clips)
+        been = self._longest(cell, start, lambda run: run.clips[: len(wanted)] == wanted)
+        return (been or self.at(cell, start, wanted)).steps[len(wanted) - 1]
 
     def at(self, cell: str, start: float, clips: Sequence[float | None]) -> Run:
-        """The run with these steps behind it: one that is kept goes on from where it is, else it is trained anew."""
+        """The run with just these steps behind it: one that is on the way there goes on, else it is trained anew."""
         wanted = list(clips)
-        run = self._kept.pop((cell, start), None)
-        if run is not None and run.clips != wanted[: len(run.clips)]:
-            run.close()
-            run = None
-        run = run or Run(cell, start)
-        self._kept[cell, start] = run
+        run = self._longest(cell, start, lambda run: run.clips == wanted[: len(run.clips)]) or Run(cell, start)
+        self._kept = [run, *(other for other in self._kept if other is not run)]
         for clip in wanted[len(run.clips) :]:
             run.step(clip)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)[1].close()
+        for old in self._kept[KEPT:]:
+            old.close()
+        self._kept = self._kept[:KEPT]
         return run
+
+    def _longest(self, cell: str, start: float, fits: Callable[[Run], bool]) -> Run | None:
+        fitting = [run for run in self._kept if (run.cell, run.start) == (cell, start) and fits(run)]
+        return max(fitting, key=lambda run: len(run.clips), default=None)
 
     def close(self) -> None:
         """Ends all of them."""
         while self._kept:
-            self._kept.popitem()[1].close()
+            self._kept.pop().close()
 
 
 def training(runs: Runs, cell: str, start: float, clips: Sequence[float | None]) -> dict[str, Any]:
@@ -226,7 +248,7 @@ def training(runs: Runs, cell: str, start: float, clips: Sequence[float | None])
         ValueError: there is no step.
     """
     require(len(clips) > 0, "clips", "one step or more", clips)
-    return runs.at(cell, start, clips[:-1]).step(clips[-1])
+    return runs.told(cell, start, clips)
 
 
 def answer(runs: Runs, cell: str, start: float, clips: Sequence[float | None], name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from gradflow.figures.drawing import Share
 from gradflow.report import words
 from gradflow.report.charts import Chart
 from gradflow.report.curves import NIGHT
@@ -22,6 +23,8 @@ from gradflow.report.outcome import measured_of
 
 if TYPE_CHECKING:
     from gradflow.report.writing import Content
+
+_EMBED = "window.vegaEmbed = vegaEmbed;"
 
 
 def rendered(content: "Content", folder: Path) -> str:
@@ -69,10 +72,19 @@ def environment_of(package: str, word: Callable[..., words.Text]) -> jinja2.Envi
     return environment
 
 
+_BEGUN: list[Callable[[], str]] = []
+
+
+def begin_chart_library(share: Share) -> None:
+    """Has a second process make the script of Vega-Lite, while other things are done here."""
+    if not chart_library.cache_info().currsize:
+        _BEGUN.append(share.ahead(vl_convert.javascript_bundle, _EMBED))
+
+
 @cache
 def chart_library() -> Markup:
     """The script of Vega-Lite, without a network."""
-    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    return Markup(_BEGUN.pop()() if _BEGUN else vl_convert.javascript_bundle(_EMBED))
 
 
 def _charts(content: "Content") -> Iterator[Chart]:

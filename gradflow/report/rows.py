@@ -129,10 +129,16 @@ def pivoted(data: pd.DataFrame, x: str, y: str, curves: Sequence[Curve], caption
 
 def listed(data: pd.DataFrame, caption: Text) -> Numbers:
     """Some rows of any table of the gallery, without the columns in which all are alike."""
-    varying = [name for name in data if data[name].map(str).nunique() > 1] or list(data)[:1]
+    varying = [name for name in data if _varies(data[name])] or list(data)[:1]
     places = np.unique(np.linspace(0, len(data) - 1, min(2 * MOST_NUMBERS, len(data))).round().astype(int))
     rows = [[_cell(value) for value in row] for row in data[varying].iloc[places].itertuples(index=False)]
     return Numbers(caption, [alike(name) for name in varying], rows)
+
+
+def _varies(column: pd.Series) -> bool:
+    shown = map(str, column.unique())
+    first = next(shown, None)
+    return any(other != first for other in shown)
 
 
 def _cell(value: object) -> str:

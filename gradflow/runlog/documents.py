@@ -20,11 +20,11 @@ import pyarrow as pa
 
 from gradflow import __version__
 from gradflow.files import write_files
+from gradflow.runlog.columns import checked_columns
 from gradflow.runlog.schema import SCHEMA_VERSION, Label
 from gradflow.runlog.unreadable import (
     Fields,
     Unreadable,
-    check_columns,
     check_depth,
     check_fields,
     read_json,
@@ -151,7 +151,8 @@ def read_description(path: Path) -> dict[str, Any]:
     check_fields(
         file, description.get("modules", {}), dict.fromkeys(description.get("modules", {}), (str,)), "modules."
     )
-    check_columns(file, description.get("columns", {}))
+    if "columns" in description:
+        description["columns"] = checked_columns(file, description["columns"])
     check_depth(file, description.get("config", {}))
     for entry in description.get("resumptions", []):
         if not isinstance(entry, dict):

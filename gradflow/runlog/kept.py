@@ -49,6 +49,10 @@ class KeptRun(Run):
         return super().status
 
     @cached_property
+    def _state(self) -> dict[str, Any]:
+        return super()._state
+
+    @cached_property
     def proof(self) -> str:
         """See :attr:`Run.proof`."""
         return super().proof

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -49,12 +50,23 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
 def _near(path: Path) -> str:
     """What to do where a folder is that of no run: there may be some below it."""
     if not path.exists():
-        return "there is nothing at that path"
+        return absent(path)
     below = (file.parent for pattern in ("*/", "*/*/", "*/*/*/") for file in path.glob(f"{pattern}status.json"))
     first = next(below, None)
     if first is None:
         return "gradflow.open_sweep finds the runs below a folder"
     return f"below it are runs, such as {first}; give one of them, or all to gradflow.open_sweep"
+
+
+def absent(path: Path) -> str:
+    """That there is nothing at a path, and what is meant where `DATE` was typed as it stands: the newest beside it."""
+    newest, last = "", -1.0
+    for folder in path.parent.glob("*/"):
+        runs = (run for pattern in ("", "*/") for run in folder.glob(f"{pattern}status.json"))
+        with suppress(OSError):  # it may go while one looks
+            if (time := folder.stat().st_mtime) > last and next(runs, None):
+                newest, last = f"; the newest runs beside it are in {folder}", time
+    return f"there is nothing at that path{newest}"
 
 
 @dataclass(frozen=True)
@@ -91,14 +103,13 @@ class Run:
         says nothing (older logs, file systems without locks, runs on another host) it is lost if its process is gone
         from this host, or nothing was written for longer than two minutes and three flush intervals.
         """
-        status = read_status(self.path)
-        state = status.get("state", "lost")
-        return "lost" if state == "running" and not self._is_alive(status) else state
+        state = self._state.get("state", "lost")
+        return "lost" if state == "running" and not self._is_alive(self._state) else state
 
     @property
     def error(self) -> str | None:
         """What went wrong, in one line, if anything did."""
-        return read_status(self.path).get("error")
+        return self._state.get("error")
 
     @property
     def proof(self) -> str:
@@ -112,7 +123,7 @@ class Run:
     @property
     def iteration(self) -> int | None:
         """The last iteration, or the one that diverged; while the run goes on, the last on disk."""
-        last = read_status(self.path).get("iteration")
+        last = self._state.get("iteration")
         if last is None:
             ends = [parts[-1].last for parts in (list_parts(self._root, table) for table in TABLES) if parts]
             last = max(ends, default=None)
@@ -168,6 +179,11 @@ class Run:
         return read_description(self.path)
 
     @property
+    def _state(self) -> dict[str, Any]:
+        """`status.json` as it is, empty if there is none yet."""
+        return read_status(self.path)
+
+    @property
     def _root(self) -> Path:
         return self.path / "gradients"
 
@@ -197,10 +213,10 @@ def _composed(file: Path) -> dict[str, Any]:
 
 def columns_in(descriptions: Iterable[dict[str, Any]], table: str) -> dict[str, Label]:
     """The columns of a table named in any of these `run.json`; those of every log where none names the table."""
-    found: dict[str, Any] = {}
+    labels: dict[str, Label] = {}
     for description in descriptions:
-        found |= description.get("columns", {}).get(table, {})
-    labels = {name: Label(label.get("unit", ""), label.get("long_name", "")) for name, label in found.items()}
+        if "columns" in description:
+            labels |= description["columns"].labels.get(table, {})
     return labels or table_columns()[table]
 
 
@@ -210,8 +226,9 @@ def select(table: str, columns: Iterable[str] | None, known: Iterable[str]) -> l
     if isinstance(columns, str):
         raise ValueError(f"columns: expected a list of names, got the text {columns!r}; write [{columns!r}]")
     wanted = known if columns is None else listed("columns", columns, "a list of names")
-    for name in wanted:
-        check_name(f"columns of table {table!r}", name, known)
+    if wanted is not known:
+        for name in wanted:
+            check_name(f"columns of table {table!r}", name, known)
     return list(dict.fromkeys([*KEYS[table], *wanted]))
 
 
@@ -238,8 +255,10 @@ _LARGE = 1 << 20  # bytes of a table to which several threads bring something
 
 def to_frame(rows: pa.Table) -> pd.DataFrame:
     """A pandas frame with plain strings, which, unlike categories, bring no empty groups along."""
-    fields = [pa.field(f.name, f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
-    return rows.cast(pa.schema(fields)).to_pandas(use_threads=rows.nbytes > _LARGE)
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            rows = rows.set_column(place, field.name, rows.column(place).cast(field.type.value_type))
+    return rows.to_pandas(use_threads=rows.nbytes > _LARGE)
 
 
 def to_long(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:

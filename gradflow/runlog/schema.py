@@ -18,6 +18,7 @@ float64 norm. A value that was not given is NaN, a count that was not given is n
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -187,5 +188,10 @@ def column_type(table: str, name: str) -> pa.DataType:
 
 def arrow_schema(table: str, columns: Collection[str]) -> pa.Schema:
     """The Arrow schema of a table that has these columns."""
+    return _schema(table, tuple(columns))
+
+
+@lru_cache(maxsize=64)
+def _schema(table: str, columns: tuple[str, ...]) -> pa.Schema:
     fields = [pa.field(name, column_type(table, name)) for name in columns]
     return pa.schema(fields, metadata={"gradflow_schema": str(SCHEMA_VERSION)})

@@ -20,6 +20,7 @@ from gradflow.runlog.kept import KeptRun
 from gradflow.runlog.parts import check_parts, read_parts
 from gradflow.runlog.reader import (
     Run,
+    absent,
     check_where,
     columns_in,
     config_in,
@@ -54,8 +55,9 @@ def open_sweep(path: str | os.PathLike[str]) -> "Sweep":
         if is_run(Path(folder)):
             folders.append(Path(folder))
     if not folders:
+        nothing = "" if Path(path).exists() else f"{absent(Path(path))}; "
         raise FileNotFoundError(
-            f"path: expected a folder with runs below it (each holds run.json or status.json), got {path}; "
+            f"path: expected a folder with runs below it (each holds run.json or status.json), got {path}; {nothing}"
             f"give the folder of a sweep, or record a run first"
         )
     return Sweep(Path(path), tuple(Run(folder) for folder in folders))
@@ -209,7 +211,15 @@ def _or_damage(read: Callable[[Run], Any], run: Run) -> Any:
 
 
 def _looked_at(run: Run) -> None:
-    """Raises Unreadable where a look at every file of a run's log finds damage."""
+    """Raises Unreadable where a look at every file of a run's log finds damage; at one that is kept, the first."""
+    found = getattr(run, "found", {})
+    if "damage" not in found:
+        found["damage"] = _or_damage(_look, run)
+    if found["damage"] is not None:
+        raise found["damage"]
+
+
+def _look(run: Run) -> None:
     _ = run.status, run.table("scalars")
     for table in TABLES:
         check_parts(run.path / "gradients", table)

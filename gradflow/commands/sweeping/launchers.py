@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from gradflow.commands.sweeping.view import say
 
 PLUGINS = {  # Hydra's name of a launcher: the package of its plugin, and our extra that installs it
-    "joblib": ("hydra_joblib_launcher", "parallel"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "ray": ("hydra_ray_launcher", "ray"),

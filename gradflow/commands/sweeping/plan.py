@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,6 +18,7 @@ from gradflow.commands.sweeping.composing import Composer
 from gradflow.commands.sweeping.settings import check_presets, to_config
 from gradflow.commands.sweeping.signals import LEASH
 from gradflow.commands.sweeping.standing import DONE, check_settings, holds_rows, standing
+from gradflow.data import load
 
 LEFT_ALONE = {
     "running": "another process records into it",
@@ -131,6 +132,28 @@ def _composed(run: Sequence[str], settings: DictConfig, path: Path) -> Composed:
 def to_launch(runs: Sequence[Planned]) -> list[Planned]:
     """The runs that are not done, that no other process records, and that can be read."""
     return [run for run in runs if run.before not in (*DONE, *LEFT_ALONE)]
+
+
+def check_names(runs: Sequence[Planned]) -> None:
+    """Raises what is wrong with the names of all runs, before any starts; if some can have theirs, others fail alone.
+
+    Raises:
+        ValueError: No run can have its names from the file that it is to read.
+    """
+    wrong: dict[str, Exception] = {}
+    for run in runs:
+        config = replace(to_config(pickle.loads(run.overrides.settings)).data, names_per_sequence=1)
+        if repr(config) in wrong:
+            continue
+        if not (config.path and config.source.of_names):
+            return
+        try:
+            load(config, seed=0)
+            return
+        except (ValueError, OSError) as error:
+            wrong[repr(config)] = error
+    if wrong:
+        raise ValueError(str(next(iter(wrong.values()))))
 
 
 def announcement(runs: Sequence[Planned]) -> str:

@@ -1,9 +1,9 @@
 """From Hydra's configuration to :class:`gradflow.config.Config`."""
 
-import os
 import pickle
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from inspect import getfile
 from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
@@ -23,14 +23,13 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 def side_by_side(threads: int) -> int:
     """How many runs of so many threads this machine has cores for; what `${side_by_side:${threads}}` gives in conf/."""
-    try:
-        from joblib import cpu_count  # knows the limits of containers as well
-    except ImportError:
-        return max(1, (os.cpu_count() or 1) // max(1, threads))
+    from joblib import cpu_count  # knows the limits of containers as well; only a sweep asks
+
     return max(1, cpu_count() // max(1, threads))
 
 
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("config_file", lambda: getfile(Config), replace=True)
 OmegaConf.register_new_resolver("own_folder", own_folder, use_cache=True, replace=True)
 
 

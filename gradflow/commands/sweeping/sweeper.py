@@ -23,7 +23,7 @@ import gradflow as gf
 from gradflow.commands.arguments import leave_no_empty_folder
 from gradflow.commands.report import not_proved, printed, table
 from gradflow.commands.sweeping import launchers
-from gradflow.commands.sweeping.plan import AsPlanned, Planned, announcement, plan, to_launch
+from gradflow.commands.sweeping.plan import AsPlanned, Planned, announcement, check_names, plan, to_launch
 from gradflow.commands.sweeping.signals import handled_by, leash, wait_for_end
 from gradflow.commands.sweeping.standing import DONE, read_status, standing
 from gradflow.commands.sweeping.view import View, say
@@ -101,7 +101,9 @@ class Sweeper(HydraSweeper):
 
     def _plan(self) -> list[Planned]:
         try:
-            return plan(self.settings)
+            runs = plan(self.settings)
+            check_names(to_launch(runs))
+            return runs
         except BaseException:
             leave_no_empty_folder()
             raise

@@ -113,6 +113,9 @@ def comparison_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     else:
         hundred = 100 if final["value"].max() <= 1 else 1  # a script's own number may be in per cent
         details |= {"worst": floor(hundred * final["value"].min() + 1e-9), "chance_percent": hundred * chance}
+        if won.all() and final["low"].max() <= final["high"].min():  # NaN of no interval is none
+            low, high = (f"{hundred * end:.0f}" for end in (final["value"].min(), final["value"].max()))
+            details |= {"variant": "alike", "about": low if low == high else f"{low}–{high}"}
     return [claim("learned_values" if by_loss else "learned", won.sum(), "> 0", bool(won.any()), **details)]
 
 

@@ -65,7 +65,7 @@ def plot_comparison(
             _draw_all_losses(rows, loss, networks, clips, labels)
         keep_margins(figure)
         _add_legend(figure, clips, labels)
-        add_caption(figure, data, claims, labels)
+        add_caption(figure, data, claims, labels, notes=_notes(final, labels))
         finish(figure)
     return figure
 
@@ -88,6 +88,13 @@ def _draw_all_losses(
     for axes, init in zip(rows, inits, strict=True):
         note_beyond(axes, loss.loc[loss["init"] == init, "value"], labels)
     _name_chance(rows[0], loss, labels)
+
+
+def _notes(final: pd.DataFrame, labels: Labels) -> list[str]:
+    """What the bars are, if there are any."""
+    known = final[np.isfinite(final["low"])]
+    kinds = {"note.range" if seeds > 1 else "note.interval" for seeds in known["seed"]}
+    return [labels(kind) for kind in sorted(kinds)] if len(kinds) == 1 else []
 
 
 def _name_chance(axes: Axes, loss: pd.DataFrame, labels: Labels) -> None:
@@ -170,6 +177,7 @@ def _scale_results(axes: Axes, final: pd.DataFrame, labels: Labels) -> None:
     if np.isfinite(chance):
         axes.axvline(chance, color=shade(GREY), linestyle=":", linewidth=thin())
         words, place = labels("note.chance"), axes.get_xaxis_transform()
+        words += "" if by_loss else f" {100 * chance if high <= 1 else chance:.0f}{labels('percent')}"
         axes.text(chance, 1.015, words, transform=place, color=shade(GREY), fontsize="small", ha="center", va="bottom")
 
 

@@ -93,6 +93,14 @@ def _exponent(curve: pd.DataFrame) -> float:
     return float(np.polyfit(np.log(curve["steps"]), np.log(curve["value"]), 1)[0])
 
 
+def times_as_long(curve: pd.DataFrame) -> float:
+    """An update at the longest sequences over one at the shortest; NaN without several lengths."""
+    by_length = curve.sort_values("steps")[["steps", "value"]].to_numpy()
+    if len(by_length) < 2 or by_length[0, 0] == by_length[-1, 0]:
+        return float("nan")
+    return float(by_length[-1, 1] / by_length[0, 1])
+
+
 def compute_time_lacks(data: pd.DataFrame) -> str:
     """Two lengths make no curve, and times of a busy machine do not tell how time grows."""
     lengths = data[_LENGTH].drop_duplicates().shape[0]
@@ -120,9 +128,12 @@ def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     if curves.empty:
         return []
     low, high = curves["exponent"].min(), curves["exponent"].max()
-    flattest = data.merge(curves.nsmallest(1, "exponent")[_CURVE], on=_CURVE).sort_values("steps")
-    first, last = flattest.iloc[0], flattest.iloc[-1]
-    details = {"high": high, "longer": last["steps"] / first["steps"], "slower": last["value"] / first["value"]}
+    slower = [times_as_long(curve) for _, curve in data.groupby(_CURVE, sort=False, dropna=False)]
+    details = {"high": high, "shortest": f"{data['steps'].min():.0f}", "longest": f"{data['steps'].max():.0f}"}
+    details |= {"longer": format(data["steps"].max() / data["steps"].min(), ".2g")}
+    details |= {"slower": float(np.nanmin(slower)), "slowest": float(np.nanmax(slower))}
+    variant = "alone" if len(curves) == 1 else "less" if high < 1 else ""
+    details |= {"variant": variant} if variant else {}
     least = _FLATTEST_IF_SHORT if data["steps"].min() < _SHORT else _FLATTEST
     expected = f"{least:g} to {_STEEPEST:g} for every cell"
     holds = len(curves) == len(data.drop_duplicates(_CURVE)) and low >= least and high <= _STEEPEST

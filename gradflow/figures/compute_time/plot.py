@@ -2,8 +2,9 @@
 
 Milliseconds per update against the length of the sequences, both logarithmic. A point is the 10 % quantile, an update
 that other work hardly disturbed; its bar goes from the 5 % quantile to the median. Updates in which something was
-recorded or evaluated are left out. The dotted line is in proportion to the length. States come one after the other, so
-a curve runs beside that line once the steps outweigh what an update costs anyway.
+recorded or evaluated are left out. At the end of a curve stands how many times as long an update of the longest
+sequences takes as one of the shortest. States come one after the other, so that time grows with length, in proportion
+once the steps outweigh what an update costs anyway.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from gradflow.figures.catalogue import Labels
+from gradflow.figures.compute_time.numbers import times_as_long
 from gradflow.figures.layout import EndLabel, add_caption, cell_curves, finish, label_ends, log_scale
 from gradflow.figures.theme import GREY, look, new_figure, shade, style, thin
 from gradflow.foreign import label
@@ -26,7 +28,7 @@ _FEWEST_FOR_ALL_TICKS = 8
 def plot_compute_time(
     data: pd.DataFrame, *, claims: Sequence[Mapping[str, Any]] = (), lang: str = "en", context: str = "slide"
 ) -> Figure:
-    """Draw milliseconds per update against the length of the sequences, both logarithmic, and what is proportional.
+    """Draw milliseconds per update against the length of the sequences, both logarithmic, and what the longest cost.
 
     Args:
         data: What :func:`gradflow.analysis.compute_time` returned.
@@ -41,7 +43,7 @@ def plot_compute_time(
         curves = cell_curves(data, "steps")
         several = data["clip"].nunique() > 1
         ends = [_draw_curve(axes, *curve, labels, several) for curve in curves]
-        _draw_proportional(axes, data, labels)
+        _point_out_lengths(axes, data, labels)
         axes.set_xlabel(labels("axis.sequence_length"))
         axes.set_ylabel(labels("axis.milliseconds"))
         _scale(axes, data)
@@ -63,8 +65,8 @@ def _draw_curve(
     )
     name = labels.cell(first["cell"])
     name = f"{name}, {labels.clip(first['clip'])}" if several else name
-    if np.isfinite(first["exponent"]):
-        name = f"{name}\n{labels('curve.exponent', exponent=format(first['exponent'], '.2f'))}"
+    if np.isfinite(factor := times_as_long(known)):
+        name = f"{name}\n{labels('curve.times_as_long', factor=format(factor, '.2g'))}"
     return EndLabel(value.iloc[-1] if len(value) else float("nan"), name, colour)
 
 
@@ -72,24 +74,19 @@ def _can_be_drawn(curve: pd.DataFrame, name: str) -> pd.Series:
     return np.isfinite(curve[name]) & (curve[name] > 0)
 
 
-def _draw_proportional(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
-    """A line of slope 1 below all curves, where they span several lengths."""
-    known = data[_can_be_drawn(data, "value")]
-    if known["steps"].nunique() < 2:
+def _point_out_lengths(axes: Axes, data: pd.DataFrame, labels: Labels) -> None:
+    """An arrow below all curves from the shortest sequences to the longest, and how many times as long these are."""
+    known = data[_can_be_drawn(data, "value") & _can_be_drawn(data, "low")]
+    first, last = known["steps"].min(), known["steps"].max()
+    if not first < last:
         return
-    steps = np.array([known["steps"].min(), known["steps"].max()])
-    height = 1e3 * (known["value"] / known["steps"]).min() / 1.6
-    axes.plot(steps, height * steps, color=shade(GREY), linestyle=":", linewidth=thin())
-    middle = np.exp(np.log(steps).mean())
-    axes.annotate(
-        labels("note.proportional"),
-        (middle, height * middle),
-        (0.6, -0.4),
-        textcoords="offset fontsize",
-        color=shade(GREY),
-        fontsize="small",
-        va="top",
-    )
+    height = 1e3 * known["low"].min() / 1.7
+    axes.update_datalim([(first, height)])
+    arrow = {"arrowstyle": "-|>", "color": shade(GREY), "linewidth": thin(), "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (last, height), (first, height), arrowprops=arrow)
+    words = labels("note.times_as_many_steps", factor=format(last / first, ".2g"))
+    place = np.sqrt(first * last), height
+    axes.annotate(words, place, (0, 0.3), textcoords="offset fontsize", color=shade(GREY), ha="center", va="bottom")
 
 
 def _scale(axes: Axes, data: pd.DataFrame) -> None:

@@ -10,14 +10,24 @@
 
   // The one question to gradflow: a panel and its settings; in a file without a server the answers are all there.
 
-  const known = new Map(Object.entries(facts.grid ?? {}));
+  const known = new Map();
   let waiting = 0;
+
+  async function unpack() {
+    try {
+      const packed = Uint8Array.from(atob(byId("grid").textContent), (sign) => sign.charCodeAt(0));
+      const whole = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
+      for (const [key, table] of Object.entries(await whole.json())) known.set(key, table);
+    } catch { throw new Error(say("page.damaged")); }
+  }
+  const unpacked = facts.runs ? unpack() : null;
 
   async function numbers(panel, settings) {
     const values = Object.fromEntries(facts.panels[panel].map((name) => [name, settings[name]]));
     const key = JSON.stringify([panel, ...Object.values(values)]);
+    await unpacked;
     if (known.has(key)) return known.get(key);
-    if (facts.grid) throw new Error(`not computed: ${key}`);
+    if (facts.runs) throw new Error(`not computed: ${key}`);
     root.classList.toggle("busy", ++waiting > 0);
     try {
       const body = JSON.stringify({ panel, values });
@@ -27,8 +37,7 @@
       known.set(key, table);
       return table;
     } catch (error) {
-      if (error instanceof TypeError) throw new Error(say("page.lost"));
-      throw error;
+      throw error instanceof TypeError ? Object.assign(new Error(say("page.lost")), { gone: true }) : error;
     } finally {
       root.classList.toggle("busy", --waiting > 0);
     }
@@ -36,24 +45,42 @@
 
   // Settings
 
-  const state = { view: "gradients", cell: document.querySelector("[name=cell]:checked").value, places: {}, kept: [], runs: new Map(), playing: false };
-  const sliders = ["start", "steps", "clip"];
-  const stops = (name) => (name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name]);
-  const placed = (name) => (name === "start" ? facts.kinds[state.cell] : name);
-  const value = (name) => stops(name).values[state.places[placed(name)] ?? stops(name).place];
+  const state = { view: "gradients", cell: null, stops: {}, kept: [], runs: new Map(), playing: false };
+  const KEPT = 4, sliders = ["start", "steps", "clip"];
+  // A slider stops where there is something to show: in a file, of runs that were trained, at fewer places
+  function stops(name, view = state.view) {
+    const slider = name === "start" ? facts.sliders.start[state.cell] : facts.sliders[name];
+    if (!facts.runs || view !== "training" || name === "steps") return slider;
+    const values = name === "clip" ? facts.runs.clips : facts.runs.starts[state.cell];
+    return { values, place: values.indexOf(nearest(name, values, slider.values[slider.place])) };
+  }
+  const apart = { start: (a, b) => Math.abs(a - b), clip: (a, b) => Math.abs(Math.log((a ?? 20) / (b ?? 20))) };
+  const nearest = (name, values, wanted) => values.reduce((a, b) => (apart[name](b, wanted) < apart[name](a, wanted) ? b : a));
+  const kind = (name, cell) => (name === "start" ? facts.kinds[cell] : name);
+  function value(name, view = state.view) {
+    const { values, place } = stops(name, view), set = state.stops[kind(name, state.cell)];
+    if (set === undefined) return values[place];
+    return values.includes(set) ? set : nearest(name, values, set);
+  }
   const settings = () => ({ cell: state.cell, start: value("start"), steps: value("steps"), clip: value("clip") });
   const shown = (name) => (value(name) === null ? say("setting.off") : String(value(name)));
-  const called = () => `${facts.labels[state.cell][language()]} ${{ gain: "g", forget_bias: "b_f", update_bias: "b_z" }[facts.kinds[state.cell]]}=${shown("start")}`;
+  const called = ({ cell, start }) => `${facts.labels[cell][language()]} ${{ gain: "g", forget_bias: "b_f", update_bias: "b_z" }[facts.kinds[cell]]}=${start}`;
 
   function showSettings() {
     byId("start-name").textContent = say(`setting.${facts.kinds[state.cell]}`);
     for (const name of sliders) {
       const slider = byId(name);
       slider.max = stops(name).values.length - 1;
-      slider.value = state.places[placed(name)] ?? stops(name).place;
+      slider.value = stops(name).values.indexOf(value(name));
       slider.setAttribute("aria-valuetext", shown(name));
       byId(`${name}-value`).textContent = shown(name);
     }
+    root.dataset.view = state.view;
+    for (const name of Object.keys(charts)) {
+      byId(name).hidden = name !== state.view;
+      byId(`show-${name}`).setAttribute("aria-pressed", String(name === state.view));
+    }
+    document.querySelector(`[name=cell][value=${state.cell}]`).checked = true;
     for (const label of all(".cell")) label.style.setProperty("--shade", shade(facts.colours[label.querySelector("input").value]));
   }
 
@@ -110,9 +137,13 @@
     }));
   }
 
-  function showGradient(flow) {
-    const lang = language(), curve = { name: called(), colour: facts.colours[state.cell], flow, held: false };
-    const curves = [...state.kept, curve];
+  const sameCurve = (a, b) => ["cell", "start", "steps"].every((name) => a[name] === b[name]);
+
+  async function showGradient(flow) {
+    const lang = language(), now = settings(), each = [...state.kept, now], T = each.some(({ steps }) => steps !== now.steps);
+    const curves = await Promise.all(each.map(async (of) => ({
+      name: called(of) + (T ? `, T=${of.steps}` : ""), colour: facts.colours[of.cell], held: of !== now, flow: of === now ? flow : await numbers("flow", of),
+    })));
     const rows = curves.flatMap(({ name, colour, flow, held }, i) =>
       flow.lag.map((lag, k) => ({ curve: i, name, colour: shade(colour), held, lag, median: flow.median[k], lowest: flow.low[k], highest: flow.high[k] })));
     const values = curves.flatMap(({ flow }) => [...flow.low, ...flow.high]).filter((v) => v > 0);
@@ -146,34 +177,28 @@
 
   // A run: the clipping of each of its steps, and what each of them gave
 
-  const nearest = (values, wanted) => values.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
-
-  function runSettings() {
-    const { cell, start, clip } = settings();
-    if (!facts.runs) return { cell, start, clip };
-    const clips = facts.runs.clips.filter((c) => c !== null);
-    const off = facts.runs.clips.includes(null) && (clip === null || clip > 2 || !clips.length);
-    return { cell, start: nearest(facts.runs.starts[cell], start), clip: off ? null : nearest(clips, clip ?? Infinity) };
-  }
-
   function run() {
-    const { cell, start, clip } = runSettings(), key = JSON.stringify(facts.runs ? [cell, start, clip] : [cell, start]);
-    if (!state.runs.has(key)) state.runs.set(key, { cell, start, clips: [], steps: [] });
+    const [start, clip] = ["start", "clip"].map((name) => value(name, "training"));
+    const key = JSON.stringify([state.cell, start, ...(facts.runs ? [clip] : [])]); // a run of a file has one clipping
+    if (!state.runs.has(key)) state.runs.set(key, { cell: state.cell, start, clips: [], wanted: [], steps: [] });
     return state.runs.get(key);
   }
 
+  const owed = (own) => own.wanted.length > own.clips.length; // of an address, which names the clipping of every step
+
   async function step() {
-    const own = run(), clips = [...own.clips, runSettings().clip];
+    const own = run(), clips = owed(own) ? own.wanted.slice(0, own.clips.length + 1) : [...own.clips, value("clip", "training")];
     if (clips.length > facts.most) {
       pause();
       return show("training", say("training.end"), content.training.rows, content.training.params);
     }
+    own.begun = true;
     if (!own.steps.length) byId("training-headline").textContent = say("training.begins");
     const table = await numbers("training", { ...own, clips });
     if (clips.length !== own.clips.length + 1) return;
     own.clips = clips;
     own.steps.push(table);
-    await showRun();
+    if (state.view === "training" && own === run()) await showRun();
   }
 
   async function showRun() {
@@ -183,10 +208,9 @@
       values.map((value, back) => ({ iteration, iteration2: iteration + 1.04 * wide, lag: back - 0.5, lag2: back + 0.53, back, value })));
     const values = rows.map((row) => row.value).filter((v) => v !== null);
     const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
-    const clip = own.clips.at(-1) === null ? say("setting.off") : `${say("setting.clip")} ${own.clips.at(-1)}`;
-    byId("training-setting").textContent = last ? last.setting[language()] + (facts.runs ? `, ${clip}` : "") : called();
+    byId("training-setting").textContent = last ? last.setting[language()] : called(own);
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
-    await show("training", last ? last.headline[language()] : say("training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
+    await show("training", last ? last.headline[language()] : say(own.begun || owed(own) ? "training.begins" : "training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
   }
 
@@ -211,9 +235,11 @@
       try {
         if (state.view === "gradients") {
           const [flow, surface, descent] = await Promise.all(["flow", "surface", "descent"].map((panel) => numbers(panel, settings())));
-          state.flow = flow;
           await Promise.all([showGradient(flow), showSpectrum(flow), showSurface(surface, descent)]);
-        } else await showRun();
+        } else {
+          if (owed(run())) trained();
+          await showRun();
+        }
       } catch (error) { lost(error); }
       root.dataset.took = Math.round(performance.now() - began);
     }
@@ -223,14 +249,18 @@
   }
 
   function changed() {
+    clearTimeout(trying);
     asked = true;
     showSettings();
     answering ??= answerAll();
     return answering;
   }
 
+  let trying;
   function lost(error) {
     pause();
+    clearTimeout(trying);
+    if (error.gone) trying = setTimeout(changed, 2000);
     charts[state.view].forEach((name, i) => { // what stays on the screen is of other settings: nothing says it any more
       byId(`${name}-headline`).textContent = i ? "" : error.message;
       panel(name).classList.add("lost");
@@ -240,7 +270,56 @@
   let telling;
   function tell() {
     clearTimeout(telling);
-    telling = setTimeout(() => { byId("told").textContent = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(". "); }, 500);
+    telling = setTimeout(() => {
+      const told = charts[state.view].map((name) => byId(`${name}-headline`).textContent).join(language() === "zh" ? "。" : ". ");
+      if (told !== byId("told").textContent) byId("told").textContent = told;
+    }, 500);
+    noteSoon();
+  }
+
+  // The address: noted after a click at once, while a slider moves or a run plays now and then, for browsers count how often
+
+  function noted() {
+    const { cell } = state, own = run(), clips = owed(own) ? own.wanted : own.clips;
+    const stops = Object.entries({ ...Object.fromEntries(sliders.map((name) => [kind(name, cell), value(name, "gradients")])), ...state.stops });
+    return address.write([
+      ["view", state.view], ["cell", cell], ...stops.map(([name, stop]) => [name, address.text(stop)]),
+      ...state.kept.map((curve) => ["keep", address.curve(curve)]),
+      ...(clips.length ? [["run", address.written(clips)]] : []),
+      ["quantity", byId("quantity").value], ["name", byId("name").value], ["lang", language()], ["theme", dark() ? "dark" : "light"],
+    ]);
+  }
+
+  let written, noting;
+  function note() {
+    clearTimeout(noting);
+    noting = null;
+    const now = noted();
+    if (now === written) return;
+    written = now;
+    byId("notice").hidden = true;
+    try { history.replaceState(null, "", now); } catch { written = null; /* too often, or not allowed: the next change tries again */ }
+  }
+  const noteSoon = () => { noting ??= setTimeout(note, 300); };
+
+  const LISTED = 3, LONG = 40;
+  function restore() {
+    const { found, foreign } = address.read(location.hash, facts, KEPT);
+    pause();
+    Object.assign(state, { view: found.view ?? "gradients", cell: found.cell ?? facts.cell, kept: found.keep });
+    state.stops = Object.fromEntries(["steps", "clip", ...Object.values(facts.kinds)].filter((name) => name in found).map((name) => [name, found[name]]));
+    byId("quantity").value = found.quantity ?? "gradient";
+    byId("name").value = found.name ?? facts.name;
+    if (found.lang) gradflow.speak(found.lang);
+    if (found.theme) gradflow.wear(found.theme);
+    state.runs.clear();
+    const wanted = found.run ?? [];
+    if (facts.runs && wanted.some((clip) => clip !== value("clip", "training"))) foreign.push(`run=${address.written(wanted)}`);
+    else run().wanted = wanted;
+    const listed = foreign.slice(0, LISTED).map((part) => (part.length > LONG ? `${part.slice(0, LONG)}…` : part).replace(/\p{C}/gu, "�"));
+    byId("notice").textContent = say("page.foreign").replace("{parts}", () => [...listed, ...(foreign.length > LISTED ? ["…"] : [])].join(", "));
+    byId("notice").hidden = !foreign.length;
+    written = noted();
   }
 
   async function redraw() {
@@ -265,26 +344,26 @@
   }
   let training = null;
   function trained() {
-    training ??= step().catch(lost).finally(() => { training = null; tell(); root.dataset.steps = run().steps.length; });
+    training ??= stepped().catch(lost).finally(() => { training = null; tell(); root.dataset.steps = run().steps.length; });
     return training;
+  }
+  async function stepped() {
+    do await step(); while (owed(run()));
   }
 
   // Hands
 
-  for (const name of sliders) byId(name).addEventListener("input", (event) => { state.places[placed(name)] = Number(event.target.value); changed(); });
+  for (const name of sliders) byId(name).addEventListener("input", (event) => { state.stops[kind(name, state.cell)] = stops(name).values[event.target.value]; changed(); });
   for (const radio of all("[name=cell]")) radio.addEventListener("change", () => { state.cell = radio.value; changed(); });
   function view(name) {
-    state.view = root.dataset.view = name;
+    state.view = name;
     if (name !== "training") pause();
-    for (const other of Object.keys(charts)) {
-      byId(other).hidden = other !== name;
-      byId(`show-${other}`).setAttribute("aria-pressed", String(other === name));
-    }
     return redraw();
   }
   for (const name of Object.keys(charts)) byId(`show-${name}`).addEventListener("click", () => view(name));
   byId("keep").addEventListener("click", () => {
-    state.kept = [...state.kept.slice(-3), { name: called(), colour: facts.colours[state.cell], flow: state.flow, held: true }];
+    const now = settings();
+    if (!state.kept.some((curve) => sameCurve(curve, now))) state.kept = [...state.kept.slice(1 - KEPT), now];
     changed();
   });
   byId("forget").addEventListener("click", () => { state.kept = []; changed(); });
@@ -293,8 +372,7 @@
   byId("restart").addEventListener("click", () => {
     pause();
     const own = run();
-    own.clips = [];
-    own.steps = [];
+    Object.assign(own, { clips: [], wanted: [], steps: [], begun: false });
     changed();
   });
   byId("quantity").addEventListener("change", changed);
@@ -315,5 +393,9 @@
   let resizing;
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
   gradflow.changed = redraw;
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); byId("content").focus(); });
+  for (const [event, after] of Object.entries({ click: note, change: note, input: noteSoon })) document.addEventListener(event, after);
+  addEventListener("hashchange", () => { restore(); redraw(); });
+  restore();
   changed();
 })();

@@ -9,7 +9,8 @@ const gradflow = (() => {
 
   const language = () => (root.lang === "en" ? "en" : "zh");
   const dark = () => root.dataset.theme === "dark";
-  const page = { root, all, language, dark, look, changed: () => {} };
+  const page = { root, all, language, dark, look, speak, wear, changed: () => {} };
+  let worn = remembered("gradflow-theme");
 
   function speak(lang) {
     root.lang = lang === "zh" ? "zh-CN" : "en";
@@ -27,8 +28,13 @@ const gradflow = (() => {
     document.getElementById("theme").setAttribute("aria-pressed", String(theme === "dark"));
   }
 
+  function wear(theme) {
+    worn = theme;
+    colour(theme);
+  }
+
   speak(root.dataset.language ?? remembered("gradflow-language") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
-  colour(remembered("gradflow-theme") ?? (system.matches ? "dark" : "light"));
+  colour(worn ?? (system.matches ? "dark" : "light"));
 
   document.getElementById("language").addEventListener("click", () => {
     speak(language() === "en" ? "zh" : "en");
@@ -36,12 +42,12 @@ const gradflow = (() => {
     page.changed();
   });
   document.getElementById("theme").addEventListener("click", () => {
-    colour(dark() ? "light" : "dark");
+    wear(dark() ? "light" : "dark");
     remember("gradflow-theme", root.dataset.theme);
     page.changed();
   });
   system.addEventListener("change", () => {
-    if (remembered("gradflow-theme")) return;
+    if (worn) return;
     colour(system.matches ? "dark" : "light");
     page.changed();
   });
