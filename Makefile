@@ -30,7 +30,7 @@ test-slow: .venv/ready ## Run the slow tests too
 	@.venv/bin/python -m pytest -q -n auto --dist worksteal -m ""
 
 test-browser: .venv/ready ## Run the tests of pages and of SVG in Chromium
-	@$(PIP) -e '.[browser,live]'
+	@$(PIP) -e '.[browser]'
 	@.venv/bin/python -m pytest -q -m browser tests/test_*browser.py tests/test_svg.py
 
 test-notebooks: .venv/ready ## Run all notebooks

@@ -232,8 +232,9 @@ class Labels:
             if claim["value"] == claim.get("total") and f"headline.{name}_all" in self._texts:
                 name += "_all" if claim["holds"] and claim["total"] > 1 else ""
             values = {key: _in_few_digits(value) for key, value in values.items()}
-        if all(isinstance(claim.get(end), float) for end in ("first", "last")):
-            values |= _told_apart(claim["first"], claim["last"], brief if kind == "headline" else number)
+        for ends in _ends_of(claim):
+            first, last = (claim[end] for end in ends)
+            values |= zip(ends, _told_apart(first, last, brief if kind == "headline" else number), strict=True)
         if not claim["holds"] and f"claim.{name}_otherwise" in self._texts:
             return self._short_of_its_stop(kind, self(self._key(kind, f"{name}_otherwise"), **values))
         sentence = self(self._key(kind, name), **values)
@@ -273,13 +274,20 @@ def _in_few_digits(value: Any) -> Any:
     return brief(value) if isinstance(value, int | float) else value
 
 
-def _told_apart(first: float, last: float, printed: Callable[[float], str]) -> dict[str, str]:
+def _ends_of(claim: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The names of what was and what it became, of each number of a claim that moved."""
+    ends = ("first" if "first" in claim else "value", "last" if "last" in claim else "value")
+    pairs = [ends, ("sigma", "last_sigma")]
+    return [pair for pair in pairs if pair[0] != pair[1] and all(isinstance(claim.get(end), float) for end in pair)]
+
+
+def _told_apart(first: float, last: float, printed: Callable[[float], str]) -> tuple[str, str]:
     """What a number was and what it became, with more digits where these would hide that it moved."""
     ends = printed(first), printed(last)
     for digits in range(3, 8):
         if ends[0] == ends[1] and first != last and math.isfinite(first - last):
             ends = f"{first:.{digits}g}".replace("-", "−"), f"{last:.{digits}g}".replace("-", "−")
-    return {"first": ends[0], "last": ends[1]}
+    return ends
 
 
 def _places(data: pd.DataFrame, column: str) -> list[int]:
