@@ -22,8 +22,11 @@ def log_norm(vectors: Tensor) -> Tensor:
     >>> log_norm(torch.full((64,), 1e-25)).exp()
     tensor(8.0000e-25, dtype=torch.float64)
     """
-    low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
-    power = _power(vectors, low, high)
+    low, high, most = _SAFE.get(vectors.dtype, (torch.inf, 0.0, 0))
+    ends = _at_ends(vectors)
+    if not any(ends) and _largest(vectors) == 0:  # as where the loss reads the last step alone
+        return torch.full_like(vectors[..., 0], -torch.inf, dtype=torch.float64)
+    power = _power(ends, low, high, most)
     norm = torch.linalg.vector_norm(vectors * 2.0**power if power else vectors, dim=-1)
     if all_between(norm, low, high) or _is_zero_elsewhere(vectors, norm, low, high):
         return norm.double().log_().sub_(power * LN2) if power else norm.double().log()
@@ -34,29 +37,29 @@ def log_norm(vectors: Tensor) -> Tensor:
     return (norm.log() - power * LN2).index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
 
 
-def _power(vectors: Tensor, low: float, high: float) -> int:
-    """The power of two that brings the first and the last of some vectors, and those between them, into the limits.
+def _at_ends(vectors: Tensor) -> list[float]:
+    """How large the first and the last of some vectors are; one number of each will do, unless it is 0."""
+    if not vectors.numel():
+        return [1.0]
+    ends = [abs(float(vectors[(end,) * vectors.dim()])) for end in (0, -1)]
+    return ends if all(ends) else [_largest(vectors[end]) for end in (0, -1)]
+
+
+def _power(ends: list[float], low: float, high: float, most: int) -> int:
+    """The power of two, up to 2^±most, that brings the ends of some vectors, and those between them, into the limits.
 
     A guess, since it need not be checked: a norm beyond the limits is taken anew. But that takes long, as do squares
     that underflow. In a sequence the gradients at its ends are mostly the smallest and the largest.
     """
-    if vectors.dim() < 2 or not vectors.numel() or not high:
-        return 0
-    ends = [abs(float(vectors[(end,) * vectors.dim()])) for end in (0, -1)]  # one number says as much as all
-    if not all(ends):
-        ends = [_largest(vectors[end]) for end in (0, -1)]
     known = [end for end in ends if 0 < end < math.inf]
     if not known or (low * 1e4 < min(known) and max(known) < high * 1e-4):
         return 0
     middle = sum(math.frexp(end)[1] for end in known) // len(known)
-    most = 120 if vectors.dtype == torch.float32 else 1000  # its inverse has full digits as well
     return max(-most, min(most, -middle))
 
 
 def _is_zero_elsewhere(vectors: Tensor, norm: Tensor, low: float, high: float) -> bool:
     """Whether all vectors whose norm is beyond the limits are exactly zero."""
-    if float(norm.amax()) == 0:
-        return _largest(vectors) == 0
     doubtful = ~((norm > low) & (norm < high))
     return not bool((doubtful & (vectors.abs().amax(-1) != 0)).any())
 
@@ -77,7 +80,8 @@ def all_between(values: Tensor, low: float, high: float) -> bool:
     return low < float(least) and float(most) < high
 
 
-_SAFE = {torch.float32: (1e-14, 1e18), torch.float64: (1e-140, 1e140)}  # norms whose squares lose nothing
+_SAFE = {torch.float32: (1e-14, 1e18, 120), torch.float64: (1e-140, 1e140, 1000)}
+"""Norms between which squares lose nothing, and the largest power of two whose inverse has full digits as well."""
 
 
 def _scaled_log_norm(vectors: Tensor) -> Tensor:
