@@ -56,12 +56,18 @@ def plot_stacked_lattice(
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
         add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))
-        notes = grey_notes(data["value"], labels)
+        notes = grey_notes(data["value"], labels) + (_each(data, labels) if diagram is not None else [])
         notes += [labels("note.many_steps")] if data["many_steps"].any() else []
         add_caption(figure, data, claims, labels, notes=notes, steps=ROOM.steps)
         finish(figure)
         hide_measured(figure, diagram)
     return figure
+
+
+def _each(panel: pd.DataFrame, labels: Labels) -> list[str]:
+    """That a layer costs about what a step costs, where it does; only their numbers differ."""
+    step, layer = panel.iloc[0][["per_step", "per_layer"]]
+    return [labels("note.each", step=short(step), layer=short(layer))] if _is_a_factor(step * layer) else []
 
 
 def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
