@@ -45,6 +45,7 @@ USES = {
     "report": {"checks", "files", "foreign", "facts", "runlog", "analysis", "figures", "diagnosis"},
     "live": {
         "checks",
+        "foreign",
         "facts",
         "config",
         "flow",

@@ -230,6 +230,8 @@ def test_a_name_of_other_characters_is_answered_in_words(stepped):
     table = answer(runs, "linear", 1.0, [None, 0.05], "A|")
     assert table["bars"] == []
     assert table["headline"]["en"].startswith("The model does not know A|;")
+    unseen = answer(runs, "linear", 1.0, [None, 0.05], "王\u200b")["headline"]["en"]
+    assert unseen.startswith("The model does not know \\u200b;")
 
 
 def test_a_run_that_diverges_says_so():

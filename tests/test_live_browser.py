@@ -276,8 +276,8 @@ def test_a_server_that_is_gone_is_said(opened):
     assert "does not answer" in headline(opened)
     assert headline(opened, "surface") == ""
     assert opened.locator(".lost").count() == 3  # what is there is of the settings before
-    opened.unroute("**/numbers")
-    assert "does not answer" not in changes(opened, "gradient", lambda: opened.keyboard.press("3"))
+    opened.unroute("**/numbers")  # and that it is back the page finds out by itself
+    opened.wait_for_function("!document.getElementById('gradient-headline').textContent.includes('not answer')")
     opened.wait_for_function(
         "!document.querySelector('.lost') && document.getElementById('surface-headline').textContent"
     )
@@ -301,3 +301,14 @@ def test_a_file_says_where_its_runs_end(opened):
     step(opened, SMALL.length)
     assert opened.locator("#clip-value").inner_text() == "不截断"  # where the slider stops, the file has runs
     assert "训练到此为止" in changes(opened, "training", lambda: opened.locator("#step").click())
+
+
+def test_a_file_that_is_damaged_says_so(browser, file, tmp_path):
+    before, found, after = file.read_text("utf-8").partition('<script id="grid" type="text/plain">')
+    damaged = tmp_path / "damaged.html"
+    damaged.write_text(before + found + after[:100] + "#" + after[101:], "utf-8")
+    page = browser.new_page()
+    page.goto(damaged.as_uri())
+    page.wait_for_selector("html[data-drawn=true]")
+    assert headline(page).startswith("The numbers in this file cannot be read; it is damaged, or the browser")
+    page.close()

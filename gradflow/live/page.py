@@ -23,7 +23,7 @@ from gradflow.report.page import as_json, chart_library, environment_of, templat
 from gradflow.theory.error_surface import WINDOW
 
 AUTO = "auto"
-SPOKEN = ("page.lost", "page.foreign", "setting.", "training.", "answer.none", "spectrum.")
+SPOKEN = ("page.lost", "page.foreign", "page.damaged", "setting.", "training.", "answer.none", "spectrum.")
 """Beginnings of the ids of texts that the page's script fills in."""
 
 

@@ -19,6 +19,7 @@ from gradflow.checks import require
 from gradflow.config import DataConfig, TrainConfig
 from gradflow.data import SEPARATOR, load
 from gradflow.flow.replay import trace
+from gradflow.foreign import printable
 from gradflow.live.gradients import config_of
 from gradflow.live.words import word
 from gradflow.recording.start import record
@@ -143,7 +144,7 @@ class Run:
         """What the model says of a name, see :func:`answer`."""
         unknown = sorted(set(name) - set(self.names.alphabet) | set(name) & {SEPARATOR})
         if unknown:
-            characters = "".join(unknown)
+            characters = printable("".join(unknown))
             return {"bars": [], "probability": None, "headline": word("answer.unknown", characters=characters)}
         others = "".join(SEPARATOR + other for other in OTHERS)
         rows = saliency(self._asked(), self.names.vocabulary(), [name + others]).to_dict("records")

@@ -130,8 +130,8 @@
   function nameCurves(chart, curves) {
     byId(`${chart}-curves`).replaceChildren(...curves.map(({ name, colour, held }) => {
       const item = document.createElement("li");
-      item.style.color = shade(colour);
       item.innerHTML = `<svg viewBox="0 0 48 10" aria-hidden="true"><line x1="0" y1="5" x2="48" y2="5" stroke-dasharray="${held ? "9 6" : "none"}"/></svg>`;
+      item.firstChild.style.color = shade(colour);
       item.append(name);
       return item;
     }));
