@@ -310,7 +310,8 @@ def test_a_headline_that_does_not_hold_says_what_is_so(tmp_path: Path):
 
 
 def test_a_headline_tells_a_change_apart_and_has_no_full_stop():
-    moved = {"claim": "spectrum_moves", "value": 0.4531, "last": 0.4534, "sigma": 1.14, "last_sigma": 1.31, "holds": True}
+    moved = {"claim": "spectrum_moves", "holds": True}
+    moved |= {"value": 0.4531, "last": 0.4534, "sigma": 1.14, "last_sigma": 1.31}
     assert Labels("en").headline(moved).endswith("from 1.1 to 1.3, the spectral radius from 0.4531 to 0.4534")
     still = {"claim": "no_norm_stands_out", "value": 1.6, "highest": 0.61, "middle": 0.39, "holds": True}
     assert Labels("zh").headline(still).endswith("1.6 倍")
