@@ -24,6 +24,17 @@ def test_the_first_is_done_here_the_next_beside_it_and_what_was_lost_here_after_
         assert [answer() for answer in lost] == [own] * 3
 
 
+def test_what_is_needed_later_is_done_beside_and_a_block_within_has_the_same_second_process():
+    own = os.getpid()
+    with in_processes(2) as share, in_processes(2) as within:
+        ahead = share.ahead(pid_unless_it_must_die, own, False)
+        beside = ahead()
+        assert beside != own
+        assert within(pid_unless_it_must_die, own, False)() == beside
+    with in_processes(1) as alone:
+        assert alone.ahead(pid_unless_it_must_die, own, False)() == own
+
+
 def test_figures_of_two_processes_are_those_of_one(tmp_path: Path):
     from gradflow import figures, open_sweep
 

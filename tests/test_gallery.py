@@ -345,14 +345,14 @@ def test_lattice_of_planted_layers(run_of):
     assert verdicts(analysis.stacked_lattice_claims(data)) == {"layer_costs_a_step": True, "largest_at_the_end": True}
 
 
-def test_arrows_on_the_lattice_say_what_a_layer_and_a_step_cost(run_of):
+def test_arrows_on_the_lattice_say_what_all_layers_and_all_steps_cost(run_of):
     data = analysis.stacked_lattice(run_of(layers=3))
     said = words(gf.figures.plot_stacked_lattice(data, context="paper"))
-    for text in ("one step back ×0.57", "last step:\none layer down ×0.57", "first step:\none layer down ×"):
+    lag, value = data["lag"].max(), data.set_index(["layer", "lag"])["value"]
+    back, down = (short(np.exp(value[place] - value[2, 0])) for place in ((2, lag), (0, 0)))
+    for text in (f"{lag} steps back ×{back}", f"2 layers down ×{down}"):
         assert text in said
-    level = gf.figures.plot_stacked_lattice(data.assign(per_layer=0.9999, per_step=np.nan), context="paper")
-    assert "one layer down ×1" in words(level)
-    assert "one step back" not in words(level)
+    assert "steps back ×" not in words(gf.figures.plot_stacked_lattice(data.assign(per_step=np.nan), context="paper"))
 
 
 def test_claims_of_the_lattice_fail_on_wrong_numbers(run_of):

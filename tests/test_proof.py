@@ -204,8 +204,12 @@ def _replay_only(monkeypatch):
 
 
 def _enter_late(monkeypatch):
-    shifted = replay._shifted
-    monkeypatch.setattr(replay, "_shifted", lambda states, *rest: shifted(states.roll(1, 0), *rest))
+    entered = replay._with_previous
+
+    def late(states, *rest):
+        return entered(states, *rest)[0], entered(states.roll(1, 0), *rest)[1]
+
+    monkeypatch.setattr(replay, "_with_previous", late)
 
 
 def _lose_an_input(monkeypatch):

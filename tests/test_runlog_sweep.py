@@ -1,5 +1,7 @@
 """Many runs side by side: which settings vary, under which names, and their rows in one frame."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 
 import gradflow as gf
 import gradflow.runlog.reader as reader_module
+import gradflow.runlog.sweep as sweep_module
 from gradflow.recording.quantities import labels
 from gradflow.runlog import RunWriter, write_status
 
@@ -91,6 +94,33 @@ def test_settings_and_columns_are_read_once(folder, monkeypatch):
     monkeypatch.setattr(reader_module, "read_description", lambda path: seen.append(path) or read(path))
     gf.open_sweep(folder).frame("time", columns=["log_state_gradient_q50"])
     assert len(seen) == len(set(seen)) == 4
+
+
+def test_runs_that_name_the_same_columns_in_the_same_order_share_them(tmp_path):
+    for name in "abc":
+        record(tmp_path / name, settings("rnn"))
+    file = tmp_path / "c" / "run.json"
+    description = json.loads(file.read_text())
+    description["columns"]["time"] = dict(reversed(description["columns"]["time"].items()))
+    file.write_text(json.dumps(description))
+    a, b, c = (gf.open_run(tmp_path / name).description["columns"] for name in "abc")
+    assert a is b
+    assert c is not a
+    assert list(gf.open_run(tmp_path / "c").columns["time"]) == list(reversed(a["time"]))
+
+
+def test_a_kept_sweep_looks_at_its_files_once_and_names_damage_each_time(tmp_path, monkeypatch, caplog):
+    for name in "ab":
+        record(tmp_path / name, settings("rnn"))
+    next((tmp_path / "b" / "gradients" / "time").iterdir()).write_bytes(b"PAR1")
+    looked, look = [], sweep_module.check_parts
+    monkeypatch.setattr(
+        sweep_module, "check_parts", lambda root, table: looked.append((root, table)) or look(root, table)
+    )
+    sweep = gf.open_sweep(tmp_path).kept()
+    assert [[run.path.name for run in sweep.readable.members] for _ in range(2)] == [["a"], ["a"]]
+    assert len(looked) == len(set(looked))
+    assert sum("left out" in record.message for record in caplog.records) == 2
 
 
 def test_seaborn_draws_the_long_frame_as_it_is(folder):

@@ -83,8 +83,11 @@ def _measurements(run: Run, quantity: str) -> pd.Series:
 
 def last_measured(run: Run, quantity: str) -> float:
     """The last value of one of the scalars; NaN where there is none."""
-    values = measurements(run, quantity).to_numpy()
-    return float(values[-1]) if len(values) else float("nan")
+    if quantity not in run.columns["scalars"]:
+        return float("nan")
+    _, values = scalar_columns(run, quantity)
+    there = np.flatnonzero(~np.isnan(values))
+    return float(values[there[-1]]) if len(there) else float("nan")
 
 
 def judged_by(run: Run) -> str:

@@ -86,6 +86,14 @@ def collect_rarely() -> None:
     gc.set_threshold(20_000, 50, 100)
 
 
+def collect_as_usual() -> None:
+    """Has Python look for garbage as it does by itself: that of a training may hold tensors."""
+    gc.set_threshold(*_USUAL)
+
+
+_USUAL = gc.get_threshold()
+
+
 def drawing_processes() -> int:
     """How many processes draw: two, where there are cores for it."""
     return min(2, os.cpu_count() or 1)

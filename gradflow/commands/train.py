@@ -40,9 +40,11 @@ def train(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: If not all went well, with what is wrong in one line.
     """
+    from gradflow.commands.arguments import CONF, collect_rarely
+
+    collect_rarely()
     import hydra
 
-    from gradflow.commands.arguments import CONF
     from gradflow.commands.sweeping.command_line import read_command_line
     from gradflow.commands.sweeping.job import job
     from gradflow.commands.sweeping.launchers import name_missing_plugins

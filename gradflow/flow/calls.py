@@ -342,10 +342,13 @@ def watch(call: LayerCall, into: Callable[[], dict[str, Tensor]] | None = None) 
     return handles
 
 
+_is_of_functorch = torch._C._functorch.is_functorch_wrapped_tensor
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
+
+
 def is_of_many_passes(value: Tensor) -> bool:
     """Whether it is of many passes at once (``torch.autograd.grad(is_grads_batched=True)``), or within torch.func."""
-    functorch = torch._C._functorch
-    return functorch.is_functorch_wrapped_tensor(value) or functorch.is_legacy_batchedtensor(value)
+    return _is_of_functorch(value) or _is_batched(value)
 
 
 def add(gradients: dict[str, Tensor], name: str, gradient: Tensor) -> None:

@@ -22,32 +22,46 @@ def log_norm(vectors: Tensor) -> Tensor:
     >>> log_norm(torch.full((64,), 1e-25)).exp()
     tensor(8.0000e-25, dtype=torch.float64)
     """
-    low, high = _SAFE.get(vectors.dtype, (torch.inf, 0.0))
-    power = _power(vectors, low, high)
-    norm = torch.linalg.vector_norm(vectors * 2.0**power if power else vectors, dim=-1).double()
-    if _within(norm, low, high):
-        return norm.log() - power * LN2 if power else norm.log()
-    # Squares may have left the range, or a norm is 0 or not finite.
-    if _largest(vectors) == 0:
-        return norm.log()
+    low, high, most = _SAFE.get(vectors.dtype, (torch.inf, 0.0, 0))
+    ends = _at_ends(vectors)
+    if not any(ends) and _largest(vectors) == 0:  # as where the loss reads the last step alone
+        return torch.full_like(vectors[..., 0], -torch.inf, dtype=torch.float64)
+    power = _power(ends, low, high, most)
+    norm = torch.linalg.vector_norm(vectors * 2.0**power if power else vectors, dim=-1)
+    if all_between(norm, low, high) or _is_zero_elsewhere(vectors, norm, low, high):
+        return norm.double().log_().sub_(power * LN2) if power else norm.double().log()
+    # Squares may have left the range, or a norm is not finite.
     if vectors.dtype != torch.float64:  # the squares of narrower numbers cannot leave the range of float64
         return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).log()
     doubtful = ~((norm > low) & (norm < high))
     return (norm.log() - power * LN2).index_put((doubtful,), _scaled_log_norm(vectors[doubtful]))
 
 
-def _power(vectors: Tensor, low: float, high: float) -> int:
-    """The power of two that brings what is as small or large as the first and the last of some vectors into range.
+def _at_ends(vectors: Tensor) -> list[float]:
+    """How large the first and the last of some vectors are; one number of each will do, unless it is 0."""
+    if not vectors.numel():
+        return [1.0]
+    ends = [abs(float(vectors[(end,) * vectors.dim()])) for end in (0, -1)]
+    return ends if all(ends) else [_largest(vectors[end]) for end in (0, -1)]
 
-    A guess, since it need not be checked: a norm beyond the limits is taken anew. But squares that underflow are slow.
+
+def _power(ends: list[float], low: float, high: float, most: int) -> int:
+    """The power of two, up to 2^±most, that brings the ends of some vectors, and those between them, into the limits.
+
+    A guess, since it need not be checked: a norm beyond the limits is taken anew. But that takes long, as do squares
+    that underflow. In a sequence the gradients at its ends are mostly the smallest and the largest.
     """
-    if vectors.dim() < 2 or not vectors.numel() or not high:
+    known = [end for end in ends if 0 < end < math.inf]
+    if not known or (low * 1e4 < min(known) and max(known) < high * 1e-4):
         return 0
-    largest = _largest(vectors[:: max(1, len(vectors) - 1)])
-    if low * 1e6 < largest < high * 1e-3 or not 0 < largest < math.inf:
-        return 0
-    most = 120 if vectors.dtype == torch.float32 else 1000  # its inverse has full digits as well
-    return max(-most, min(most, math.frexp(high * 1e-3)[1] - math.frexp(largest)[1]))
+    middle = sum(math.frexp(end)[1] for end in known) // len(known)
+    return max(-most, min(most, -middle))
+
+
+def _is_zero_elsewhere(vectors: Tensor, norm: Tensor, low: float, high: float) -> bool:
+    """Whether all vectors whose norm is beyond the limits are exactly zero."""
+    doubtful = ~((norm > low) & (norm < high))
+    return not bool((doubtful & (vectors.abs().amax(-1) != 0)).any())
 
 
 def _largest(values: Tensor) -> float:
@@ -58,7 +72,7 @@ def _largest(values: Tensor) -> float:
     return max(-float(least), float(most))
 
 
-def _within(values: Tensor, low: float, high: float) -> bool:
+def all_between(values: Tensor, low: float, high: float) -> bool:
     """Whether every value lies between two limits, as NaN does not."""
     if not values.numel():
         return True
@@ -66,7 +80,8 @@ def _within(values: Tensor, low: float, high: float) -> bool:
     return low < float(least) and float(most) < high
 
 
-_SAFE = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e140)}  # norms whose squares lose nothing
+_SAFE = {torch.float32: (1e-14, 1e18, 120), torch.float64: (1e-140, 1e140, 1000)}
+"""Norms between which squares lose nothing, and the largest power of two whose inverse has full digits as well."""
 
 
 def _scaled_log_norm(vectors: Tensor) -> Tensor:

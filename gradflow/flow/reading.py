@@ -24,6 +24,7 @@ from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 _MAKES_H = {"RNN_TANH": "TanhBackward0", "RNN_RELU": "ReluBackward0", "LSTM": "MulBackward0", "GRU": "AddBackward0"}
 _VIEWS, _DROPOUT = ("ViewBackward0", "UnsafeViewBackward0"), ("MulBackward0", "NativeDropoutBackward0")
 _DTYPES = (torch.float32, torch.float64)
+_current_pass: Callable[[], int] = torch._C._current_graph_task_id
 
 
 class Reading:
@@ -60,7 +61,7 @@ class Reading:
 
     def room(self, place: Place, name: str) -> Tensor:
         """Where the backward pass that runs leaves the gradients of one state, [T, B, H]."""
-        states = self._kept.setdefault(torch._C._current_graph_task_id(), {}).setdefault(place, {})
+        states = self._kept.setdefault(_current_pass(), {}).setdefault(place, {})
         if name not in states:
             states[name] = self._new()
         return states[name]
@@ -88,23 +89,27 @@ class Reading:
 class _Into:
     """Copies the gradients of the steps of one state; the room is found anew for every backward pass."""
 
+    __slots__ = ("_name", "_number", "_pick", "_place", "_reading", "_rows")
+
     def __init__(self, reading: Reading, place: Place, name: str):
-        self._reading, self._place, self._name = reading, place, name
+        self._reading, self._place, self._name, self._pick = reading, place, name, reading.pick
         self._number = -1
-        self._rows: list[Tensor] = []
+        self._rows: tuple[Tensor, ...] = ()
 
     def copy(self, time: int, gradients: tuple[Tensor | None, ...]) -> None:
         """What comes to the node of one step."""
-        number, gradient = torch._C._current_graph_task_id(), gradients[0]
+        gradient = gradients[0]
         if gradient is None or is_of_many_passes(gradient):
             return
+        number = _current_pass()
         if number != self._number:
-            self._number, self._rows = number, list(self._reading.room(self._place, self._name).unbind())
-        row, pick = self._rows[time], self._reading.pick
-        if pick is None:
-            row[: len(gradient)].copy_(gradient.detach())
+            self._number, self._rows = number, self._reading.room(self._place, self._name).unbind()
+        if gradient.requires_grad:
+            gradient = gradient.detach()
+        if self._pick is None:
+            self._rows[time][: len(gradient)].copy_(gradient)
         else:
-            torch.index_select(gradient.detach(), 0, pick, out=row)
+            torch.index_select(gradient, 0, self._pick, out=self._rows[time])
 
 
 class _Hook:
@@ -208,13 +213,13 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     """The nodes that made h_t, by position, if they are what the layer's kernel is known to leave."""
     if not _is(stack, "StackBackward0", "CatBackward0") or len(stack.next_functions) != count:
         return None
-    edges = [
-        node.next_functions[0] if _is(node, "MaskedFillBackward0") else (node, n) for node, n in stack.next_functions
-    ]
+    edges = stack.next_functions
+    if any(_is(node, "MaskedFillBackward0") for node in {type(node): node for node, _ in edges}.values()):
+        edges = [node.next_functions[0] if _is(node, "MaskedFillBackward0") else (node, n) for node, n in edges]
     if any(n for _, n in edges):  # h is one of several outputs of its node
         return None
     nodes = [node for node, _ in edges]
-    kinds = {type(node).__name__ for node in nodes}
+    kinds = {kind.__name__ for kind in set(map(type, nodes))}
     expected = _MAKES_H.get(getattr(call.layer, "mode", ""))
     if len(kinds) != 1 or kinds & {"NoneType", "AccumulateGrad"} or (expected is not None and kinds != {expected}):
         return None

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
-from gradflow.flow.metrics import log_norm
+from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
-from gradflow.flow.scaled import LN2, scaled_sum, times_power_of_two
+from gradflow.flow.scaled import LN2, power_of_two, scaled_sum, times_power_of_two
 
 _BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
 _BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
@@ -220,6 +220,7 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     """
     time, batch, hidden = unrolled.like.shape
     size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // max(1, batch * hidden * max(1, len(unrolled.gates)))))
+    size = -(-time // -(-time // size))  # in blocks of about one size
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
     onward: Callable[[], _Carried] = partial(_Carried, {}, none.log(), none)
@@ -249,13 +250,13 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     read = {name: arrived[name] if name in arrived else torch.zeros_like(unrolled.like) for name in names}
     if "c" not in read:
         return read
-    handed, later = torch.zeros_like(read["c"]), unrolled.gates["f"] * read["c"]
+    total, keep = read["c"], unrolled.gates["f"]
     if unrolled.valid is not None:
-        later = later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
+        keep = keep.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
+    handed, (now, after) = torch.zeros_like(total), (slice(None, -1), slice(1, None))
     if unrolled.reverse:
-        handed[1:] = later[:-1]
-    else:
-        handed[:-1] = later[1:]
+        now, after = after, now
+    torch.mul(keep[after], total[after], out=handed[now])
     if "c" in direct.finals:
         handed[unrolled.ends, torch.arange(handed.shape[1])] += direct.finals["c"]
     return read | {"c": handed}
@@ -266,7 +267,7 @@ def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *
     order, lowest = _order(unrolled, len(unrolled.like)), _LOWEST[unrolled.like.dtype]
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
-    if not stays and not bool(((joint > lowest) & (joint < -lowest)).all()):
+    if not stays and not all_between(joint, lowest, -lowest):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
         in_order = torch.cat((before().log_norm.unsqueeze(0), in_order))
         too_small = (in_order[1:] < lowest) & (in_order[1:] > -torch.inf)
@@ -304,18 +305,21 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     too_large = shift * LN2 > -lowest
     if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
         return None
-    total = {name: like.new_zeros(length + 1, *like.shape[1:]) for name in unrolled.cell.state_names}
-    for name, part in direct.values.items():
-        total[name][:length] = times_power_of_two(part, shift if name == "h" else -carried.exponent)
+    total = {name: like.new_empty(length + 1, *like.shape[1:]) for name in unrolled.cell.state_names}
+    for name, room in total.items():
+        if name in direct.values:
+            factor = power_of_two(shift if name == "h" else -carried.exponent, like.dtype)
+            torch.mul(direct.values[name], factor, out=room[:length])
+            room[length].zero_()
+        else:
+            room.zero_()
     for name, part in carried.values.items():
         total[name][order[0]] += part
     epsilon = unrolled.jacobian.backward_(total, order)
     norms = {name: log_norm(part) for name, part in total.items()}
     joint = _joint(norms)
     # Only where a norm is out of range is it worth asking whether digits were lost: zeros and NaN lose none.
-    if not bool(((joint > lowest) & (joint < -lowest)).all()) and _leaves_range(
-        unrolled, joint[[*order, length]], lowest
-    ):
+    if not all_between(joint, lowest, -lowest) and _leaves_range(unrolled, joint[[*order, length]], lowest):
         return None
     onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     within = {name: norm[:length] for name, norm in norms.items()}

@@ -332,21 +332,21 @@ def _teacher_forced(
 
     `lengths` say which positions count, `stops` are the same if the kernel knew of them.
     """
-    states = dict(zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True))
-    previous = {name: _shifted(state, entering[name], stops, reverse) for name, state in states.items()}
+    states, previous = {}, {}
+    for name, state in zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True):
+        states[name], previous[name] = _with_previous(state, entering[name], stops, reverse)
     valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
     if isinstance(cell, ReplayedCell):
         is_own = False
         cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
         for name, state in _hidden_states(cell, x, previous, entering, valid).items():
-            states[name], previous[name] = state, _shifted(state, entering[name], stops, reverse)
+            states[name], previous[name] = _with_previous(state, entering[name], stops, reverse)
         gates = cell.gates(x, previous)
     else:
         is_own = not gates and not cell.gateless
-        gates = {"h": shown} if cell.gateless else gates or cell.gates(x, previous)
+        gates = {"h": states["h"]} if cell.gateless else gates or cell.gates(x, previous)
         if "c" in cell.state_names:
-            states["c"] = _cell_states(gates, entering["c"], stops, reverse)
-            previous["c"] = _shifted(states["c"], entering["c"], stops, reverse)
+            states["c"], previous["c"] = _cell_states(gates, entering["c"], stops, reverse)
     time, batch = shown.shape[:2]
     ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
     found = Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
@@ -365,24 +365,34 @@ def _hidden_states(cell: ReplayedCell, x: Tensor, shown: State, entering: State,
     return stacked if valid is None else {n: p.masked_fill(~valid.unsqueeze(-1), 0) for n, p in stacked.items()}
 
 
-def _shifted(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """The state that entered each position, [T, B, H]."""
+def _with_previous(states: Tensor, entering: Tensor, lengths: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+    """The states, and those that entered each position, [T, B, H]: of the same memory where they can be."""
     if not reverse:
-        return torch.cat((entering.unsqueeze(0), states[:-1]))
-    shifted = torch.cat((states[1:], entering.unsqueeze(0)))
-    if lengths is not None:
-        examples = torch.arange(len(lengths))
-        shifted[lengths - 1, examples] = entering
-    return shifted
+        both = torch.cat((entering.unsqueeze(0), states))
+        return both[1:], both[:-1]
+    both = torch.cat((states, entering.unsqueeze(0)))
+    if lengths is None:
+        return both[:-1], both[1:]
+    previous = both[1:].clone()
+    previous[lengths - 1, torch.arange(len(lengths))] = entering
+    return both[:-1], previous
 
 
-def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """c_t = f c_{t-1} + i g, an elementwise scan. A reverse scan meets the padding first and must pass it untouched."""
-    keep, c = gates["f"], gates["i"] * gates["g"]
+def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+    """c_t = f c_{t-1} + i g, an elementwise scan, and what entered each position, of the same memory.
+
+    A reverse scan meets the padding first and must pass it untouched.
+    """
+    keep, time = gates["f"], len(gates["f"])
+    both = keep.new_empty(time + 1, *keep.shape[1:])
+    states, previous = (both[:-1], both[1:]) if reverse else (both[1:], both[:-1])
+    torch.mul(gates["i"], gates["g"], out=states)
+    previous[time - 1 if reverse else 0] = c_0
     if reverse and lengths is not None:
-        padding = (torch.arange(len(c)).unsqueeze(1) >= lengths).to(c.device).unsqueeze(-1)
-        keep, c = keep.masked_fill(padding, 1), c.masked_fill(padding, 0)
-    before = c_0
-    for keep_t, c_t in reversed(list(zip(keep, c, strict=True))) if reverse else zip(keep, c, strict=True):
-        before = c_t.addcmul_(keep_t, before)
-    return c
+        padding = (torch.arange(time).unsqueeze(1) >= lengths).to(keep.device).unsqueeze(-1)
+        keep = keep.masked_fill(padding, 1)
+        states.masked_fill_(padding, 0)
+    steps = list(zip(keep.unbind(), previous.unbind(), states.unbind(), strict=True))
+    for keep_t, before, c_t in reversed(steps) if reverse else steps:
+        c_t.addcmul_(keep_t, before)
+    return states, previous

@@ -150,7 +150,7 @@ def _along(nodes: Sequence[Any], path: str) -> list[Any] | None:
     for place, kind in (("", first), *(hop.split() for hop in hops)):
         if place:
             reached = [node.next_functions[int(place)][0] for node in reached]
-        if {type(node).__name__ for node in reached} != {f"{kind}Backward0"}:
+        if {found.__name__ for found in set(map(type, reached))} != {f"{kind}Backward0"}:
             return None
     return reached
 

@@ -17,9 +17,12 @@ def exponent_of(vector: Tensor) -> Tensor:
 
 def times_power_of_two(vectors: Tensor, exponent: Tensor) -> Tensor:
     """Vectors · 2^exponent; only zeros meet a power beyond the range of their dtype, and stay zeros."""
-    largest = 1023 if vectors.dtype == torch.float64 else 127
-    factor = torch.exp2(exponent.clamp(max=largest)).to(vectors.dtype)
-    return vectors * factor.unsqueeze(-1)
+    return vectors * power_of_two(exponent, vectors.dtype)
+
+
+def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """2^exponent as factors of vectors, [..., 1], within the range of the dtype."""
+    return torch.exp2(exponent.clamp(max=1023 if dtype == torch.float64 else 127)).to(dtype).unsqueeze(-1)
 
 
 def scaled_sum(a: Tensor, exponent_a: Tensor, b: Tensor, exponent_b: Tensor) -> tuple[Tensor, Tensor]:

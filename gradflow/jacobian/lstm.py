@@ -32,10 +32,14 @@ class LSTMJacobian(WeightedJacobian[ShownRows]):
         leaving["h"] = leaving["h"] + self.shown * leaving["c"]
 
     def _within(self, leaving: State) -> State:
-        return {"h": leaving["h"], "c": leaving["c"] + self.shown * leaving["h"]}
+        return {"h": leaving["h"], "c": torch.addcmul(leaving["c"], self.shown, leaving["h"])}
 
     def _gate_gradients(self, within: State, rows: State) -> Tensor:
-        return torch.cat([rows[name] * within[name].unsqueeze(-2) for name in ("c", "h")], -2)
+        *batch, hidden = within["c"].shape
+        epsilon = within["c"].new_empty(*batch, len(self.weight_hh), hidden)
+        for name, gates in self.writes.items():
+            torch.mul(rows[name], within[name].unsqueeze(-2), out=epsilon[..., gates, :])
+        return epsilon
 
     def backward_(self, total: State, order: Sequence[int], at_each: Callable[[int], None] | None = None) -> Tensor:
         """See :meth:`gradflow.jacobian.operator.Jacobian.backward_`."""

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from threading import Thread
 from typing import Any
 
 import uvicorn
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from gradflow.checks import whole_number
 from gradflow.live.page import live_page
 from gradflow.live.panels import Panels
+from gradflow.live.training import names
 
 HOST, PORT = "127.0.0.1", 8800
 LONGEST = 16_384  # bytes of a question
@@ -56,6 +58,7 @@ def app(lang: str) -> Starlette:
 
     @asynccontextmanager
     async def while_it_runs(_: Starlette) -> AsyncIterator[None]:
+        Thread(target=names, daemon=True).start()  # so that the first step of a run need not wait for them
         yield
         panels.close()
 

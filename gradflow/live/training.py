@@ -54,7 +54,7 @@ class Run:
     def __init__(self, cell: str, start: float):
         self.cell, self.start = cell, start
         self.config = config_of(cell, start, data=DATA, train=TRAIN)
-        self.names: Any = _names(self.config.seed)
+        self.names: Any = names(self.config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             task = self.names.task
@@ -190,8 +190,8 @@ class Run:
 
 
 @cache
-def _names(seed: int) -> Any:
-    """What all runs learn from."""
+def names(seed: int = 0) -> Any:
+    """What all runs learn from; the first time it takes seconds."""
     return load(DATA, seed)
 
 

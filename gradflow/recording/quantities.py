@@ -138,16 +138,15 @@ def _cell_path(block: Block, path: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         The norms, and the `path` to hand on.
     """
     unrolled = block.unrolled
-    reached, twice_log_f = block.log_joint_norm != -torch.inf, unrolled.gates["f"].log().mul_(2)
+    reached, log_f = block.log_joint_norm != -torch.inf, unrolled.gates["f"].log()
     if unrolled.valid is not None:
         reached = reached & unrolled.valid
-        twice_log_f = twice_log_f.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
+        log_f = log_f.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
     unknown = -torch.inf if unrolled.carried else torch.nan
     if path is None:
-        path = torch.full_like(twice_log_f[0], unknown, dtype=torch.float64), torch.zeros_like(reached[0])
+        path = torch.full_like(log_f[0], unknown, dtype=torch.float64), torch.zeros_like(reached[0])
     start, begun = path
     in_order = reached if unrolled.reverse else reached.flip(0)
-    factors = twice_log_f if unrolled.reverse else twice_log_f.flip(0)
     everywhere = bool(reached.all())
     on_path = in_order if everywhere else in_order.int().cummax(0).values.bool() | begun
     examples = (on_path[-1] & ~begun).nonzero().squeeze(1)
@@ -157,14 +156,16 @@ def _cell_path(block: Block, path: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         total = block.cell_total(where).double().abs().log() + block.log_scale[where].unsqueeze(-1)
         start = start.index_put((examples,), 2 * total)
     if not everywhere:
-        factors = factors.masked_fill(~on_path.unsqueeze(-1), 0)
-    run = [torch.zeros_like(twice_log_f[0])]
-    for factor in factors:
-        run.append(run[-1] + factor)
-    norms = torch.logsumexp(torch.stack(run[:-1]).add_(start), -1).double() / 2
+        log_f = log_f.masked_fill(~(on_path if unrolled.reverse else on_path.flip(0)).unsqueeze(-1), 0)
+    run = log_f.new_zeros(len(log_f) + 1, *log_f.shape[1:])
+    sums, steps = run.unbind(), log_f.unbind()
+    for before, after, step in zip(sums, sums[1:], steps if unrolled.reverse else steps[::-1], strict=False):
+        torch.add(before, step, alpha=2, out=after)
+    onward = start + run[-1]
+    norms = torch.logsumexp(run[:-1].add_(start), -1).double() / 2
     if not everywhere:
         norms = norms.masked_fill(~on_path, -torch.inf)
-    return block.masked(norms if unrolled.reverse else norms.flip(0)), (start + run[-1], on_path[-1])
+    return block.masked(norms if unrolled.reverse else norms.flip(0)), (onward, on_path[-1])
 
 
 _ALL = (

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 import gradflow as gf
+from gradflow.commands.arguments import collect_as_usual
 from gradflow.commands.report import describe
 from gradflow.commands.sweeping.settings import check_presets, to_config
 from gradflow.commands.sweeping.signals import LEASH, handled_by, interrupt, leashed
@@ -34,6 +35,7 @@ def job(settings: DictConfig) -> str:
     Returns:
         The state the run ended in: finished, diverged or failed; of a run that was left alone, its status.
     """
+    collect_as_usual()
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +121,16 @@ def check_settings(path: Path, config: Config) -> None:
         ValueError: If they differ, with the first setting that does.
     """
     recorded, asked = gf.open_run(path).config, _plain(config)
-    for name, before, now in _differences(recorded, asked, _plain(Config())):
+    for name, before, now in _differences(recorded, asked, _defaults()):
         raise ValueError(
             f"{name}: expected {before}, with which {path} was recorded, got {now}; nothing was changed. "
             f"Choose another folder with hydra.sweep.dir=PATH, or delete that one to train it anew"
         )
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return _plain(Config())
 
 
 def _plain(config: Config) -> dict[str, Any]:

@@ -132,7 +132,8 @@ def compute_time_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
     details = {"high": high, "shortest": f"{data['steps'].min():.0f}", "longest": f"{data['steps'].max():.0f}"}
     details |= {"longer": format(data["steps"].max() / data["steps"].min(), ".2g")}
     details |= {"slower": float(np.nanmin(slower)), "slowest": float(np.nanmax(slower))}
-    details |= {"variant": "alone"} if len(curves) == 1 else {}
+    variant = "alone" if len(curves) == 1 else "less" if high < 1 else ""
+    details |= {"variant": variant} if variant else {}
     least = _FLATTEST_IF_SHORT if data["steps"].min() < _SHORT else _FLATTEST
     expected = f"{least:g} to {_STEEPEST:g} for every cell"
     holds = len(curves) == len(data.drop_duplicates(_CURVE)) and low >= least and high <= _STEEPEST

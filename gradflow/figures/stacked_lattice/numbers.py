@@ -1,5 +1,6 @@
 """The gradient over layers and time of a stack."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,23 +57,34 @@ def stacked_lattice(source: Any, *, iteration: int | None = None, direction: int
 def _lattice(frame: pd.DataFrame) -> pd.DataFrame:
     data = quantiles(frame, "log_state_gradient")
     data["value"] = data["log_median"].mask(data["zeros"] == data["valid"], -np.inf)
-    down, top = per_layer(data[data["lag"] == 0]), data[data["layer"] == data["layer"].max()]
+    last = data[data["lag"] == 0].sort_values("layer")["value"]
+    top = data[data["layer"] == data["layer"].max()]
+    with np.errstate(invalid="ignore"):
+        per_layer = float(np.exp((last.iloc[0] - last.iloc[-1]) / (len(last) - 1)))
     at_top = frame[frame["layer"] == frame["layer"].max()]
     alone, many = read_at_the_end(at_top), read_at_many(at_top)
     per_step = np.nan if many else factor_per_step(top["lag"].to_numpy(), top["value"].to_numpy())
     columns = ["direction", "iteration", "layer", "lag", "valid", "value", "zeros", "non_finite"]
-    return data[columns].assign(per_layer=down, per_step=per_step, last_step_only=alone, many_steps=many)
+    return data[columns].assign(per_layer=per_layer, per_step=per_step, last_step_only=alone, many_steps=many)
 
 
-def per_layer(column: pd.DataFrame) -> float:
-    """What one layer down multiplies the gradient by, of the rows of one lag; NaN where it is zero or not known."""
-    values = column.sort_values("layer")["value"]
+def cost_of_all(panel: pd.DataFrame) -> tuple[float, float]:
+    """What all steps back in the top layer, and all layers down at lag 0, multiply the gradient by; NaN if not known.
+
+    Args:
+        panel: One network of :func:`stacked_lattice`.
+    """
+    first = panel.iloc[0]
+    value = panel.set_index(["layer", "lag"])["value"]
+    top, lag = panel["layer"].max(), panel["lag"].max()
     with np.errstate(invalid="ignore"):
-        return float(np.exp((values.iloc[0] - values.iloc[-1]) / (len(values) - 1)))
+        back = np.exp(value[top, lag] - value[top, 0]) if np.isfinite(first["per_step"]) else np.nan
+        down = np.exp(value[0, 0] - value[top, 0]) if np.isfinite(first["per_layer"]) else np.nan
+    return float(back), float(down)
 
 
 def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """What a layer costs beside a step: the same in an RNN by default; and that the top layer's end has the most.
+    """What a layer costs beside a step, the same in an RNN by default; and that the top layer's end has the most.
 
     Elsewhere: whether all steps back cost more than all layers down, or, without steps, whether a layer costs anything.
     """
@@ -91,23 +103,30 @@ def stacked_lattice_claims(data: pd.DataFrame) -> list[dict[str, Any]]:
         "steps": float(data["lag"].max() + 1),
         "build": "stack",
     }
+    members = dict(iter(data.groupby(["cell", "start", "clip"], sort=False)))
     plain = panels[panels["cell"].isin(["linear", "rnn"]) & (panels["start"] == "default")]
     if len(plain) and data["lag"].max() >= SHORT:
         apart = np.log(np.asarray(plain["per_layer"] / plain["per_step"]))
         row = plain.iloc[int(np.argmax(np.abs(apart)))]
-        holds = bool(np.abs(apart).max() <= 0.3)
-        words = details | {"step": row["per_step"], "curve": curve_name(row)}
-        far = per_layer(data[data["lag"] == data["lag"].max()]) if len(panels) == 1 else np.nan
-        words |= {"variant": "both_ends", "far": far} if np.isfinite(far) else {}
+        words = details | _told(row, members)
+        holds = bool(np.abs(apart).max() <= 0.3 and words["back"] < words["down"])
         first = claim("layer_costs_a_step", row["per_layer"], f"{row['per_step']:.3g} within 0.3 nats", holds, **words)
     else:
-        words = details | {"step": least["per_step"], "curve": curve_name(least)}
+        words = details | _told(least, members)
         down, back = (words["layers"] - 1) * np.log(least["per_layer"]), (words["steps"] - 1) * np.log(words["step"])
         first = claim(
             "layer_beside_step", least["per_layer"], "all steps cost more than all layers", back < down, **words
         )
     simple = data[(data["start"] == "default") & ~data["bidirectional"].astype(bool) & data["last_step_only"]]
     return [first, *([_largest_at_the_end(simple)] if len(simple) else [])]
+
+
+def _told(row: pd.Series, members: Mapping[Any, pd.DataFrame]) -> dict[str, Any]:
+    """What the words of a claim need of the network whose first row this is."""
+    panel = members[row["cell"], row["start"], row["clip"]]
+    back, down = cost_of_all(panel)
+    far = {"back": back, "down": down, "lag": float(panel["lag"].max()), "below": float(panel["layer"].max())}
+    return {"step": row["per_step"], "curve": curve_name(row)} | far
 
 
 def _largest_at_the_end(data: pd.DataFrame) -> dict[str, Any]:

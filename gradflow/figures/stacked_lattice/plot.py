@@ -1,8 +1,8 @@
 """Does depth in layers or depth in time kill the gradient?
 
 Beside the network, where it is one alone: a row is a layer, a column a step back; colour is the norm of the total
-gradient. The loss enters at the upper right corner. The arrows say what one step to the left costs, and one layer down
-at the last step and, of one network alone, at the first, whose columns have frames: far from the loss it is another.
+gradient. The loss enters at the upper right corner. The arrows say what all steps to the left
+cost, and all layers down at the last step, whose column has a frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.analysis.by_lag import SHORT
 from gradflow.figures.architecture import beside_a_diagram, draw_stack, hide_measured
-from gradflow.figures.catalogue import Labels
+from gradflow.figures.catalogue import Labels, short
 from gradflow.figures.heat import add_colour_bar, draw_cells, grey_notes, log_colours
 from gradflow.figures.layout import add_caption, finish, label_outer
 from gradflow.figures.stacked_lattice import ROOM
-from gradflow.figures.stacked_lattice.numbers import per_layer
+from gradflow.figures.stacked_lattice.numbers import cost_of_all
 from gradflow.figures.theme import ON_DARK, ON_LIGHT, style, thin
 
 
@@ -48,7 +47,7 @@ def plot_stacked_lattice(
         norm = log_colours(data["value"])
         for axes, panel in panels.items():
             draw_cells(axes, panel, "lag", "layer", norm)
-            _point_out_costs(axes, panel, labels, both_ends=diagram is not None and panel["lag"].max() >= SHORT)
+            _point_out_costs(axes, panel, labels)
         layers = int(data["layer"].max())
         if diagram is not None:
             draw_stack(diagram, layers + 1)
@@ -57,7 +56,7 @@ def plot_stacked_lattice(
         grid[0, 0].set_yticks(range(layers + 1), [str(layer + 1) for layer in range(layers + 1)])
         label_outer(grid, labels("axis.lag"), labels("axis.layer"))
         add_colour_bar(figure, grid.flat, data["value"], norm, labels("axis.state_gradient"))
-        notes = grey_notes(data["value"], labels)
+        notes = grey_notes(data["value"], labels) + (_each(data, labels) if diagram is not None else [])
         notes += [labels("note.many_steps")] if data["many_steps"].any() else []
         add_caption(figure, data, claims, labels, notes=notes, steps=ROOM.steps)
         finish(figure)
@@ -65,23 +64,24 @@ def plot_stacked_lattice(
     return figure
 
 
-def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels, *, both_ends: bool) -> None:
-    """Arrows back in time, and down the last column, which has a frame, with what a step and a layer cost.
+def _each(panel: pd.DataFrame, labels: Labels) -> list[str]:
+    """That a layer costs about what a step costs, where it does; only their numbers differ."""
+    step, layer = panel.iloc[0][["per_step", "per_layer"]]
+    return [labels("note.each", step=short(step), layer=short(layer))] if _is_a_factor(step * layer) else []
 
-    With `both_ends` down the first column too: what a layer costs is another thing there.
-    """
-    top, column = panel["layer"].max(), 1 / (panel["lag"].max() + 1)
-    costs = panel.iloc[0]
+
+def _point_out_costs(axes: Axes, panel: pd.DataFrame, labels: Labels) -> None:
+    """Arrows back in time, and down the last column, which has a frame, with what all steps and all layers cost."""
+    back, down = cost_of_all(panel)
+    top, lag = int(panel["layer"].max()), int(panel["lag"].max())
+    column = 1 / (lag + 1)
     beside = 0.985 - column
-    if _is_a_factor(costs["per_step"]):
-        _draw_arrow(axes, (beside, top + 0.25), (max(beside - 0.55, 0.02), top + 0.25))
-        _write(axes, beside, top - 0.05, "note.step_back", costs["per_step"], labels)
-    if _is_a_factor(costs["per_layer"]):
+    if _is_a_factor(back):
+        _draw_arrow(axes, (beside, top + 0.25), (0.02, top + 0.25))
+        _write(axes, beside, top - 0.05, labels("note.steps_back", steps=str(lag), factor=short(back)))
+    if _is_a_factor(down):
         _frame(axes, 1 - column, column, top)
-        _write(axes, beside, (top - 1) / 2, "note.layer_down", costs["per_layer"], labels)
-    if both_ends and _is_a_factor(far := per_layer(panel[panel["lag"] == panel["lag"].max()])):
-        _frame(axes, 0, column, top)
-        _write(axes, 1 - beside, (top - 1) / 2, "note.layer_down_first", far, labels, align="left")
+        _write(axes, beside, (top - 1) / 2, labels("note.layers_down", layers=str(top), factor=short(down)))
 
 
 def _is_a_factor(value: float) -> bool:
@@ -104,10 +104,9 @@ def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]
     axes.annotate("", end, start, xycoords=across, textcoords=across, arrowprops=arrow)
 
 
-def _write(axes: Axes, x: float, y: float, key: str, factor: float, labels: Labels, align: str = "right") -> None:
+def _write(axes: Axes, x: float, y: float, text: str) -> None:
     seen: dict[str, Any] = {"color": ON_LIGHT, "path_effects": _halo(), "fontsize": "small", "va": "center"}
-    text = labels(key, factor=format(factor, ".2g"))
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, **seen)
+    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha="right", **seen)
 
 
 def _halo() -> list[AbstractPathEffect]:

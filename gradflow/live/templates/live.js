@@ -192,6 +192,7 @@
       pause();
       return show("training", say("training.end"), content.training.rows, content.training.params);
     }
+    own.begun = true;
     if (!own.steps.length) byId("training-headline").textContent = say("training.begins");
     const table = await numbers("training", { ...own, clips });
     if (clips.length !== own.clips.length + 1) return;
@@ -209,7 +210,7 @@
     const [low, high] = what === "state" ? [0, Math.max(0.3, ...values)] : [Math.min(-2, Math.floor(Math.min(...values))), Math.max(1, Math.ceil(Math.max(...values)))];
     byId("training-setting").textContent = last ? last.setting[language()] : called(own);
     const most = Math.max(12, ...rows.map((row) => row.back)) + 0.5;
-    await show("training", last ? last.headline[language()] : say(owed(own) ? "training.begins" : "training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
+    await show("training", last ? last.headline[language()] : say(own.begun || owed(own) ? "training.begins" : "training.none"), rows, { low, high, most, last: Math.max(100, ...rows.map((row) => row.iteration + wide)) });
     await showAnswer();
   }
 
@@ -371,7 +372,7 @@
   byId("restart").addEventListener("click", () => {
     pause();
     const own = run();
-    Object.assign(own, { clips: [], wanted: [], steps: [] });
+    Object.assign(own, { clips: [], wanted: [], steps: [], begun: false });
     changed();
   });
   byId("quantity").addEventListener("change", changed);
