@@ -342,6 +342,8 @@ def test_of_a_script_of_ones_own_the_lag_may_be_given(tmp_path):
         check_words(diagnosis[name])
     assert finding(path, "gradient_vanishes", length=20).verdict == "healthy"
     far = finding(path, "gradient_vanishes", length=101)  # farther than was recorded
+    assert "No more than 29 steps back were recorded" in far.meaning()
+    assert "记录只到回传 29 步" in far.meaning("zh")
     assert far.verdict == "ill"
     assert far.measured == pytest.approx(np.exp(-0.3 * 100), rel=1e-4)
     assert far.config == ""

@@ -51,10 +51,11 @@ class Finding:
         return self._sentence(lang, "headline")
 
     def meaning(self, lang: str = "en") -> str:
-        """What that means for the task; of what is unknown, why it is."""
+        """What that means for the task, and whether it lies beyond the record; of what is unknown, why it is."""
         if self.verdict == "unknown":
             return sentence(lang, f"reason.{self.reason}", self._values)
-        return self._sentence(lang, "meaning")
+        beyond = sentence(lang, f"{self.name}.beyond", self._values) if "recorded" in self.values else ""
+        return (" " if lang == "en" else "").join(filter(None, (self._sentence(lang, "meaning"), beyond)))
 
     def advice(self, lang: str = "en") -> str:
         """What to do; empty for what is healthy. Of what is unknown: what would make it known."""

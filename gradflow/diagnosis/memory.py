@@ -103,7 +103,7 @@ def vanishes(case: Case, place: Place) -> Measurement:
         lag = greatest
     start, now = _start_and_now(_over_training(data, lag))
     values: dict[str, Any] = {"lag": lag, "length": lag + 1, "start": start, "horizon": steps, "near": NEAR}
-    values |= {"share": _short_sight(place)}
+    values |= {"share": _short_sight(place)} | ({"recorded": greatest} if lag > greatest else {})
     ill = now < VANISHED and not case.solved
     if now < VANISHED and case.solved:
         values["variant"] = "solved"
