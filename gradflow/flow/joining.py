@@ -249,7 +249,7 @@ class Joiner:
             chain = head.chain
         else:
             within, place, order = begin()
-            nodes = {id(state.grad_fn) for state in states}
+            nodes = {state.grad_fn for state in states}  # held, as an id may be given to another at once
             separate = "output" in given or len(nodes) == 1 or (weights_known(layer) and states[0].dim() == 1)
             kind = kernel_dtype_of(states[0])
             call = ChainCall(layer, weights(), states[0].device, kind, batch, separate)
