@@ -234,10 +234,10 @@ def _lose_a_gradient(monkeypatch):
 
 
 def _lose_the_last_state(monkeypatch):
-    from gradflow.flow import recursion
+    from gradflow.flow import arriving
 
-    ends = recursion.ends_within
-    monkeypatch.setattr(recursion, "ends_within", lambda *arguments: tuple(part[:0] for part in ends(*arguments)))
+    ends = arriving.ends_within
+    monkeypatch.setattr(arriving, "ends_within", lambda *arguments: tuple(part[:0] for part in ends(*arguments)))
 
 
 def _scale_epsilon(monkeypatch):

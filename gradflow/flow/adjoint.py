@@ -17,10 +17,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
 from gradflow.checks import check_kind
+from gradflow.flow.arriving import Direct
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.padding import check_padding
-from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.recursion import Block, recur
 from gradflow.flow.replay import Trace, Unrolled
 from gradflow.flow.scaled import scaled_sum, times_power_of_two
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from gradflow.flow.adjoint import arriving_at, descend, in_time, only
-from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.arriving import Direct
+from gradflow.flow.recursion import Block, recur
 from gradflow.flow.replay import Trace, Unrolled
 from gradflow.flow.saved import Place
 

@@ -20,10 +20,11 @@ from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import replayed
 from gradflow.flow.adjoint import in_time, kept
 from gradflow.flow.apart import apart_by_autodiff, marked_apart, told_apart, tolerance
+from gradflow.flow.arriving import Direct
 from gradflow.flow.between import AS_LEFT
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
 from gradflow.flow.examples import picked
-from gradflow.flow.recursion import Block, Direct, recur
+from gradflow.flow.recursion import Block, recur
 from gradflow.flow.redoing import Redone
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two

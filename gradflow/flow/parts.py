@@ -17,9 +17,10 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.apart import told_apart
+from gradflow.flow.arriving import Arriving
 from gradflow.flow.between import Between
 from gradflow.flow.chains import began_anew
-from gradflow.flow.recursion import Arriving, Block, Descent
+from gradflow.flow.recursion import Block, Descent
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
 

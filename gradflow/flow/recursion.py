@@ -7,94 +7,20 @@ Shapes: t positions of a block, T all time steps, B examples, H hidden size, K g
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
+from gradflow.flow.arriving import LOWEST, Arriving, Direct, is_low, joint_norm
 from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import LN2, power_of_two, scaled_sum, times_power_of_two
 
 _BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
 _BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
-_LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Direct gradients g_t of one layer and direction.
-
-    Attributes:
-        at_output: [T, B, H] of every state in the output, side by side: what arrives position by position, 0 past an
-            example's length; None: nothing does.
-        exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
-        finals: state name -> [B, H], what arrives at the last state of this direction.
-        read: state name -> [T, B, H], the total gradients as the backward pass had them; None: they were not read.
-        adjoints: the same of a sequence that a script stepped through, as gradients of the state, see :mod:`.chains`.
-        carried: the recursion holds from step to step, and may take over from what was read; if not, that stays.
-    """
-
-    at_output: Tensor | None
-    exponent: Tensor | None = None
-    finals: State = field(default_factory=dict)
-    read: State | None = None
-    adjoints: State | None = None
-    carried: bool = True
-
-    def part(self, unrolled: Unrolled, positions: slice) -> "Arriving":
-        """What arrives at some positions."""
-        names, values = unrolled.cell.output_names, {}
-        if self.at_output is not None:
-            values = dict(zip(names, self.at_output[positions].chunk(len(names), -1), strict=True))
-        exponent = None if self.exponent is None else self.exponent[positions]
-        local, examples = ends_within(unrolled, positions) if self.finals else ((), ())
-        if not len(examples):
-            return Arriving(values, exponent, names)
-        values = {name: part.clone() for name, part in values.items()}
-        for name, gradient in self.finals.items():
-            added, there = gradient[examples], (local, examples)
-            if name not in values:
-                values[name] = torch.zeros_like(unrolled.like[positions])
-            if name != "h" or exponent is None:
-                values[name][there] += added
-            else:
-                exponent = exponent.clone()
-                one = torch.zeros_like(exponent[there])
-                values[name][there], exponent[there] = scaled_sum(values[name][there], exponent[there], added, one)
-        return Arriving(values, exponent, names)
-
-
-@dataclass(frozen=True)
-class Arriving:
-    """Direct gradients at the positions of a block.
-
-    Attributes:
-        values: state name -> [t, B, H]; absent: zero.
-        exponent: [t, B] float64, the power of two that those of h are multiplied by; None: 0.
-        shown: the states that the layer's output shows.
-    """
-
-    values: State
-    exponent: Tensor | None
-    shown: tuple[str, ...]
-
-    @cached_property
-    def log_norm(self) -> Tensor | None:
-        """Natural log of the norm of what arrives at the states shown, [t, B] float64; None: nothing does."""
-        norms = {name: log_norm(self.values[name]) for name in self.shown if name in self.values}
-        if not norms:
-            return None
-        norm = _joint(norms)
-        return norm if self.exponent is None else norm + self.exponent * LN2
-
-
-def ends_within(unrolled: Unrolled, positions: slice) -> tuple[Tensor, Tensor]:
-    """Where within `positions` (counted from their start) which examples have the last state of this direction."""
-    examples = ((unrolled.ends >= positions.start) & (unrolled.ends < positions.stop)).nonzero().squeeze(1)
-    return unrolled.ends[examples] - positions.start, examples
 
 
 @dataclass(frozen=True)
@@ -127,12 +53,12 @@ class Block:
     @cached_property
     def log_joint_norm(self) -> Tensor:
         """Natural log of the norm of the gradients at all states together, [t, B] float64."""
-        return _joint(self.log_norms)
+        return joint_norm(self.log_norms)
 
     @property
     def log_output_norm(self) -> Tensor:
         """The same of the states that the layer's output shows, [t, B] float64."""
-        return _joint({name: self.log_norms[name] for name in self.unrolled.cell.output_names})
+        return joint_norm({name: self.log_norms[name] for name in self.unrolled.cell.output_names})
 
     @cached_property
     def log_direct_norm(self) -> Tensor:
@@ -195,13 +121,15 @@ class _Carried:
     log_norm: Tensor  # [B] float64, of all states together, scaled
     exponent: Tensor
 
-    def renewed(self, instead: Tensor) -> "_Carried":
-        """On a scale near 1, per example; what is not finite keeps its own, zero takes the one `instead`."""
+    def renewed(self, arriving: Arriving, order: list[int]) -> "_Carried":
+        """On a scale near 1, per example; what is not finite keeps its own, zero takes that of what arrives first."""
         shift = (self.log_norm / LN2).round()
         zero = shift == -torch.inf
         shift = torch.where(shift.isfinite(), shift, 0.0)
         values = {name: times_power_of_two(part.double(), -shift) for name, part in self.values.items()}
-        return _Carried(values, self.log_norm, torch.where(zero, instead, self.exponent + shift))
+        exponent = self.exponent + shift
+        first = arriving.first_exponent(order) if bool(zero.any()) else None
+        return _Carried(values, self.log_norm, exponent if first is None else torch.where(zero, first, exponent))
 
 
 @dataclass(frozen=True)
@@ -234,7 +162,7 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
             recurred = _as_read(part, total, onward, stays=not direct.carried)
         if recurred is None:
             read = None
-            carried = onward().renewed(none if arriving.exponent is None else arriving.exponent.amax(0))
+            carried = onward().renewed(arriving, _order(part, len(part.like)))
             recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
         yield _block(positions, part, arriving, recurred)
         onward = recurred.onward
@@ -264,21 +192,26 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
 
 def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *, stays: bool) -> _Recurred | None:
     """All steps of a block as the backward pass had them; None if they leave the range of their dtype and may not."""
-    order, lowest = _order(unrolled, len(unrolled.like)), _LOWEST[unrolled.like.dtype]
+    order, lowest = _order(unrolled, len(unrolled.like)), LOWEST[unrolled.like.dtype]
     norms = {name: log_norm(part) for name, part in total.items()}
-    joint = _joint(norms)
+    joint = joint_norm(norms)
     if not stays and not all_between(joint, lowest, -lowest):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
-        in_order = torch.cat((before().log_norm.unsqueeze(0), in_order))
-        too_small = (in_order[1:] < lowest) & (in_order[1:] > -torch.inf)
-        if bool(too_small.any()) or _lost_digits(in_order, lowest):
+        if _lost_digits(torch.cat((before().log_norm.unsqueeze(0), in_order)), lowest):
             return None
+    if not stays and len(norms) > 1 and any(is_low(_within(unrolled, norm), lowest) for norm in norms.values()):
+        return None
     zero = torch.zeros_like(joint)
 
     def onward() -> _Carried:
         last = order[-1]
-        flat = unrolled.jacobian[last].rmatvec(_together({name: part[last] for name, part in total.items()}))
-        return _Carried(unrolled.jacobian.split(flat), log_norm(flat), zero[0])
+        flat, jacobian = _together({name: part[last] for name, part in total.items()}), unrolled.jacobian[last]
+        handed = jacobian.rmatvec(flat)
+        norm = log_norm(handed)
+        if not all_between(norm, lowest, -lowest):
+            handed = jacobian.double().rmatvec(flat.double())
+            norm = log_norm(handed)
+        return _Carried(unrolled.jacobian.split(handed), norm, zero[0])
 
     return _Recurred(total, unrolled.jacobian.gate_gradients(total), zero, norms, onward)
 
@@ -299,11 +232,13 @@ def _order(unrolled: Unrolled, length: int) -> list[int]:
 def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred | None:
     """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
     like = unrolled.like
-    length, order, lowest = len(like), _order(unrolled, len(like)), _LOWEST[like.dtype]
+    length, order, lowest = len(like), _order(unrolled, len(like)), LOWEST[like.dtype]
     shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
     # What arrives, on the scale of what is carried, may overflow at once; a zero there does not.
     too_large = shift * LN2 > -lowest
     if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
+        return None
+    if direct.is_beneath(carried.exponent):
         return None
     total = {name: like.new_empty(length + 1, *like.shape[1:]) for name in unrolled.cell.state_names}
     for name, room in total.items():
@@ -317,18 +252,20 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
         total[name][order[0]] += part
     epsilon = unrolled.jacobian.backward_(total, order)
     norms = {name: log_norm(part) for name, part in total.items()}
-    joint = _joint(norms)
+    joint = joint_norm(norms)
     # Only where a norm is out of range is it worth asking whether digits were lost: zeros and NaN lose none.
     if not all_between(joint, lowest, -lowest) and _leaves_range(unrolled, joint[[*order, length]], lowest):
         return None
-    onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     within = {name: norm[:length] for name, norm in norms.items()}
+    if len(norms) > 1 and any(is_low(_within(unrolled, norm), lowest) for norm in within.values()):
+        return None
+    onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     steps = {name: part[:length] for name, part in total.items()}
     return _Recurred(steps, epsilon, carried.exponent.expand(length, -1), within, lambda: onward)
 
 
 def _leaves_range(unrolled: Unrolled, in_order: Tensor, lowest: float) -> bool:
-    """Whether norms overflow, or fall under the range after having been in it; zero and NaN throughout do not."""
+    """Whether norms overflow, or are under the range without being zero from the start; NaN throughout is neither."""
     if unrolled.valid is not None:
         order = _order(unrolled, len(unrolled.valid))
         in_order = in_order.masked_fill(~unrolled.valid[[*order, order[-1]]], torch.nan)
@@ -341,15 +278,14 @@ def _within(unrolled: Unrolled, norms: Tensor) -> Tensor:
 
 
 def _lost_digits(in_order: Tensor, lowest: float) -> bool:
-    lost = (in_order < lowest) & (in_order.nan_to_num(nan=-torch.inf).cummax(0).values > lowest)
+    largest = in_order.nan_to_num(nan=-torch.inf, neginf=-torch.inf).cummax(0).values  # so far
+    lost = (in_order < lowest) & (largest > -torch.inf)
     return bool((lost | (in_order > -lowest)).any())
 
 
 def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred:
     """A scale for every step and example, in float64."""
-    jacobian, zeros = unrolled.jacobian.double(), torch.zeros_like(unrolled.like, dtype=torch.float64)
-    stacked = _together({name: direct.values.get(name, zeros).double() for name in unrolled.cell.state_names})
-    scale = torch.zeros_like(stacked[..., 0]) if direct.exponent is None else direct.exponent
+    jacobian, (stacked, scale) = unrolled.jacobian.double(), _stacked(unrolled, direct)
     flat = _together(carried.values).double() if carried.values else torch.zeros_like(stacked[0])
     exponent, total, exponents = carried.exponent, torch.zeros_like(stacked), torch.zeros_like(scale)
     for t in _order(unrolled, len(stacked)):
@@ -362,12 +298,18 @@ def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     return _Recurred(split, jacobian.gate_gradients(split), exponents, norms, lambda: onward)
 
 
-def _joint(log_norms: State) -> Tensor:
-    """Natural log of the norm of all parts together from those of each."""
-    first, *rest = log_norms.values()
-    for other in rest:
-        first = torch.logaddexp(2 * first, 2 * other) / 2
-    return first
+def _stacked(unrolled: Unrolled, direct: Arriving) -> tuple[Tensor, Tensor]:
+    """What arrives at all states side by side, [t, B, S] float64, and its power of two, [t, B]."""
+
+    def of(names: set[str]) -> Tensor:
+        given = {name: direct.values[name].double() for name in names if name in direct.values}
+        return _together({name: given.get(name, zeros) for name in unrolled.cell.state_names})
+
+    zeros = torch.zeros_like(unrolled.like, dtype=torch.float64)
+    none, names = torch.zeros_like(zeros[..., 0]), set(direct.values)
+    if direct.exponent is None or names <= {"h"}:
+        return of(names), none if direct.exponent is None else direct.exponent
+    return scaled_sum(of({"h"}), direct.exponent, of(names - {"h"}), none)
 
 
 def _together(parts: State) -> Tensor:

@@ -15,9 +15,10 @@ from gradflow.cells.cell import State, TorchCell
 from gradflow.cells.layers import suffix
 from gradflow.checks import real_number
 from gradflow.flow.adjoint import descend
+from gradflow.flow.arriving import Direct
 from gradflow.flow.backward import check_traces, leaf_weight
 from gradflow.flow.calls import plain_arithmetic, torch_cell_class
-from gradflow.flow.recursion import Block, Direct
+from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Trace, Unrolled
 from gradflow.flow.scaled import times_power_of_two
 
