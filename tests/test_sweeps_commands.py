@@ -25,12 +25,9 @@ def needs(plugin: str) -> pytest.MarkDecorator:
 
 
 LAUNCHERS = [
-    pytest.param(name, marks=[needs(plugin), *marks])
-    for name, plugin, marks in (
-        ("processes", "joblib", []),
-        ("slurm_local", "submitit_local", [pytest.mark.slow]),
-        ("ray", "ray", [pytest.mark.slow]),
-    )
+    "processes",
+    pytest.param("slurm_local", marks=[needs("submitit_local"), pytest.mark.slow]),
+    pytest.param("ray", marks=[needs("ray"), pytest.mark.slow]),
 ]
 
 
@@ -91,7 +88,6 @@ def test_every_launcher_records_the_same_numbers_and_goes_on_after_a_failure(lau
 
 
 @pytest.mark.slow
-@needs("joblib")
 def test_a_killed_worker_costs_its_own_run_only():
     process = start("seed=0,1,2", "train.iterations=800", *TWO)
     wait_until_recording(process, 0, 1)
@@ -105,7 +101,6 @@ def test_a_killed_worker_costs_its_own_run_only():
     assert " lost " in out
 
 
-@needs("joblib")
 def test_a_killed_sweep_goes_on_with_the_same_command(train):
     """Loses nothing and repeats nothing."""
     sizes = ["seed=0,1,2", "train.iterations=60,100000"]
