@@ -3,6 +3,7 @@
 import pytest
 import torch
 from covering import each_pair
+from test_proof import needs_saved
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -12,6 +13,8 @@ from gradflow.flow.calls import LayerCall
 from gradflow.flow.dropout import active_dropout
 from gradflow.flow.reading import read
 from gradflow.flow.replay import Trace
+
+pytestmark = needs_saved
 
 T, B, D, H = 6, 5, 3, 4
 LENGTHS = torch.tensor([6, 1, 4, 2, 3])
