@@ -90,3 +90,36 @@ def test_a_step_out_of_the_range_between_two_blocks(tmp_path):
     frame = gf.open_run(tmp_path / "run").frame("time", columns=["log_state_gradient_mean"]).set_index("time")
     assert frame["log_state_gradient_mean"][31] == pytest.approx(float(expected), abs=1e-3)
     assert math.isfinite(frame["log_state_gradient_mean"][0])
+
+
+class Loop(nn.Module):
+    """Of a cell with the weights of a layer."""
+
+    def __init__(self, kind, layer):
+        super().__init__()
+        self.cell = kind(D, H)
+        self.cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+
+    def forward(self, x):
+        state, shown = None, []
+        for x_t in x:
+            state = self.cell(x_t, state)
+            shown.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(shown)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-40])
+@pytest.mark.parametrize(("kind", "cell"), [(nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)])
+def test_loops_over_cells_out_of_the_range(kind, cell, size, tmp_path):
+    """Rounding below the range is not taken for gradients that arrive directly at each step."""
+    layer, x = made(kind, gain=0.3), torch.randn(60, B, D)
+    gradient = torch.zeros(60, B, H)
+    gradient[-1] = torch.randn(B, H) * size
+    expected = gf.state_gradients(gf.trace(layer, x), gradient)[0, 0].log_norm["h"].mean(1).numpy()
+    loop = Loop(cell, layer)
+    with gf.record(loop, tmp_path / "run", every=1, examples="all", reduction="sum") as recorder:
+        loop(x).backward(gradient)
+        recorder.step()
+    frame = gf.open_run(tmp_path / "run").frame("time")
+    assert frame["log_state_gradient_mean"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert frame["log_direct_gradient_zeros"].sum() == 59 * B

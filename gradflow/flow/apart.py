@@ -14,7 +14,7 @@ from gradflow.cells.recurrent import ReplayedCell
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.stepping import Step
 
-_ROUNDING = 256  # units of a dtype
+_ROUNDING, _LOST = 256, 4  # units of a dtype
 
 
 def apart_by_autodiff(unrolled: Unrolled, total: State) -> State:
@@ -69,7 +69,13 @@ def tolerance(like: Tensor) -> float:
 
 
 def told_apart(whole: Tensor, part: Tensor) -> Tensor:
-    """Whole less part, [T, B, H]; zero for an example where that is rounding."""
-    rest = whole - part
-    size = torch.maximum(whole.abs().amax(-1, keepdim=True), part.abs().amax(-1, keepdim=True))
-    return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= tolerance(whole) * size, 0)
+    """Whole less part, [T, B, H]; zero for an example where that is rounding.
+
+    Below the smallest normal number rounding is no longer relative: the same number of units is off, or a few where the
+    part is lost.
+    """
+    rest, size_of_part = whole - part, part.abs().amax(-1, keepdim=True)
+    size = torch.maximum(whole.abs().amax(-1, keepdim=True), size_of_part)
+    least = torch.where(size_of_part > 0, 1.0, _LOST / _ROUNDING).to(whole.dtype) * torch.finfo(whole.dtype).tiny
+    rounding = tolerance(whole) * torch.maximum(size, least)
+    return rest.masked_fill(rest.abs().amax(-1, keepdim=True) <= rounding, 0)

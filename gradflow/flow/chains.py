@@ -314,7 +314,8 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, factors
         later = unrolled.gates["f"] * total["c"]
         later = later if unrolled.valid is None else later.masked_fill(~unrolled.valid.unsqueeze(-1), 0)
         expected = torch.cat((factors["c"] * later[1:], zeros[:1]))  # has more digits than a difference
-        same = (direct - expected).abs() <= tolerance(unrolled.like) * (total["c"].abs() + through.abs())
+        size = (total["c"].abs() + through.abs()).clamp(min=torch.finfo(through.dtype).tiny)
+        same = (direct - expected).abs() <= tolerance(unrolled.like) * size
         direct = torch.where(same.all(-1, keepdim=True), expected, direct)
         return total | {"c": direct}
     return total | apart_by_autodiff(unrolled, total)
