@@ -123,3 +123,18 @@ def test_loops_over_cells_out_of_the_range(kind, cell, size, tmp_path):
     frame = gf.open_run(tmp_path / "run").frame("time")
     assert frame["log_state_gradient_mean"].to_numpy() == pytest.approx(expected, abs=1e-3)
     assert frame["log_direct_gradient_zeros"].sum() == 59 * B
+
+
+def test_a_loop_whose_loss_reads_the_cell_state_out_of_the_range(tmp_path):
+    """What arrives at the last c alone goes back as far as what arrives at h."""
+    layer, x, of_c = made(nn.LSTM, gain=0.3), torch.randn(60, B, D), torch.full((1, B, H), 1e-30)
+    expected = gf.state_gradients(gf.trace(layer, x), c_n_gradient=of_c)[0, 0].log_norm["c"].mean(1).numpy()
+    loop = Loop(nn.LSTMCell, layer)
+    with gf.record(loop, tmp_path / "run", every=1, examples="all", reduction="sum") as recorder:
+        state = None
+        for x_t in x:
+            state = loop.cell(x_t, state)
+        state[1].backward(of_c[0])
+        recorder.step()
+    frame = gf.open_run(tmp_path / "run").frame("time")
+    assert frame["log_cell_gradient_mean"].to_numpy() == pytest.approx(expected, abs=1e-3)

@@ -168,18 +168,25 @@ def descend_steps(
         adjoints = _adjoints(unrolled, at_states, above, factors, separate=call.separate)
         if marked and any(step.coupled for step in steps):
             adjoints = marked_apart(steps, adjoints)
-        direct, carried, cut, hidden = _direct(unrolled, adjoints, above, factors, steps)
+        direct, carried, cut, others = _direct(unrolled, adjoints, above, factors, steps)
         unrolled = replace(unrolled, carried=carried, cut=cut)
         if of_all is not None:
             unrolled, direct = unrolled.of(list(of_all)), picked(direct, of_all)
-            adjoints = {name: picked(part, of_all) for name, part in adjoints.items()}
+            adjoints, others = ({name: picked(p, of_all) for name, p in part.items()} for part in (adjoints, others))
         blocks: list[Block] = []
-        given = Direct(direct, adjoints=adjoints, carried=carried and not hidden)
+        finals = _at_last(others) if unrolled.lengths is None else State()
+        known = finals.keys() == others.keys()
+        given = Direct(direct, finals=finals if known else {}, adjoints=adjoints, carried=carried and known)
         yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
         if index:
             parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
             values, exponent = (in_time(part, unrolled) for part in parts)
             above = times_power_of_two(values.double(), exponent).to(values.dtype)
+
+
+def _at_last(parts: State) -> State:
+    """Of [T, B, H] that are zero before the last step, that one, [B, H]."""
+    return {name: part[-1] for name, part in parts.items() if not bool(part[:-1].any())}
 
 
 def _gates(cell: Any, x: Tensor, previous: State, states: State) -> State:
@@ -323,17 +330,17 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, factors
 
 def _direct(
     unrolled: Stepped, adjoints: State, above: Tensor | None, factors: State, steps: Sequence[Step]
-) -> tuple[Tensor, bool, Tensor | None, bool]:
+) -> tuple[Tensor, bool, Tensor | None, State]:
     """What arrives directly.
 
     Returns:
-        At the states shown, not through the next step, [T, B, ·]; `carried` and `cut` of an Unrolled; and whether
-        something arrives directly at the other states.
+        At the states shown, not through the next step, [T, B, ·]; `carried` and `cut` of an Unrolled; and the same at
+        those of the other states at which something arrives.
     """
     names = unrolled.cell.output_names
     total = torch.cat([adjoints[name] for name in names], -1)
     if unrolled.is_unknown:
-        return torch.full_like(total, torch.nan), False, None, False
+        return torch.full_like(total, torch.nan), False, None, {}
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
     known = torch.ones(total.shape[:2], dtype=torch.bool, device=total.device)
     if len(total) > 1:
@@ -349,10 +356,10 @@ def _direct(
     if above is not None and len(names) == 1:
         alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
         direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
-    others = [told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names]
+    others = {n: told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names}
     carried = all(bool((part == 1).all()) for part in factors.values())
     carried = carried and bool(known.all())
-    hidden = any(bool(part.any()) for part in others)  # something arrives directly at states that are not shown
+    hidden = {name: part for name, part in others.items() if bool(part.any())}
     if not all(step.is_separate for step in unrolled.redone or ()):  # an example goes back to others as well
         return direct.masked_fill(~known.unsqueeze(-1), torch.nan), False, None, hidden
     anew = began_anew(factors) if bool(known.all()) and not carried else None
