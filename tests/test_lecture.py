@@ -363,6 +363,9 @@ def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
     lecture.main()
     slides = deck("王晓丽", ["王晓丽"])
     steps = sum(slide.how.steps - 1 for slide in slides if not slide.moves)
-    assert len(list(Path("here/deck/en").glob("*.png"))) == len(slides) - 2 + steps
+    said = capsys.readouterr()
+    left_out = "left out compute_time: wall_time" in said.out + said.err  # seven updates on a busy machine
+    figures = len(slides) - 2 - left_out
+    assert len(list(Path("here/deck/en").glob("*.png"))) == figures + steps
     assert [path.name for path in Path("here/deck").iterdir()] == ["en"]
-    assert f"{len(slides) - 2} figures and 2 animations: here/deck/en/index.html" in capsys.readouterr().out
+    assert f"{figures} figures and 2 animations: here/deck/en/index.html" in said.out
