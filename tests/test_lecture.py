@@ -366,6 +366,6 @@ def test_the_whole_deck_of_tiny_networks(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr()
     left_out = "left out compute_time: wall_time" in said.out + said.err  # seven updates on a busy machine
     figures = len(slides) - 2 - left_out
-    assert len(list(Path("here/deck/en").glob("*.png"))) == figures + steps
+    assert len(list(Path("here/deck/en").glob("*.png"))) == figures + 2 + steps  # animations have a picture, too
     assert [path.name for path in Path("here/deck").iterdir()] == ["en"]
     assert f"{figures} figures and 2 animations: here/deck/en/index.html" in said.out

@@ -41,7 +41,7 @@ def write_live(
 ) -> Path:
     """Write the page as one HTML file that has all numbers inside: no server, no network, no other file.
 
-    It takes some minutes, in which 120 small networks are trained.
+    It takes up to ten minutes, in which 120 small networks are trained.
 
     Args:
         out: The file; its folder is made, what was there is replaced.
