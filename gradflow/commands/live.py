@@ -25,7 +25,7 @@ MISSING = (
 @word("lang", "auto", "Language; auto is the browser's.", ("auto", *LANGUAGES))
 @word("port", "8800", "Where it listens, on this computer alone; 0 is any port that is free.")
 @click.option("--open", "open", default="yes", show_default=True, type=OneOf(("yes", "no")), help="Open the browser.")
-@word("out", "", "Write a file (HTML) instead, with all numbers inside; it takes some minutes.")
+@word("out", "", "Write a file (HTML) instead, with all numbers inside; it takes up to ten minutes.")
 def command(lang: str, port: str, open: str, out: str) -> None:
     """Show gradients that answer: sliders for cell, gain or forget bias, T and clipping; a run to step, names to type.
 
