@@ -186,7 +186,7 @@ def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: in
     unknown = Residual(seen.name, number, 0, 0, math.nan, math.nan, math.inf, read=seen.reading is not None)
     if call.kernel_dtype not in TOLERANCE:
         return [replace(unknown, layer=layer, direction=direction) for layer, direction in places(call.layer)]
-    for (layer, direction), unrolled, blocks, finals in seen.descend(None):
+    for (layer, direction), unrolled, blocks, finals in seen.descend_whole():
         weight = recurrent_weight(call, layer, direction)
         claim = None
         if weight is not None and unrolled.torch_cell is not None:

@@ -164,6 +164,10 @@ class Seen:
         """
         return self.through(self.trace(examples))
 
+    def descend_whole(self) -> Descent:
+        """The same of all that ran: of all examples, and of a padded tensor through its padding."""
+        return self.through(self.trace(None).whole)
+
     def through(self, trace: Trace) -> Descent:
         """The same of a trace of the call."""
         for (layer, direction), blocks in descend(trace, self.call.gradients):
@@ -238,7 +242,7 @@ class Since:
 def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
     """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
     call = trace.call
-    if not call.packed and call.example_lengths is not None:
+    if not call.packed and trace[layer, direction].lengths is not None:
         return {}
     row = layer * (2 if call.layer.bidirectional else 1) + direction
     return {
