@@ -369,8 +369,7 @@ class Watcher(Generic[Taken]):
                 self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
 
     def _lands(self, leaf: Tensor) -> None:
-        self._since.landed[torch._C._current_graph_task_id()] = None
-        self._since.leaves.add(id(leaf))
+        self._since.landed[torch._C._current_graph_task_id()].add(id(leaf))
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
@@ -391,16 +390,22 @@ class Watcher(Generic[Taken]):
             if self._policy.only_last and len(since.passes) == _KEPT_PASSES and since.landed:
                 since.leave_only(list(since.landed)[-1])
             since.passes[number], since.ran_before[number] = set(), self._order
-            before = len(since.landed) > (number in since.landed)
-            if before and _nothing_in(seen.parameters):  # zero_grad since the passes before
-                since.landed.clear()
+            before = since.landed.keys() - {number}
+            if before and self._were_zeroed(seen, number):
+                for other in before:
+                    del since.landed[other]
         since.passes[number].add(seen.order)
+
+    def _were_zeroed(self, seen: Seen | Chain, number: int) -> bool:
+        """Whether what the passes before left in ``.grad`` is gone.
+
+        Of those of the call's parameters to which they led; of a call without such (frozen, a marked state, computed
+        weights), of all to which this pass has yet to come.
+        """
+        to_come = self._since.leaves - self._since.landed.get(number, set())
+        own = to_come & set(map(id, seen.parameters))
+        gradients = [self._followed[which].grad for which in own or to_come]
+        return bool(gradients) and all(gradient is None or not bool(gradient.any()) for gradient in gradients)
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
-
-
-def _nothing_in(parameters: Iterable[Tensor]) -> bool:
-    """Whether no trained parameter has a gradient."""
-    trained = [parameter.grad for parameter in parameters if parameter.requires_grad]
-    return bool(trained) and all(gradient is None or not bool(gradient.any()) for gradient in trained)
