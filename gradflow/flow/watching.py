@@ -399,13 +399,20 @@ class Watcher(Generic[Taken]):
     def _were_zeroed(self, seen: Seen | Chain, number: int) -> bool:
         """Whether what the passes before left in ``.grad`` is gone.
 
-        Of those of the call's parameters to which they led; of a call without such (frozen, a marked state, computed
-        weights), of all to which this pass has yet to come.
+        The parameters of the call say so, if they led there. If not (frozen, a marked state, computed weights), and
+        where zeros may be gradients, all do to which this pass has yet to come.
         """
         to_come = self._since.leaves - self._since.landed.get(number, set())
-        own = to_come & set(map(id, seen.parameters))
-        gradients = [self._followed[which].grad for which in own or to_come]
-        return bool(gradients) and all(gradient is None or not bool(gradient.any()) for gradient in gradients)
+        own = [self._followed[which].grad for which in to_come & set(map(id, seen.parameters))]
+        if any(map(_is_there, own)):
+            return False
+        if any(gradient is None for gradient in own):
+            return True
+        return bool(to_come) and not any(_is_there(self._followed[which].grad) for which in to_come)
+
+
+def _is_there(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.any())
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
