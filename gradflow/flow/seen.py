@@ -1,10 +1,8 @@
 """What was seen since the last time that somebody asked: calls, passes, and which of them count by which policy."""
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -188,7 +186,7 @@ class Since:
         reached: by their order, the calls that gradients have reached.
         passes: number of each backward pass that reached some -> their orders.
         ran_before: number of each of these passes -> how many calls had run by then.
-        landed: numbers of those that left gradients in ``.grad``, in order -> ids of the parameters to which they led.
+        landed: numbers of those that left gradients in ``.grad``, in order.
         ran: layers ran with gradients, and no gradient has arrived at any since.
         without: names of those that ran without gradients: frozen.
         again: names of those that ran during backward, with gradients: in reentrant checkpoints.
@@ -196,13 +194,14 @@ class Since:
         marked: names of the states that a script marked.
         transformed: names of those that ran inside of torch.func.
         ran_at_all: names of those of which a call was seen.
+        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did.
         unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
     reached: dict[int, "Seen | Chain"] = field(default_factory=dict)
     passes: dict[int, set[int]] = field(default_factory=dict)
     ran_before: dict[int, int] = field(default_factory=dict)
-    landed: dict[int, set[int]] = field(default_factory=partial(defaultdict, set))
+    landed: dict[int, None] = field(default_factory=dict)
     ran: bool = False
     without: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
@@ -210,12 +209,8 @@ class Since:
     marked: set[str] = field(default_factory=set)
     transformed: set[str] = field(default_factory=set)
     ran_at_all: set[str] = field(default_factory=set)
+    leaves: dict[int, int] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
-
-    @property
-    def leaves(self) -> set[int]:
-        """Ids of the parameters to whose ``.grad`` backward passes led."""
-        return set().union(*self.landed.values())
 
     def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
         """Those that gradients have reached, in the order in which they ran, each with the gradients that count.

@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial, wraps
 from typing import Any, Generic, Self, cast
 
@@ -193,7 +193,7 @@ class Watcher(Generic[Taken]):
             shared = {id(p) for name in seen & self._layers.keys() for p in self._layers[name].parameters()}
             for name in self._layers.keys() - seen:
                 own = {id(p) for p in self._layers[name].parameters() if p.requires_grad} - shared
-                if own and own <= since.leaves:
+                if own and own <= since.leaves.keys():
                     since.unseen.append(name)
         reasons = dict.fromkeys(since.unseen, UNSEEN) | dict.fromkeys(since.transformed, TRANSFORMED)
         for name, why in reasons.items():
@@ -369,7 +369,9 @@ class Watcher(Generic[Taken]):
                 self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
 
     def _lands(self, leaf: Tensor) -> None:
-        self._since.landed[torch._C._current_graph_task_id()].add(id(leaf))
+        number = torch._C._current_graph_task_id()
+        self._since.landed[number] = None
+        self._since.leaves[id(leaf)] = number
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
@@ -391,18 +393,17 @@ class Watcher(Generic[Taken]):
                 since.leave_only(list(since.landed)[-1])
             since.passes[number], since.ran_before[number] = set(), self._order
             before = since.landed.keys() - {number}
-            if before and self._were_zeroed(seen, number):
-                for other in before:
-                    del since.landed[other]
+            if before and self._were_zeroed(seen, before):
+                since.landed = {other: None for other in since.landed if other == number}
         since.passes[number].add(seen.order)
 
-    def _were_zeroed(self, seen: Seen | Chain, number: int) -> bool:
-        """Whether what the passes before left in ``.grad`` is gone.
+    def _were_zeroed(self, seen: Seen | Chain, before: Collection[int]) -> bool:
+        """Whether what the passes before the one that reaches a call left in ``.grad`` is gone.
 
         The parameters of the call say so, if they led there. If not (frozen, a marked state, computed weights), and
         where zeros may be gradients, all do to which this pass has yet to come.
         """
-        to_come = self._since.leaves - self._since.landed.get(number, set())
+        to_come = {leaf for leaf, last in self._since.leaves.items() if last in before}
         own = [self._followed[which].grad for which in to_come & set(map(id, seen.parameters))]
         if any(map(_is_there, own)):
             return False
