@@ -194,7 +194,8 @@ class Since:
         marked: names of the states that a script marked.
         transformed: names of those that ran inside of torch.func.
         ran_at_all: names of those of which a call was seen.
-        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did.
+        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did, and how
+            often that gradient had been changed in place by then.
         unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
@@ -209,7 +210,7 @@ class Since:
     marked: set[str] = field(default_factory=set)
     transformed: set[str] = field(default_factory=set)
     ran_at_all: set[str] = field(default_factory=set)
-    leaves: dict[int, int] = field(default_factory=dict)
+    leaves: dict[int, tuple[int, int]] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
 
     def calls(self, *, only_last: bool) -> "list[Seen | Chain]":

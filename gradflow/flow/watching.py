@@ -369,9 +369,9 @@ class Watcher(Generic[Taken]):
                 self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
 
     def _lands(self, leaf: Tensor) -> None:
-        number = torch._C._current_graph_task_id()
+        number, gradient = torch._C._current_graph_task_id(), leaf.grad
         self._since.landed[number] = None
-        self._since.leaves[id(leaf)] = number
+        self._since.leaves[id(leaf)] = number, 0 if gradient is None else gradient._version
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
@@ -400,20 +400,17 @@ class Watcher(Generic[Taken]):
     def _were_zeroed(self, seen: Seen | Chain, before: Collection[int]) -> bool:
         """Whether what the passes before the one that reaches a call left in ``.grad`` is gone.
 
-        The parameters of the call say so, if they led there. If not (frozen, a marked state, computed weights), and
-        where zeros may be gradients, all do to which this pass has yet to come.
+        The parameters of the call say so, if they led there; if not (frozen, a marked state, computed weights), all to
+        which this pass has yet to come.
         """
-        to_come = {leaf for leaf, last in self._since.leaves.items() if last in before}
-        own = [self._followed[which].grad for which in to_come & set(map(id, seen.parameters))]
-        if any(map(_is_there, own)):
-            return False
-        if any(gradient is None for gradient in own):
-            return True
-        return bool(to_come) and not any(_is_there(self._followed[which].grad) for which in to_come)
+        to_come = {leaf: version for leaf, (last, version) in self._since.leaves.items() if last in before}
+        asked = to_come.keys() & set(map(id, seen.parameters)) or to_come.keys()
+        return bool(asked) and all(_is_gone(self._followed[leaf].grad, to_come[leaf]) for leaf in asked)
 
 
-def _is_there(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool(gradient.any())
+def _is_gone(gradient: Tensor | None, version: int) -> bool:
+    """Whether a gradient was taken away, or set to zero; one that has always been zero was not changed since."""
+    return gradient is None or (gradient._version != version and not bool(gradient.any()))
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
