@@ -167,7 +167,7 @@ def test_two_losses_over_one_forward_pass_add_up(tmp_path):
 
 
 class Below(Model):
-    """Something trained below a layer that is frozen, of weights made of others, a step by hand, or of ReLUs all off."""
+    """Something trained below a layer that is frozen, on weights made of others, a step by hand, or ReLUs all off."""
 
     def __init__(self, weights):
         super().__init__(nn.RNN)
