@@ -157,7 +157,8 @@ def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Resid
     for claim in claims.values():
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes) if claim.landed else None)
         for place in claim.places:
-            found[place] = replace(found[place], backward=backward)
+            unsure = backward > found[place].tolerance and id(claim.weight) in added.beside
+            found[place] = replace(found[place], backward=math.nan if unsure else backward)
     return _worst_of_parts(found)
 
 

@@ -166,6 +166,19 @@ class Watcher(Generic[Taken]):
         ]
 
     @property
+    def used_beside(self) -> set[int]:
+        """Ids of the model's parameters that something else than a recurrence of a watched layer uses, as tied ones."""
+        if self._model is None:
+            return set()
+        watched = {id(layer.cell if isinstance(layer, SteppedCell) else layer) for layer in self._layers.values()}
+        return {
+            id(parameter)
+            for module in unwrapped(self._model).modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and not (id(module) in watched and name.startswith("weight_hh"))
+        }
+
+    @property
     def has_seen(self) -> bool:
         """Whether there is something to take: a gradient has arrived since the last time, or a checkpoint hides it."""
         since = self._since
