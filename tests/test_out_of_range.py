@@ -1,0 +1,149 @@
+"""Sequences run in several calls whose gradients leave the range of float32 on the way, against float64 autograd."""
+
+import pytest
+import torch
+from torch import nn
+
+import gradflow as gf
+from tests.oracles import double, run
+
+T, B, D, H = 60, 2, 2, 3
+CHUNK = 20
+
+
+def as_it_is(states, t):
+    return states
+
+
+def masked(states, t):
+    """The first example begins anew once."""
+    keep = torch.tensor([float(t != 40), 1.0]).to(states[0].dtype).unsqueeze(1)
+    return tuple(state * keep for state in states)
+
+
+def dropped(states, t):
+    """Known factors, some of them zero."""
+    factor = 1.5 * ((torch.arange(B * H).view(B, H) + t) % 4 != 0).to(states[0].dtype)
+    return tuple(state * factor for state in states)
+
+
+def mixed(states, t):
+    """More than factors."""
+    return tuple(state + 0.1 * state.roll(1, -1) for state in states)
+
+
+class InCalls(nn.Module):
+    """A layer over parts of a sequence, or a cell over its steps; `between` is done to the states that are carried."""
+
+    def __init__(self, layer, sizes, between=as_it_is):
+        super().__init__()
+        self.layer, self.sizes, self.between = layer, sizes, between
+
+    def forward(self, x):
+        """[T, B, H], and the last states."""
+        states, outputs, start = None, [], 0
+        for size in self.sizes:
+            if states is not None:
+                states = self.between(states, start)
+            given = states if states is None or len(states) > 1 else states[0]
+            output, left = self.layer(x[start : start + size], given)
+            states = left if isinstance(left, tuple) else (left,)
+            outputs.append(output)
+            start += size
+        return torch.cat(outputs), states
+
+
+def slow(model, x, loss_of):
+    """ln of the norms of dL/dh and dL/dc-as-autograd-has-it of each layer, [T, B]."""
+    layer, states, outputs, start, found = double(model.layer), None, [], 0, []
+    for size in model.sizes:
+        if states is not None:
+            states = model.between(states, start)
+        given = states if states is None or len(states) > 1 else states[0]
+        seen, output, *left = run(layer, x[start : start + size].double(), hx=given)
+        states = tuple(part for part in left if part is not None)
+        outputs.append(torch.stack(output, 1))
+        found.append(seen)
+        start += size
+    loss_of(torch.cat(outputs), states).backward()
+    norms = []
+    for index in range(layer.num_layers):
+        steps = [[step["h"].grad for step in column] for seen in found for column in zip(*seen[index, 0], strict=True)]
+        zero = torch.zeros(H, dtype=torch.float64)
+        norms.append(torch.stack([torch.stack([zero if g is None else g for g in step]) for step in steps]))
+    return [part.norm(dim=-1).log() for part in norms]
+
+
+def recorded(model, x, loss_of, path):
+    with gf.record(model, path, every=1, examples="all", reduction="sum") as recorder:
+        loss_of(*model(x)).backward()
+        recorder.step()
+    return gf.open_run(path)
+
+
+def made(kind, sizes, between=as_it_is, gain=0.3, **options):
+    torch.manual_seed(0)
+    layer = kind(D, H, **options)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(gain)
+    return InCalls(layer, sizes, between), torch.randn(sum(sizes), B, D)
+
+
+def the_end(y, states):
+    return y[-1].sum() * 1e-28
+
+
+IN_CHUNKS, IN_STEPS, IN_BOTH = [CHUNK] * 3, [1] * T, [19, 1, 20, 1, 1, 18]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "layers", "between"),
+    [
+        (nn.RNN, IN_CHUNKS, 2, as_it_is),
+        (nn.GRU, IN_CHUNKS, 2, masked),
+        (nn.LSTM, IN_CHUNKS, 2, dropped),
+        (nn.LSTM, IN_CHUNKS, 1, as_it_is),
+        (gf.LSTM, IN_CHUNKS, 1, masked),
+        (nn.RNN, IN_STEPS, 1, dropped),
+        (nn.RNN, IN_STEPS, 2, masked),
+        (nn.GRU, IN_STEPS, 2, as_it_is),
+        (nn.LSTM, IN_STEPS, 2, as_it_is),
+        (nn.LSTM, IN_STEPS, 2, dropped),
+        (nn.LSTM, IN_BOTH, 2, as_it_is),
+        (nn.GRU, IN_BOTH, 2, as_it_is),
+    ],
+)
+def test_calls_that_go_on_with_one_another(kind, sizes, layers, between, tmp_path):
+    """What comes through the next call is taken on its own scale where autograd's has no digits left."""
+    model, x = made(kind, sizes, between, num_layers=layers)
+    run = recorded(model, x, the_end, tmp_path)
+    rows = run.frame("time").reset_index()
+    for index, expected in enumerate(slow(model, x, the_end)):
+        own, zero = rows[rows["layer"] == index], expected == -torch.inf
+        found = own["log_state_gradient_mean"].to_numpy()
+        assert found == pytest.approx(expected.masked_fill(zero, torch.nan).nanmean(1).numpy(), abs=1e-3)
+        assert own["log_state_gradient_zeros"].tolist() == zero.sum(1).tolist()
+        assert expected.masked_fill(zero, 0).min() < -95  # float32 has no digits from -87 on
+        direct = zero if index < layers - 1 else torch.arange(T).view(-1, 1).expand(T, B) < T - 1
+        assert own["log_direct_gradient_zeros"].tolist() == direct.sum(1).tolist()
+    assert not rows.filter(regex="non_finite").to_numpy().any()
+    assert run.proof == "proved"
+
+
+@pytest.mark.parametrize("sizes", [IN_CHUNKS, IN_STEPS])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_where_nobody_knows_what_happens_between_calls(kind, sizes, tmp_path):
+    """Autograd's gradients are recorded as far as they have digits; from there on they are NaN, and counted."""
+    model, x = made(kind, sizes, mixed, num_layers=2)
+    run = recorded(model, x, the_end, tmp_path)
+    rows = run.frame("time").reset_index()
+    for index, expected in enumerate(slow(model, x, the_end)):
+        own = rows[rows["layer"] == index]
+        unknown = own["log_state_gradient_non_finite"].to_numpy() > 0
+        found, expected = own["log_state_gradient_mean"].to_numpy(), expected.mean(1).numpy()
+        assert unknown[0]
+        assert not unknown[expected > -87].any()
+        assert found[~unknown] == pytest.approx(expected[~unknown], abs=1e-3)
+    assert not rows[["log_state_gradient_zeros", "log_weight_gradient_zeros"]].to_numpy().any()
+    assert run.proof == "proved"
