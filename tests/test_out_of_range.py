@@ -147,3 +147,79 @@ def test_where_nobody_knows_what_happens_between_calls(kind, sizes, tmp_path):
         assert found[~unknown] == pytest.approx(expected[~unknown], abs=1e-3)
     assert not rows[["log_state_gradient_zeros", "log_weight_gradient_zeros"]].to_numpy().any()
     assert run.proof == "proved"
+
+
+def test_one_state_out_of_the_range_beside_the_other(tmp_path):
+    """The loss reads h at the end of a call, where what comes to c through the next one is out of the range."""
+
+    def loss_of(y, states):
+        return y[CHUNK - 1].sum() + y[-1].sum() * 1e-33
+
+    model, x = made(gf.LSTM, IN_CHUNKS)
+    found = recorded(model, x, loss_of, tmp_path / "found").frame("time")
+    expected = recorded(model.double(), x.double(), loss_of, tmp_path / "expected").frame("time")
+    assert expected["log_cell_gradient_mean"].iloc[CHUNK - 1] < -95
+    for name in ("log_state_gradient", "log_cell_gradient", "log_direct_gradient", "log_weight_gradient"):
+        columns = [f"{name}_mean", f"{name}_zeros", f"{name}_non_finite"]
+        assert found[columns].to_numpy() == pytest.approx(expected[columns].to_numpy(), abs=1e-3, nan_ok=True), name
+
+
+class Fork(nn.Module):
+    """Two sequences go on from the end of one."""
+
+    def __init__(self, layer, size):
+        super().__init__()
+        self.layer, self.size = layer, size
+
+    def forward(self, x):
+        first = self.along(x[:CHUNK], None)[1]
+        return sum(self.along(part, first)[0][-1] for part in (x[CHUNK:], -x[CHUNK:]))
+
+    def along(self, x, state):
+        for part in x.split(self.size):
+            output, state = self.layer(part, state)
+        return output, state
+
+
+@pytest.mark.parametrize("size", [CHUNK, 1])
+def test_states_that_two_calls_go_on_with(size, tmp_path):
+    """What comes through the second one is not known under the range."""
+    model = Fork(made(nn.GRU, [size])[0].layer, size)
+    with gf.record(model, tmp_path, every=1, examples="all") as recorder:
+        (model(torch.randn(T, B, D)).sum() * 1e-28).backward()
+        recorder.step()
+    rows = gf.open_run(tmp_path).frame("time").reset_index()
+    before = rows[(rows["call"] == 0) & (rows["time"] < CHUNK)]
+    unknown = before["log_state_gradient_non_finite"].gt(0)
+    assert unknown.iloc[0]
+    assert before["log_state_gradient_mean"][~unknown].gt(-88).all()
+    assert not before["log_state_gradient_zeros"].any()
+
+
+class ByHand(nn.Module):
+    """A step that is marked alone; the first example begins anew once."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(D, H), nn.Linear(H, H)
+
+    def forward(self, x):
+        h = x.new_zeros(B, H)
+        for t, x_t in enumerate(x):
+            (h,) = masked((h,), t)
+            h = gf.mark("h", torch.tanh(self.inner(x_t) + 0.3 * self.outer(h)))
+        return h
+
+
+def test_marked_states_out_of_the_range(tmp_path):
+    """Without their step they are unknown there; where an example begins anew what comes before has no gradient."""
+    torch.manual_seed(0)
+    model = ByHand()
+    with gf.record(model, tmp_path, every=1, states=["h"], examples="all") as recorder:
+        model(torch.randn(T, B, D)).sum().backward()
+        recorder.step()
+    rows = gf.open_run(tmp_path).frame("time")
+    assert rows["log_state_gradient_zeros"].tolist() == [1] * 40 + [0] * 20
+    unknown = rows["log_state_gradient_non_finite"].gt(0)
+    assert unknown.iloc[0]
+    assert rows["log_state_gradient_mean"][~unknown].between(-88, 2).all()

@@ -178,6 +178,8 @@ def descend_steps(
         own = at_states.get(unrolled.cell.output_names[0])
         direct, cut = _direct(unrolled, adjoints, own, shown, above, factors, steps)
         unrolled = replace(unrolled, carried=direct.carried and direct.between is None, cut=cut)
+        if any(step.is_shared for step in steps[:-1]):  # under the range nobody knows what comes through other steps
+            direct = replace(direct, carried=False)
         if of_all is not None:
             unrolled, direct = unrolled.of(list(of_all)), _picked(direct, of_all)
         blocks: list[Block] = []

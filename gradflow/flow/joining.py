@@ -108,6 +108,11 @@ class Chain:
         return any(step.is_hooked for step in self.steps[-1:])
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several calls go on from the states of the last step."""
+        return any(step.is_shared for step in self.steps[-1:])
+
+    @property
     def again(self) -> float:
         """How far marked steps that were done again are from what was marked, relative; NaN: nobody can ask."""
         found = [step.redone.again for step in self.steps if step.redone is not None]

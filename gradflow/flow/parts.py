@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.apart import told_apart
-from gradflow.flow.arriving import Arriving, Carried, Direct
+from gradflow.flow.arriving import Carried, Direct
 from gradflow.flow.between import Between
 from gradflow.flow.chains import began_anew
 from gradflow.flow.metrics import log_norm
@@ -49,6 +49,7 @@ class Parts:
             (layer, _), *_ = found[0]
             for joint, pair, (before, part) in zip(joints, pairwise(unrolled), pairwise(self._parts), strict=True):
                 joint.enter(*pair, part.between, layer, examples, known=not before.is_hooked)
+                joint.shared = before.is_shared
             whole = _joined(unrolled, carried=all(j.as_left for j in joints) and all(part.carried for part in unrolled))
             whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, joints))
             yield found[0][0], whole, _in_one(whole, unrolled, blocks, joints), found[-1][3]
@@ -60,14 +61,14 @@ class _Joint:
     Attributes:
         factors: state name -> [B, H], by what gradients are multiplied on the way.
         known: no more is done there.
+        shared: still another call goes on from the same states.
         later: the first block of the next call, once that has been gone through.
-        taken: state name -> [B] bool, of which examples what comes through it was known at once; see :meth:`run`.
     """
 
     factors: State
     known: bool
+    shared: bool
     later: Block
-    taken: State
 
     def enter(
         self,
@@ -80,7 +81,7 @@ class _Joint:
         known: bool,
     ) -> None:
         """Go on to the next layer, of the two calls."""
-        self.factors, self.known, self.taken = State(), known, State()
+        self.factors, self.known = State(), known
         for place, (name, states) in enumerate(before.states.items()):
             left, entered = states[-1], after.previous[name][0]
             self.factors[name] = factor = between.factor(place, left, layer, examples)
@@ -92,39 +93,43 @@ class _Joint:
         """Whether the states enter as they left."""
         return self.known and all(bool((factor == 1).all()) for factor in self.factors.values())
 
-    def through(self) -> tuple[State, Tensor]:
-        """What comes through the next call, [B, H] float64 each, and its power of two, [B]."""
-        later = self.later
-        total = torch.cat([later.total[name][0].double() for name in later.unrolled.cell.state_names], -1)
-        jacobian = later.unrolled.jacobian[0].double()
-        back = jacobian.split(jacobian.rmatvec(total))
-        return {name: self.factors[name] * part for name, part in back.items()}, later.exponent[0]
-
     def run(self, unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
         """The recursion of the call before.
 
         Where the gradient that autograd brought to its last states has lost its digits under the range, that which
         comes through the next call is taken on its own scale; where nobody knows that, the example is doubtful.
         """
-        values, exponent = self.through()
-        comes = ~self.later.log_joint_norm[0].eq(-torch.inf)
-        unknown = torch.zeros_like(comes) if self.later.unknown is None else self.later.unknown[0]
-        unknown = unknown | ~torch.tensor(self.known) | torch.cat(list(values.values()), -1).isnan().any(-1)
-        finals, later = dict(direct.finals), State()
-        doubtful = torch.zeros_like(comes)
+        values, exponent = self._through()
+        comes = self.later.log_joint_norm[0] != -torch.inf
+        known = ~torch.cat(list(values.values()), -1).isnan().any(-1) & (self.known and not self.shared)
+        if self.later.unknown is not None:
+            known &= ~self.later.unknown[0]
+        finals, rests, later, doubtful = State(), State(), State(), torch.zeros_like(comes)
         for name, part in values.items():
-            arrived = finals.get(name, torch.zeros_like(unrolled.like[-1]))
+            arrived = direct.finals.get(name, torch.zeros_like(unrolled.like[-1]))
             low = comes & (log_norm(arrived) < math.log(torch.finfo(arrived.dtype).tiny))
-            self.taken[name] = taken = (low & ~unknown & part.any(-1)).unsqueeze(-1)
-            doubtful |= low & unknown
+            doubtful |= low & ~known
+            taken = (low & known & part.any(-1)).unsqueeze(-1)
             rest = told_apart(arrived, times_power_of_two(part, exponent)).to(arrived.dtype)
-            rest = rest.masked_fill((arrived == 0).all(-1, keepdim=True), 0)
-            finals[name] = torch.where(taken, rest, arrived)
-            later[name] = part.masked_fill(~taken, 0)
-        norm = log_norm(torch.cat(list(later.values()), -1))
-        yield from recur(
-            unrolled, replace(direct, finals=finals, later=Carried(later, norm, exponent), doubtful=doubtful)
-        )
+            rest = rest.masked_fill(taken & (arrived == 0).all(-1, keepdim=True), 0)
+            finals[name], later[name] = torch.where(taken, rest, arrived), part.masked_fill(~taken, 0)
+            rests[name] = rest if self.known else torch.full_like(rest, torch.nan)
+        norm, given, apart = log_norm(torch.cat(list(later.values()), -1)), direct, replace(direct, finals=rests)
+        if bool((norm > -torch.inf).any()):
+            given = replace(direct, finals=finals, later=Carried(later, norm, exponent))
+        if bool(doubtful.any()):
+            given = replace(given, doubtful=doubtful)
+        for block in recur(unrolled, given):
+            is_last = block.positions.stop == len(unrolled.like)
+            yield replace(block, direct=apart.part(unrolled, block.positions)) if is_last else block
+
+    def _through(self) -> tuple[State, Tensor]:
+        """What comes through the next call, [B, H] float64 each, and its power of two, [B]."""
+        later = self.later
+        total = torch.cat([later.total[name][0].double() for name in later.unrolled.cell.state_names], -1)
+        jacobian = later.unrolled.jacobian[0].double()
+        back = jacobian.split(jacobian.rmatvec(total))
+        return {name: self.factors[name] * part for name, part in back.items()}, later.exponent[0]
 
 
 def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
@@ -191,15 +196,10 @@ def _in_one(
     start = len(whole.like)
     for index in reversed(range(len(parts))):
         start -= len(parts[index].like)
-        is_last = True
         for block in blocks[index]:
-            placed = _placed(block, start, whole.ends)
-            if is_last and index < len(joints):
-                placed = replace(placed, direct=_without_later(block, joints[index]))
-            is_last = False
             if index:
                 joints[index - 1].later = block
-            yield placed
+            yield _placed(block, start, whole.ends)
 
 
 def _placed(block: Block, start: int, ends: Tensor) -> Block:
@@ -208,16 +208,3 @@ def _placed(block: Block, start: int, ends: Tensor) -> Block:
     return replace(
         block, positions=slice(start + block.positions.start, start + block.positions.stop), unrolled=unrolled
     )
-
-
-def _without_later(block: Block, joint: _Joint) -> Arriving:
-    """What arrives directly at the states of a block, of whose last ones a later call begins."""
-    direct, values = block.direct, State()
-    back, exponent = joint.through()
-    own = torch.zeros_like(exponent) if direct.exponent is None else direct.exponent[-1]
-    for name, part in direct.values.items():
-        through = times_power_of_two(back[name], exponent - (own if name == "h" else 0))
-        at_end = told_apart(part[-1], through).to(part.dtype) if joint.known else torch.full_like(part[-1], torch.nan)
-        at_end = torch.where(joint.taken[name], part[-1], at_end)
-        values[name] = torch.cat((part[:-1], at_end.unsqueeze(0)))
-    return replace(direct, values=values)

@@ -6,7 +6,6 @@ that still leaves the range of its dtype is done again in float64 with a scale f
 Shapes: t positions of a block, T all time steps, B examples, H hidden size, K gates.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, is_low, joint_norm
+from gradflow.flow.lost import Lost
 from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import LN2, power_of_two, scaled_sum
@@ -147,8 +147,9 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     first = direct.later or Carried({}, none.log(), none)
     onward: Callable[[], Carried] = lambda: first  # noqa: E731
     read = direct.adjoints or (None if direct.read is None else _adjoints(unrolled, direct))
+    read = read if direct.later is None or not direct.carried else None  # which is out of range at the last state
     known = direct.carried and direct.doubtful is None and direct.unknown is None
-    lost = None if known else _Lost(direct, first)
+    lost = None if known else Lost(direct, first, unrolled.like.dtype)
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = unrolled if size >= time else unrolled.part(positions), direct.part(unrolled, positions)
@@ -163,53 +164,12 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
             carried = onward().renewed(arriving, _order(part, len(part.like)))
             recurred = None if between is not None else _on_one_scale(part, arriving, carried)
             recurred = recurred or _step_by_step(part, arriving, between, carried)
-        unknown = None if lost is None else lost.among(part, arriving, recurred, between)
+        unknown = None
+        if lost is not None:
+            norms = {name: norm + recurred.exponents * LN2 for name, norm in recurred.log_norms.items()}
+            unknown = lost.among(norms, _order(part, len(part.like)), arriving, between)
         yield _block(positions, part, arriving, recurred, unknown)
         onward = recurred.onward
-
-
-class _Lost:
-    """Of which examples the total gradient has been lost under the range, on the way back.
-
-    Args:
-        direct: whose gradients they are.
-        carried: what comes to the last state from later ones.
-    """
-
-    def __init__(self, direct: Direct, carried: Carried):
-        none = torch.zeros_like(carried.log_norm, dtype=torch.bool)
-        self._now = none if direct.doubtful is None else direct.doubtful
-        self._come = none if direct.carried else carried.log_norm > -torch.inf
-        self._stays = not direct.carried
-
-    def among(
-        self, unrolled: Unrolled, direct: Arriving, recurred: "_Recurred", between: Tensor | None
-    ) -> Tensor | None:
-        """Where, in the next block, nobody knows it, [t, B] bool; None: nowhere.
-
-        Where autograd's is all that there is, or what arrives is unknown, it is lost under the smallest normal number,
-        unless nothing has come before, and from there on until one in range comes.
-        """
-        scale = recurred.exponents * LN2
-        norms = joint_norm(recurred.log_norms) + scale
-        parts = [norm.masked_fill(norm == -torch.inf, torch.inf) for norm in recurred.log_norms.values()]
-        smallest = torch.minimum(norms, torch.stack(parts).amin(0) + scale)  # of the states that are not zero
-        kind = unrolled.like.dtype
-        lowest, least = LOWEST[kind], math.log(torch.finfo(kind).tiny)
-        if all_between(smallest, lowest, math.inf):
-            self._now, self._come = torch.zeros_like(self._now), torch.full_like(self._come, self._stays)
-            return None
-        found = torch.zeros_like(norms, dtype=torch.bool)
-        for t in _order(unrolled, len(norms)):
-            come = self._come if direct.unknown is None else self._come | direct.unknown[t]
-            self._now = (self._now & (norms[t] < lowest)) | (come & (smallest[t] < least))
-            found[t] = self._now
-            if self._stays:
-                self._come = self._come | (norms[t] > -torch.inf)
-            if between is not None:
-                ends = (between[t] == 0).all(-1)
-                self._now, self._come = self._now & ~ends, self._come & ~ends
-        return found
 
 
 def _adjoints(unrolled: Unrolled, direct: Direct) -> State:

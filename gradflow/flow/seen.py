@@ -107,6 +107,7 @@ class Seen:
     follows: "Seen | Chain | None" = None  # the call whose states enter this one
     between: Between | None = None  # what happens to them before
     is_hooked: bool = False  # a hook of the script changed the gradient of one of its last states
+    is_shared: bool = False  # several calls go on from its last states
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
