@@ -21,7 +21,7 @@ from gradflow.flow.apart import told_apart
 from gradflow.flow.arriving import Carried, Direct
 from gradflow.flow.between import Between
 from gradflow.flow.chains import began_anew
-from gradflow.flow.metrics import log_norm
+from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.recursion import Block, Descent, Run, recur
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -94,42 +94,54 @@ class _Joint:
         return self.known and all(bool((factor == 1).all()) for factor in self.factors.values())
 
     def run(self, unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
-        """The recursion of the call before.
-
-        Where the gradient that autograd brought to its last states has lost its digits under the range, that which
-        comes through the next call is taken on its own scale; where nobody knows that, the example is doubtful.
-        """
-        values, exponent = self._through()
-        comes = self.later.log_joint_norm[0] != -torch.inf
-        known = ~torch.cat(list(values.values()), -1).isnan().any(-1) & (self.known and not self.shared)
-        if self.later.unknown is not None:
-            known &= ~self.later.unknown[0]
-        finals, rests, later, doubtful = State(), State(), State(), torch.zeros_like(comes)
-        for name, part in values.items():
-            arrived = direct.finals.get(name, torch.zeros_like(unrolled.like[-1]))
-            low = comes & (log_norm(arrived) < math.log(torch.finfo(arrived.dtype).tiny))
-            doubtful |= low & ~known
-            taken = (low & known & part.any(-1)).unsqueeze(-1)
-            rest = told_apart(arrived, times_power_of_two(part, exponent)).to(arrived.dtype)
-            rest = rest.masked_fill(taken & (arrived == 0).all(-1, keepdim=True), 0)
-            finals[name], later[name] = torch.where(taken, rest, arrived), part.masked_fill(~taken, 0)
-            rests[name] = rest if self.known else torch.full_like(rest, torch.nan)
-        norm, given, apart = log_norm(torch.cat(list(later.values()), -1)), direct, replace(direct, finals=rests)
-        if bool((norm > -torch.inf).any()):
-            given = replace(direct, finals=finals, later=Carried(later, norm, exponent))
-        if bool(doubtful.any()):
-            given = replace(given, doubtful=doubtful)
-        for block in recur(unrolled, given):
+        """The recursion of the call before."""
+        assert self.later.onward is not None
+        handed = self.later.onward()
+        through = {name: self.factors[name] * part for name, part in handed.values.items()}
+        arrived = {name: direct.finals.get(name, torch.zeros_like(unrolled.like[-1])) for name in through}
+        rests = {name: self._rest(part, through[name], handed.exponent) for name, part in arrived.items()}
+        apart = replace(
+            direct, finals=rests if self.known else {n: torch.full_like(p, torch.nan) for n, p in rests.items()}
+        )
+        for block in recur(unrolled, self._beneath(direct, arrived, rests, through, handed.exponent)):
             is_last = block.positions.stop == len(unrolled.like)
             yield replace(block, direct=apart.part(unrolled, block.positions)) if is_last else block
 
-    def _through(self) -> tuple[State, Tensor]:
-        """What comes through the next call, [B, H] float64 each, and its power of two, [B]."""
-        later = self.later
-        total = torch.cat([later.total[name][0].double() for name in later.unrolled.cell.state_names], -1)
-        jacobian = later.unrolled.jacobian[0].double()
-        back = jacobian.split(jacobian.rmatvec(total))
-        return {name: self.factors[name] * part for name, part in back.items()}, later.exponent[0]
+    def _rest(self, arrived: Tensor, through: Tensor, exponent: Tensor) -> Tensor:
+        """What arrives directly at one of the last states."""
+        if not self.known:
+            return torch.full_like(arrived, torch.nan)
+        rest = told_apart(arrived, times_power_of_two(through.double(), exponent)).to(arrived.dtype)
+        return rest.masked_fill((arrived == 0).all(-1, keepdim=True) & (rest.abs() < torch.finfo(rest.dtype).tiny), 0)
+
+    def _beneath(self, direct: Direct, arrived: State, rests: State, through: State, exponent: Tensor) -> Direct:
+        """What arrives, where the gradient that autograd brought to the last states may be under the range.
+
+        There that which comes through the next call is taken on its own scale. Where nobody knows that, the example is
+        doubtful.
+        """
+        norms = {name: log_norm(part) for name, part in arrived.items()}
+        least = math.log(torch.finfo(self.later.unrolled.like.dtype).tiny)
+        if all(all_between(norm, least, math.inf) for norm in norms.values()):
+            return direct
+        comes = self.later.log_joint_norm[0] != -torch.inf
+        known = ~torch.cat(list(through.values()), -1).isnan().any(-1) & (self.known and not self.shared)
+        if self.later.unknown is not None:
+            known &= ~self.later.unknown[0]
+        finals, later, doubtful = State(), State(), torch.zeros_like(comes)
+        for name, part in through.items():
+            low = comes & (norms[name] < least)
+            doubtful |= low & ~known
+            taken = (low & known & part.any(-1)).unsqueeze(-1)
+            finals[name] = torch.where(taken, rests[name], arrived[name])
+            later[name] = part.double().masked_fill(~taken, 0)
+        norm = log_norm(torch.cat(list(later.values()), -1))
+        return replace(
+            direct,
+            finals=finals,
+            later=Carried(later, norm, exponent) if bool((norm > -torch.inf).any()) else None,
+            doubtful=doubtful if bool(doubtful.any()) else None,
+        )
 
 
 def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:

@@ -38,6 +38,7 @@ class Block:
         log_norms: state name -> [t, B] float64, natural log of the norm of the total gradient at that state.
         unknown: [t, B] bool, where the total gradients are under the range and nobody knows them, though they are not
             zero; `log_norms` is NaN there. None: nowhere.
+        onward: gives what goes on from its last step; None: nobody asks.
     """
 
     positions: slice
@@ -48,6 +49,7 @@ class Block:
     exponent: Tensor
     log_norms: State
     unknown: Tensor | None = None
+    onward: Callable[[], Carried] | None = None
 
     @cached_property
     def log_scale(self) -> Tensor:
@@ -233,7 +235,8 @@ def _block(
     if unrolled.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
         total = {name: part.masked_fill(~unrolled.valid.unsqueeze(-1), 0) for name, part in total.items()}
         norms = {name: norm.masked_fill(~unrolled.valid, torch.nan) for name, norm in norms.items()}
-    block = Block(positions, unrolled, direct, total, recurred.epsilon, recurred.exponents, norms, unknown)
+    onward = recurred.onward
+    block = Block(positions, unrolled, direct, total, recurred.epsilon, recurred.exponents, norms, unknown, onward)
     return replace(block, log_norms={name: block.known(norm) for name, norm in norms.items()})
 
 
