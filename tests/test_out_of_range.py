@@ -164,6 +164,27 @@ def test_one_state_out_of_the_range_beside_the_other(tmp_path):
         assert found[columns].to_numpy() == pytest.approx(expected[columns].to_numpy(), abs=1e-3, nan_ok=True), name
 
 
+class ByOutput(InCalls):
+    """The script carries the output of each step."""
+
+    def forward(self, x):
+        state, outputs = None, []
+        for x_t in x.split(1):
+            state = self.layer(x_t, state)[0][-1:]
+            outputs.append(state)
+        return torch.cat(outputs), (state,)
+
+
+def test_outputs_that_are_carried(tmp_path):
+    """What comes through the next step is not taken for what arrives at the output."""
+    model, x = made(nn.GRU, IN_STEPS)
+    rows = recorded(ByOutput(model.layer, IN_STEPS), x, the_end, tmp_path).frame("time")
+    expected = slow(model, x, the_end)[0].mean(1).numpy()
+    assert expected.min() < -103
+    assert rows["log_state_gradient_mean"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert rows["log_direct_gradient_zeros"].tolist() == [B] * (T - 1) + [0]
+
+
 class Fork(nn.Module):
     """Two sequences go on from the end of one."""
 

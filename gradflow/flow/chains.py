@@ -380,13 +380,15 @@ def _direct(
         back = {}
     known &= ~_passed_by(unrolled, back, factors, steps)
     exponent = None
-    if above is not None:
-        direct = told_apart(torch.zeros_like(total) if own is None else own, later[names[0]])
-    else:
-        direct = told_apart(total, torch.cat([later[name] for name in names], -1))
-        if shown is not None and len(names) == 1:
-            alone = told_apart(total - shown, later[names[0]])  # what arrives at the last state beside the next step
-            direct = torch.where((alone == 0).all(-1, keepdim=True), shown, direct)
+    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
+    if shown is not None and len(names) == 1:
+        own, through = torch.zeros_like(total) if own is None else own, later[names[0]]
+        alone = told_apart(own, through)  # what arrives at the last state beside the next step
+        if above is not None:
+            direct = alone
+        else:  # unless the script carries the output itself
+            by_state = (own != 0).any(-1, keepdim=True) | (through == 0).all(-1, keepdim=True)
+            direct = torch.where((alone == 0).all(-1, keepdim=True) & by_state, shown, direct)
     direct = direct.masked_fill(~known.unsqueeze(-1), torch.nan)
     hidden = {n: told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names}
     hidden = {name: part for name, part in hidden.items() if bool(part.any())}
