@@ -144,7 +144,10 @@ class TorchCell(Cell):
         if x.is_floating_point():
             return F.linear(x, self.weight_ih, bias)
         columns = self.weight_ih.t()
-        return F.embedding(x, columns if bias is None else columns + bias)
+        columns = columns if bias is None else columns + bias
+        if x.numel() < len(columns):
+            return F.embedding(x, columns)
+        return columns.contiguous().index_select(0, x.flatten()).unflatten(0, x.shape)  # pays where most are looked up
 
     @property
     def added_bias(self) -> Tensor | None:
