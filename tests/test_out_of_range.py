@@ -244,3 +244,41 @@ def test_marked_states_out_of_the_range(tmp_path):
     unknown = rows["log_state_gradient_non_finite"].gt(0)
     assert unknown.iloc[0]
     assert rows["log_state_gradient_mean"][~unknown].between(-88, 2).all()
+
+
+class Two(nn.Module):
+    """Two modules, one above the other."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.below, self.above = kind(D, H), kind(H, H)
+        with torch.no_grad():
+            for gain, module in ((0.2, self.below), (0.6, self.above)):
+                for parameter in module.parameters():
+                    parameter.mul_(gain)
+
+    def forward(self, x):
+        if isinstance(self.below, nn.RNNBase):
+            return self.above(self.below(x)[0])[0], ()
+        below = above = x.new_zeros(B, H)
+        for x_t in x:
+            below = self.below(x_t, below)
+            above = self.above(below, above)
+        return above.unsqueeze(0), ()
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.GRUCell])
+def test_below_a_module_whose_gradients_leave_the_range(kind, tmp_path):
+    """What arrives from it is unknown there, and so is what goes back from that."""
+    torch.manual_seed(0)
+    model, x = Two(kind), torch.randn(T, B, D)
+    found = recorded(model, x, the_end, tmp_path / "found").frame("time").reset_index()
+    expected = recorded(model.double(), x.double(), the_end, tmp_path / "expected").frame("time").reset_index()
+    below = found["module"] == "below"
+    for name in ("log_state_gradient", "log_direct_gradient"):
+        unknown = found[f"{name}_non_finite"] > 0
+        assert unknown[below].iloc[0]
+        assert not unknown[~below].any()
+        assert not found.loc[below, f"{name}_zeros"].any()
+        known = found[f"{name}_mean"][~unknown]
+        assert known.to_numpy() == pytest.approx(expected.loc[~unknown, f"{name}_mean"], abs=1e-2, nan_ok=True)

@@ -13,6 +13,43 @@ from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, joint_norm
 from gradflow.flow.metrics import all_between
 
 
+class Faded:
+    """Where nobody knows what autograd brought: it has faded out of the range, from block to block on the way back.
+
+    As from a layer above that is called by itself, whose gradients vanish. An exact zero after one in range has not
+    faded, nor has what is small where it begins.
+
+    Args:
+        batch: B.
+        kind: the dtype.
+        device: where they are.
+    """
+
+    def __init__(self, batch: int, kind: torch.dtype, device: torch.device):
+        self._least = math.log(torch.finfo(kind).tiny)
+        self._came = self._faded = torch.zeros(batch, dtype=torch.bool, device=device)
+
+    def among(self, log_norms: Tensor | None, order: list[int]) -> Tensor | None:
+        """Where in the next block, [t, B] bool; None: nowhere.
+
+        Args:
+            log_norms: [t, B] float64, natural logs of the norms of what arrives; None: nothing does.
+            order: the steps of the block, against the direction of the layer.
+        """
+        if log_norms is None:
+            return None
+        if all_between(log_norms, self._least, math.inf):
+            self._came, self._faded = torch.ones_like(self._came), torch.zeros_like(self._faded)
+            return None
+        found = torch.zeros_like(log_norms, dtype=torch.bool)
+        for t in order:
+            low, zero = log_norms[t] < self._least, log_norms[t] == -torch.inf
+            self._came = self._came & ~(zero & ~self._faded)
+            found[t] = self._faded = self._came & low
+            self._came = self._came | (log_norms[t] >= self._least)
+        return found if bool(found.any()) else None
+
+
 class Lost:
     """Of which examples the total gradient is lost, from block to block on the way back.
 

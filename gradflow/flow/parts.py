@@ -104,8 +104,10 @@ class _Joint:
             direct, finals=rests if self.known else {n: torch.full_like(p, torch.nan) for n, p in rests.items()}
         )
         for block in recur(unrolled, self._beneath(direct, arrived, rests, through, handed.exponent)):
-            is_last = block.positions.stop == len(unrolled.like)
-            yield replace(block, direct=apart.part(unrolled, block.positions)) if is_last else block
+            if block.positions.stop == len(unrolled.like):
+                own = replace(apart.part(unrolled, block.positions), unknown=block.direct.unknown)
+                block = replace(block, direct=own)
+            yield block
 
     def _rest(self, arrived: Tensor, through: Tensor, exponent: Tensor) -> Tensor:
         """What arrives directly at one of the last states."""

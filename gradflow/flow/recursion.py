@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, is_low, joint_norm
-from gradflow.flow.lost import Lost
+from gradflow.flow.lost import Faded, Lost
 from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import LN2, power_of_two, scaled_sum
@@ -150,11 +150,16 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     onward: Callable[[], Carried] = lambda: first  # noqa: E731
     read = direct.adjoints or (None if direct.read is None else _adjoints(unrolled, direct))
     read = read if direct.later is None or not direct.carried else None  # which is out of range at the last state
-    known = direct.carried and direct.doubtful is None and direct.unknown is None
-    lost = None if known else Lost(direct, first, unrolled.like.dtype)
+    known = direct.carried and direct.doubtful is None
+    lost, faded = Lost(direct, first, unrolled.like.dtype), Faded(batch, unrolled.like.dtype, none.device)
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = unrolled if size >= time else unrolled.part(positions), direct.part(unrolled, positions)
+        order = _order(part, len(part.like))
+        if direct.exponent is None:  # autograd brought it
+            gone = faded.among(arriving.log_norm, order)
+            arriving = arriving if gone is None else replace(arriving, unknown=gone)
+        known = known and arriving.unknown is None
         between = None if direct.between is None else direct.between[positions]
         between = None if between is None or bool((between == 1).all()) else between
         recurred = None
@@ -163,13 +168,13 @@ def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
             recurred = _as_read(part, total, between, onward, stays=not direct.carried)
         if recurred is None:
             read = None
-            carried = onward().renewed(arriving, _order(part, len(part.like)))
+            carried = onward().renewed(arriving, order)
             recurred = None if between is not None else _on_one_scale(part, arriving, carried)
             recurred = recurred or _step_by_step(part, arriving, between, carried)
         unknown = None
-        if lost is not None:
+        if not known:
             norms = {name: norm + recurred.exponents * LN2 for name, norm in recurred.log_norms.items()}
-            unknown = lost.among(norms, _order(part, len(part.like)), arriving, between)
+            unknown = lost.among(norms, order, arriving, between)
         yield _block(positions, part, arriving, recurred, unknown)
         onward = recurred.onward
 
