@@ -365,30 +365,11 @@ def _direct(
         steps: as they were seen.
     """
     names = unrolled.cell.output_names
-    total = torch.cat([adjoints[name] for name in names], -1)
     if unrolled.is_unknown:
-        return Direct(torch.full_like(total, torch.nan), adjoints=adjoints, carried=False), None
-    later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
-    known = torch.ones(total.shape[:2], dtype=torch.bool, device=total.device)
-    if len(total) > 1:
-        flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
-        back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
-        for name, part in later.items():
-            part[:-1] = factors[name] * back[name][1:]
-            known[:-1] &= ~factors[name].isnan().any(-1)
-    else:
-        back = {}
-    known &= ~_passed_by(unrolled, back, factors, steps)
-    exponent = None
-    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
-    if shown is not None and len(names) == 1:
-        own, through = torch.zeros_like(total) if own is None else own, later[names[0]]
-        alone = told_apart(own, through)  # what arrives at the last state beside the next step
-        if above is not None:
-            direct = alone
-        else:  # unless the script carries the output itself
-            by_state = (own != 0).any(-1, keepdim=True) | (through == 0).all(-1, keepdim=True)
-            direct = torch.where((alone == 0).all(-1, keepdim=True) & by_state, shown, direct)
+        unknown = torch.full_like(torch.cat([adjoints[name] for name in names], -1), torch.nan)
+        return Direct(unknown, adjoints=adjoints, carried=False), None
+    later, known = _through_next(unrolled, adjoints, factors, steps)
+    direct = _at_shown(names, adjoints, later, own, shown, is_top=above is None)
     direct = direct.masked_fill(~known.unsqueeze(-1), torch.nan)
     hidden = {n: told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names}
     hidden = {name: part for name, part in hidden.items() if bool(part.any())}
@@ -397,22 +378,56 @@ def _direct(
         finals = dict(zip(names, direct[-1].chunk(len(names), -1), strict=True)) | {n: p[-1] for n, p in hidden.items()}
         direct, *rest = (torch.cat((part[:-1], torch.zeros_like(part[-1:]))) for part in (direct, *hidden.values()))
         hidden = dict(zip(hidden, rest, strict=True))
-    unknown = None
+    exponent, beneath = None, None
     if above is not None:
-        values, exponent, unknown = above
+        values, exponent, beneath = above
         direct, exponent = scaled_sum(values, exponent, direct, torch.zeros_like(exponent))
-    is_known, separate = bool(known.all()), all(step.is_separate for step in unrolled.redone or ())
-    as_left = all(bool((part == 1).all()) for part in factors.values())
-    anew = began_anew(factors) if is_known and separate and not as_left else None
-    cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
-    between = None
-    if not as_left:
+    carried = bool(known.all()) and all(step.is_separate for step in unrolled.redone or ())
+    between, cut = None, None
+    if not all(bool((part == 1).all()) for part in factors.values()):
         joint = torch.cat([factors[name] for name in unrolled.cell.state_names], -1)
         between = torch.cat((torch.ones_like(joint[:1]), joint))
-    given = Direct(
-        direct, exponent, hidden, unknown, finals, adjoints=adjoints, between=between, carried=is_known and separate
-    )
+        anew = began_anew(factors) if carried else None
+        cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
+    given = Direct(direct, exponent, hidden, beneath, finals, adjoints=adjoints, between=between, carried=carried)
     return given, cut
+
+
+def _through_next(unrolled: Stepped, adjoints: State, factors: State, steps: Sequence[Step]) -> tuple[State, Tensor]:
+    """What comes through the next step, state name -> [T, B, H], and where it is known, [T, B] bool."""
+    later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
+    known, back = torch.ones(unrolled.like.shape[:2], dtype=torch.bool, device=unrolled.like.device), State()
+    if len(known) > 1:
+        flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
+        back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
+        for name, part in later.items():
+            part[:-1] = factors[name] * back[name][1:]
+            known[:-1] &= ~factors[name].isnan().any(-1)
+    return later, known & ~_passed_by(unrolled, back, factors, steps)
+
+
+def _at_shown(
+    names: Sequence[str], adjoints: State, later: State, own: Tensor | None, shown: Tensor | None, *, is_top: bool
+) -> Tensor:
+    """What arrives directly at the states shown, [T, B, ·]; below the top layer beside what the layer above hands down.
+
+    Args:
+        names: of these states.
+        adjoints: the total gradients.
+        later: what comes through the next step.
+        own: see :func:`_direct`.
+        shown: the same.
+        is_top: there is no layer above.
+    """
+    direct = told_apart(*(torch.cat([parts[name] for name in names], -1) for parts in (adjoints, later)))
+    if shown is None or len(names) > 1:
+        return direct
+    own, through = torch.zeros_like(shown) if own is None else own, later[names[0]]
+    alone = told_apart(own, through)  # what arrives at the last state beside the next step
+    if not is_top:
+        return alone
+    by_state = (own != 0).any(-1, keepdim=True) | (through == 0).all(-1, keepdim=True)  # no script carries the output
+    return torch.where((alone == 0).all(-1, keepdim=True) & by_state, shown, direct)
 
 
 def began_anew(factors: State) -> Tensor | None:
