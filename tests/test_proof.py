@@ -267,9 +267,8 @@ def _lose_the_last_state(monkeypatch):
 def _scale_epsilon(monkeypatch):
     init = Block.__init__
 
-    def scaled(self, *arguments):
-        *others, epsilon, exponent, norms = arguments
-        init(self, *others, epsilon * 1.001, exponent, norms)
+    def scaled(self, positions, unrolled, direct, total, epsilon, *rest):
+        init(self, positions, unrolled, direct, total, epsilon * 1.001, *rest)
 
     monkeypatch.setattr(Block, "__init__", scaled)
 

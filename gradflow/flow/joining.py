@@ -16,7 +16,7 @@ from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.padding import check_steps
 from gradflow.flow.parameters import have_changed, parameters_of, versions_of
-from gradflow.flow.recursion import Descent
+from gradflow.flow.recursion import Descent, Run, recur
 from gradflow.flow.redoing import redone
 from gradflow.flow.stepping import (
     Head,
@@ -103,24 +103,29 @@ class Chain:
             arrived = [[g for n in self.counted for g in step.arrived.get(n, {}).values()] for step in self.steps]
             check_steps(self.name, arrived, self.call.lengths)
 
-    def descend(self, examples: Sequence[int] | None) -> Descent:
+    def descend(self, examples: Sequence[int] | None, run: Run = recur) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
-        return self._through(self.call, examples)
+        return self._through(self.call, examples, run)
 
     def descend_whole(self) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend_whole`; the steps that lengths leave out ran as well."""
-        return self._through(replace(self.call, lengths=None), None)
+        return self._through(replace(self.call, lengths=None), None, recur)
 
-    def _through(self, call: ChainCall, examples: Sequence[int] | None) -> Descent:
+    def _through(self, call: ChainCall, examples: Sequence[int] | None, run: Run) -> Descent:
         steps = self.steps
         if steps:
-            for place, unrolled, blocks in descend_steps(call, steps, self.counted, examples):
+            for place, unrolled, blocks in descend_steps(call, steps, self.counted, examples, run):
                 yield place, unrolled, blocks, {}
 
     @property
     def is_hooked(self) -> bool:
         """Whether a hook of the script changed the gradient of a state of the last step."""
         return any(step.is_hooked for step in self.steps[-1:])
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several calls go on from the states of the last step."""
+        return any(step.is_shared for step in self.steps[-1:])
 
     @property
     def again(self) -> float:
