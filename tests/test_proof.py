@@ -267,8 +267,9 @@ def _lose_the_last_state(monkeypatch):
 def _scale_epsilon(monkeypatch):
     init = Block.__init__
 
-    def scaled(self, positions, unrolled, direct, total, epsilon, *rest):
-        init(self, positions, unrolled, direct, total, epsilon * 1.001, *rest)
+    def scaled(self, *arguments, **named):
+        init(self, *arguments, **named)
+        object.__setattr__(self, "epsilon", self.epsilon * 1.001)
 
     monkeypatch.setattr(Block, "__init__", scaled)
 
