@@ -151,11 +151,12 @@ def test_one_step_of_every_cell_is_torch():
             assert torch.allclose(new[name], value, atol=1e-15)
 
 
-def test_indices_are_one_hot_vectors():
+@pytest.mark.parametrize("steps", [2, 5])  # fewer positions than columns, and more
+def test_indices_are_one_hot_vectors(steps):
     """Looking columns of W_ih up equals multiplying by one-hot vectors, gradients too."""
     kinds = (gf.RNN, gf.LinearRNN, gf.LSTM, gf.GRU)
     for layer in (*(kind(7, 4) for kind in kinds), gf.GRU(7, 4, bias=False, reset="after")):
-        indices = torch.randint(0, 7, (5, 3))
+        indices = torch.randint(0, 7, (steps, 3))
         gradients = []
         for x in (indices, nn.functional.one_hot(indices, 7).float()):
             layer.zero_grad()
