@@ -30,6 +30,20 @@ class Coupled(gf.Cell):
         return {"y": state["y"] + 0.3 * z, "z": z}
 
 
+class OfInput(gf.Cell):
+    """The second state is of the input alone, and makes the first one."""
+
+    state_names = ("y", "z")
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.inner, self.given = H, nn.Linear(2 * H, H), nn.Linear(D, H)
+
+    def step(self, x_t, state):
+        z = torch.tanh(self.given(x_t))
+        return {"y": torch.tanh(self.inner(torch.cat((state["y"], state["z"]), -1))) * z, "z": z}
+
+
 class Own(gf.Cell):
     """One state."""
 
@@ -102,7 +116,7 @@ def pair(kind):
 
 KINDS = [
     "RNNCell", "RNNCell relu", "LSTMCell", "GRUCell", Own, Coupled, "RNN", "LSTM", "GRU", "LSTM stack",
-    "GRU stack first", "RNN stack", "gf.LSTM stack", "gf.GRU", "gf.LinearRNN first",
+    "GRU stack first", "RNN stack", "gf.LSTM stack", "gf.GRU", "gf.LinearRNN first", OfInput,
 ]  # fmt: skip
 LOSSES = {
     "every step": lambda y: y.square().mean(),

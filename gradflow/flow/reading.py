@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
-from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.layers import SequenceLayer
 from gradflow.cells.lstm import LSTMCell
 from gradflow.flow.calls import LayerCall, add, cell_class, is_of_many_passes
 from gradflow.flow.examples import index_of
@@ -141,7 +141,7 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     length, batch = _shape(call)
     kept = saved(call, steps, products, (length, batch, output.shape[-1]), examples)
     unsorted = None
-    if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
+    if isinstance(call.output, PackedSequence) and not isinstance(call.layer, SequenceLayer):
         examples, unsorted = None, call.output.unsorted_indices
         unsorted = torch.arange(batch, device=output.device) if unsorted is None else unsorted
     shape = length, batch if examples is None else len(examples)
@@ -214,8 +214,9 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     if not _is(stack, "StackBackward0", "CatBackward0") or len(stack.next_functions) != count:
         return None
     edges = stack.next_functions
-    if any(_is(node, "MaskedFillBackward0") for node in {type(node): node for node, _ in edges}.values()):
-        edges = [node.next_functions[0] if _is(node, "MaskedFillBackward0") else (node, n) for node, n in edges]
+    if isinstance(call.output, PackedSequence) and isinstance(call.layer, SequenceLayer):
+        full = int((call.output.batch_sizes == call.output.batch_sizes[0]).sum())
+        edges = (*edges[:full], *(_before_padding(edge) for edge in edges[full:]))
     if any(n for _, n in edges):  # h is one of several outputs of its node
         return None
     nodes = [node for node, _ in edges]
@@ -225,6 +226,12 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
         return None
     ran = [node._sequence_nr() for node in nodes]
     return nodes if ran == sorted(ran, reverse=reverse) and len(set(ran)) == count else None
+
+
+def _before_padding(edge: tuple[Any, int]) -> tuple[Any, int]:
+    """Of a position past the shortest example, which our own layers fill up with zeros, the edge to what made it."""
+    node, _ = edge
+    return node.next_functions[0] if _is(node, "MaskedFillBackward0") else edge
 
 
 def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[Any]] | None:
