@@ -57,6 +57,8 @@ def _apart(left: State, total: State) -> State:
     while len(found) < len(left):
         name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
         found[name] = total[name]
+        if not bool(total[name].any()):  # a state that is none of the training's, such as a count of the steps
+            continue
         for other in uses[name]:
             arriving = found[other].to(left[other].dtype).view_as(left[other])
             (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
