@@ -15,11 +15,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import gradflow as gf
 
 T, B, D, H = 6, 5, 3, 4
+FEW = ["log_state_gradient", "log_anchored_gradient", "log_jacobian_spectral", "log_product_spectral"]
 LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU]
 
 
@@ -206,6 +208,49 @@ def train(model, path, iterations=5, autocast=False, **options):
             optimizer.step()
             losses.append(loss.item())
     return losses
+
+
+class Elsewhere(gf.Cell):
+    """A cell of the user's own."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size, self.inner = hidden_size, nn.GRUCell(input_size, hidden_size)
+
+    def step(self, x_t, state):
+        return {"h": self.inner(x_t, state["h"])}
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU packed", "own packed", "gf.GRU packed", "LSTMCell", "RNNCell lengths"])
+def test_a_default_device_that_is_another_one(kind, tmp_path):
+    """As `torch.set_default_device` makes it: training goes on, and the log is the same."""
+    name, _, how = kind.partition(" ")
+    make = {"own": lambda *sizes: gf.Recurrent(Elsewhere(*sizes)), "gf.GRU": gf.GRU}.get(name) or getattr(nn, name)
+    x, h, lengths = data(), torch.zeros(B, H), torch.tensor([3, T, 1, 5, 2])
+    given = pack_padded_sequence(x, lengths, enforce_sorted=False) if how == "packed" else x
+
+    def loss_of(layer):
+        if "Cell" not in name:
+            output = layer(given, h.unsqueeze(0))[0]
+            return (output.data if how == "packed" else output).square().mean()
+        state, loss = (h, h) if name == "LSTMCell" else h, 0.0
+        for x_t in x:
+            state = layer(x_t, state)
+            loss = loss + (state[0] if name == "LSTMCell" else state).square().mean()
+        return loss
+
+    logs = []
+    for device in ("cpu", "meta"):
+        torch.manual_seed(0)
+        layer = make(D, H)
+        with torch.device(device), gf.record(layer, tmp_path / device, quantities=FEW) as recorder:
+            loss_of(layer).backward()
+            recorder.step(**({"lengths": lengths} if how == "lengths" else {}))
+        run = gf.open_run(tmp_path / device)
+        assert run.error is None
+        logs.append([run.table(table).to_pandas() for table in ("time", "lag", "spectrum", "proof")])
+    for one, other in zip(*logs, strict=True):
+        pd.testing.assert_frame_equal(one, other)
 
 
 def same_parameters(one, other):

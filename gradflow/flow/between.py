@@ -72,7 +72,7 @@ def between(
     if last not in map(ran.get, reached):
         return None
     if not asked:
-        return Between(tuple(torch.tensor(torch.nan) for _ in states))
+        return Between(tuple(torch.tensor(torch.nan, device="cpu") for _ in states))
     like = next(state for state in states if state is not None)
     of_last = {number for number in reached if ran[number] == last}
     factors = [
@@ -177,7 +177,7 @@ class _Way:
 def _vectors(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ones, and numbers between 1 and 2 that are far from those beside them, float64; not to be changed."""
     with torch.inference_mode(False):
-        places = torch.arange(shape.numel(), dtype=torch.float64)
+        places = torch.arange(shape.numel(), dtype=torch.float64, device="cpu")
         spread = 1 + (places * (5**0.5 - 1) / 2).frac().view(shape).to(device)
         return torch.ones_like(spread), spread
 

@@ -282,7 +282,7 @@ class LayerCall:
         if lengths is None:
             return None
         try:
-            lengths = torch.as_tensor(lengths).cpu()
+            lengths = torch.as_tensor(lengths, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"lengths: expected whole numbers, one for each example, got {shown(lengths)}") from error
         if lengths.is_floating_point():
