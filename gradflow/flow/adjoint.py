@@ -173,11 +173,8 @@ def arriving_at(trace: Trace, arrived: Mapping[str, Any]) -> Tensor:
     found = []
     for side, part in enumerate(_at_output(trace, arrived, sides)):
         unrolled = trace[0, side]
-        at = (
-            torch.zeros(unrolled.like.shape[:2], dtype=torch.bool, device="cpu")
-            if part is None
-            else (part != 0).any(-1).cpu()
-        )
+        nowhere = torch.zeros(unrolled.like.shape[:2], dtype=torch.bool, device="cpu")
+        at = nowhere if part is None else (part != 0).any(-1).cpu()
         for row in range(side, trace.call.layer.num_layers * sides, sides):
             for final in _at_finals(trace, arrived, row).values():
                 at[unrolled.ends, torch.arange(at.shape[1], device="cpu")] |= (final != 0).any(-1).cpu()

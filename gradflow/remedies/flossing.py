@@ -55,11 +55,8 @@ def lyapunov_loss(layer: nn.Module, x: Tensor | PackedSequence, exponents: int, 
     if not 1 <= whole_number("exponents", exponents, 1) <= size:
         raise ValueError(f"exponents: expected 1 to {size}, the size of the state, got {exponents}")
     sequences, lengths, batched = _time_major(recurrent, x)
-    valid = (
-        None
-        if lengths is None
-        else (torch.arange(len(sequences), device="cpu").unsqueeze(1) < lengths).to(sequences.device)
-    )
+    positions = torch.arange(len(sequences), device="cpu").unsqueeze(1)
+    valid = None if lengths is None else (positions < lengths).to(sequences.device)
     losses, sides = [], 2 if recurrent.bidirectional else 1
     for index in range(recurrent.num_layers):
         outputs = []
