@@ -7,6 +7,8 @@ import logging
 import math
 import os
 import pickle
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -121,6 +123,42 @@ def test_forward_passes_without_backward_are_not_kept_alive(tmp_path):
         assert seen[3]() is not None
         answer.sum().backward()
         recorder.step()
+
+
+LONG = """
+import sys, threading, torch, gradflow as gf
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cell = nn.GRU(1, 2), nn.LSTMCell(1, 2)
+
+    def forward(self, x):
+        state = None
+        for x_t in x:
+            state = self.cell(x_t, state and tuple(0.9 * part for part in state))
+        return self.layer(x)[0][-1] + state[0]
+
+def train():
+    model = Model()
+    with gf.record(model, sys.argv[1], quantities=["log_state_gradient"], examples=1) as recorder:
+        model(torch.randn(800, 1, 1))
+        model(torch.randn(800, 1, 1)).sum().backward()
+        recorder.step()
+    print(gf.open_run(sys.argv[1]).error, end="")
+
+threading.stack_size(2**19)
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+"""
+
+
+def test_the_graph_of_a_long_sequence_is_freed_with_little_stack(tmp_path):
+    """Which is what a sequence some ten times as long needs of the usual stack, and a node that Python has seen most."""
+    ended = subprocess.run([sys.executable, "-c", LONG, tmp_path], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout) == (0, "None"), ended.stderr
 
 
 def test_of_accumulated_gradients_the_last_micro_batch_is_recorded(tmp_path):

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from gradflow.cells.cell import State
 from gradflow.cells.layers import SequenceLayer
 from gradflow.cells.lstm import LSTMCell
-from gradflow.flow.calls import LayerCall, add, cell_class, is_of_many_passes
+from gradflow.flow.calls import REACH, LayerCall, add, cell_class, is_of_many_passes
 from gradflow.flow.examples import index_of
 from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 
@@ -55,9 +55,10 @@ class Reading:
         self._new = partial(like.detach().new_zeros, (*shape, like.shape[-1]))  # attached, it would hold the graph
         for place, states in steps.items():
             for name, nodes in states.items():
-                into = _Into(self, place, name)
-                for time, node in enumerate(nodes):
-                    node.register_prehook(_Hook(into, time))
+                into, in_order = _Into(self, place, name), range(len(nodes))
+                for ran, time in enumerate(reversed(in_order) if place[1] == 1 else in_order):
+                    below = nodes[time + REACH if place[1] == 1 else time - REACH] if ran >= REACH else None
+                    nodes[time].register_prehook(_Hook(into, time, below))
 
     def room(self, place: Place, name: str) -> Tensor:
         """Where the backward pass that runs leaves the gradients of one state, [T, B, H]."""
@@ -115,10 +116,10 @@ class _Into:
 class _Hook:
     """On the node of one step; small, since the garbage collector visits every object."""
 
-    __slots__ = ("_into", "_time")
+    __slots__ = ("_below", "_into", "_time")
 
-    def __init__(self, into: _Into, time: int):
-        self._into, self._time = into, time
+    def __init__(self, into: _Into, time: int, below: Any):
+        self._into, self._time, self._below = into, time, below
 
     def __call__(self, gradients: tuple[Tensor | None, ...]) -> None:
         self._into.copy(self._time, gradients)
