@@ -101,12 +101,12 @@ def direct_gradient_dropped():
     """Of the direct gradients g_t only that of the last position arrives."""
 
     def make(old):
-        def descend(trace, arrived):
+        def descend(trace, arrived, *run):
             if "output" in arrived and not trace.call.packed:
                 only = torch.zeros_like(arrived["output"])
                 trace.call.time_major(only)[-1] = trace.call.time_major(arrived["output"])[-1]
                 arrived = {**arrived, "output": only}
-            return old(trace, arrived)
+            return old(trace, arrived, *run)
 
         return descend
 

@@ -156,7 +156,7 @@ thread.join()
 
 
 def test_the_graph_of_a_long_sequence_is_freed_with_little_stack(tmp_path):
-    """Which is what a sequence some ten times as long needs of the usual stack, and a node that Python has seen most."""
+    """As a sequence ten times as long is with the usual stack, of which nodes that Python has seen take most."""
     ended = subprocess.run([sys.executable, "-c", LONG, tmp_path], capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stdout) == (0, "None"), ended.stderr
 

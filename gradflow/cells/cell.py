@@ -10,7 +10,7 @@ formed (:mod:`gradflow.jacobian.operator`).
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -138,13 +138,25 @@ class TorchCell(Cell):
         self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = weight_ih, weight_hh, bias_ih, bias_hh
         self.hidden_size = weight_hh.shape[1]
 
+    @classmethod
+    def on(cls, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None) -> Self:
+        """The cell on weights of a layer; not registered as its own, which at every pass takes as long as a step."""
+        cell = cls.__new__(cls)
+        Cell.__init__(cell)
+        held = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+        vars(cell).update(held, hidden_size=weight_hh.shape[1])
+        return cell
+
     def project(self, x: Tensor) -> Tensor:
         """W_ih x + `added_bias`, [..., K·H]; integer `x` [...] selects columns of W_ih, as a one-hot x would."""
         bias = self.added_bias
         if x.is_floating_point():
             return F.linear(x, self.weight_ih, bias)
         columns = self.weight_ih.t()
-        return F.embedding(x, columns if bias is None else columns + bias)
+        columns = columns if bias is None else columns + bias
+        if x.numel() < len(columns):
+            return F.embedding(x, columns)
+        return columns.contiguous().index_select(0, x.flatten()).unflatten(0, x.shape)  # pays where most are looked up
 
     @property
     def added_bias(self) -> Tensor | None:

@@ -151,7 +151,7 @@ class RecurrentLayer(SequenceLayer):
         """The cell of one layer and direction, on this layer's own parameters."""
         tail = suffix(layer, direction)
         weight_ih, weight_hh = getattr(self, "weight_ih" + tail), getattr(self, "weight_hh" + tail)
-        return self.cell_class(
+        return self.cell_class.on(
             weight_ih, weight_hh, getattr(self, "bias_ih" + tail, None), getattr(self, "bias_hh" + tail, None)
         )
 

@@ -7,7 +7,7 @@ gradient of the layer below.
 Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from gradflow.flow.arriving import Direct
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.metrics import log_norm
 from gradflow.flow.padding import check_padding
-from gradflow.flow.recursion import Block, recur
+from gradflow.flow.recursion import Block, Run, recur
 from gradflow.flow.replay import Trace, Unrolled
 from gradflow.flow.scaled import scaled_sum, times_power_of_two
 
@@ -107,7 +107,7 @@ def _check_shapes(trace: Trace, given: Mapping[str, Any]) -> None:
 def descend(
     trace: Trace,
     arrived: Mapping[str, Any],
-    run: Callable[[Unrolled, Direct], Iterator[Block]] = recur,
+    run: Run = recur,
     at: Tensor | None = None,
 ) -> Iterator[tuple[tuple[int, int], Iterator[Block]]]:
     """(layer, direction) and its backward recursion, from the top layer down; each must be run through.
@@ -133,11 +133,10 @@ def descend(
             given = replace(direct[side], finals=finals, read=trace.read.get((index, side)))
             yield (index, side), kept(run(unrolled, given), blocks, keep=index > 0)
             if index:
-                parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
-                below.append(tuple(in_time(part, unrolled) for part in parts))
+                below.append(handed_down(blocks, unrolled))
         if index:
-            values, exponents = below[0] if sides == 1 else scaled_sum(*below[0], *below[1])
-            direct = [Direct(part, exponents) for part in values.chunk(sides, -1)]
+            values, exponents = below[0][:2] if sides == 1 else scaled_sum(*below[0][:2], *below[1][:2])
+            direct = [Direct(part, exponents, unknown=below[0][2]) for part in values.chunk(sides, -1)]
 
 
 def kept(blocks: Iterator[Block], into: list[Block], *, keep: bool) -> Iterator[Block]:
@@ -192,6 +191,21 @@ def _at_finals(trace: Trace, arrived: Mapping[str, Any], row: int) -> State:
     call = trace.call
     names = [name for name in call.final_names if name in arrived]
     return {name.removesuffix("_n"): trace.pick(call.state_major(arrived[name]))[row] for name in names}
+
+
+def handed_down(blocks: Sequence[Block], unrolled: Unrolled) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the blocks of one layer hand to the one below: dL/dx_t [T, B, D], its powers of two and where it is unknown.
+
+    The latter are [T, B]; unknown is None where it is nowhere, as in both of two directions.
+    """
+    values, exponent = (
+        in_time(part, unrolled) for part in ([b.at_input() for b in blocks], [b.exponent for b in blocks])
+    )
+    if all(block.unknown is None for block in blocks):
+        return values, exponent, None
+    none = torch.zeros_like(exponent, dtype=torch.bool)
+    unknown = [none[b.positions] if b.unknown is None else b.unknown for b in blocks]
+    return values, exponent, in_time(unknown, unrolled)
 
 
 def in_time(parts: Sequence[Tensor], unrolled: Unrolled) -> Tensor:

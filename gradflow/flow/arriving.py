@@ -12,7 +12,7 @@ from torch import Tensor
 from gradflow.cells.cell import State
 from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
-from gradflow.flow.scaled import LN2, scaled_sum
+from gradflow.flow.scaled import LN2, scaled_sum, times_power_of_two
 
 _NEAR = 20.0  # ln of norms that need no scale at the start
 LOWEST = {torch.float32: -60.0, torch.float64: -640.0}  # ln of the smallest norm with digits to spare
@@ -26,17 +26,29 @@ class Direct:
         at_output: [T, B, H] of every state in the output, side by side: what arrives position by position, 0 past an
             example's length; None: nothing does.
         exponent: [T, B] float64, the power of two that `at_output` is multiplied by; None: 0.
+        hidden: state name -> [T, B, H], what arrives at states that the output does not show.
+        unknown: [T, B] bool, where nobody knows `at_output`, but that it is under the range; None: nowhere.
         finals: state name -> [B, H], what arrives at the last state of this direction.
+        later: what comes to the last state beside `finals`, through a call that goes on from it; None: nothing.
+        doubtful: [B] bool, the examples of which nobody knows what comes to the last state, but that it is under the
+            range; None: none.
         read: state name -> [T, B, H], the total gradients as the backward pass had them; None: they were not read.
         adjoints: the same of a sequence that a script stepped through, as gradients of the state, see :mod:`.chains`.
+        between: [T, B, S], by what gradients are multiplied on their way from each state to the one before, NaN where
+            nobody knows; None: by 1.
         carried: the recursion holds from step to step, and may take over from what was read; if not, that stays.
     """
 
     at_output: Tensor | None
     exponent: Tensor | None = None
+    hidden: State = field(default_factory=dict)
+    unknown: Tensor | None = None
     finals: State = field(default_factory=dict)
+    later: "Carried | None" = None
+    doubtful: Tensor | None = None
     read: State | None = None
     adjoints: State | None = None
+    between: Tensor | None = None
     carried: bool = True
 
     def part(self, unrolled: Unrolled, positions: slice) -> "Arriving":
@@ -44,10 +56,12 @@ class Direct:
         names, values = unrolled.cell.output_names, {}
         if self.at_output is not None:
             values = dict(zip(names, self.at_output[positions].chunk(len(names), -1), strict=True))
+        values |= {name: part[positions] for name, part in self.hidden.items()}
         exponent = None if self.exponent is None else self.exponent[positions]
+        unknown = None if self.unknown is None else self.unknown[positions]
         local, examples = ends_within(unrolled, positions) if self.finals else ((), ())
         if not len(examples):
-            return Arriving(values, exponent, names)
+            return Arriving(values, exponent, names, unknown)
         values = {name: part.clone() for name, part in values.items()}
         for name, gradient in self.finals.items():
             added, there = gradient[examples], (local, examples)
@@ -59,7 +73,7 @@ class Direct:
                 exponent = exponent.clone()
                 one = torch.zeros_like(exponent[there])
                 values[name][there], exponent[there] = scaled_sum(values[name][there], exponent[there], added, one)
-        return Arriving(values, exponent, names)
+        return Arriving(values, exponent, names, unknown)
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,13 @@ class Arriving:
         values: state name -> [t, B, H]; absent: zero.
         exponent: [t, B] float64, the power of two that those of h are multiplied by; None: 0.
         shown: the states that the layer's output shows.
+        unknown: [t, B] bool, where nobody knows them while they are under the range; None: nowhere.
     """
 
     values: State
     exponent: Tensor | None
     shown: tuple[str, ...]
+    unknown: Tensor | None = None
 
     @cached_property
     def _norms(self) -> State:
@@ -113,12 +129,36 @@ class Arriving:
 
     @cached_property
     def log_norm(self) -> Tensor | None:
-        """Natural log of the norm of what arrives at the states shown, [t, B] float64; None: nothing does."""
+        """Natural log of the norm of what arrives at the states shown, [t, B] float64; None: nothing does.
+
+        NaN where it is unknown.
+        """
         norms = {name: self._norms[name] for name in self.shown if name in self.values}
         if not norms:
             return None
         norm = joint_norm(norms)
-        return norm if self.exponent is None else norm + self.exponent * LN2
+        norm = norm if self.exponent is None else norm + self.exponent * LN2
+        lowest = LOWEST[self.values[next(iter(norms))].dtype]
+        return norm if self.unknown is None else norm.masked_fill(self.unknown & (norm < lowest), torch.nan)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Gradients handed on from step to step: state name -> [B, H], times 2^exponent, [B] float64."""
+
+    values: State
+    log_norm: Tensor  # [B] float64, of all states together, scaled
+    exponent: Tensor
+
+    def renewed(self, arriving: Arriving, order: list[int]) -> "Carried":
+        """On a scale near 1, per example; what is not finite keeps its own, zero takes that of what arrives first."""
+        shift = (self.log_norm / LN2).round()
+        zero = shift == -torch.inf
+        shift = torch.where(shift.isfinite(), shift, 0.0)
+        values = {name: times_power_of_two(part.double(), -shift) for name, part in self.values.items()}
+        exponent = self.exponent + shift
+        first = arriving.first_exponent(order) if bool(zero.any()) else None
+        return Carried(values, self.log_norm, exponent if first is None else torch.where(zero, first, exponent))
 
 
 def ends_within(unrolled: Unrolled, positions: slice) -> tuple[Tensor, Tensor]:

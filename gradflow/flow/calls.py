@@ -1,7 +1,7 @@
 """Calls: what is seen of the forward pass of a recurrent layer, and the layers that can be seen."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -113,7 +113,7 @@ def torch_cell(layer: Any, weight: Callable[[str], Tensor | None], index: int, s
     weight_ih, weight_hh = weight("weight_ih" + tail), weight("weight_hh" + tail)
     assert weight_ih is not None
     assert weight_hh is not None
-    return torch_cell_class(layer)(weight_ih, weight_hh, weight("bias_ih" + tail), weight("bias_hh" + tail))
+    return torch_cell_class(layer).on(weight_ih, weight_hh, weight("bias_ih" + tail), weight("bias_hh" + tail))
 
 
 def check_supported(layer: nn.Module, name: str = "layer") -> None:
@@ -388,5 +388,6 @@ def widened(value: Tensor) -> Tensor:
 @contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[None]:
     """Neither graph nor autocast, wherever the replay is asked for."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    kind = device.type
+    with torch.no_grad(), torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
         yield

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import replayed
-from gradflow.flow.adjoint import in_time, kept
+from gradflow.flow.adjoint import handed_down, kept
 from gradflow.flow.apart import apart_by_autodiff, marked_apart, told_apart, tolerance
 from gradflow.flow.arriving import Direct
 from gradflow.flow.between import AS_LEFT
 from gradflow.flow.calls import cell_class, torch_cell, weights_known, widened
 from gradflow.flow.examples import picked
-from gradflow.flow.recursion import Block, recur
+from gradflow.flow.recursion import Block, Run, recur
 from gradflow.flow.redoing import Redone
 from gradflow.flow.replay import Unrolled
-from gradflow.flow.scaled import times_power_of_two
+from gradflow.flow.scaled import scaled_sum, times_power_of_two
 from gradflow.flow.stepping import Marked, Step
 from gradflow.jacobian.known import SteppedJacobian, UnknownJacobian
 
@@ -142,7 +142,11 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
 
 
 def descend_steps(
-    call: ChainCall, steps: Sequence[Step], passes: Sequence[int], examples: Sequence[int] | None
+    call: ChainCall,
+    steps: Sequence[Step],
+    passes: Sequence[int],
+    examples: Sequence[int] | None,
+    run: Run = recur,
 ) -> Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block]]]:
     """(layer, direction), its steps and their blocks against the direction of time, from the top layer down.
 
@@ -151,6 +155,7 @@ def descend_steps(
         steps: in the order in which they ran.
         passes: numbers of the backward passes whose gradients are summed.
         examples: positions in the batch; None: all.
+        run: the recursion of one layer.
     """
     marked = isinstance(call.layer, Marked)
     of_all, examples = (examples, None) if marked else (None, examples)  # a step is done again with all of them
@@ -160,33 +165,44 @@ def descend_steps(
         name: _gradients(steps, passes, name, layers[0].like, 1 if name == "output" else count, examples)
         for name in ("output", *cell_class(call.layer).state_names)
     }
-    above = arrived["output"][:, 0] if arrived["output"] is not None else None
+    output = arrived.pop("output")
+    shown = None if output is None else output[:, 0]
+    above: tuple[Tensor, Tensor, Tensor | None] | None = None  # what the layer above hands down
     for index in reversed(range(count)):
         unrolled = layers[index]
-        at_states = {n: part[:, index] for n, part in arrived.items() if n != "output" and part is not None}
+        at_states = {name: part[:, index] for name, part in arrived.items() if part is not None}
         factors = {} if unrolled.is_unknown else _factors(unrolled, steps, index, examples)
-        adjoints = _adjoints(unrolled, at_states, above, factors, separate=call.separate)
+        adjoints = _adjoints(unrolled, at_states, shown, factors, separate=call.separate)
         if marked and any(step.coupled for step in steps):
             adjoints = marked_apart(steps, adjoints)
-        direct, carried, cut, others = _direct(unrolled, adjoints, above, factors, steps)
-        unrolled = replace(unrolled, carried=carried, cut=cut)
+        own = at_states.get(unrolled.cell.output_names[0])
+        direct, cut = _direct(unrolled, adjoints, own, shown, above, factors, steps)
+        unrolled = replace(unrolled, carried=direct.carried and direct.between is None, cut=cut)
+        if any(step.is_shared for step in steps[:-1]):  # under the range nobody knows what comes through other steps
+            direct = replace(direct, carried=False)
         if of_all is not None:
-            unrolled, direct = unrolled.of(list(of_all)), picked(direct, of_all)
-            adjoints, others = ({name: picked(p, of_all) for name, p in part.items()} for part in (adjoints, others))
+            unrolled, direct = unrolled.of(list(of_all)), _picked(direct, of_all)
         blocks: list[Block] = []
-        finals = _at_last(others) if unrolled.lengths is None else State()
-        known = finals.keys() == others.keys()
-        given = Direct(direct, finals=finals if known else {}, adjoints=adjoints, carried=carried and known)
-        yield (index, 0), unrolled, kept(recur(unrolled, given), blocks, keep=index > 0)
+        yield (index, 0), unrolled, kept(run(unrolled, direct), blocks, keep=index > 0)
         if index:
-            parts = [b.at_input() for b in blocks], [b.exponent for b in blocks]
-            values, exponent = (in_time(part, unrolled) for part in parts)
-            above = times_power_of_two(values.double(), exponent).to(values.dtype)
+            above = handed_down(blocks, unrolled)
+            shown = times_power_of_two(above[0].double(), above[1]).to(unrolled.like.dtype)
 
 
-def _at_last(parts: State) -> State:
-    """Of [T, B, H] that are zero before the last step, that one, [B, H]."""
-    return {name: part[-1] for name, part in parts.items() if not bool(part[:-1].any())}
+def _picked(direct: Direct, examples: Sequence[int]) -> Direct:
+    """The same of some examples."""
+
+    def each(parts: State) -> State:
+        return {name: picked(part, examples) for name, part in parts.items()}
+
+    at_output, between = (
+        None if part is None else picked(part, examples) for part in (direct.at_output, direct.between)
+    )
+    adjoints = each(direct.adjoints or {})
+    finals = {name: picked(part, examples, 0) for name, part in direct.finals.items()}
+    return replace(
+        direct, at_output=at_output, between=between, adjoints=adjoints, hidden=each(direct.hidden), finals=finals
+    )
 
 
 def _gates(cell: Any, x: Tensor, previous: State, states: State) -> State:
@@ -329,42 +345,89 @@ def _adjoints(unrolled: Stepped, at_states: State, above: Tensor | None, factors
 
 
 def _direct(
-    unrolled: Stepped, adjoints: State, above: Tensor | None, factors: State, steps: Sequence[Step]
-) -> tuple[Tensor, bool, Tensor | None, State]:
-    """What arrives directly.
+    unrolled: Stepped,
+    adjoints: State,
+    own: Tensor | None,
+    shown: Tensor | None,
+    above: tuple[Tensor, Tensor, Tensor | None] | None,
+    factors: State,
+    steps: Sequence[Step],
+) -> tuple[Direct, Tensor | None]:
+    """What arrives directly, not through the next step, and where examples begin anew, `cut` of an Unrolled.
 
-    Returns:
-        At the states shown, not through the next step, [T, B, ·]; `carried` and `cut` of an Unrolled; and the same at
-        those of the other states at which something arrives.
+    Args:
+        unrolled: the steps of one layer.
+        adjoints: the total gradients.
+        own: [T, B, H], of the state shown what autograd brought to it as it was given out; None: nothing.
+        shown: [T, B, H], what arrives at the layer's output beside that; None: nothing does.
+        above: the same of what the layer above hands down, see :func:`.handed_down`; None: there is none.
+        factors: see :func:`_factors`.
+        steps: as they were seen.
     """
     names = unrolled.cell.output_names
-    total = torch.cat([adjoints[name] for name in names], -1)
     if unrolled.is_unknown:
-        return torch.full_like(total, torch.nan), False, None, {}
+        unknown = torch.full_like(torch.cat([adjoints[name] for name in names], -1), torch.nan)
+        return Direct(unknown, adjoints=adjoints, carried=False), None
+    later, known = _through_next(unrolled, adjoints, factors, steps)
+    direct = _at_shown(names, adjoints, later, own, shown, is_top=above is None)
+    direct = direct.masked_fill(~known.unsqueeze(-1), torch.nan)
+    hidden = {n: told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names}
+    hidden = {name: part for name, part in hidden.items() if bool(part.any())}
+    finals = State()
+    if unrolled.lengths is None:  # a call that goes on from the last states is told apart there
+        finals = dict(zip(names, direct[-1].chunk(len(names), -1), strict=True)) | {n: p[-1] for n, p in hidden.items()}
+        direct, *rest = (torch.cat((part[:-1], torch.zeros_like(part[-1:]))) for part in (direct, *hidden.values()))
+        hidden = dict(zip(hidden, rest, strict=True))
+    exponent, beneath = None, None
+    if above is not None:
+        values, exponent, beneath = above
+        direct, exponent = scaled_sum(values, exponent, direct, torch.zeros_like(exponent))
+    carried = bool(known.all()) and all(step.is_separate for step in unrolled.redone or ())
+    between, cut = None, None
+    if not all(bool((part == 1).all()) for part in factors.values()):
+        joint = torch.cat([factors[name] for name in unrolled.cell.state_names], -1)
+        between = torch.cat((torch.ones_like(joint[:1]), joint))
+        anew = began_anew(factors) if carried else None
+        cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
+    given = Direct(direct, exponent, hidden, beneath, finals, adjoints=adjoints, between=between, carried=carried)
+    return given, cut
+
+
+def _through_next(unrolled: Stepped, adjoints: State, factors: State, steps: Sequence[Step]) -> tuple[State, Tensor]:
+    """What comes through the next step, state name -> [T, B, H], and where it is known, [T, B] bool."""
     later = {name: torch.zeros_like(part) for name, part in adjoints.items()}
-    known = torch.ones(total.shape[:2], dtype=torch.bool, device=total.device)
-    if len(total) > 1:
+    known, back = torch.ones(unrolled.like.shape[:2], dtype=torch.bool, device=unrolled.like.device), State()
+    if len(known) > 1:
         flat = torch.cat([adjoints[name] for name in unrolled.cell.state_names], -1)
         back = unrolled.jacobian.split(unrolled.jacobian.rmatvec(flat))
         for name, part in later.items():
             part[:-1] = factors[name] * back[name][1:]
             known[:-1] &= ~factors[name].isnan().any(-1)
-    else:
-        back = {}
-    known &= ~_passed_by(unrolled, back, factors, steps)
-    direct = told_apart(total, torch.cat([later[name] for name in names], -1))
-    if above is not None and len(names) == 1:
-        alone = told_apart(total - above, later[names[0]])  # what arrives at the last state beside the next step
-        direct = torch.where((alone == 0).all(-1, keepdim=True), above, direct)
-    others = {n: told_apart(adjoints[n], later[n]) for n in unrolled.cell.state_names if n not in names}
-    carried = all(bool((part == 1).all()) for part in factors.values())
-    carried = carried and bool(known.all())
-    hidden = {name: part for name, part in others.items() if bool(part.any())}
-    if not all(step.is_separate for step in unrolled.redone or ()):  # an example goes back to others as well
-        return direct.masked_fill(~known.unsqueeze(-1), torch.nan), False, None, hidden
-    anew = began_anew(factors) if bool(known.all()) and not carried else None
-    cut = None if anew is None else torch.cat((torch.zeros_like(known[:1]), anew))
-    return direct.masked_fill(~known.unsqueeze(-1), torch.nan), carried, cut, hidden
+    return later, known & ~_passed_by(unrolled, back, factors, steps)
+
+
+def _at_shown(
+    names: Sequence[str], adjoints: State, later: State, own: Tensor | None, shown: Tensor | None, *, is_top: bool
+) -> Tensor:
+    """What arrives directly at the states shown, [T, B, ·]; below the top layer beside what the layer above hands down.
+
+    Args:
+        names: of these states.
+        adjoints: the total gradients.
+        later: what comes through the next step.
+        own: see :func:`_direct`.
+        shown: the same.
+        is_top: there is no layer above.
+    """
+    direct = told_apart(*(torch.cat([parts[name] for name in names], -1) for parts in (adjoints, later)))
+    if shown is None or len(names) > 1:
+        return direct
+    own, through = torch.zeros_like(shown) if own is None else own, later[names[0]]
+    alone = told_apart(own, through)  # what arrives at the last state beside the next step
+    if not is_top:
+        return alone
+    by_state = (own != 0).any(-1, keepdim=True) | (through == 0).all(-1, keepdim=True)  # no script carries the output
+    return torch.where((alone == 0).all(-1, keepdim=True) & by_state, shown, direct)
 
 
 def began_anew(factors: State) -> Tensor | None:

@@ -14,7 +14,7 @@ from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.parameters import have_changed, parameters_of, versions_of
-from gradflow.flow.recursion import Descent
+from gradflow.flow.recursion import Descent, Run, recur
 from gradflow.flow.redoing import redone
 from gradflow.flow.stepping import (
     Head,
@@ -95,17 +95,22 @@ class Chain:
         """Whether what a step took in or gave out, or a gradient that arrived there, was changed in place."""
         return any(step.is_stale(self.counted) for step in self.steps)
 
-    def descend(self, examples: Sequence[int] | None) -> Descent:
+    def descend(self, examples: Sequence[int] | None, run: Run = recur) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
         steps = self.steps
         if steps:
-            for place, unrolled, blocks in descend_steps(self.call, steps, self.counted, examples):
+            for place, unrolled, blocks in descend_steps(self.call, steps, self.counted, examples, run):
                 yield place, unrolled, blocks, {}
 
     @property
     def is_hooked(self) -> bool:
         """Whether a hook of the script changed the gradient of a state of the last step."""
         return any(step.is_hooked for step in self.steps[-1:])
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several calls go on from the states of the last step."""
+        return any(step.is_shared for step in self.steps[-1:])
 
     @property
     def again(self) -> float:

@@ -21,11 +21,11 @@ def mark(
 
     Where no recorder was asked for a state of that name (``gf.record(..., states=["h"])``), nothing happens, so the
     line may stay. A state that descends from the one marked before goes on with its sequence; another one begins the
-    next. Recorded is the total gradient, exactly. With `step` and `previous` also what arrives at each state directly,
-    norms of the Jacobian of 4 examples, the loss at single positions (``log_anchored_gradient``, on the schedule of
-    ``spectrum_every``), and gradients below the range of their dtype. Of several states of which one is made of another
-    one of the same step, as h of an LSTM is of c, what arrives at each alone is told apart with `step`; without it only
-    the total of the first is known, and the others are NaN.
+    next. Recorded is the total gradient, exactly; below the range of its dtype it is NaN. With `step` and `previous` it
+    goes on there, and there is also what arrives at each state directly, norms of the Jacobian of 4 examples, and the
+    loss at single positions (``log_anchored_gradient``, on the schedule of ``spectrum_every``). Of several states of
+    which one is made of another one of the same step, as h of an LSTM is of c, what arrives at each alone is told apart
+    with `step`; without it only the total of the first is known, and the others are NaN.
 
     Args:
         name: as it was told to :func:`gradflow.record`.

@@ -6,6 +6,7 @@ call is told apart into what came through the next call and what arrives directl
 Shapes: T time steps of all calls, t of one block, B examples, H hidden size.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from gradflow.cells.cell import State
 from gradflow.flow.apart import told_apart
-from gradflow.flow.arriving import Arriving
+from gradflow.flow.arriving import Carried, Direct
 from gradflow.flow.between import Between
 from gradflow.flow.chains import began_anew
-from gradflow.flow.recursion import Block, Descent
+from gradflow.flow.metrics import all_between, log_norm
+from gradflow.flow.recursion import Block, Descent, Run, recur
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
 
@@ -37,18 +39,111 @@ class Parts:
 
     def descend(self, examples: Sequence[int] | None) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
-        for found in zip(*(part.descend(examples) for part in self._parts), strict=True):
+        joints = [_Joint() for _ in self._parts[1:]]
+        runs: list[Run] = [*(joint.run for joint in joints), recur]
+        for found in zip(
+            *(part.descend(examples, run) for part, run in zip(self._parts, runs, strict=True)), strict=True
+        ):
             unrolled = [each[1] for each in found]
             blocks = [each[2] for each in found]
             (layer, _), *_ = found[0]
-            factors = [
-                _factors(*pair, part.between, layer, examples, known=not before.is_hooked)
-                for pair, (before, part) in zip(pairwise(unrolled), pairwise(self._parts), strict=True)
-            ]
-            carried = all(bool(known) and all(bool((f == 1).all()) for f in fs.values()) for fs, known in factors)
-            whole = _joined(unrolled, carried=carried and all(part.carried for part in unrolled))
-            whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, factors))
-            yield found[0][0], whole, _in_one(whole, unrolled, blocks, factors), found[-1][3]
+            for joint, pair, (before, part) in zip(joints, pairwise(unrolled), pairwise(self._parts), strict=True):
+                joint.enter(*pair, part.between, layer, examples, known=not before.is_hooked)
+                joint.shared = before.is_shared
+            whole = _joined(unrolled, carried=all(j.as_left for j in joints) and all(part.carried for part in unrolled))
+            whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, joints))
+            yield found[0][0], whole, _in_one(whole, unrolled, blocks, joints), found[-1][3]
+
+
+class _Joint:
+    """Where one call ends and the next one begins, of the layer that is gone through.
+
+    Attributes:
+        factors: state name -> [B, H], by what gradients are multiplied on the way.
+        known: no more is done there.
+        shared: still another call goes on from the same states.
+        later: the first block of the next call, once that has been gone through.
+    """
+
+    factors: State
+    known: bool
+    shared: bool
+    later: Block
+
+    def enter(
+        self,
+        before: Unrolled,
+        after: Unrolled,
+        between: Between,
+        layer: int,
+        examples: Sequence[int] | None,
+        *,
+        known: bool,
+    ) -> None:
+        """Go on to the next layer, of the two calls."""
+        self.factors, self.known = State(), known
+        for place, (name, states) in enumerate(before.states.items()):
+            left, entered = states[-1], after.previous[name][0]
+            self.factors[name] = factor = between.factor(place, left, layer, examples)
+            rounding = 64 * torch.finfo(left.dtype).eps * left.abs().amax(-1, keepdim=True)  # of states found anew
+            self.known = self.known and bool(((entered - factor * left).abs() <= rounding).all())
+
+    @property
+    def as_left(self) -> bool:
+        """Whether the states enter as they left."""
+        return self.known and all(bool((factor == 1).all()) for factor in self.factors.values())
+
+    def run(self, unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
+        """The recursion of the call before."""
+        assert self.later.onward is not None
+        handed = self.later.onward()
+        through = {name: self.factors[name] * part for name, part in handed.values.items()}
+        arrived = {name: direct.finals.get(name, torch.zeros_like(unrolled.like[-1])) for name in through}
+        rests = {name: self._rest(part, through[name], handed.exponent) for name, part in arrived.items()}
+        apart = replace(
+            direct, finals=rests if self.known else {n: torch.full_like(p, torch.nan) for n, p in rests.items()}
+        )
+        for block in recur(unrolled, self._beneath(direct, arrived, rests, through, handed.exponent)):
+            if block.positions.stop == len(unrolled.like):
+                own = replace(apart.part(unrolled, block.positions), unknown=block.direct.unknown)
+                block = replace(block, direct=own)
+            yield block
+
+    def _rest(self, arrived: Tensor, through: Tensor, exponent: Tensor) -> Tensor:
+        """What arrives directly at one of the last states."""
+        if not self.known:
+            return torch.full_like(arrived, torch.nan)
+        rest = told_apart(arrived, times_power_of_two(through.double(), exponent)).to(arrived.dtype)
+        return rest.masked_fill((arrived == 0).all(-1, keepdim=True) & (rest.abs() < torch.finfo(rest.dtype).tiny), 0)
+
+    def _beneath(self, direct: Direct, arrived: State, rests: State, through: State, exponent: Tensor) -> Direct:
+        """What arrives, where the gradient that autograd brought to the last states may be under the range.
+
+        There that which comes through the next call is taken on its own scale. Where nobody knows that, the example is
+        doubtful.
+        """
+        norms = {name: log_norm(part) for name, part in arrived.items()}
+        least = math.log(torch.finfo(self.later.unrolled.like.dtype).tiny)
+        if all(all_between(norm, least, math.inf) for norm in norms.values()):
+            return direct
+        comes = self.later.log_joint_norm[0] != -torch.inf
+        known = ~torch.cat(list(through.values()), -1).isnan().any(-1) & (self.known and not self.shared)
+        if self.later.unknown is not None:
+            known &= ~self.later.unknown[0]
+        finals, later, doubtful = State(), State(), torch.zeros_like(comes)
+        for name, part in through.items():
+            low = comes & (norms[name] < least)
+            doubtful |= low & ~known
+            taken = (low & known & part.any(-1)).unsqueeze(-1)
+            finals[name] = torch.where(taken, rests[name], arrived[name])
+            later[name] = part.double().masked_fill(~taken, 0)
+        norm = log_norm(torch.cat(list(later.values()), -1))
+        return replace(
+            direct,
+            finals=finals,
+            later=Carried(later, norm, exponent) if bool((norm > -torch.inf).any()) else None,
+            doubtful=doubtful if bool(doubtful.any()) else None,
+        )
 
 
 def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
@@ -72,26 +167,13 @@ def grouped(calls: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
     return [group[0] if len(group) == 1 else (group[0][0], Parts([s for _, s in group])) for group in groups.values()]
 
 
-def _factors(
-    before: Unrolled, after: Unrolled, between: Between, layer: int, examples: Sequence[int] | None, *, known: bool
-) -> tuple[State, bool]:
-    """State name -> [B, H], by what gradients are multiplied between two calls; and whether no more was done."""
-    found = State()
-    for place, (name, states) in enumerate(before.states.items()):
-        left, entered = states[-1], after.previous[name][0]
-        found[name] = factor = between.factor(place, left, layer, examples)
-        rounding = 64 * torch.finfo(left.dtype).eps * left.abs().amax(-1, keepdim=True)  # of states found anew
-        known = known and bool(((entered - factor * left).abs() <= rounding).all())
-    return found, known
-
-
-def _cut(parts: Sequence[Unrolled], factors: Sequence[tuple[State, bool]]) -> Tensor | None:
+def _cut(parts: Sequence[Unrolled], joints: Sequence[_Joint]) -> Tensor | None:
     """Where examples begin anew at the first step of a call, [T, B]; None if more is done between calls."""
     if not all(part.carried for part in parts):
         return None
     cuts = [torch.zeros(part.like.shape[:2], dtype=torch.bool, device=part.like.device) for part in parts]
-    for cut, (between, known) in zip(cuts[1:], factors, strict=True):
-        anew = began_anew(between) if known else None
+    for cut, joint in zip(cuts[1:], joints, strict=True):
+        anew = began_anew(joint.factors) if joint.known else None
         if anew is None:
             return None
         cut[0] = anew
@@ -122,20 +204,16 @@ def _joined(parts: Sequence[Unrolled], *, carried: bool) -> Unrolled:
 
 
 def _in_one(
-    whole: Unrolled, parts: Sequence[Unrolled], blocks: Sequence[Iterator[Block]], factors: Sequence[tuple[State, bool]]
+    whole: Unrolled, parts: Sequence[Unrolled], blocks: Sequence[Iterator[Block]], joints: Sequence[_Joint]
 ) -> Iterator[Block]:
     """The blocks of all calls, the last one first, each in its place in the whole."""
-    start, later = len(whole.like), None
+    start = len(whole.like)
     for index in reversed(range(len(parts))):
         start -= len(parts[index].like)
-        is_last = True
         for block in blocks[index]:
-            placed = _placed(block, start, whole.ends)
-            if is_last and later is not None:
-                placed = replace(placed, direct=_without_later(block, later, *factors[index]))
-            yield placed
-            is_last, last = False, block
-        later = last
+            if index:
+                joints[index - 1].later = block
+            yield _placed(block, start, whole.ends)
 
 
 def _placed(block: Block, start: int, ends: Tensor) -> Block:
@@ -144,16 +222,3 @@ def _placed(block: Block, start: int, ends: Tensor) -> Block:
     return replace(
         block, positions=slice(start + block.positions.start, start + block.positions.stop), unrolled=unrolled
     )
-
-
-def _without_later(block: Block, later: Block, factor: State, known: bool) -> Arriving:
-    """What arrives directly at the states of a block, of whose last ones a later call begins."""
-    direct, values = block.direct, {}
-    total = torch.cat([later.total[name][0] for name in later.unrolled.cell.state_names], -1)
-    back = later.unrolled.jacobian.split(later.unrolled.jacobian[0].rmatvec(total))
-    own = torch.zeros_like(later.exponent[0]) if direct.exponent is None else direct.exponent[-1]
-    for name, part in direct.values.items():
-        through = times_power_of_two(factor[name] * back[name], later.exponent[0] - (own if name == "h" else 0))
-        at_end = told_apart(part[-1], through) if known else torch.full_like(part[-1], torch.nan)
-        values[name] = torch.cat((part[:-1], at_end.unsqueeze(0)))
-    return Arriving(values, direct.exponent, direct.shown)

@@ -18,6 +18,7 @@ from torch import Tensor
 from gradflow.flow.added import Added, places, recurrent_weight
 from gradflow.flow.calls import plain_arithmetic
 from gradflow.flow.joining import Chain
+from gradflow.flow.metrics import log_norm
 from gradflow.flow.recursion import Block
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.scaled import times_power_of_two
@@ -116,8 +117,7 @@ class _Claim:
             epsilon = epsilon.masked_fill(~unrolled.valid[..., None, None], 0)
         epsilon, of_epsilon = _near_one(epsilon)
         scale = float(torch.exp2(largest + of_h + of_epsilon))  # infinite where float64 ends
-        by_gate = multiplied.expand_as(epsilon).flatten(0, 1).transpose(0, 1)  # [K, t·B, H]
-        self.total += (epsilon.flatten(0, 1).permute(1, 2, 0) @ by_gate).flatten(0, 1).double().mul_(scale)
+        self.total += _outer(epsilon, multiplied).double().mul_(scale)
         self.squares += _squares(epsilon, multiplied) * scale * scale
         cancels = unrolled.torch_cell.cancels(unrolled.gates)
         if cancels is not None:
@@ -137,9 +137,18 @@ def _near_one(values: Tensor) -> tuple[Tensor, int]:
     return (values * 2.0**-exponent if exponent else values), exponent
 
 
+def _outer(epsilon: Tensor, multiplied: Tensor) -> Tensor:
+    """Σ ε ⊗ h over positions and examples, [K·H, H]; one product where all gates multiply the same."""
+    flat, by_gate = epsilon.flatten(0, 1), multiplied.flatten(0, 1)  # [t·B, K, H], [t·B, 1 or K, H]
+    if by_gate.shape[1] == 1:
+        return flat.flatten(1).t() @ by_gate.squeeze(1)
+    return (flat.permute(1, 2, 0) @ by_gate.transpose(0, 1)).flatten(0, 1)
+
+
 def _squares(epsilon: Tensor, multiplied: Tensor) -> float:
     """Σ ‖ε ⊗ h‖²."""
-    return float((epsilon.square().sum(-1) * multiplied.square().sum(-1)).sum())
+    norms = torch.linalg.vector_norm(epsilon, dim=-1), torch.linalg.vector_norm(multiplied, dim=-1)
+    return float((norms[0] * norms[1]).square().sum())
 
 
 def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Residual]:
@@ -252,5 +261,5 @@ def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor], kind: torch
 
 def _norms(unrolled: Unrolled, vectors: Tensor) -> Tensor:
     """The largest norm over time, [B] float64."""
-    norms = vectors.double().norm(dim=-1)
+    norms = log_norm(vectors).exp()
     return (norms if unrolled.valid is None else norms.masked_fill(~unrolled.valid, 0)).amax(0)

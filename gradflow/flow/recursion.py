@@ -7,17 +7,18 @@ Shapes: t positions of a block, T all time steps, B examples, H hidden size, K g
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
-from gradflow.flow.arriving import LOWEST, Arriving, Direct, is_low, joint_norm
+from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, is_low, joint_norm
+from gradflow.flow.lost import Faded, Lost
 from gradflow.flow.metrics import all_between, log_norm
 from gradflow.flow.replay import Unrolled
-from gradflow.flow.scaled import LN2, power_of_two, scaled_sum, times_power_of_two
+from gradflow.flow.scaled import LN2, power_of_two, scaled_sum
 
 _BLOCK_NUMBERS = 2**19  # coefficients of a block: about 2 MB in float32
 _BLOCK_STEPS = 32  # enough to be quick, few enough to seldom leave the range of float32
@@ -35,6 +36,9 @@ class Block:
         epsilon: [t, B, K, H], gradient at each gate's share W_hh h of its pre-activation, scaled.
         exponent: [t, B] float64, the power of two of the scale.
         log_norms: state name -> [t, B] float64, natural log of the norm of the total gradient at that state.
+        unknown: [t, B] bool, where the total gradients are under the range and nobody knows them, though they are not
+            zero; `log_norms` is NaN there. None: nowhere.
+        onward: gives what goes on from its last step; None: nobody asks.
     """
 
     positions: slice
@@ -44,6 +48,8 @@ class Block:
     epsilon: Tensor
     exponent: Tensor
     log_norms: State
+    unknown: Tensor | None = None
+    onward: Callable[[], Carried] | None = None
 
     @cached_property
     def log_scale(self) -> Tensor:
@@ -105,6 +111,10 @@ class Block:
         """NaN past an example's length."""
         return values if self.unrolled.valid is None else values.masked_fill(~self.unrolled.valid, torch.nan)
 
+    def known(self, values: Tensor) -> Tensor:
+        """NaN where the total gradient is unknown."""
+        return values if self.unknown is None else values.masked_fill(self.unknown, torch.nan)
+
 
 Descent = Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], State]]
 """(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
@@ -112,24 +122,8 @@ Descent = Iterator[tuple[tuple[int, int], Unrolled, Iterator[Block], State]]
 From the top layer down; the blocks of each must be run through.
 """
 
-
-@dataclass(frozen=True)
-class _Carried:
-    """Gradients handed on from block to block: state name -> [B, H], times 2^exponent, [B] float64."""
-
-    values: State
-    log_norm: Tensor  # [B] float64, of all states together, scaled
-    exponent: Tensor
-
-    def renewed(self, arriving: Arriving, order: list[int]) -> "_Carried":
-        """On a scale near 1, per example; what is not finite keeps its own, zero takes that of what arrives first."""
-        shift = (self.log_norm / LN2).round()
-        zero = shift == -torch.inf
-        shift = torch.where(shift.isfinite(), shift, 0.0)
-        values = {name: times_power_of_two(part.double(), -shift) for name, part in self.values.items()}
-        exponent = self.exponent + shift
-        first = arriving.first_exponent(order) if bool(zero.any()) else None
-        return _Carried(values, self.log_norm, exponent if first is None else torch.where(zero, first, exponent))
+Run = Callable[[Unrolled, Direct], Iterator[Block]]
+"""The backward recursion of one layer and direction."""
 
 
 @dataclass(frozen=True)
@@ -138,33 +132,50 @@ class _Recurred:
     epsilon: Tensor
     exponents: Tensor  # [t, B] float64, of 2
     log_norms: State  # [t, B] float64 each, scaled
-    onward: Callable[[], _Carried]
+    onward: Callable[[], Carried]
 
 
 def recur(unrolled: Unrolled, direct: Direct) -> Iterator[Block]:
     """The total gradients of one layer and direction, block by block against its direction.
 
-    Those that were read are taken as they are, up to the first block where they leave the range of their dtype.
+    Those that were read are taken as they are, up to the first block where they leave the range of their dtype. Where
+    the recursion may not take over, those under the range are unknown.
     """
     time, batch, hidden = unrolled.like.shape
     size = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // max(1, batch * hidden * max(1, len(unrolled.gates)))))
     size = -(-time // -(-time // size))  # in blocks of about one size
     starts = range(0, time, size)
     none = unrolled.like.new_zeros(batch, dtype=torch.float64)
-    onward: Callable[[], _Carried] = partial(_Carried, {}, none.log(), none)
+    first = direct.later or Carried({}, none.log(), none)
+    onward: Callable[[], Carried] = lambda: first  # noqa: E731
     read = direct.adjoints or (None if direct.read is None else _adjoints(unrolled, direct))
+    read = read if direct.later is None or not direct.carried else None  # which is out of range at the last state
+    known = direct.carried and direct.doubtful is None
+    lost, faded = Lost(direct, first, unrolled.like.dtype), Faded(batch, unrolled.like.dtype, none.device)
     for start in starts if unrolled.reverse else reversed(starts):
         positions = slice(start, min(start + size, time))
         part, arriving = unrolled if size >= time else unrolled.part(positions), direct.part(unrolled, positions)
+        order = _order(part, len(part.like))
+        if direct.exponent is None:  # autograd brought it
+            gone = faded.among(arriving.log_norm, order)
+            arriving = arriving if gone is None else replace(arriving, unknown=gone)
+        known = known and arriving.unknown is None
+        between = None if direct.between is None else direct.between[positions]
+        between = None if between is None or bool((between == 1).all()) else between
         recurred = None
         if read is not None:
             total = {name: whole[positions] for name, whole in read.items()}
-            recurred = _as_read(part, total, onward, stays=not direct.carried)
+            recurred = _as_read(part, total, between, onward, stays=not direct.carried)
         if recurred is None:
             read = None
-            carried = onward().renewed(arriving, _order(part, len(part.like)))
-            recurred = _on_one_scale(part, arriving, carried) or _step_by_step(part, arriving, carried)
-        yield _block(positions, part, arriving, recurred)
+            carried = onward().renewed(arriving, order)
+            recurred = None if between is not None else _on_one_scale(part, arriving, carried)
+            recurred = recurred or _step_by_step(part, arriving, between, carried)
+        unknown = None
+        if not known:
+            norms = {name: norm + recurred.exponents * LN2 for name, norm in recurred.log_norms.items()}
+            unknown = lost.among(norms, order, arriving, between)
+        yield _block(positions, part, arriving, recurred, unknown)
         onward = recurred.onward
 
 
@@ -190,7 +201,9 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
     return read | {"c": handed}
 
 
-def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *, stays: bool) -> _Recurred | None:
+def _as_read(
+    unrolled: Unrolled, total: State, between: Tensor | None, before: Callable[[], Carried], *, stays: bool
+) -> _Recurred | None:
     """All steps of a block as the backward pass had them; None if they leave the range of their dtype and may not."""
     order, lowest = _order(unrolled, len(unrolled.like)), LOWEST[unrolled.like.dtype]
     norms = {name: log_norm(part) for name, part in total.items()}
@@ -203,7 +216,7 @@ def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *
         return None
     zero = torch.zeros_like(joint)
 
-    def onward() -> _Carried:
+    def onward() -> Carried:
         last = order[-1]
         flat, jacobian = _together({name: part[last] for name, part in total.items()}), unrolled.jacobian[last]
         handed = jacobian.rmatvec(flat)
@@ -211,39 +224,48 @@ def _as_read(unrolled: Unrolled, total: State, before: Callable[[], _Carried], *
         if not all_between(norm, lowest, -lowest):
             handed = jacobian.double().rmatvec(flat.double())
             norm = log_norm(handed)
-        return _Carried(unrolled.jacobian.split(handed), norm, zero[0])
+        if between is not None:
+            handed = handed * between[last]
+            norm = log_norm(handed)
+        return Carried(unrolled.jacobian.split(handed), norm, zero[0])
 
     return _Recurred(total, unrolled.jacobian.gate_gradients(total), zero, norms, onward)
 
 
-def _block(positions: slice, unrolled: Unrolled, direct: Arriving, recurred: _Recurred) -> Block:
+def _block(
+    positions: slice, unrolled: Unrolled, direct: Arriving, recurred: _Recurred, unknown: Tensor | None
+) -> Block:
     total, log_scale = recurred.total, recurred.exponents * LN2
     norms = {name: norm + log_scale for name, norm in recurred.log_norms.items()}
     if unrolled.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
         total = {name: part.masked_fill(~unrolled.valid.unsqueeze(-1), 0) for name, part in total.items()}
         norms = {name: norm.masked_fill(~unrolled.valid, torch.nan) for name, norm in norms.items()}
-    return Block(positions, unrolled, direct, total, recurred.epsilon, recurred.exponents, norms)
+    onward = recurred.onward
+    block = Block(positions, unrolled, direct, total, recurred.epsilon, recurred.exponents, norms, unknown, onward)
+    return replace(block, log_norms={name: block.known(norm) for name, norm in norms.items()})
 
 
 def _order(unrolled: Unrolled, length: int) -> list[int]:
     return list(range(length)) if unrolled.reverse else list(range(length - 1, -1, -1))
 
 
-def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred | None:
+def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: Carried) -> _Recurred | None:
     """All steps of a block on one scale, in the dtype of the layer; None if that leaves its range."""
     like = unrolled.like
     length, order, lowest = len(like), _order(unrolled, len(like)), LOWEST[like.dtype]
-    shift = -carried.exponent if direct.exponent is None else direct.exponent - carried.exponent
+    own = -carried.exponent
+    shifts = {name: own if name != "h" or direct.exponent is None else own + direct.exponent for name in direct.values}
     # What arrives, on the scale of what is carried, may overflow at once; a zero there does not.
-    too_large = shift * LN2 > -lowest
-    if bool(too_large.any()) and any(bool((part.ne(0).any(-1) & too_large).any()) for part in direct.values.values()):
-        return None
+    for name, part in direct.values.items():
+        too_large = shifts[name] * LN2 > -lowest
+        if bool(too_large.any()) and bool((part.ne(0).any(-1) & too_large).any()):
+            return None
     if direct.is_beneath(carried.exponent):
         return None
     total = {name: like.new_empty(length + 1, *like.shape[1:]) for name in unrolled.cell.state_names}
     for name, room in total.items():
         if name in direct.values:
-            factor = power_of_two(shift if name == "h" else -carried.exponent, like.dtype)
+            factor = power_of_two(shifts[name], like.dtype)
             torch.mul(direct.values[name], factor, out=room[:length])
             room[length].zero_()
         else:
@@ -259,7 +281,7 @@ def _on_one_scale(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
     within = {name: norm[:length] for name, norm in norms.items()}
     if len(norms) > 1 and any(is_low(_within(unrolled, norm), lowest) for norm in within.values()):
         return None
-    onward = _Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
+    onward = Carried({name: part[length] for name, part in total.items()}, joint[length], carried.exponent)
     steps = {name: part[:length] for name, part in total.items()}
     return _Recurred(steps, epsilon, carried.exponent.expand(length, -1), within, lambda: onward)
 
@@ -283,7 +305,7 @@ def _lost_digits(in_order: Tensor, lowest: float) -> bool:
     return bool((lost | (in_order > -lowest)).any())
 
 
-def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _Recurred:
+def _step_by_step(unrolled: Unrolled, direct: Arriving, between: Tensor | None, carried: Carried) -> _Recurred:
     """A scale for every step and example, in float64."""
     jacobian, (stacked, scale) = unrolled.jacobian.double(), _stacked(unrolled, direct)
     flat = _together(carried.values).double() if carried.values else torch.zeros_like(stacked[0])
@@ -292,9 +314,10 @@ def _step_by_step(unrolled: Unrolled, direct: Arriving, carried: _Carried) -> _R
         flat, exponent = scaled_sum(flat, exponent, stacked[t], scale[t])
         total[t], exponents[t] = flat, exponent
         flat = jacobian[t].rmatvec(flat)
+        flat = flat if between is None else flat * between[t]
     split = jacobian.split(total)
     norms = {name: log_norm(part) for name, part in split.items()}
-    onward = _Carried(jacobian.split(flat), log_norm(flat), exponent)
+    onward = Carried(jacobian.split(flat), log_norm(flat), exponent)
     return _Recurred(split, jacobian.gate_gradients(split), exponents, norms, lambda: onward)
 
 

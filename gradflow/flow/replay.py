@@ -273,7 +273,7 @@ def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved) -> dict[
         for side, h in enumerate(hidden.chunk(sides, -1)):
             gates = saved.gates.get((index, side))
             unrolled = _teacher_forced(cells[side], x, h, entering[side], gates, lengths, stops, reverse=side == 1)
-            steps[index, side] = replace(unrolled, input_scale=scale)
+            steps[index, side] = unrolled if scale is None else replace(unrolled, input_scale=scale)
         x = hidden
     return steps
 
@@ -349,8 +349,8 @@ def _teacher_forced(
             states["c"], previous["c"] = _cell_states(gates, entering["c"], stops, reverse)
     time, batch = shown.shape[:2]
     ends = torch.full((batch,), time - 1, device="cpu") if lengths is None else lengths - 1
-    found = Unrolled(cell, x, states, previous, gates, lengths, ends * (not reverse), valid, reverse)
-    return replace(found, gates_are_own=is_own)
+    ends = torch.zeros_like(ends) if reverse else ends
+    return Unrolled(cell, x, states, previous, gates, lengths, ends, valid, reverse, gates_are_own=is_own)
 
 
 def _hidden_states(cell: ReplayedCell, x: Tensor, shown: State, entering: State, valid: Tensor | None) -> State:

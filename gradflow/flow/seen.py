@@ -13,7 +13,7 @@ from gradflow.flow.calls import LayerCall, add
 from gradflow.flow.joining import Chain
 from gradflow.flow.parameters import have_changed, versions_of
 from gradflow.flow.reading import Reading
-from gradflow.flow.recursion import Descent
+from gradflow.flow.recursion import Descent, Run, recur
 from gradflow.flow.replay import Trace
 from gradflow.flow.stepping import Arrived
 
@@ -107,6 +107,7 @@ class Seen:
     follows: "Seen | Chain | None" = None  # the call whose states enter this one
     between: Between | None = None  # what happens to them before
     is_hooked: bool = False  # a hook of the script changed the gradient of one of its last states
+    is_shared: bool = False  # several calls go on from its last states
 
     def check_parameters(self) -> None:
         """Raise if the layer's parameters were changed or replaced since the forward pass."""
@@ -154,19 +155,20 @@ class Seen:
             return Trace(self.call, examples)
         return Trace(self.call, examples, self.reading.of(self.counted, examples), self.reading.saved.of(examples))
 
-    def descend(self, examples: Sequence[int] | None) -> Descent:
+    def descend(self, examples: Sequence[int] | None, run: Run = recur) -> Descent:
         """(layer, direction), its steps, their blocks against its direction, and the last states that the layer gave.
 
         From the top layer down; the blocks of each must be run through.
 
         Args:
             examples: positions in the batch: those that were read, or any if all were; None: all.
+            run: the recursion of one layer and direction.
         """
-        return self.through(self.trace(examples))
+        return self.through(self.trace(examples), run)
 
-    def through(self, trace: Trace) -> Descent:
+    def through(self, trace: Trace, run: Run = recur) -> Descent:
         """The same of a trace of the call."""
-        for (layer, direction), blocks in descend(trace, self.call.gradients):
+        for (layer, direction), blocks in descend(trace, self.call.gradients, run):
             yield (layer, direction), trace[layer, direction], blocks, _finals(trace, layer, direction)
 
     def _label(self) -> str:

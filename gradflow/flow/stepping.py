@@ -7,7 +7,7 @@ detached states, begins the next.
 """
 
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -79,6 +79,7 @@ class Step:
         leaving: the states that left, in the order of the cell.
         between: what happens between the step before and this one; None: it is the first.
         is_hooked: a hook of the script changed the gradient of one of its states.
+        is_shared: several steps go on from its states.
         dropout: between the layers of a stack; None: nothing was dropped.
         coupled: one marked state is made of another one of the same step.
         redone: a marked step that says how it is made, done again; else None.
@@ -86,15 +87,15 @@ class Step:
     """
 
     __slots__ = (
-        "__weakref__", "arrived", "between", "coupled", "dropout", "entering", "index", "is_hooked", "leaving",
-        "redone", "versions", "x",
+        "__weakref__", "arrived", "between", "coupled", "dropout", "entering", "index", "is_hooked", "is_shared",
+        "leaving", "redone", "versions", "x",
     )  # fmt: skip
 
     def __init__(
         self, index: int, x: Tensor | None, entering: tuple, leaving: tuple[Tensor, ...], between: Between | None
     ):
         self.index, self.x, self.entering, self.leaving, self.between = index, x, entering, leaving, between
-        self.is_hooked = False
+        self.is_hooked = self.is_shared = False
         self.dropout: Dropout | None = None
         self.coupled = False
         self.redone: Redone | None = None
@@ -161,7 +162,12 @@ class Head:
     @property
     def is_there(self) -> bool:
         """Whether its step is still in some graph."""
-        return self._step() is not None
+        return self.step is not None
+
+    @property
+    def step(self) -> Any:
+        """The last step, as long as its graph is there."""
+        return self._step()
 
     def below(self, states: Sequence[Tensor | None]) -> tuple[Any, ...]:
         """What the hooks of the next step are to hold: nodes of this step, or what those of this step do.
@@ -226,15 +232,23 @@ class Heads:
 
     def __init__(self) -> None:
         self._heads: list[Head] = []
+        self._steps: MutableMapping[int, Any] = weakref.WeakValueDictionary()  # by nodes that gave states
 
     def before(
         self, states: Sequence[Tensor | None], *, asked: bool = True
     ) -> tuple[Head, Between] | tuple[None, None]:
-        """The one that a step goes on with, which is taken out, and what happens to its states between, if asked."""
+        """The one that a step goes on with, which is taken out, and what happens to its states between, if asked.
+
+        A step whose states enter a second one as they left is told that they are shared.
+        """
         for place, head in enumerate(self._heads):
             found = head.goes_on_with(states, asked=asked)
             if found is not None:
                 return self._heads.pop(place), found
+        for state in states if self._steps else ():
+            step = None if state is None or state.grad_fn is None else self._steps.get(place_of(state)[0])
+            if step is not None:
+                step.is_shared = True
         return None, None
 
     def hold(self, states: Sequence[Tensor]) -> bool:
@@ -245,6 +259,7 @@ class Heads:
     def add(self, head: Head) -> None:
         """Another one that may go on."""
         self._heads = [*(other for other in self._heads if other.is_there), head]
+        self._steps.update(dict.fromkeys(head.ran, head.step))
 
 
 def one_step(layer: Any, x: Any) -> bool:

@@ -5,6 +5,7 @@ Every quantity is one number per position and example, [T, B] float64; the log k
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -29,7 +30,7 @@ class Measured:
         lengths: [B] of these examples; None if all fill all positions.
     """
 
-    names: list[str]
+    names: tuple[str, ...]
     values: np.ndarray
     lengths: np.ndarray | None
 
@@ -71,7 +72,7 @@ def _of_all(quantities: list[Quantity], parts: list[list[Tensor]], unrolled: Unr
             own.copy_(quantity.of_whole(unrolled, own))
         if quantity.scales:
             own.add_(log_factor)
-    return _measured([quantity.name for quantity in quantities], values, unrolled)
+    return _measured(tuple(quantity.name for quantity in quantities), values, unrolled)
 
 
 def _of_few(quantity: Quantity, unrolled: Unrolled, log_factor: float) -> Measured:
@@ -86,10 +87,10 @@ def _of_few(quantity: Quantity, unrolled: Unrolled, log_factor: float) -> Measur
         values = torch.full(some.like.shape[:2], torch.nan, dtype=torch.float64, device="cpu")
     if quantity.needs_carried and not some.carried:  # more was done between the steps than the Jacobians know
         values = torch.full_like(values, torch.nan)
-    return _measured([quantity.name], (values + log_factor if quantity.scales else values).unsqueeze(0), some)
+    return _measured((quantity.name,), (values + log_factor if quantity.scales else values).unsqueeze(0), some)
 
 
-def _measured(names: list[str], values: Tensor, unrolled: Unrolled) -> Measured:
+def _measured(names: tuple[str, ...], values: Tensor, unrolled: Unrolled) -> Measured:
     return Measured(names, values.cpu().numpy(), None if unrolled.lengths is None else unrolled.lengths.numpy())
 
 
@@ -123,7 +124,8 @@ def by_lag(groups: Iterable[Measured], reverse: bool, in_time: dict[str, np.ndar
     return columns
 
 
-def _columns_of(names: list[str]) -> list[str]:
+@lru_cache
+def _columns_of(names: tuple[str, ...]) -> list[str]:
     return [f"{name}_{statistic}" for statistic in (*STATISTICS, *COUNTS) for name in names]
 
 

@@ -204,7 +204,7 @@ _ALL = (
         unit="nats",
         long_name="ln of the norm of this step's share of dL/dW_hh",
         scales=True,
-        of_block=_each(lambda block: block.log_weight_share),
+        of_block=_each(lambda block: block.known(block.log_weight_share)),
         has=weights_known,
     ),
     Quantity(

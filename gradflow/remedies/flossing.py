@@ -15,7 +15,7 @@ from torch.func import vjp, vmap
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tqdm import tqdm
 
-from gradflow.cells.cell import Cell, State
+from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.checks import check_kind, real_number, require, whole_number
 from gradflow.flow.calls import cell_class, check_supported, torch_cell, weights_known
 
@@ -147,7 +147,7 @@ def _cell(layer: Any, index: int, side: int) -> Cell:
 
 def _entering(cell: Cell, hx: Any, row: int, x: Tensor, batched: bool) -> State:
     if hx is None:
-        like = next(cell.parameters(), x)
+        like = cell.weight_hh if isinstance(cell, TorchCell) else next(cell.parameters(), x)
         return {name: like.new_zeros(x.shape[1], cell.hidden_size) for name in cell.state_names}
     given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
     names, last = cell.state_names, (x.shape[1], cell.hidden_size) if batched else (cell.hidden_size,)
