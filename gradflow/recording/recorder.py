@@ -295,6 +295,9 @@ class Recorder:
         scaling: Scaling | None = None,
         only_new: bool = False,
     ) -> None:
+        if self._updates is not None and not self._writer.is_ours:
+            self._leave_to_parent()
+            return
         factor, log_targets = positive("loss_scale", loss_scale), log_of("targets", targets)
         lengths_of = lengths_by_name(lengths, self._watcher.names)
         row = self._rows.told(loss, clipping, scalars)
@@ -321,6 +324,15 @@ class Recorder:
         self._look_ahead()
         if self._callbacks:
             self._tell(iteration, row)
+
+    def _leave_to_parent(self) -> None:
+        """In a fork, whose optimiser goes on: see no more there."""
+        self._stop()
+        log.warning(
+            "%s: this process was forked from the one that records, and its updates are not recorded; record it into "
+            "a folder of its own, gf.record(...) after the fork",
+            self.path,
+        )
 
     def _taken(self, due: bool, lengths_of: Callable[[str], Tensor | None]) -> list[tuple[int, Seen | Chain]]:
         """What was seen since the last step; nothing if that is no use and the script is not to blame.
