@@ -2,6 +2,7 @@
 
 import copy
 import copyreg
+import gc
 import io
 import logging
 import math
@@ -159,6 +160,25 @@ def test_the_graph_of_a_long_sequence_is_freed_with_little_stack(tmp_path):
     """As a sequence ten times as long is with the usual stack, of which nodes that Python has seen take most."""
     ended = subprocess.run([sys.executable, "-c", LONG, tmp_path], capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stdout) == (0, "None"), ended.stderr
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("probe", [False, True])
+def test_a_recorder_that_has_ended_holds_no_model(every, probe, tmp_path):
+    model, given = Model(), {}
+    if probe:
+        given = {"probe": (data(), torch.zeros(B, 2)), "criterion": nn.functional.mse_loss}
+    with gf.record(model, tmp_path, every=every, **given) as recorder:
+        for seed in range(3):
+            model(data(seed)).sum().backward()
+            recorder.step()
+    held = [weakref.ref(part) for part in (model, *model.parameters())]
+    del model
+    gc.collect()
+    assert [part() for part in held] == [None] * len(held)
+    assert (recorder.iteration, recorder.error) == (3, None)
+    with pytest.raises(RuntimeError, match="nothing is watched"):
+        recorder.step()
 
 
 def test_of_accumulated_gradients_the_last_micro_batch_is_recorded(tmp_path):

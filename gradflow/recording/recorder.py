@@ -132,11 +132,13 @@ class Recorder:
     ) -> None:
         if self._updates is not None:
             self._updates.stop()
-        if self._ended:
-            return
-        self._stop()
-        if not self._writer.is_ours:
-            return  # a forked child: the log is its parent's
+        if not self._ended:
+            self._stop()
+            if self._writer.is_ours:  # not so in a forked child: the log is its parent's
+                self._conclude(error)
+        self._let_go()
+
+    def _conclude(self, error: BaseException | None) -> None:
         try:
             self._close(error)
         except Exception as failure:
@@ -145,6 +147,13 @@ class Recorder:
                 log.error("closing the log failed: %s", failure, exc_info=not isinstance(failure, OSError))
             else:
                 error.add_note(f"gradflow: closing the log failed as well: {failure}")
+
+    def _let_go(self) -> None:
+        """Hold neither the model nor anything of its size; a recorder may outlive it."""
+        self._latest, self._probe = [], None
+        self._copies.clear()
+        self._watcher.let_go()
+        self._rows.let_go()
 
     def _stop(self) -> None:
         """Nothing is watched any longer; hooks of optimisers, one of which may be running, stay for now."""
