@@ -119,7 +119,7 @@ class _Way:
         if not ends:
             return torch.zeros_like(state)
         unknown = torch.full_like(state, torch.nan)
-        if not ends <= {number for number, _ in places} or _is_hooked(state) or _are_packed():
+        if not ends <= {number for number, _ in places} or _is_hooked(state) or are_packed():
             return unknown
         ones, spread = _vectors(state.shape, state.device)
         try:
@@ -217,7 +217,7 @@ def _is_hooked(state: Tensor) -> bool:
     return not all(isinstance(hook, Look) for hook in (state._backward_hooks or {}).values())
 
 
-def _are_packed() -> bool:
+def are_packed() -> bool:
     """Whether hooks pack what is saved, as in a checkpoint, where to go back runs its function again."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is not None and top(False) is not None
