@@ -4,7 +4,8 @@
 
 For each cell and shape (B, T, H) blocks of iterations alternate in one process: plain torch.nn; with a recorder to
 which nothing is due, so with its hooks alone; with the default recording; with everything but spectral norms, products
-and weight spectra at every iteration, of 32 examples and of all; and the usual way, a loop over torch's cells with
+and weight spectra at every iteration, of 32 examples and of all; with all that the default recording does once in 100
+iterations (spectra, proof, spectral norms) at every one; and the usual way, a loop over torch's cells with
 ``retain_grad`` on every state. Each ratio is that of neighbouring blocks; the median over the rounds is printed with
 its quartiles. Then, per Jacobian, the time of dense ones by ``torch.func.vmap(jacrev)`` over that of the exact
 Frobenius norm here, and of dense ones with their singular values over that of the spectral norm here. One torch
@@ -116,19 +117,21 @@ def compare(cell: str, shape: tuple[int, int, int], rounds: int) -> dict[str, An
             "default": Training(cell, shape, Path(folder, "default"), every=10),
             "every, 32": Training(cell, shape, Path(folder, "32"), examples=32, **everything(cell)),
             "every, all": Training(cell, shape, Path(folder, "all"), examples=shape[0], **everything(cell)),
+            "spectra": Training(cell, shape, Path(folder, "spectra"), every=1, spectrum_every=1),
             "usual": UsualWay(cell, shape, Path(folder)),
         }
         for way in ways.values():
             way.block(1)
         ways["default"].block(9)
         iterations = 10 * max(1, round(0.2 / ways["plain"].block(2) / 10))
-        blocks = [{name: way.block(iterations) for name, way in ways.items()} for _ in range(rounds)]
+        lengths = {name: iterations // 10 if name == "spectra" else iterations for name in ways}
+        blocks = [{name: way.block(lengths[name]) for name, way in ways.items()} for _ in range(rounds)]
         for way in ways.values():
             if way.recorder:
                 way.recorder.__exit__(None, None, None)
     row: dict[str, Any] = {"cell": cell, "(B, T, H)": shape}
     row["plain ms"] = f"{1e3 * statistics.median(block['plain'] for block in blocks):.2f}"
-    for name in ("hooks", "default", "every, 32", "every, all"):
+    for name in ("hooks", "default", "every, 32", "every, all", "spectra"):
         row[f"{name} / plain"] = summary([block[name] / block["plain"] for block in blocks])
     row["usual / every, 32"] = summary([block["usual"] / block["every, 32"] for block in blocks])
     return row | dense(cell, shape)

@@ -2,8 +2,9 @@
 
 They are drop-in for ``torch.nn.RNN``, ``torch.nn.LSTM`` and ``torch.nn.GRU``, and take one thing more: integer inputs,
 [T, B] (or [B, T], or [T]), are indices of one-hot vectors, looked up in ``weight_ih`` instead of multiplied by it: the
-same result, cheaper. Their steps are plain operations: an ``autograd.Function`` over the whole sequence, with its
-backward pass by hand, was measured to be no faster (forward and backward, [33, 100] indices of 501, H = 64).
+same result, cheaper. Their steps are plain operations, which autograd differentiates twice and torch.func takes: an
+``autograd.Function`` over the whole LSTM, with its backward pass by hand, was measured to save a tenth of forward and
+backward at 4 steps and a fifth at 33 and 100 (H = 64 and 128).
 """
 
 import math

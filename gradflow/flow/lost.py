@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
-from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, joint_norm
+from gradflow.flow.arriving import LOWEST, Arriving, Carried, Direct, is_low, joint_norm
 from gradflow.flow.metrics import all_between
 
 
@@ -28,6 +28,7 @@ class Faded:
     def __init__(self, batch: int, kind: torch.dtype, device: torch.device):
         self._least = math.log(torch.finfo(kind).tiny)
         self._came = self._faded = torch.zeros(batch, dtype=torch.bool, device=device)
+        self._any = False  # of them has faded
 
     def among(self, log_norms: Tensor | None, order: list[int]) -> Tensor | None:
         """Where in the next block, [t, B] bool; None: nowhere.
@@ -38,8 +39,8 @@ class Faded:
         """
         if log_norms is None:
             return None
-        if all_between(log_norms, self._least, math.inf):
-            self._came, self._faded = torch.ones_like(self._came), torch.zeros_like(self._faded)
+        if not (self._any or is_low(log_norms, self._least) or bool(log_norms[order[-1]].isnan().any())):
+            self._came = log_norms[order[-1]] >= self._least
             return None
         found = torch.zeros_like(log_norms, dtype=torch.bool)
         for t in order:
@@ -47,6 +48,7 @@ class Faded:
             self._came = self._came & ~(zero & ~self._faded)
             found[t] = self._faded = self._came & low
             self._came = self._came | (log_norms[t] >= self._least)
+        self._any = bool(self._faded.any())
         return found if bool(found.any()) else None
 
 
