@@ -74,6 +74,30 @@ def test_layouts_are_proved(kind, layout, tmp_path):
     assert record(layer, tmp_path, x).proof == "proved"
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, gf.GRU, gf.LSTM])
+def test_a_reverse_direction_that_begins_in_the_padding_is_proved(kind, tmp_path, monkeypatch):
+    """Its numbers at the positions that count are those of a call of each example on its own, padding included."""
+    layer, lengths, x = made(kind, bidirectional=True), torch.tensor([6, 1, 4, 2, 3]), torch.randn(T, B, D).double()
+    counts = (torch.arange(T).unsqueeze(1) < lengths).unsqueeze(-1)
+    with gf.record(layer, tmp_path / "padded", examples="all", reduction="sum") as recorder:
+        (layer(x)[0].sin() * counts).sum().backward()
+        recorder.step(lengths=lengths)
+    run = gf.open_run(tmp_path / "padded")
+    assert run.proof == "proved"
+    with gf.record(layer, tmp_path / "alone", examples="all", reduction="sum") as recorder:
+        sum((layer(x[:, b])[0].sin() * counts[:, b]).sum() for b in range(B)).backward()
+        recorder.step()
+    each = gf.open_run(tmp_path / "alone").frame("time", columns=["log_state_gradient_mean"])
+    each = each[each.time < lengths.numpy()[each.call]].groupby(["direction", "time"]).log_state_gradient_mean.mean()
+    mean = run.frame("time").set_index(["direction", "time"]).log_state_gradient_mean
+    assert mean.to_numpy() == pytest.approx(each.to_numpy(), rel=1e-5)
+    _scale_epsilon(monkeypatch)
+    with gf.record(layer, tmp_path / "wrong", examples="all") as recorder:
+        (layer(x)[0].sin() * counts).sum().backward()
+        recorder.step(lengths=lengths)
+    assert gf.open_run(tmp_path / "wrong").proof == "failed"
+
+
 def test_residuals_are_those_of_their_definition(tmp_path, monkeypatch):
     """A gradient with one step doubled, against an own loop over steps in float64."""
     layer = made(nn.RNN)
@@ -243,9 +267,9 @@ def _lose_the_last_state(monkeypatch):
 def _scale_epsilon(monkeypatch):
     init = Block.__init__
 
-    def scaled(self, *arguments):
-        *others, epsilon, exponent, norms = arguments
-        init(self, *others, epsilon * 1.001, exponent, norms)
+    def scaled(self, *arguments, **named):
+        init(self, *arguments, **named)
+        object.__setattr__(self, "epsilon", self.epsilon * 1.001)
 
     monkeypatch.setattr(Block, "__init__", scaled)
 

@@ -226,6 +226,63 @@ def test_two_losses_over_one_forward_pass_add_up(tmp_path):
     assert_rows(tmp_path, norms(Model(), x)[0])
 
 
+class Below(Model):
+    """Something trained below a layer that is frozen, on weights made of others, a step by hand, or ReLUs all off."""
+
+    def __init__(self, weights):
+        super().__init__(nn.RNN)
+        self.below, self.weights = nn.Linear(D, D), weights
+        if weights == "off":
+            self.recurrent.nonlinearity, self.recurrent.mode = "relu", "RNN_RELU"
+            nn.init.constant_(self.recurrent.bias_hh_l0, -100.0)
+        self.recurrent.requires_grad_(weights != "frozen")
+
+    def forward(self, x):
+        x = self.below(x)
+        if self.weights == "by hand":
+            h = torch.zeros(B, H)
+            for x_t in x:
+                h = gf.mark("h", torch.tanh(self.read_out.weight.mean() * h + x_t.sum(-1, keepdim=True)))
+            return self.read_out(h)
+        lent = {name: 2 * weight for name, weight in self.recurrent.named_parameters()}
+        run = torch.func.functional_call(self.recurrent, lent, x) if self.weights == "made" else self.recurrent(x)
+        return self.read_out(run[0][-1])
+
+
+@pytest.mark.parametrize("zeroed", ["none", "zeros", ""], ids=["none", "zeros", "not"])
+@pytest.mark.parametrize("weights", ["frozen", "made", "by hand", "off"])
+def test_zero_grad_between_passes_through_weights_without_gradients_of_their_own(weights, zeroed, tmp_path):
+    """It is seen by the other parameters of the model; zeros that are gradients are no zero_grad."""
+    for name in ("twice", "once"):
+        model = Below(weights)
+        states = {"states": ["h"]} if weights == "by hand" else {}
+        with gf.record(model, tmp_path / name, reduction="sum", examples="all", **states) as recorder:
+            first, second = model(data()).sin().sum(0)
+            if name == "twice":
+                first.backward(retain_graph=True)
+                if zeroed:
+                    model.zero_grad(set_to_none=zeroed == "none")
+                second.backward()
+            else:
+                (second if zeroed else first + second).backward()
+            recorder.step()
+    assert rows(tmp_path / "twice") == pytest.approx(rows(tmp_path / "once"), rel=1e-5, abs=1e-5, nan_ok=True)
+    assert np.isfinite(rows(tmp_path / "once")[-1])
+
+
+def test_layers_that_get_a_backward_pass_each_are_both_there(tmp_path):
+    """That nothing is in `.grad` of the second when its pass comes does not mean that the first was set to zero."""
+    torch.manual_seed(0)
+    model, x = nn.ModuleList([nn.GRU(D, H), nn.LSTM(D, H)]), data()
+    with gf.record(model, tmp_path) as recorder:
+        for loss in [layer(x)[0].square().sum() for layer in model]:
+            loss.backward()
+        recorder.step()
+    run = gf.open_run(tmp_path)
+    assert set(run.frame("time").module) == {"0", "1"}
+    assert run.proof == "proved"
+
+
 def test_a_call_keeps_its_number_when_another_gets_no_gradient(tmp_path):
     class Second(Model):
         def forward(self, x):

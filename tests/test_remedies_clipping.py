@@ -73,6 +73,22 @@ def test_against_hooks_on_every_state(cell, shape, lengths, clip_value):
         assert done.share > 0.1
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_before"])
+@pytest.mark.parametrize("clip_value", [0.05, math.inf])
+def test_a_padded_tensor_is_clamped_in_its_padding_too_and_only_the_rest_is_counted(cell, clip_value):
+    """The reverse direction begins in the padding, from which the gradients of its weights have a share."""
+    layer, x, lengths = build(cell, 1, True), torch.randn(T, B, D, dtype=torch.float64), torch.tensor((3, 7, 1, 5))
+    weight = torch.randn(T, B, 2 * H, dtype=torch.float64) * (torch.arange(T).unsqueeze(1) < lengths).unsqueeze(-1)
+    expected, clipped, _ = unrolled(layer, lambda outputs, *_: (torch.stack(outputs, 1) * weight).sum(), x, clip_value)
+    layer.zero_grad()
+    seen = gf.trace(layer, x, lengths=lengths)
+    (seen.output * weight).sum().backward()
+    done = gf.clip_state_gradients_([seen], clip_value)
+    same(layer, expected)
+    assert done.entries == int(lengths.sum()) * 2 * H * (2 if cell == "lstm" else 1)
+    assert done.clipped <= clipped
+
+
 @each_dtype
 @each_cell
 def test_without_effect_it_gives_the_gradients_of_autograd(cell, dtype):

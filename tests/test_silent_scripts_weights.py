@@ -9,6 +9,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
 
+import gradflow as gf
+
 case = every_case
 
 # --- Values changed behind autograd's back: no version counter moves --------------------------------------------------
@@ -214,6 +216,23 @@ def test_a_weight_tied_in_two_layers_of_which_one_is_frozen_out(case):
             return self.head(self.decoder(self.encoder(x)[0].detach())[0])
 
     case.judge(build=Cut, unproved="W_hh is tied")
+
+
+@pytest.mark.parametrize("place", [("encoder", "weight_ih_l0"), ("head", "weight")])
+def test_a_recurrent_weight_that_is_another_one_as_well(place, tmp_path):
+    """Its gradient is a sum of which the recurrence is a part: not proved, and no false alarm."""
+    torch.manual_seed(0)
+    net = Net(nn.RNN)
+    net.head = nn.Linear(4, 4)
+    owner, name = place
+    setattr(net.get_submodule(owner), name, net.encoder.weight_hh_l0)
+    net.note = nn.ParameterList([net.encoder.weight_hh_l0])
+    for sound in (False, True):
+        with gf.record(net, tmp_path / str(sound)) as recorder:
+            net(torch.randn(5, 3, 4)).square().sum().backward()
+            recorder.step()
+        assert gf.open_run(tmp_path / str(sound)).proof == ("proved" if sound else "unproved")
+        setattr(net.get_submodule(owner), name, nn.Parameter(torch.randn(4, 4)))  # now something holds it, and no more
 
 
 def test_a_weight_tied_within_a_stack(case):

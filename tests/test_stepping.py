@@ -626,3 +626,51 @@ def test_marks_of_which_none_goes_on_are_spoken_of(tmp_path, caplog):
     recorded(model, torch.randn(T, B, D, dtype=torch.float64), lambda y: y.sum(), tmp_path, states=["h"])
     assert len(caplog.messages) == 1
     assert f"'h' was marked {T} times at iteration 0, and none was computed from the one before" in caplog.messages[0]
+
+
+class Padded(nn.Module):
+    """Steps through a padded tensor; `keep` holds the state of an example that has ended."""
+
+    def __init__(self, kind, *, keep):
+        super().__init__()
+        self.cell, self.keep = kind(D, H), keep
+
+    def forward(self, x, lengths):
+        state, outputs = None, []
+        for t, x_t in enumerate(x):
+            left, before = self.cell(x_t, state), state
+            state = left if isinstance(left, tuple) else (left,)
+            if self.keep and t:
+                before = before if isinstance(before, tuple) else (before,)
+                state = tuple(
+                    torch.where((t < lengths).unsqueeze(1), *pair) for pair in zip(state, before, strict=True)
+                )
+            outputs.append(state[0])
+            state = state if isinstance(left, tuple) else state[0]
+        return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell])
+def test_steps_that_lengths_leave_out(kind, tmp_path):
+    """They do not count, and a gradient that arrives there is refused as that of a padded tensor is."""
+    torch.manual_seed(0)
+    x, lengths = torch.randn(T, B, D, dtype=torch.float64), torch.tensor([7, 2, 4, 7, 1])
+    padded, kept = Padded(kind, keep=False).double(), Padded(kind, keep=True).double()
+    kept.load_state_dict(padded.state_dict())
+    ends = lengths - 1, torch.arange(B)
+    runs = []
+    for model, read in ((padded, ends), (kept, -1)):
+        folder = tmp_path / str(model.keep)
+        with gf.record(model, folder, examples="all") as recorder:
+            model(x, lengths)[read].sin().sum().backward()
+            recorder.step(lengths=lengths)
+        runs.append(gf.open_run(folder))
+        assert runs[-1].proof == "proved"
+    columns = ["valid", "log_state_gradient_mean", "log_direct_gradient_zeros"]
+    assert runs[0].frame("lag")[columns].to_numpy() == pytest.approx(runs[1].frame("lag")[columns].to_numpy())
+    with gf.record(padded, tmp_path / "refused", examples="all") as recorder:
+        padded(x, lengths)[-1].sum().backward()
+        with pytest.raises(
+            ValueError, match=r"lengths: .* at step 1 of 'cell' .* example 4, whose length is 1 of 7; .*where"
+        ):
+            recorder.step(lengths=lengths)

@@ -1,6 +1,6 @@
 """What backward passes add to the gradients of recurrent weights, for the proof of a record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,14 @@ from gradflow.flow.calls import is_of_many_passes
 
 
 class Added:
-    """What backward passes add to the gradients of weights, by hooks on these; to be asked for before the passes."""
+    """What backward passes add to the gradients of weights, by hooks on these; to be asked for before the passes.
 
-    def __init__(self) -> None:
+    Args:
+        beside: ids of parameters that something else uses as well, so that more may be added than the layers do.
+    """
+
+    def __init__(self, beside: Collection[int] = ()) -> None:
+        self.beside = beside
         self._weights: dict[int, Tensor] = {}  # held, so that an id stays theirs
         self._by_pass: dict[tuple[int, int], Tensor] = {}
         self._handles: list[Any] = []

@@ -40,7 +40,8 @@ class StateGradients:
         direct: key -> [T, B, H], the direct derivative: what arrives at the state not through later states.
         log_weight_share: [T, B] float64, ln‖ε_t ⊗ h_{t-1}‖, the share of each step and example in dL/dW_hh; None for a
             cell of the user's own.
-        weight_share: [T, K·H, H] float64, that share summed over the examples; its sum over time is dL/dW_hh; or None.
+        weight_share: [T, K·H, H] float64, that share summed over the examples; or None. Its sum over time is dL/dW_hh,
+            but for the share of the padding of a padded tensor, in which its reverse direction begins.
     """
 
     value: State

@@ -3,6 +3,7 @@
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from gradflow.flow.between import AS_LEFT, Between, tell_of_changes
 from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
+from gradflow.flow.padding import check_steps
 from gradflow.flow.parameters import have_changed, parameters_of, versions_of
 from gradflow.flow.recursion import Descent, Run, recur
 from gradflow.flow.redoing import redone
@@ -95,11 +97,24 @@ class Chain:
         """Whether what a step took in or gave out, or a gradient that arrived there, was changed in place."""
         return any(step.is_stale(self.counted) for step in self.steps)
 
+    def check_padding(self) -> None:
+        """Raise if a gradient arrived at a step that lengths leave out; a cell of the user's own may keep its state."""
+        if self.call.lengths is not None and weights_known(self.call.layer):
+            arrived = [[g for n in self.counted for g in step.arrived.get(n, {}).values()] for step in self.steps]
+            check_steps(self.name, arrived, self.call.lengths)
+
     def descend(self, examples: Sequence[int] | None, run: Run = recur) -> Descent:
         """See :meth:`gradflow.flow.seen.Seen.descend`."""
+        return self._through(self.call, examples, run)
+
+    def descend_whole(self) -> Descent:
+        """See :meth:`gradflow.flow.seen.Seen.descend_whole`; the steps that lengths leave out ran as well."""
+        return self._through(replace(self.call, lengths=None), None, recur)
+
+    def _through(self, call: ChainCall, examples: Sequence[int] | None, run: Run) -> Descent:
         steps = self.steps
         if steps:
-            for place, unrolled, blocks in descend_steps(self.call, steps, self.counted, examples, run):
+            for place, unrolled, blocks in descend_steps(call, steps, self.counted, examples, run):
                 yield place, unrolled, blocks, {}
 
     @property

@@ -1,9 +1,10 @@
-"""Gradients through padding: of a padded tensor a layer runs on past the end of an example, and nothing tells it so."""
+"""Gradients through padding: layers and loops run on past the end of an example, and nothing tells them so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradflow.flow.calls import LayerCall
 
@@ -41,3 +42,28 @@ def check_padding(call: LayerCall, arrived: Mapping[str, Any]) -> None:
                 f"{int(call.example_lengths[example])} of {steps}; a padded tensor is run through to its end, and h_n "
                 f"is the state after the padding; {_PACK}, or read output at lengths - 1"
             )
+
+
+def check_steps(name: str, steps: Sequence[Sequence[Tensor]], lengths: Tensor) -> None:
+    """The same of a module that a script steps through.
+
+    Args:
+        name: of the module.
+        steps: gradients that arrived at each, those of B examples in order.
+        lengths: [B].
+
+    Raises:
+        ValueError: naming the first example that is concerned. Not for NaN and infinity.
+    """
+    for time, gradients in enumerate(steps):
+        past = lengths <= time
+        for gradient in gradients if bool(past.any()) else ():
+            present = (gradient != 0) & gradient.isfinite()
+            stray = present.reshape(-1, len(lengths), gradient.shape[-1]).any(-1).any(0).cpu() & past
+            if bool(stray.any()):
+                example = int(stray.nonzero()[0])
+                raise ValueError(
+                    f"lengths: a gradient arrives at step {time} of {name!r} past the end of example {example}, whose "
+                    f"length is {int(lengths[example])} of {len(steps)}; keep the state where an example has ended "
+                    f"(torch.where), read it at lengths - 1, or leave lengths out so that padding counts as well"
+                )

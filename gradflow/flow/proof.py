@@ -166,7 +166,8 @@ def prove(calls: Iterable[tuple[int, Seen | Chain]], added: Added) -> list[Resid
     for claim in claims.values():
         backward = _backward_residual(claim, added.by(claim.weight, claim.passes) if claim.landed else None)
         for place in claim.places:
-            found[place] = replace(found[place], backward=backward)
+            unsure = backward > found[place].tolerance and id(claim.weight) in added.beside
+            found[place] = replace(found[place], backward=math.nan if unsure else backward)
     return _worst_of_parts(found)
 
 
@@ -195,7 +196,7 @@ def _asked(number: int, seen: Seen | Chain, claims: dict[int, _Claim], start: in
     unknown = Residual(seen.name, number, 0, 0, math.nan, math.nan, math.inf, read=seen.reading is not None)
     if call.kernel_dtype not in TOLERANCE:
         return [replace(unknown, layer=layer, direction=direction) for layer, direction in places(call.layer)]
-    for (layer, direction), unrolled, blocks, finals in seen.descend(None):
+    for (layer, direction), unrolled, blocks, finals in seen.descend_whole():
         weight = recurrent_weight(call, layer, direction)
         claim = None
         if weight is not None and unrolled.torch_cell is not None:

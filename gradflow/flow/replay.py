@@ -134,6 +134,7 @@ class Trace:
         read: layer and direction -> state name -> [T, B, H], total gradients of these examples that were read from the
             backward pass (of c autograd's); None: none were.
         saved: what the autograd graph had saved of these examples; None: nothing.
+        padding: counts as well, see :attr:`whole`.
     """
 
     def __init__(
@@ -142,17 +143,29 @@ class Trace:
         examples: Sequence[int] | None = None,
         read: Mapping[Place, State] | None = None,
         saved: Saved | None = None,
+        *,
+        padding: bool = False,
     ):
         self.call = call
         self.output, self.h_n = call.output, call.finals[0]
         self.c_n = call.finals[1] if len(call.finals) > 1 else None
         self.read = read or {}
-        self._examples, self._saved = examples, saved or Saved()
+        self._examples, self._saved, self._padding = examples, saved or Saved(), padding
 
     @cached_property
     def _steps(self) -> dict[Place, Unrolled]:
         with plain_arithmetic(self.output.data.device):
-            return _replay(self.call, self.pick, self._saved)
+            return _replay(self.call, self.pick, self._saved, padding=self._padding)
+
+    @property
+    def whole(self) -> "Trace":
+        """The pass as the layer ran it: of a padded tensor through the padding, which lengths leave out.
+
+        The reverse direction begins there, so that a share of the gradients of its weights comes from there.
+        """
+        if self.call.packed or self.call.example_lengths is None:
+            return self
+        return Trace(self.call, self._examples, self.read, self._saved, padding=True)
 
     def pick(self, value: Tensor, dim: int = 1) -> Tensor:
         """The replayed examples of a tensor whose dimension `dim` is the batch."""
@@ -242,13 +255,13 @@ def _only_run(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> LayerCa
     return runs[0]
 
 
-def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved) -> dict[Place, Unrolled]:
+def _replay(call: LayerCall, pick: Callable[..., Tensor], saved: Saved, *, padding: bool) -> dict[Place, Unrolled]:
     layer = call.layer
     steps: dict[Place, Unrolled] = {}
     sides = 2 if layer.bidirectional else 1
     whole = call.time_major(call.x)
     x, output = pick(whole), pick(call.time_major(call.output).detach())
-    lengths = None if call.example_lengths is None else pick(call.example_lengths, 0)
+    lengths = None if padding or call.example_lengths is None else pick(call.example_lengths, 0)
     stops = lengths if call.packed else None
     given = call.hx if isinstance(call.hx, tuple) else (call.hx,)
     initial = [None if h is None else pick(call.state_major(h)).detach() for h in given]

@@ -166,6 +166,10 @@ class Seen:
         """
         return self.through(self.trace(examples), run)
 
+    def descend_whole(self) -> Descent:
+        """The same of all that ran: of all examples, and of a padded tensor through its padding."""
+        return self.through(self.trace(None).whole)
+
     def through(self, trace: Trace, run: Run = recur) -> Descent:
         """The same of a trace of the call."""
         for (layer, direction), blocks in descend(trace, self.call.gradients, run):
@@ -192,7 +196,8 @@ class Since:
         marked: names of the states that a script marked.
         transformed: names of those that ran inside of torch.func.
         ran_at_all: names of those of which a call was seen.
-        leaves: ids of the parameters whose ``.grad`` a backward pass led to.
+        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did, and how
+            often that gradient had been changed in place by then.
         unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
@@ -207,7 +212,7 @@ class Since:
     marked: set[str] = field(default_factory=set)
     transformed: set[str] = field(default_factory=set)
     ran_at_all: set[str] = field(default_factory=set)
-    leaves: set[int] = field(default_factory=set)
+    leaves: dict[int, tuple[int, int]] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
 
     def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
@@ -240,7 +245,7 @@ class Since:
 def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:
     """State name -> [B, H], the last states as the layer gave them; none where they are those past the padding."""
     call = trace.call
-    if not call.packed and call.example_lengths is not None:
+    if not call.packed and trace[layer, direction].lengths is not None:
         return {}
     row = layer * (2 if call.layer.bidirectional else 1) + direction
     return {

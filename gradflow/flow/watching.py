@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial, wraps
 from typing import Any, Generic, Self, cast
 
@@ -171,6 +171,19 @@ class Watcher(Generic[Taken]):
         ]
 
     @property
+    def used_beside(self) -> set[int]:
+        """Ids of the model's parameters that something else than a recurrence of a watched layer uses, as tied ones."""
+        if self._model is None:
+            return set()
+        watched = {id(layer.cell if isinstance(layer, SteppedCell) else layer) for layer in self._layers.values()}
+        return {
+            id(parameter)
+            for module in unwrapped(self._model).modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and not (id(module) in watched and name.startswith("weight_hh"))
+        }
+
+    @property
     def has_seen(self) -> bool:
         """Whether there is something to take: a gradient has arrived since the last time, or a checkpoint hides it."""
         since = self._since
@@ -198,7 +211,7 @@ class Watcher(Generic[Taken]):
             shared = {id(p) for name in seen & self._layers.keys() for p in self._layers[name].parameters()}
             for name in self._layers.keys() - seen:
                 own = {id(p) for p in self._layers[name].parameters() if p.requires_grad} - shared
-                if own and own <= since.leaves:
+                if own and own <= since.leaves.keys():
                     since.unseen.append(name)
         reasons = dict.fromkeys(since.unseen, UNSEEN) | dict.fromkeys(since.transformed, TRANSFORMED)
         for name, why in reasons.items():
@@ -374,8 +387,9 @@ class Watcher(Generic[Taken]):
                 self._handles.append(leaf.register_post_accumulate_grad_hook(self._lands))
 
     def _lands(self, leaf: Tensor) -> None:
-        self._since.landed[torch._C._current_graph_task_id()] = None
-        self._since.leaves.add(id(leaf))
+        number, gradient = torch._C._current_graph_task_id(), leaf.grad
+        self._since.landed[number] = None
+        self._since.leaves[id(leaf)] = number, 0 if gradient is None else gradient._version
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
@@ -396,16 +410,25 @@ class Watcher(Generic[Taken]):
             if self._policy.only_last and len(since.passes) == _KEPT_PASSES and since.landed:
                 since.leave_only(list(since.landed)[-1])
             since.passes[number], since.ran_before[number] = set(), self._order
-            before = len(since.landed) > (number in since.landed)
-            if before and _nothing_in(seen.parameters):  # zero_grad since the passes before
-                since.landed.clear()
+            before = since.landed.keys() - {number}
+            if before and self._were_zeroed(seen, before):
+                since.landed = {other: None for other in since.landed if other == number}
         since.passes[number].add(seen.order)
+
+    def _were_zeroed(self, seen: Seen | Chain, before: Collection[int]) -> bool:
+        """Whether what the passes before the one that reaches a call left in ``.grad`` is gone.
+
+        The parameters of the call say so, if they led there; if not (frozen, a marked state, computed weights), all to
+        which this pass has yet to come.
+        """
+        to_come = {leaf: version for leaf, (last, version) in self._since.leaves.items() if last in before}
+        asked = to_come.keys() & set(map(id, seen.parameters)) or to_come.keys()
+        return bool(asked) and all(_is_gone(self._followed[leaf].grad, to_come[leaf]) for leaf in asked)
+
+
+def _is_gone(gradient: Tensor | None, version: int) -> bool:
+    """Whether a gradient was taken away, or set to zero; one that has always been zero was not changed since."""
+    return gradient is None or (gradient._version != version and not bool(gradient.any()))
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
-
-
-def _nothing_in(parameters: Iterable[Tensor]) -> bool:
-    """Whether no trained parameter has a gradient."""
-    trained = [parameter.grad for parameter in parameters if parameter.requires_grad]
-    return bool(trained) and all(gradient is None or not bool(gradient.any()) for gradient in trained)

@@ -141,6 +141,8 @@ def check_lengths(calls: Sequence[tuple[int, Any]]) -> None:
         elif call.lengths.shape != (call.batch_size,):
             shape = tuple(call.lengths.shape)
             raise ValueError(f"lengths: expected {call.batch_size}, one for each example, got shape {shape}")
+        else:
+            seen.check_padding()
     grouped(calls)
 
 

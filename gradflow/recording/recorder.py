@@ -421,7 +421,7 @@ class Recorder:
         self._owed = self._owed or self._spectrum_due
         is_read = self._due and self._probe is None
         self._watcher.examples = ("all" if self._owed else self._examples) if is_read else None
-        self._watcher.added = Added() if is_read and self._owed else None
+        self._watcher.added = Added(self._watcher.used_beside) if is_read and self._owed else None
 
     def _tell(self, iteration: int, row: dict[str, float]) -> None:
         for callback in list(self._callbacks):
@@ -471,7 +471,7 @@ class Recorder:
         calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
         added = Added() if kept else self._watcher.added  # of what was kept only the forward identity can be asked
         if self._probe is not None:
-            added = Added() if self._owed or kept else None
+            added = Added(self._watcher.used_beside) if self._owed or kept else None
             calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
         if any(seen.call.batch_size == 0 for _, seen in calls):
             self._mishaps.note(

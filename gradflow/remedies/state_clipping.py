@@ -90,8 +90,8 @@ def clip_state_gradients_(traces: Sequence[Trace], clip_value: float) -> StateCl
     sums: dict[Tensor, Tensor] = {}
     for trace in reached:
         with plain_arithmetic(trace.output.data.device):
-            run = partial(_clipped_recursion, clip_value=clip_value, tallies=tallies)
-            for (layer, direction), blocks in descend(trace, trace.call.gradients, run):
+            run = partial(_clipped_recursion, trace[0, 0].valid, clip_value=clip_value, tallies=tallies)
+            for (layer, direction), blocks in descend(trace.whole, trace.call.gradients, run):
                 for name, gradient in _shares(next(blocks)).items():
                     weight = leaf_weight(trace, name + suffix(layer, direction))
                     sums[weight] = sums[weight] + gradient if weight in sums else gradient
@@ -117,8 +117,10 @@ def _check_layer(trace: Trace) -> None:
         leaf_weight(trace, name)
 
 
-def _clipped_recursion(unrolled: Unrolled, direct: Direct, clip_value: float, tallies: list[Tensor]) -> Iterator[Block]:
-    """All steps as one block, each clamped; what :func:`_tally` says of them goes to `tallies`."""
+def _clipped_recursion(
+    counts: Tensor | None, unrolled: Unrolled, direct: Direct, clip_value: float, tallies: list[Tensor]
+) -> Iterator[Block]:
+    """All steps as one block, each clamped; what :func:`_tally` says of those that count goes to `tallies`."""
     time, batch, _ = unrolled.like.shape
     arriving, total = direct.part(unrolled, slice(0, time)), {}
     for name in unrolled.cell.state_names:
@@ -131,7 +133,7 @@ def _clipped_recursion(unrolled: Unrolled, direct: Direct, clip_value: float, ta
     clamp = partial(_clamp_lstm if unrolled.is_lstm else _clamp, unrolled, total, before, clip_value)
     order = list(range(time)) if unrolled.reverse else list(range(time - 1, -1, -1))
     epsilon = unrolled.jacobian.backward_(total, order, clamp)
-    tallies.append(_tally(torch.stack(list(before.values())), unrolled, clip_value))
+    tallies.append(_tally(torch.stack(list(before.values())), counts, clip_value))
     clamped = {name: part[:time] for name, part in total.items()}
     if unrolled.valid is not None:  # past the end of a reverse direction lies the gradient of its initial state
         clamped = {name: part.masked_fill(~unrolled.valid.unsqueeze(-1), 0) for name, part in clamped.items()}
@@ -154,10 +156,13 @@ def _clamp_lstm(unrolled: Unrolled, total: State, before: State, clip_value: flo
     c.addcmul_(shown, h, value=-1)
 
 
-def _tally(before: Tensor, unrolled: Unrolled, clip_value: float) -> Tensor:
-    """Of the gradients that arrived, [states, T, B, H]: how many are clamped, there are, and are not finite."""
-    if unrolled.valid is not None:
-        before = before[:, unrolled.valid]
+def _tally(before: Tensor, counts: Tensor | None, clip_value: float) -> Tensor:
+    """Of the gradients that arrived, [states, T, B, H]: how many are clamped, there are, and are not finite.
+
+    Of those that count, [T, B] bool; None: all.
+    """
+    if counts is not None:
+        before = before[:, counts]
     outside = before.abs() > clip_value
     return torch.stack((outside.sum(), torch.tensor(before.numel(), device=before.device), (~before.isfinite()).sum()))
 
