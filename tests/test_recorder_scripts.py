@@ -349,9 +349,10 @@ def test_a_default_device_that_is_another_one(kind, tmp_path):
             output = layer(given, h.unsqueeze(0))[0]
             return (output.data if how == "packed" else output).square().mean()
         state, loss = (h, h) if name == "LSTMCell" else h, 0.0
-        for x_t in x:
+        for x_t, counts in zip(x, torch.arange(T, device="cpu").unsqueeze(1) < lengths, strict=True):
             state = layer(x_t, state)
-            loss = loss + (state[0] if name == "LSTMCell" else state).square().mean()
+            shown = state[0] if name == "LSTMCell" else state
+            loss = loss + (shown[counts] if how == "lengths" else shown).square().sum()
         return loss
 
     logs = []
