@@ -225,7 +225,7 @@ class Recorder:
         within a forward pass of the model, and on over the forward passes that share a backward pass; without a call of
         the model itself, in the order in which they ran. Eight or more calls of a module with one example each, of
         different lengths, that all start anew are a batch, and one call of the log (say ``targets`` if the loss was
-        divided by their number).
+        divided by their number); those of a single step in one direction stay calls of their own.
 
         Args:
             loss: its value, as it was reduced.
