@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 import weakref
@@ -478,6 +479,27 @@ def test_a_fork_leaves_the_log_alone(tmp_path, monkeypatch):
     ending._close_all()
     assert gf.open_run(tmp_path).status == "finished"
     assert not kept[1]._optimizer_step_pre_hooks
+
+
+def test_a_fork_that_goes_on_training_is_not_stopped(tmp_path, caplog):
+    model, optimizer = begun(tmp_path)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for seed in range(2):
+                loss_of(model, seed).backward()
+                optimizer.step()
+            code = 0 if caplog.text.count("was forked from the one that records") == 1 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    loss_of(model, 3).backward()
+    optimizer.step()
+    del model, optimizer
+    gc.collect()
+    run = gf.open_run(tmp_path)
+    assert (run.status, run.error, len(run.scalars)) == ("finished", None, 4)
 
 
 @pytest.mark.slow

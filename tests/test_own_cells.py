@@ -550,3 +550,31 @@ def test_log_holds_the_gradients_of_every_example(tmp_path):
         ("log_jacobian_frobenius", seen[0, 0].jacobian.frobenius_norm().log()),
     ):
         assert frame[f"{column}_mean"].tolist() == pytest.approx(values[:, 0].tolist(), rel=1e-5)
+
+
+class Masked(Tanh):
+    """Some units are always zero."""
+
+    def step(self, x_t, state):
+        return {"h": super().step(x_t, state)["h"].masked_fill(torch.arange(H) < 2, 0)}
+
+
+@pytest.mark.parametrize("kind", [Tanh, Masked])
+@pytest.mark.parametrize("lengths", [None, [2, 6, 3, 6], [5, 1, 6, 4]])
+def test_gradients_that_are_read_are_those_of_each_example(kind, lengths, tmp_path):
+    torch.manual_seed(0)
+    layer, x, weight = gf.Recurrent(kind()).double(), *torch.randn(2, T, B, max(D, H), dtype=torch.float64)
+    given = x[..., :D] if lengths is None else pack_padded_sequence(x[..., :D], lengths, enforce_sorted=False)
+
+    def loss_of(output):
+        padded = output if lengths is None else pad_packed_sequence(output)[0]
+        return (padded * weight[..., :H]).sum()
+
+    with gf.record(layer, tmp_path, reduction="sum", examples="all") as recorder:
+        loss_of(layer(given)[0]).backward()
+        recorder.step()
+    seen = gf.trace(layer, given)
+    (gradient,) = torch.autograd.grad(loss_of(seen.output), seen.output.data if lengths else seen.output)
+    expected = gf.state_gradients(seen, seen.output._replace(data=gradient) if lengths else gradient)
+    norms = expected[0, 0].log_norm["h"].nanmean(1)
+    assert gf.open_run(tmp_path).frame("time").log_state_gradient_mean.tolist() == pytest.approx(norms.tolist())

@@ -2,11 +2,14 @@
 
 import copy
 import copyreg
+import gc
 import io
 import logging
 import math
 import os
 import pickle
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -15,11 +18,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import gradflow as gf
 
 T, B, D, H = 6, 5, 3, 4
+FEW = ["log_state_gradient", "log_anchored_gradient", "log_jacobian_spectral", "log_product_spectral"]
 LAYERS = [nn.RNN, nn.LSTM, nn.GRU, gf.LinearRNN, gf.LSTM, gf.GRU]
 
 
@@ -118,6 +123,61 @@ def test_forward_passes_without_backward_are_not_kept_alive(tmp_path):
         answer = model(data())
         assert seen[3]() is not None
         answer.sum().backward()
+        recorder.step()
+
+
+LONG = """
+import sys, threading, torch, gradflow as gf
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cell = nn.GRU(1, 2), nn.LSTMCell(1, 2)
+
+    def forward(self, x):
+        state = None
+        for x_t in x:
+            state = self.cell(x_t, state and tuple(0.9 * part for part in state))
+        return self.layer(x)[0][-1] + state[0]
+
+def train():
+    model = Model()
+    with gf.record(model, sys.argv[1], quantities=["log_state_gradient"], examples=1) as recorder:
+        model(torch.randn(800, 1, 1))
+        model(torch.randn(800, 1, 1)).sum().backward()
+        recorder.step()
+    print(gf.open_run(sys.argv[1]).error, end="")
+
+threading.stack_size(2**19)
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+"""
+
+
+def test_the_graph_of_a_long_sequence_is_freed_with_little_stack(tmp_path):
+    """As a sequence ten times as long is with the usual stack, of which nodes that Python has seen take most."""
+    ended = subprocess.run([sys.executable, "-c", LONG, tmp_path], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout) == (0, "None"), ended.stderr
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("probe", [False, True])
+def test_a_recorder_that_has_ended_holds_no_model(every, probe, tmp_path):
+    model, given = Model(), {}
+    if probe:
+        given = {"probe": (data(), torch.zeros(B, 2)), "criterion": nn.functional.mse_loss}
+    with gf.record(model, tmp_path, every=every, **given) as recorder:
+        for seed in range(3):
+            model(data(seed)).sum().backward()
+            recorder.step()
+    held = [weakref.ref(part) for part in (model, *model.parameters())]
+    del model
+    gc.collect()
+    assert [part() for part in held] == [None] * len(held)
+    assert (recorder.iteration, recorder.error) == (3, None)
+    with pytest.raises(RuntimeError, match="nothing is watched"):
         recorder.step()
 
 
@@ -263,6 +323,50 @@ def train(model, path, iterations=5, autocast=False, **options):
             optimizer.step()
             losses.append(loss.item())
     return losses
+
+
+class Elsewhere(gf.Cell):
+    """A cell of the user's own."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size, self.inner = hidden_size, nn.GRUCell(input_size, hidden_size)
+
+    def step(self, x_t, state):
+        return {"h": self.inner(x_t, state["h"])}
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU packed", "own packed", "gf.GRU packed", "LSTMCell", "RNNCell lengths"])
+def test_a_default_device_that_is_another_one(kind, tmp_path):
+    """As `torch.set_default_device` makes it: training goes on, and the log is the same."""
+    name, _, how = kind.partition(" ")
+    make = {"own": lambda *sizes: gf.Recurrent(Elsewhere(*sizes)), "gf.GRU": gf.GRU}.get(name) or getattr(nn, name)
+    x, h, lengths = data(), torch.zeros(B, H), torch.tensor([3, T, 1, 5, 2])
+    given = pack_padded_sequence(x, lengths, enforce_sorted=False) if how == "packed" else x
+
+    def loss_of(layer):
+        if "Cell" not in name:
+            output = layer(given, h.unsqueeze(0))[0]
+            return (output.data if how == "packed" else output).square().mean()
+        state, loss = (h, h) if name == "LSTMCell" else h, 0.0
+        for x_t, counts in zip(x, torch.arange(T, device="cpu").unsqueeze(1) < lengths, strict=True):
+            state = layer(x_t, state)
+            shown = state[0] if name == "LSTMCell" else state
+            loss = loss + (shown[counts] if how == "lengths" else shown).square().sum()
+        return loss
+
+    logs = []
+    for device in ("cpu", "meta"):
+        torch.manual_seed(0)
+        layer = make(D, H)
+        with torch.device(device), gf.record(layer, tmp_path / device, quantities=FEW) as recorder:
+            loss_of(layer).backward()
+            recorder.step(**({"lengths": lengths} if how == "lengths" else {}))
+        run = gf.open_run(tmp_path / device)
+        assert run.error is None
+        logs.append([run.table(table).to_pandas() for table in ("time", "lag", "spectrum", "proof")])
+    for one, other in zip(*logs, strict=True):
+        pd.testing.assert_frame_equal(one, other)
 
 
 def same_parameters(one, other):

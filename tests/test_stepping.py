@@ -30,6 +30,20 @@ class Coupled(gf.Cell):
         return {"y": state["y"] + 0.3 * z, "z": z}
 
 
+class OfInput(gf.Cell):
+    """The second state is of the input alone, and makes the first one."""
+
+    state_names = ("y", "z")
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.inner, self.given = H, nn.Linear(2 * H, H), nn.Linear(D, H)
+
+    def step(self, x_t, state):
+        z = torch.tanh(self.given(x_t))
+        return {"y": torch.tanh(self.inner(torch.cat((state["y"], state["z"]), -1))) * z, "z": z}
+
+
 class Own(gf.Cell):
     """One state."""
 
@@ -102,7 +116,7 @@ def pair(kind):
 
 KINDS = [
     "RNNCell", "RNNCell relu", "LSTMCell", "GRUCell", Own, Coupled, "RNN", "LSTM", "GRU", "LSTM stack",
-    "GRU stack first", "RNN stack", "gf.LSTM stack", "gf.GRU", "gf.LinearRNN first",
+    "GRU stack first", "RNN stack", "gf.LSTM stack", "gf.GRU", "gf.LinearRNN first", OfInput,
 ]  # fmt: skip
 LOSSES = {
     "every step": lambda y: y.square().mean(),
@@ -155,6 +169,32 @@ def test_steps_are_one_sequence(kind, loss, examples, tmp_path):
     run = recorded(by_steps, x, LOSSES[loss], tmp_path / "steps", examples=examples)
     assert_same(run, expected)
     assert run.proof == expected.proof == ("proved" if isinstance(kind, str) else "unproved")
+
+
+class Counts(gf.Cell):
+    """A state that counts the steps, and that another one is made of."""
+
+    state_names = ("h", "n")
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.inner = H, nn.Linear(D + H, H)
+
+    def step(self, x_t, state):
+        n = state["n"] + 0.1
+        return {"h": torch.tanh(self.inner(torch.cat((x_t, state["h"]), -1)) * n), "n": n}
+
+
+def test_a_state_without_gradients_has_none(tmp_path):
+    torch.manual_seed(0)
+    model, kept = OneByOne(Counts()), []
+    model.layer.register_forward_hook(lambda *given: given[2]["h"].retain_grad() or kept.append(given[2]["h"]))
+    with gf.record(model, tmp_path, reduction="sum", examples="all") as recorder:
+        model(torch.randn(T, B, D)).square().mean().backward()
+        recorder.step()
+    norms = [state.grad.norm(dim=-1).log().mean().item() for state in kept]
+    frame = gf.open_run(tmp_path).frame("time")
+    assert frame.log_state_gradient_mean.tolist() == frame.log_joint_gradient_mean.tolist() == pytest.approx(norms)
 
 
 class InParts(Whole):

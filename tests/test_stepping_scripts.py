@@ -1,5 +1,7 @@
 """Scripts that step in unusual ways: each against autograd's own gradients, kept by `retain_grad`."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,42 @@ def test_a_mark_whose_step_runs_a_recorded_cell(tmp_path):
     run = recorded(model, tmp_path, backward, states=["h"])
     assert_exact(run, model.kept)
     assert_exact(run, model.kept, module="h")
+
+
+class Marks(nn.Module):
+    """A step by hand, in a checkpoint or not."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.i2h, self.h2h = nn.Linear(D, H).double(), nn.Linear(H, H).double()
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+
+            def step(h, x_t=x_t):
+                return torch.tanh(self.i2h(x_t) + self.h2h(h)) + 0.1 * h
+
+            h = gf.mark("h", step(h), step=step, previous=h)
+        return h
+
+
+def test_a_mark_with_its_step_in_a_checkpoint(tmp_path):
+    x, found, graphs = torch.randn(T, B, D, dtype=torch.float64), [], []
+    for run in (lambda model: model(x), lambda model: checkpoint(model, x, use_reentrant=False)):
+        model, path = Marks(), tmp_path / str(len(found))
+        with gf.record(model, path, states=["h"], reduction="sum") as recorder:
+            h = run(model)
+            graphs.append(weakref.ref(h))
+            h.sum().backward()
+            del h
+            recorder.step()
+        columns = gf.open_run(path).frame("time")[["log_state_gradient_mean", "log_direct_gradient_mean"]]
+        found.append([columns.to_numpy(), *(parameter.grad for parameter in model.parameters())])
+    for plain, checkpointed in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, checkpointed)
+    assert [graph() for graph in graphs] == [None, None]
 
 
 class Reversed(torch.autograd.Function):

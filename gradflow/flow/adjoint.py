@@ -128,7 +128,7 @@ def descend(
         below = []
         for side in range(sides):
             unrolled = trace[index, side]
-            at_end = None if at is None else at[unrolled.ends, torch.arange(len(unrolled.ends))]
+            at_end = None if at is None else at[unrolled.ends, torch.arange(len(unrolled.ends), device="cpu")]
             finals = {n: only(part, at_end) for n, part in _at_finals(trace, arrived, index * sides + side).items()}
             blocks: list[Block] = []
             given = replace(direct[side], finals=finals, read=trace.read.get((index, side)))
@@ -173,10 +173,11 @@ def arriving_at(trace: Trace, arrived: Mapping[str, Any]) -> Tensor:
     found = []
     for side, part in enumerate(_at_output(trace, arrived, sides)):
         unrolled = trace[0, side]
-        at = torch.zeros(unrolled.like.shape[:2], dtype=torch.bool) if part is None else (part != 0).any(-1).cpu()
+        nowhere = torch.zeros(unrolled.like.shape[:2], dtype=torch.bool, device="cpu")
+        at = nowhere if part is None else (part != 0).any(-1).cpu()
         for row in range(side, trace.call.layer.num_layers * sides, sides):
             for final in _at_finals(trace, arrived, row).values():
-                at[unrolled.ends, torch.arange(at.shape[1])] |= (final != 0).any(-1).cpu()
+                at[unrolled.ends, torch.arange(at.shape[1], device="cpu")] |= (final != 0).any(-1).cpu()
         found.append(at)
     return torch.stack(found)
 

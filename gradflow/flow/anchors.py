@@ -63,7 +63,7 @@ def _anchors(at: Tensor) -> Anchors | None:
     some = several if len(several) <= EXAMPLES else [several[i * len(several) // EXAMPLES] for i in range(EXAMPLES)]
     pairs = [(b, s) for b in some for s in _spread(at[:, :, b].any(0).nonzero().squeeze(1).tolist(), len(at))]
     examples, positions = (list(part) for part in zip(*pairs, strict=True))
-    return Anchors(examples, torch.tensor(positions), at[:, positions, examples])
+    return Anchors(examples, torch.tensor(positions, device="cpu"), at[:, positions, examples])
 
 
 def _spread(positions: list[int], directions: int) -> list[int]:
@@ -89,7 +89,7 @@ def anchored_gradients(
         layer what is read at s has come through both).
     """
     pairs = trace.of(anchors.examples)
-    time = torch.arange(len(pairs[0, 0].like)).unsqueeze(1)
+    time = torch.arange(len(pairs[0, 0].like), device="cpu").unsqueeze(1)
     for (layer, direction), blocks in descend(pairs, arrived, at=time == anchors.positions):
         unrolled = pairs[layer, direction]
         norms = in_time([block.log_joint_norm for block in blocks], unrolled).cpu()
@@ -130,7 +130,7 @@ class StepsFromAnchors:
             begun = pairs.cut.cpu().cumsum(0)
             later = begun.gather(0, self.anchors.positions.unsqueeze(0))
             norms = norms.masked_fill(begun < later, -torch.inf)
-        counts = torch.arange(len(norms)).unsqueeze(1) <= self.anchors.positions
+        counts = torch.arange(len(norms), device="cpu").unsqueeze(1) <= self.anchors.positions
         return norms, counts if pairs.valid is None else counts & pairs.valid.cpu()
 
     def _begin(self, unrolled: Unrolled, blocks: Sequence[Block]) -> None:
@@ -142,7 +142,7 @@ class StepsFromAnchors:
         direct = in_time(parts, unrolled)
         self.anchors = _anchors((direct != 0).any(-1).cpu().unsqueeze(0))
         if self.anchors is not None:
-            at = torch.arange(len(direct)).unsqueeze(1) == self.anchors.positions
+            at = torch.arange(len(direct), device="cpu").unsqueeze(1) == self.anchors.positions
             exponents = [
                 torch.zeros_like(b.exponent) if b.direct.exponent is None else b.direct.exponent for b in blocks
             ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import State
+from gradflow.cells.copying import copied
 from gradflow.cells.recurrent import ReplayedCell
 from gradflow.flow.replay import Unrolled
 from gradflow.flow.stepping import Step
@@ -19,12 +20,17 @@ _ROUNDING, _LOST = 256, 4  # units of a dtype
 
 def apart_by_autodiff(unrolled: Unrolled, total: State) -> State:
     """Of a cell of the user's own: autograd's gradient of each state less what came through the others of the step."""
-    replayed = cast(ReplayedCell, unrolled.cell)
-    with torch.enable_grad(), replayed.for_each(unrolled.like.shape[:-1]):
-        entered = {name: part.detach().flatten(0, 1).requires_grad_() for name, part in unrolled.previous.items()}
-        left = replayed.cell.step(unrolled.inputs.flatten(0, 1), entered)  # before any view of what it gives
+    with torch.enable_grad():
+        replayed = copied(cast(ReplayedCell, unrolled.cell), _in_graph)  # a state may be of the input or weights alone
+        entered = {name: _in_graph(part.flatten(0, 1)) for name, part in unrolled.previous.items()}
+        with replayed.for_each(unrolled.like.shape[:-1]):
+            left = replayed.cell.step(_in_graph(unrolled.inputs.flatten(0, 1)), entered)  # before any view of it
     found = _apart(left, {name: part.flatten(0, 1) for name, part in total.items()})
     return {name: part.view_as(total[name]) for name, part in found.items()}
+
+
+def _in_graph(value: Tensor) -> Tensor:
+    return value.detach().requires_grad_().clone() if value.is_floating_point() else value
 
 
 def marked_apart(steps: Sequence[Step], total: State) -> State:
@@ -51,6 +57,8 @@ def _apart(left: State, total: State) -> State:
     while len(found) < len(left):
         name = next(n for n in left if n not in found and all(m in found for m in uses[n]))
         found[name] = total[name]
+        if not bool(total[name].any()):  # a state that is none of the training's, such as a count of the steps
+            continue
         for other in uses[name]:
             arriving = found[other].to(left[other].dtype).view_as(left[other])
             (through,) = torch.autograd.grad(left[other], left[name], arriving, retain_graph=True)
@@ -60,6 +68,8 @@ def _apart(left: State, total: State) -> State:
 
 def _depends(state: Tensor, on: Tensor) -> bool:
     """Whether a state of a step was computed from another one of the same step."""
+    if not (state.requires_grad and on.requires_grad):  # which one is where nothing that makes it is trained
+        return False
     return torch.autograd.grad(state, on, torch.ones_like(state), retain_graph=True, allow_unused=True)[0] is not None
 
 

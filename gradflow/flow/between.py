@@ -72,7 +72,7 @@ def between(
     if last not in map(ran.get, reached):
         return None
     if not asked:
-        return Between(tuple(torch.tensor(torch.nan) for _ in states))
+        return Between(tuple(torch.tensor(torch.nan, device="cpu") for _ in states))
     like = next(state for state in states if state is not None)
     of_last = {number for number in reached if ran[number] == last}
     factors = [
@@ -119,7 +119,7 @@ class _Way:
         if not ends:
             return torch.zeros_like(state)
         unknown = torch.full_like(state, torch.nan)
-        if not ends <= {number for number, _ in places} or _is_hooked(state) or _are_packed():
+        if not ends <= {number for number, _ in places} or _is_hooked(state) or are_packed():
             return unknown
         ones, spread = _vectors(state.shape, state.device)
         try:
@@ -177,7 +177,7 @@ class _Way:
 def _vectors(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ones, and numbers between 1 and 2 that are far from those beside them, float64; not to be changed."""
     with torch.inference_mode(False):
-        places = torch.arange(shape.numel(), dtype=torch.float64)
+        places = torch.arange(shape.numel(), dtype=torch.float64, device="cpu")
         spread = 1 + (places * (5**0.5 - 1) / 2).frac().view(shape).to(device)
         return torch.ones_like(spread), spread
 
@@ -217,7 +217,7 @@ def _is_hooked(state: Tensor) -> bool:
     return not all(isinstance(hook, Look) for hook in (state._backward_hooks or {}).values())
 
 
-def _are_packed() -> bool:
+def are_packed() -> bool:
     """Whether hooks pack what is saved, as in a checkpoint, where to go back runs its function again."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is not None and top(False) is not None

@@ -22,6 +22,12 @@ from gradflow.checks import shown
 from gradflow.flow.dropout import Dropout
 
 SUPPORTED = (nn.RNN, nn.LSTM, nn.GRU, RecurrentLayer, Recurrent)
+REACH = 128
+"""How many steps before it the node lies that a hook on the node of a step holds.
+
+A node that Python has seen is freed by a call within that of the node above it (torch 2.13), so that a long sequence
+would take more stack than there is. Held, the nodes of a stretch of steps are freed before the next stretch begins.
+"""
 _CELLS: dict[str, type[TorchCell]] = {"RNN_TANH": TanhCell, "RNN_RELU": ReLUCell, "LSTM": LSTMCell, "GRU": GRUCell}
 
 
@@ -282,7 +288,7 @@ class LayerCall:
         if lengths is None:
             return None
         try:
-            lengths = torch.as_tensor(lengths).cpu()
+            lengths = torch.as_tensor(lengths, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"lengths: expected whole numbers, one for each example, got {shown(lengths)}") from error
         if lengths.is_floating_point():

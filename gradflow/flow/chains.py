@@ -122,8 +122,8 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         for name, weight in call.weights.items()
     }
     scales = _scales(steps, count, examples)
-    valid = None if lengths is None else (torch.arange(len(steps)).unsqueeze(1) < lengths).to(call.device)
-    ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1) if lengths is None else lengths - 1
+    valid = None if lengths is None else (torch.arange(len(steps), device="cpu").unsqueeze(1) < lengths).to(call.device)
+    ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1, device="cpu") if lengths is None else lengths - 1
     found = []
     redone = [step.redone for step in steps if step.redone is not None]
     told = redone if len(redone) == len(steps) else None
@@ -231,7 +231,7 @@ def _cell(
 def _lengths(call: ChainCall, count: int, examples: Sequence[int] | None) -> Tensor | None:
     if call.lengths is None:
         return None
-    lengths = torch.as_tensor(call.lengths).cpu()
+    lengths = torch.as_tensor(call.lengths, device="cpu")
     if lengths.is_floating_point() or lengths.shape != (call.batch_size,) or bool((lengths < 1).any()):
         raise ValueError(
             f"lengths: expected {call.batch_size} whole numbers from 1 to {count}, got {lengths.dtype} of shape "

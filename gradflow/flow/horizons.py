@@ -249,7 +249,7 @@ def _triangular_factors(J: Jacobian, steps: Sequence[int], count: int) -> Iterat
     The first Q [S, p] is random, always the same: nothing of the product may lie across it.
     """
     wide, size = J.double(), J.shape[-1]
-    random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     q = torch.linalg.qr(random[:, :count]).Q.to(J.like.device).expand(J.shape[1], -1, -1)
     identity = torch.eye(count, dtype=torch.float64, device=q.device)
     for t in steps:

@@ -262,7 +262,8 @@ class Joiner:
         marked = isinstance(layer, Marked)
         if not marked:
             _check_new(name, entering, given)
-        head, found = heads.before(entering or states, asked=bool(entering))
+        entered = entering or states
+        head, found = heads.before(entered, asked=bool(entering))
         batch = states[0].numel() // (layer.num_layers * states[0].shape[-1])
         whole = head is not None and isinstance(head.chain, Chain)
         if whole and head is not None and head.chain.call.batch_size == batch:
@@ -287,11 +288,11 @@ class Joiner:
         step.dropout = dropout
         chain.length += 1
         chain.last = step
-        trained = keep_gradients(step, given, chain.reached)
+        keeper = keep_gradients(step, given, chain.reached, () if head is None else head.below(entered))
         made = list(given.values())
         if any(value.grad_fn is not None for value in made):
-            heads.add(Head(chain, step, step.index, states, made, chain.ran))
-        return chain, trained
+            heads.add(Head(chain, step, step.index, states, made, chain.ran, keeper))
+        return chain, keeper is not None
 
 
 def _check_new(name: str, entering: Sequence[Tensor | None], left: Mapping[str, Tensor]) -> None:

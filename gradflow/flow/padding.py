@@ -30,7 +30,7 @@ def check_padding(call: LayerCall, arrived: Mapping[str, Any]) -> None:
             f"{type(layer).__name__} get gradients through that; {_PACK}, or use one direction"
         )
     steps = len(call.time_major(call.output))
-    padding = torch.arange(steps).unsqueeze(1) >= call.example_lengths
+    padding = torch.arange(steps, device="cpu").unsqueeze(1) >= call.example_lengths
     for name, gradient in arrived.items():
         arrives = call.time_major(gradient) if name == "output" else call.state_major(gradient)[::sides]
         present = ((arrives != 0) & arrives.isfinite()).any(-1).cpu()  # [T, B], or [L, B] at the last position

@@ -251,7 +251,7 @@ def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor], kind: torch
         if name in summands:
             size = torch.maximum(size, _rounding(kind) * _norms(unrolled, summands[name]))
         if name in finals:
-            last = state[unrolled.ends, torch.arange(state.shape[1])]
+            last = state[unrolled.ends, torch.arange(state.shape[1], device="cpu")]
             apart = torch.maximum(apart, (finals[name].double() - last.double()).norm(dim=-1))
         relative = torch.where(size > 0, apart / size, apart)
         if not bool(size.isfinite().all() & apart.isfinite().all()):

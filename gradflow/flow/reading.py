@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradflow.cells.cell import State
-from gradflow.cells.layers import RecurrentLayer
+from gradflow.cells.layers import SequenceLayer
 from gradflow.cells.lstm import LSTMCell
-from gradflow.flow.calls import LayerCall, add, cell_class, is_of_many_passes
+from gradflow.flow.calls import REACH, LayerCall, add, cell_class, is_of_many_passes
 from gradflow.flow.examples import index_of
 from gradflow.flow.saved import LEFT_FACTORS, Place, Saved, saved
 
@@ -55,9 +55,10 @@ class Reading:
         self._new = partial(like.detach().new_zeros, (*shape, like.shape[-1]))  # attached, it would hold the graph
         for place, states in steps.items():
             for name, nodes in states.items():
-                into = _Into(self, place, name)
-                for time, node in enumerate(nodes):
-                    node.register_prehook(_Hook(into, time))
+                into, in_order = _Into(self, place, name), range(len(nodes))
+                for ran, time in enumerate(reversed(in_order) if place[1] == 1 else in_order):
+                    below = nodes[time + REACH if place[1] == 1 else time - REACH] if ran >= REACH else None
+                    nodes[time].register_prehook(_Hook(into, time, below))
 
     def room(self, place: Place, name: str) -> Tensor:
         """Where the backward pass that runs leaves the gradients of one state, [T, B, H]."""
@@ -115,10 +116,10 @@ class _Into:
 class _Hook:
     """On the node of one step; small, since the garbage collector visits every object."""
 
-    __slots__ = ("_into", "_time")
+    __slots__ = ("_below", "_into", "_time")
 
-    def __init__(self, into: _Into, time: int):
-        self._into, self._time = into, time
+    def __init__(self, into: _Into, time: int, below: Any):
+        self._into, self._time, self._below = into, time, below
 
     def __call__(self, gradients: tuple[Tensor | None, ...]) -> None:
         self._into.copy(self._time, gradients)
@@ -141,7 +142,7 @@ def read(call: LayerCall, examples: Sequence[int] | None) -> Reading | None:
     length, batch = _shape(call)
     kept = saved(call, steps, products, (length, batch, output.shape[-1]), examples)
     unsorted = None
-    if isinstance(call.output, PackedSequence) and not isinstance(call.layer, RecurrentLayer):
+    if isinstance(call.output, PackedSequence) and not isinstance(call.layer, SequenceLayer):
         examples, unsorted = None, call.output.unsorted_indices
         unsorted = torch.arange(batch, device=output.device) if unsorted is None else unsorted
     shape = length, batch if examples is None else len(examples)
@@ -214,8 +215,9 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
     if not _is(stack, "StackBackward0", "CatBackward0") or len(stack.next_functions) != count:
         return None
     edges = stack.next_functions
-    if any(_is(node, "MaskedFillBackward0") for node in {type(node): node for node, _ in edges}.values()):
-        edges = [node.next_functions[0] if _is(node, "MaskedFillBackward0") else (node, n) for node, n in edges]
+    if isinstance(call.output, PackedSequence) and isinstance(call.layer, SequenceLayer):
+        full = int((call.output.batch_sizes == call.output.batch_sizes[0]).sum())
+        edges = (*edges[:full], *(_before_padding(edge) for edge in edges[full:]))
     if any(n for _, n in edges):  # h is one of several outputs of its node
         return None
     nodes = [node for node, _ in edges]
@@ -225,6 +227,12 @@ def _in_order(call: LayerCall, stack: Any, count: int, *, reverse: bool) -> list
         return None
     ran = [node._sequence_nr() for node in nodes]
     return nodes if ran == sorted(ran, reverse=reverse) and len(set(ran)) == count else None
+
+
+def _before_padding(edge: tuple[Any, int]) -> tuple[Any, int]:
+    """Of a position past the shortest example, which our own layers fill up with zeros, the edge to what made it."""
+    node, _ = edge
+    return node.next_functions[0] if _is(node, "MaskedFillBackward0") else edge
 
 
 def _with_cell_states(call: LayerCall, nodes: list[Any]) -> dict[str, Sequence[Any]] | None:

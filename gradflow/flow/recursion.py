@@ -197,7 +197,7 @@ def _adjoints(unrolled: Unrolled, direct: Direct) -> State:
         now, after = after, now
     torch.mul(keep[after], total[after], out=handed[now])
     if "c" in direct.finals:
-        handed[unrolled.ends, torch.arange(handed.shape[1])] += direct.finals["c"]
+        handed[unrolled.ends, torch.arange(handed.shape[1], device="cpu")] += direct.finals["c"]
     return read | {"c": handed}
 
 

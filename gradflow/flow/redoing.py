@@ -4,13 +4,16 @@ Shapes: B examples, H hidden size, S all states side by side.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from types import CellType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
+from gradflow.flow.between import are_packed
 from gradflow.flow.examples import index_of
 
 _NUMBERS = 2**22  # of the vectors that are sent through a step at once: 16 MB in float32
@@ -146,7 +149,9 @@ def redone(name: str, step: Callable[..., object], previous: tuple[Tensor, ...],
         ValueError: if the step does not give states of the shape of those that were marked.
     """
     devices = [marked[0].device] if marked[0].is_cuda else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    # A checkpoint counts what is saved, and would miss this when it runs the step again.
+    uncounted = saved_tensors_hooks(Tensor.detach, Tensor.detach) if are_packed() else nullcontext()
+    with torch.random.fork_rng(devices), torch.enable_grad(), uncounted:
         entered = tuple(state.detach().requires_grad_() for state in previous)
         left = step(*entered)
         left = left if isinstance(left, tuple) else (left,)

@@ -77,7 +77,7 @@ class Unrolled:
 
     def of(self, examples: list[int]) -> "Unrolled":
         """The same of some examples only."""
-        index = torch.as_tensor(examples)
+        index = torch.as_tensor(examples, device="cpu")
         cut = self._cut(lambda tensor: tensor.index_select(1, index.to(tensor.device)))
         cell = self.cell
         if isinstance(cell, ReplayedCell):
@@ -348,7 +348,7 @@ def _teacher_forced(
     states, previous = {}, {}
     for name, state in zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True):
         states[name], previous[name] = _with_previous(state, entering[name], stops, reverse)
-    valid = None if lengths is None else (torch.arange(len(x)).unsqueeze(1) < lengths).to(shown.device)
+    valid = None if lengths is None else (torch.arange(len(x), device="cpu").unsqueeze(1) < lengths).to(shown.device)
     if isinstance(cell, ReplayedCell):
         is_own = False
         cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
@@ -361,7 +361,7 @@ def _teacher_forced(
         if "c" in cell.state_names:
             states["c"], previous["c"] = _cell_states(gates, entering["c"], stops, reverse)
     time, batch = shown.shape[:2]
-    ends = torch.full((batch,), time - 1) if lengths is None else lengths - 1
+    ends = torch.full((batch,), time - 1, device="cpu") if lengths is None else lengths - 1
     ends = torch.zeros_like(ends) if reverse else ends
     return Unrolled(cell, x, states, previous, gates, lengths, ends, valid, reverse, gates_are_own=is_own)
 
@@ -387,7 +387,7 @@ def _with_previous(states: Tensor, entering: Tensor, lengths: Tensor | None, rev
     if lengths is None:
         return both[:-1], both[1:]
     previous = both[1:].clone()
-    previous[lengths - 1, torch.arange(len(lengths))] = entering
+    previous[lengths - 1, torch.arange(len(lengths), device="cpu")] = entering
     return both[:-1], previous
 
 
@@ -402,7 +402,7 @@ def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: boo
     torch.mul(gates["i"], gates["g"], out=states)
     previous[time - 1 if reverse else 0] = c_0
     if reverse and lengths is not None:
-        padding = (torch.arange(time).unsqueeze(1) >= lengths).to(keep.device).unsqueeze(-1)
+        padding = (torch.arange(time, device="cpu").unsqueeze(1) >= lengths).to(keep.device).unsqueeze(-1)
         keep = keep.masked_fill(padding, 1)
         states.masked_fill_(padding, 0)
     steps = list(zip(keep.unbind(), previous.unbind(), states.unbind(), strict=True))

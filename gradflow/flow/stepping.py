@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
 from gradflow.flow.between import AS_LEFT, SEARCHED, Between, Look, between
-from gradflow.flow.calls import SteppedCell, add, is_of_many_passes, weights_known
+from gradflow.flow.calls import REACH, SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.redoing import Redone
 
@@ -124,15 +124,18 @@ class Head:
         made: all that it gave out: of each state, and "output" of a layer.
         ran: number of each node that gave out states of the sequence before -> the index of its step; of this step
             they are added.
+        keeper: one that keeps its gradients; None: they are kept otherwise.
 
     Attributes:
         ran: numbers of the nodes that gave out the states of this step.
     """
 
     def __init__(
-        self, chain: Any, step: Any, index: int, given: Sequence[Tensor], made: Sequence[Tensor], ran: dict[int, int]
-    ):
+        self, chain: Any, step: Any, index: int, given: Sequence[Tensor], made: Sequence[Tensor], ran: dict[int, int],
+        keeper: "Keeper | None" = None,
+    ):  # fmt: skip
         self._chain: Any = weakref.ref(chain)
+        self._index, self._keeper = index, None if keeper is None else weakref.ref(keeper)
         self._step = weakref.ref(step)
         self._given = [weakref.ref(state) for state in given]
         self.ran: set[int] = set()
@@ -165,6 +168,23 @@ class Head:
     def step(self) -> Any:
         """The last step, as long as its graph is there."""
         return self._step()
+
+    def below(self, states: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """What the hooks of the next step are to hold: nodes of this step, or what those of this step do.
+
+        Args:
+            states: of the next step, as they enter it or as they leave it.
+        """
+        if self._index % REACH < REACH - 1:
+            keeper = None if self._keeper is None else self._keeper()
+            return () if keeper is None else keeper.below
+        waiting, seen = [state.grad_fn for state in states if state is not None], set[Any]()
+        while waiting and len(seen) < SEARCHED:
+            node = waiting.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [] if node._sequence_nr() in self.ran else [child for child, _ in node.next_functions]
+        return tuple(node for node in seen if node._sequence_nr() in self.ran)
 
     def goes_on_with(self, states: Sequence[Tensor | None], *, asked: bool) -> Between | None:
         """What happens to the states given out here before they enter a step; None: those do not descend from them."""
@@ -292,13 +312,16 @@ class Keeper(Look):
         name: of the state.
         place: among the outputs of its node.
         reached: told the step and the number of each backward pass at the first gradient that it brings.
+        below: nodes some steps before, which are held, see :data:`gradflow.flow.calls.REACH`.
     """
 
-    __slots__ = ("_name", "_place", "_reached", "_step")
+    __slots__ = ("__weakref__", "_name", "_place", "_reached", "_step", "below")
 
-    def __init__(self, step: Step, name: str, place: int, reached: Callable[[Step, int], None]):
+    def __init__(
+        self, step: Step, name: str, place: int, reached: Callable[[Step, int], None], below: tuple[Any, ...] = ()
+    ):
         super().__init__()
-        self._step, self._name, self._place, self._reached = step, name, place, reached
+        self._step, self._name, self._place, self._reached, self.below = step, name, place, reached, below
 
     def keep(self, gradients: tuple[Tensor | None, ...]) -> None:
         """What comes to the node, after the hooks of the script."""
@@ -314,17 +337,21 @@ class Keeper(Look):
         add(step.arrived[number], self._name, gradient.detach().clone())  # a leaf's .grad may take its memory
 
 
-def keep_gradients(step: Step, outputs: State, reached: Callable[[Step, int], None]) -> bool:
-    """Have autograd leave what arrives at the outputs of a step; False if they are not in the graph.
+def keep_gradients(
+    step: Step, outputs: State, reached: Callable[[Step, int], None], below: tuple[Any, ...] = ()
+) -> Keeper | None:
+    """Have autograd leave what arrives at the outputs of a step; None if they are not in the graph.
 
     Args:
         step: where it is left.
         outputs: name -> tensor.
         reached: see :class:`Keeper`.
+        below: the same.
     """
-    trained = {name: value for name, value in outputs.items() if value.requires_grad and value.grad_fn is not None}
-    for name, value in trained.items():
-        keeper = Keeper(step, name, value.output_nr, reached)
-        value.register_hook(keeper)
-        cast(Any, value.grad_fn).register_prehook(keeper.keep)
-    return bool(trained)
+    keeper = None
+    for name, value in outputs.items():
+        if value.requires_grad and value.grad_fn is not None:
+            keeper = Keeper(step, name, value.output_nr, reached, below)
+            value.register_hook(keeper)
+            cast(Any, value.grad_fn).register_prehook(keeper.keep)
+    return keeper

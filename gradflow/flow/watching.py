@@ -149,6 +149,11 @@ class Watcher(Generic[Taken]):
         self._followed.clear()
         self._forget()
 
+    def let_go(self) -> None:
+        """Hold no layer and no parameter any more, once it has been left for the last time."""
+        self._layers, self._leaves, self._model, self.added = {}, (), None, None
+        self._own.clear()
+
     def _hooked(self) -> list[nn.Module]:
         layers = [layer.cell if isinstance(layer, SteppedCell) else layer for layer in self._layers.values()]
         return [*layers, *([] if self._model is None else [self._model])]

@@ -125,7 +125,7 @@ class AutodiffJacobian(Jacobian):
     def frobenius_norm(self) -> Tensor:
         """Exact ‖J‖_F, [T, B] float64, from S products with Jᵀ."""
         squares = sum(rows.double().square().sum((0, -1)) for rows in self._rows(0, self.previous.shape[-1]))
-        return self._nan_past_length(torch.as_tensor(squares).sqrt())
+        return self._nan_past_length(torch.as_tensor(squares, device=self.previous.device).sqrt())
 
 
 def _product(of: Tensor, by: Tensor, vectors: Tensor, **options: bool) -> Tensor:

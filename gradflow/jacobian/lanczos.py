@@ -186,7 +186,7 @@ def _iterate(operator: Operator, start: Tensor) -> Tensor:
 
 def _start(count: int, size: int) -> Tensor:
     """Orthonormal [count, S] float64, from a generator of its own: that of training is left alone."""
-    vectors = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vectors = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     return torch.linalg.qr(vectors).Q.t()
 
 

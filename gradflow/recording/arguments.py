@@ -118,7 +118,7 @@ def lengths_by_name(lengths: Any, watched: Collection[str]) -> Callable[[str], T
 def _whole_numbers(lengths: Any) -> Tensor:
     expected = "lengths: expected whole numbers from 1, one for each example"
     try:
-        found = torch.as_tensor(lengths).detach().cpu()
+        found = torch.as_tensor(lengths, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(f"{expected}, got {shown(lengths)}") from None
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:

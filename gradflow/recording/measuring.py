@@ -84,7 +84,7 @@ def _of_few(quantity: Quantity, unrolled: Unrolled, log_factor: float) -> Measur
     try:
         values = take(some.jacobian)
     except torch.linalg.LinAlgError:  # it does not converge: counted as not finite
-        values = torch.full(some.like.shape[:2], torch.nan, dtype=torch.float64)
+        values = torch.full(some.like.shape[:2], torch.nan, dtype=torch.float64, device="cpu")
     if quantity.needs_carried and not some.carried:  # more was done between the steps than the Jacobians know
         values = torch.full_like(values, torch.nan)
     return _measured((quantity.name,), (values + log_factor if quantity.scales else values).unsqueeze(0), some)

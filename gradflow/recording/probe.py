@@ -103,7 +103,7 @@ class ProbeRunner:
                 error.add_note("gradflow: this was the model and the criterion on record(probe=...)")
                 raise
             calls = watcher.take()
-        lengths = None if self.probe.lengths is None else torch.as_tensor(self.probe.lengths)
+        lengths = None if self.probe.lengths is None else torch.as_tensor(self.probe.lengths, device="cpu")
         for _, seen in calls:
             seen.check_tensors()
             seen.call.lengths = lengths

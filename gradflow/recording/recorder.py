@@ -132,11 +132,13 @@ class Recorder:
     ) -> None:
         if self._updates is not None:
             self._updates.stop()
-        if self._ended:
-            return
-        self._stop()
-        if not self._writer.is_ours:
-            return  # a forked child: the log is its parent's
+        if not self._ended:
+            self._stop()
+            if self._writer.is_ours:  # not so in a forked child: the log is its parent's
+                self._conclude(error)
+        self._let_go()
+
+    def _conclude(self, error: BaseException | None) -> None:
         try:
             self._close(error)
         except Exception as failure:
@@ -145,6 +147,13 @@ class Recorder:
                 log.error("closing the log failed: %s", failure, exc_info=not isinstance(failure, OSError))
             else:
                 error.add_note(f"gradflow: closing the log failed as well: {failure}")
+
+    def _let_go(self) -> None:
+        """Hold neither the model nor anything of its size; a recorder may outlive it."""
+        self._latest, self._probe = [], None
+        self._copies.clear()
+        self._watcher.let_go()
+        self._rows.let_go()
 
     def _stop(self) -> None:
         """Nothing is watched any longer; hooks of optimisers, one of which may be running, stay for now."""
@@ -216,7 +225,7 @@ class Recorder:
         within a forward pass of the model, and on over the forward passes that share a backward pass; without a call of
         the model itself, in the order in which they ran. Eight or more calls of a module with one example each, of
         different lengths, that all start anew are a batch, and one call of the log (say ``targets`` if the loss was
-        divided by their number).
+        divided by their number); those of a single step in one direction stay calls of their own.
 
         Args:
             loss: its value, as it was reduced.
@@ -295,6 +304,9 @@ class Recorder:
         scaling: Scaling | None = None,
         only_new: bool = False,
     ) -> None:
+        if self._updates is not None and not self._writer.is_ours:
+            self._leave_to_parent()
+            return
         factor, log_targets = positive("loss_scale", loss_scale), log_of("targets", targets)
         lengths_of = lengths_by_name(lengths, self._watcher.names)
         row = self._rows.told(loss, clipping, scalars)
@@ -321,6 +333,15 @@ class Recorder:
         self._look_ahead()
         if self._callbacks:
             self._tell(iteration, row)
+
+    def _leave_to_parent(self) -> None:
+        """In a fork, whose optimiser goes on: see no more there."""
+        self._stop()
+        log.warning(
+            "%s: this process was forked from the one that records, and its updates are not recorded; record it into "
+            "a folder of its own, gf.record(...) after the fork",
+            self.path,
+        )
 
     def _taken(self, due: bool, lengths_of: Callable[[str], Tensor | None]) -> list[tuple[int, Seen | Chain]]:
         """What was seen since the last step; nothing if that is no use and the script is not to blame.

@@ -76,6 +76,10 @@ class ScalarRows:
         """Look at gradients as they arrive, until ``arrivals.stop()``."""
         self._present(only_new=False)
 
+    def let_go(self) -> None:
+        """Hold no parameter any more; nothing is measured from then on."""
+        self._places.clear()
+
     def told(
         self, loss: float | Tensor | None, clipping: Clipping | None, scalars: Mapping[str, Any] | None
     ) -> dict[str, float]:

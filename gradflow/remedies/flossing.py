@@ -55,7 +55,8 @@ def lyapunov_loss(layer: nn.Module, x: Tensor | PackedSequence, exponents: int, 
     if not 1 <= whole_number("exponents", exponents, 1) <= size:
         raise ValueError(f"exponents: expected 1 to {size}, the size of the state, got {exponents}")
     sequences, lengths, batched = _time_major(recurrent, x)
-    valid = None if lengths is None else (torch.arange(len(sequences)).unsqueeze(1) < lengths).to(sequences.device)
+    positions = torch.arange(len(sequences), device="cpu").unsqueeze(1)
+    valid = None if lengths is None else (positions < lengths).to(sequences.device)
     losses, sides = [], 2 if recurrent.bidirectional else 1
     for index in range(recurrent.num_layers):
         outputs = []
@@ -161,7 +162,7 @@ def _triangularised(
     """The states h [T, B, H], and Σ_t ln|R_ii| [B, k] float64; past an example's length nothing moves."""
     names, like = cell.state_names, next(iter(state.values()))
     size = cell.hidden_size * len(names)
-    random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    random = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     q = torch.linalg.qr(random).Q[:, :exponents].to(like.device).expand(len(like), -1, -1)
     logs, seen = q.new_zeros(len(like), exponents), [like] * len(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
