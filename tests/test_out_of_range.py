@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import gradflow as gf
+from gradflow.flow import recursion
 from tests.oracles import double, run
 
 T, B, D, H = 60, 2, 2, 3
@@ -128,6 +129,23 @@ def test_calls_that_go_on_with_one_another(kind, sizes, layers, between, tmp_pat
         direct = zero if index < layers - 1 else torch.arange(T).view(-1, 1).expand(T, B) < T - 1
         assert own["log_direct_gradient_zeros"].tolist() == direct.sum(1).tolist()
     assert not rows.filter(regex="non_finite").to_numpy().any()
+    assert run.proof == "proved"
+
+
+def ended(states, t):
+    """The first example begins anew twice."""
+    keep = torch.tensor([float(t not in {4, 9}), 1.0]).unsqueeze(1)
+    return tuple(state * keep for state in states)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_zeros_where_an_example_begins_anew_are_in_range(kind, tmp_path, monkeypatch):
+    """Nothing was lost there, so nothing is to be gone through once more, a step at a time in Python."""
+    monkeypatch.setattr(recursion, "_step_by_step", lambda *_: pytest.fail("out of range"))
+    model, x = made(kind, [1] * 12, ended, gain=1)
+    run = recorded(model, x, lambda y, states: y[-1].sum(), tmp_path)
+    assert run.error is None
+    assert run.frame("time")["log_state_gradient_zeros"].tolist() == [1.0] * 9 + [0.0] * 3
     assert run.proof == "proved"
 
 

@@ -210,7 +210,8 @@ def _as_read(
     joint = joint_norm(norms)
     if not stays and not all_between(joint, lowest, -lowest):
         in_order = joint[order] if unrolled.valid is None else _within(unrolled, joint)[order]
-        if _lost_digits(torch.cat((before().log_norm.unsqueeze(0), in_order)), lowest):
+        anew = None if between is None else (between[order[:-1]] == 0).all(-1)
+        if _lost_digits(torch.cat((before().log_norm.unsqueeze(0), in_order)), lowest, anew):
             return None
     if not stays and len(norms) > 1 and any(is_low(_within(unrolled, norm), lowest) for norm in norms.values()):
         return None
@@ -299,10 +300,17 @@ def _within(unrolled: Unrolled, norms: Tensor) -> Tensor:
     return norms if unrolled.valid is None else norms.masked_fill(~unrolled.valid, torch.nan)
 
 
-def _lost_digits(in_order: Tensor, lowest: float) -> bool:
-    largest = in_order.nan_to_num(nan=-torch.inf, neginf=-torch.inf).cummax(0).values  # so far
-    lost = (in_order < lowest) & (largest > -torch.inf)
-    return bool((lost | (in_order > -lowest)).any())
+def _lost_digits(in_order: Tensor, lowest: float, anew: Tensor | None = None) -> bool:
+    """Whether norms [t, B] overflow, or are under the range after one that is not zero.
+
+    From where an example begins anew, [t - 2, B] for the third norm and on, zeros are none that were lost.
+    """
+    place = torch.arange(1, len(in_order) + 1, device=in_order.device).unsqueeze(1)
+    came = (place * (in_order > -torch.inf)).cummax(0).values  # the last one that is not zero, so far
+    begun = torch.ones_like(came)
+    if anew is not None:
+        begun[2:] = (place[2:] * anew).cummax(0).values.clamp(min=1)
+    return bool(((in_order < lowest) & (came >= begun) | (in_order > -lowest)).any())
 
 
 def _step_by_step(unrolled: Unrolled, direct: Arriving, between: Tensor | None, carried: Carried) -> _Recurred:
