@@ -26,8 +26,9 @@ def scan(
     """
     step, state, seen = cell.steps(x), initial, [initial] * len(x)
     full = len(x) if lengths is None else int(lengths.min())  # of the positions before it every example has a state
-    positions = torch.arange(len(x), device="cpu").unsqueeze(1)
-    padding = None if lengths is None else (positions >= lengths).to(x.device).unsqueeze(-1)
+    padding = None
+    if lengths is not None:
+        padding = (torch.arange(len(x), device="cpu").unsqueeze(1) >= lengths).to(x.device).unsqueeze(-1)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         new = step(t, state)
         if state is initial:

@@ -119,7 +119,7 @@ class _Way:
         if not ends:
             return torch.zeros_like(state)
         unknown = torch.full_like(state, torch.nan)
-        if not ends <= {number for number, _ in places} or _is_hooked(state) or are_packed():
+        if not ends <= {number for number, _ in places} or _is_hooked(state) or are_packed(if_unknown=False):
             return unknown
         ones, spread = _vectors(state.shape, state.device)
         try:
@@ -217,7 +217,11 @@ def _is_hooked(state: Tensor) -> bool:
     return not all(isinstance(hook, Look) for hook in (state._backward_hooks or {}).values())
 
 
-def are_packed() -> bool:
-    """Whether hooks pack what is saved, as in a checkpoint, where to go back runs its function again."""
+def are_packed(*, if_unknown: bool) -> bool:
+    """Whether hooks pack what is saved, as in a checkpoint, where to ask for it runs its function again.
+
+    Args:
+        if_unknown: the answer where torch cannot tell, as 2.6.
+    """
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is not None and top(False) is not None
+    return if_unknown if top is None else top(False) is not None

@@ -150,7 +150,7 @@ def redone(name: str, step: Callable[..., object], previous: tuple[Tensor, ...],
     """
     devices = [marked[0].device] if marked[0].is_cuda else []
     # A checkpoint counts what is saved, and would miss this when it runs the step again.
-    uncounted = saved_tensors_hooks(Tensor.detach, Tensor.detach) if are_packed() else nullcontext()
+    uncounted = saved_tensors_hooks(Tensor.detach, Tensor.detach) if are_packed(if_unknown=True) else nullcontext()
     with torch.random.fork_rng(devices), torch.enable_grad(), uncounted:
         entered = tuple(state.detach().requires_grad_() for state in previous)
         left = step(*entered)

@@ -20,6 +20,7 @@ from gradflow.cells.cell import Cell, State
 from gradflow.cells.gru import GRUBeforeCell, GRUCell
 from gradflow.cells.layers import is_fused
 from gradflow.cells.lstm import LSTMCell
+from gradflow.flow.between import are_packed
 from gradflow.flow.calls import LayerCall, cell_class
 from gradflow.flow.examples import index_of, picked
 
@@ -100,7 +101,7 @@ def saved(
         examples: positions in the batch of those that are copied; None: all.
     """
     fused = is_fused(call.layer)
-    if (fused and call.packed) or _hooks_are_set():
+    if (fused and call.packed) or are_packed(if_unknown=True):
         return Saved(examples)
     paths = _SAVED.get((cell_class(call.layer), fused), {})
     pick = None if examples is None else index_of(examples, call.finals[0].device)
@@ -112,12 +113,6 @@ def saved(
         {place: named for place, named in gates.items() if named},
         {index: part for index, part in outputs.items() if part is not None},
     )
-
-
-def _hooks_are_set() -> bool:
-    """Whether what is saved now is packed by hooks, as in a checkpoint, where to ask for it runs the layer again."""
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # older versions of torch cannot tell
-    return top is None or top(False) is not None
 
 
 def _copied(parts: Sequence[Tensor], pick: Tensor | None) -> Tensor:
