@@ -8,7 +8,7 @@ Shapes: T time steps, B examples, H hidden size, K gates.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 _SHIFT = 120  # powers of two, whose inverse float32 holds as well
 
+_STRETCH = 2**18  # numbers of a state, 1 MB in float32, that are computed again at once
 ROUNDINGS = 4  # of each product, that a gradient may be off where numbers cancel
 
 CAUSES = {
@@ -240,17 +241,15 @@ def _rounding(kind: torch.dtype) -> float:
 
 
 def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor], kind: torch.dtype) -> float:
-    worst, cell = 0.0, unrolled.torch_cell
-    if cell is not None and unrolled.gates_are_own:  # which a step would compute again
-        again = cell.update(unrolled.gates, unrolled.previous)
-    else:
-        again = unrolled.cell.step(unrolled.inputs, unrolled.previous)
-    summands = cell.summands(unrolled.gates) if cell is not None else {}
-    for name, state in unrolled.states.items():
-        size, apart = _norms(unrolled, state), _norms(unrolled, again[name] - state)
-        if name in summands:
-            size = torch.maximum(size, _rounding(kind) * _norms(unrolled, summands[name]))
+    largest: dict[str, tuple[Tensor, Tensor]] = {}
+    for part in _stretches(unrolled):
+        for name, found in _of_stretch(part, kind).items():
+            so_far = largest.get(name, found)
+            largest[name] = torch.maximum(so_far[0], found[0]), torch.maximum(so_far[1], found[1])
+    worst = 0.0
+    for name, (size, apart) in largest.items():
         if name in finals:
+            state = unrolled.states[name]
             last = state[unrolled.ends, torch.arange(state.shape[1], device="cpu")]
             apart = torch.maximum(apart, (finals[name].double() - last.double()).norm(dim=-1))
         relative = torch.where(size > 0, apart / size, apart)
@@ -258,6 +257,31 @@ def _forward_residual(unrolled: Unrolled, finals: dict[str, Tensor], kind: torch
             return math.nan
         worst = max(worst, float(relative.max()))
     return worst
+
+
+def _stretches(unrolled: Unrolled) -> Iterator[Unrolled]:
+    """Parts of the steps of a cell with torch's weights, so that what is computed again takes little memory."""
+    time, batch, hidden = unrolled.like.shape
+    size = time if unrolled.torch_cell is None else max(1, _STRETCH // max(1, batch * hidden))
+    for start in range(0, time, size):
+        yield unrolled if size >= time else unrolled.part(slice(start, start + size))
+
+
+def _of_stretch(unrolled: Unrolled, kind: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:
+    """State name -> how large the states are, and how far what the step gives again is apart, [B] float64."""
+    cell = unrolled.torch_cell
+    if cell is not None and unrolled.gates_are_own:  # which a step would compute again
+        again = cell.update(unrolled.gates, unrolled.previous)
+    else:
+        again = unrolled.cell.step(unrolled.inputs, unrolled.previous)
+    summands = cell.summands(unrolled.gates) if cell is not None else {}
+    found = {}
+    for name, state in unrolled.states.items():
+        size = _norms(unrolled, state)
+        if name in summands:
+            size = torch.maximum(size, _rounding(kind) * _norms(unrolled, summands[name]))
+        found[name] = size, _norms(unrolled, again[name] - state)
+    return found
 
 
 def _norms(unrolled: Unrolled, vectors: Tensor) -> Tensor:
