@@ -26,9 +26,7 @@ def scan(
     """
     step, state, seen = cell.steps(x), initial, [initial] * len(x)
     full = len(x) if lengths is None else int(lengths.min())  # of the positions before it every example has a state
-    padding = None
-    if lengths is not None:
-        padding = (torch.arange(len(x), device="cpu").unsqueeze(1) >= lengths).to(x.device).unsqueeze(-1)
+    padding = None if lengths is None else ~within(len(x), lengths).to(x.device).unsqueeze(-1)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         new = step(t, state)
         if state is initial:
@@ -39,6 +37,11 @@ def scan(
             seen[t] = {name: part.masked_fill(padding[t], 0) for name, part in new.items()}
             state = {name: torch.where(padding[t], state[name], part) for name, part in new.items()}
     return {name: torch.stack([at[name] for at in seen]) for name in cell.output_names}, state
+
+
+def within(steps: int, lengths: Tensor) -> Tensor:
+    """Which of so many positions lie within the examples, [T, B] bool, for lengths [B] on the CPU, where it is made."""
+    return torch.arange(steps, device="cpu").unsqueeze(1) < lengths
 
 
 def check_states(cell: Cell, new: State, entered: State) -> None:

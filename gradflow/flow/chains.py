@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.recurrent import replayed
+from gradflow.cells.scanning import within
 from gradflow.flow.adjoint import handed_down, kept
 from gradflow.flow.apart import apart_by_autodiff, marked_apart, told_apart, tolerance
 from gradflow.flow.arriving import Direct
@@ -122,7 +123,7 @@ def unrolled_steps(call: ChainCall, steps: Sequence[Step], examples: Sequence[in
         for name, weight in call.weights.items()
     }
     scales = _scales(steps, count, examples)
-    valid = None if lengths is None else (torch.arange(len(steps), device="cpu").unsqueeze(1) < lengths).to(call.device)
+    valid = None if lengths is None else within(len(steps), lengths).to(call.device)
     ends = torch.full((leaving[names[0]].shape[2],), len(steps) - 1, device="cpu") if lengths is None else lengths - 1
     found = []
     redone = [step.redone for step in steps if step.redone is not None]

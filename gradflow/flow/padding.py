@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from gradflow.cells.scanning import within
 from gradflow.flow.calls import LayerCall
 
 _PACK = "pack the sequences (torch.nn.utils.rnn.pack_padded_sequence), leave lengths out so that padding counts as well"
@@ -30,7 +30,7 @@ def check_padding(call: LayerCall, arrived: Mapping[str, Any]) -> None:
             f"{type(layer).__name__} get gradients through that; {_PACK}, or use one direction"
         )
     steps = len(call.time_major(call.output))
-    padding = torch.arange(steps, device="cpu").unsqueeze(1) >= call.example_lengths
+    padding = ~within(steps, call.example_lengths)
     for name, gradient in arrived.items():
         arrives = call.time_major(gradient) if name == "output" else call.state_major(gradient)[::sides]
         present = ((arrives != 0) & arrives.isfinite()).any(-1).cpu()  # [T, B], or [L, B] at the last position

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from gradflow.cells.cell import Cell, State, TorchCell
 from gradflow.cells.layers import is_fused
 from gradflow.cells.recurrent import Recurrent, ReplayedCell, replayed
-from gradflow.cells.scanning import scan
+from gradflow.cells.scanning import scan, within
 from gradflow.checks import check_kind, require, shown
 from gradflow.flow.calls import LayerCall, check_given, check_supported, plain_arithmetic, torch_cell, watch, widened
 from gradflow.flow.dropout import active_dropout
@@ -348,7 +348,7 @@ def _teacher_forced(
     states, previous = {}, {}
     for name, state in zip(cell.output_names, shown.chunk(len(cell.output_names), -1), strict=True):
         states[name], previous[name] = _with_previous(state, entering[name], stops, reverse)
-    valid = None if lengths is None else (torch.arange(len(x), device="cpu").unsqueeze(1) < lengths).to(shown.device)
+    valid = None if lengths is None else within(len(x), lengths).to(shown.device)
     if isinstance(cell, ReplayedCell):
         is_own = False
         cell.check_nothing_random(x[:1], {name: state.unsqueeze(0) for name, state in entering.items()})
@@ -402,7 +402,7 @@ def _cell_states(gates: State, c_0: Tensor, lengths: Tensor | None, reverse: boo
     torch.mul(gates["i"], gates["g"], out=states)
     previous[time - 1 if reverse else 0] = c_0
     if reverse and lengths is not None:
-        padding = (torch.arange(time, device="cpu").unsqueeze(1) >= lengths).to(keep.device).unsqueeze(-1)
+        padding = ~within(time, lengths).to(keep.device).unsqueeze(-1)
         keep = keep.masked_fill(padding, 1)
         states.masked_fill_(padding, 0)
     steps = list(zip(keep.unbind(), previous.unbind(), states.unbind(), strict=True))

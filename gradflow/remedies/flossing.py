@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tqdm import tqdm
 
 from gradflow.cells.cell import Cell, State, TorchCell
+from gradflow.cells.scanning import within
 from gradflow.checks import check_kind, real_number, require, whole_number
 from gradflow.flow.calls import cell_class, check_supported, torch_cell, weights_known
 
@@ -55,8 +56,7 @@ def lyapunov_loss(layer: nn.Module, x: Tensor | PackedSequence, exponents: int, 
     if not 1 <= whole_number("exponents", exponents, 1) <= size:
         raise ValueError(f"exponents: expected 1 to {size}, the size of the state, got {exponents}")
     sequences, lengths, batched = _time_major(recurrent, x)
-    positions = torch.arange(len(sequences), device="cpu").unsqueeze(1)
-    valid = None if lengths is None else (positions < lengths).to(sequences.device)
+    valid = None if lengths is None else within(len(sequences), lengths).to(sequences.device)
     losses, sides = [], 2 if recurrent.bidirectional else 1
     for index in range(recurrent.num_layers):
         outputs = []
