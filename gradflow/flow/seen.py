@@ -1,7 +1,7 @@
 """What was seen since the last time that somebody asked: calls, passes, and which of them count by which policy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -196,8 +196,8 @@ class Since:
         marked: names of the states that a script marked.
         transformed: names of those that ran inside of torch.func.
         ran_at_all: names of those of which a call was seen.
-        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did, and how
-            often that gradient had been changed in place by then.
+        leaves: id of each parameter to whose ``.grad`` a backward pass led -> number of the last one that did, how
+            often that gradient had been changed in place by then, and whether anything was in it; None: nobody asked.
         unseen: names of those whose parameters it led to, though no call of them was seen; known at the take.
     """
 
@@ -212,7 +212,7 @@ class Since:
     marked: set[str] = field(default_factory=set)
     transformed: set[str] = field(default_factory=set)
     ran_at_all: set[str] = field(default_factory=set)
-    leaves: dict[int, tuple[int, int]] = field(default_factory=dict)
+    leaves: dict[int, tuple[int, int, Tensor | None]] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
 
     def calls(self, *, only_last: bool) -> "list[Seen | Chain]":
@@ -235,11 +235,50 @@ class Since:
         """Whether no forward pass lies between two backward passes, or they went through the same graph."""
         return self.ran_before[one] == self.ran_before[other] or bool(self.passes[one] & self.passes[other])
 
+    def were_zeroed(
+        self, parameters: Iterable[Tensor], before: Collection[int], followed: Mapping[int, Tensor]
+    ) -> bool:
+        """Whether what earlier passes left in ``.grad`` is gone.
+
+        The parameters of the call that a pass has reached say so, if the earlier ones led there; if not (frozen, a
+        marked state, computed weights), or if only zeros came, all to which this pass has yet to come.
+
+        Args:
+            parameters: of the call.
+            before: numbers of the earlier passes.
+            followed: id -> parameter.
+        """
+        gone = {
+            leaf: _is_gone(followed[leaf].grad, version, some)
+            for leaf, (last, version, some) in self.leaves.items()
+            if last in before
+        }
+        for asked in (gone.keys() & set(map(id, parameters)), gone.keys()):
+            told = [gone[leaf] for leaf in asked if gone[leaf] is not None]
+            if told:
+                return all(told)
+        return False
+
     def leave_only(self, number: int) -> None:
         """Let go of all backward passes, and of the calls that they reached, that do not belong to one."""
         kept = [other for other in self.passes if number in self.passes and self.belong_together(other, number)]
         self.passes = {other: self.passes[other] for other in kept}
         self.reached = {order: seen for order, seen in self.reached.items() if not seen.passes.keys().isdisjoint(kept)}
+
+
+def _is_gone(gradient: Tensor | None, version: int, some: Tensor | None) -> bool | None:
+    """Whether a gradient was taken away or set to zero; None: it has always been zero, or nobody knows.
+
+    Args:
+        gradient: as it is now.
+        version: as it was when it came.
+        some: whether it was other than zero then (``.data.zero_()`` leaves the version alone); None: nobody asked.
+    """
+    if gradient is None:
+        return True
+    if bool(gradient.any()):
+        return False
+    return True if gradient._version != version or (some is not None and bool(some)) else None
 
 
 def _finals(trace: Trace, layer: int, direction: int) -> dict[str, Tensor]:

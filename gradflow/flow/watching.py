@@ -8,7 +8,7 @@ hooks of its own outputs, so that a forward pass without backward goes when the 
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from typing import Any, Generic, Self, cast
 
@@ -108,6 +108,7 @@ class Watcher(Generic[Taken]):
         self._dropout: dict[str, Dropout | None] = {}  # of the forward pass that runs
         self._own = {name: parameters_of(layer) for name, layer in layers.items()}
         self._warned: set[str] = set()
+        self._lands_again = False  # several backward passes have ended in .grad between two takes
         self._forget()
 
     def _forget(self) -> None:
@@ -389,7 +390,11 @@ class Watcher(Generic[Taken]):
     def _lands(self, leaf: Tensor) -> None:
         number, gradient = torch._C._current_graph_task_id(), leaf.grad
         self._since.landed[number] = None
-        self._since.leaves[id(leaf)] = number, 0 if gradient is None else gradient._version
+        if gradient is None:
+            self._since.leaves[id(leaf)] = number, 0, None
+            return
+        some = gradient.any() if self.examples is not None or self._lands_again else None
+        self._since.leaves[id(leaf)] = number, gradient._version, some
 
     def _runs_again(self, name: str) -> dict[str, Tensor]:
         self._since.again.add(name)
@@ -411,24 +416,10 @@ class Watcher(Generic[Taken]):
                 since.leave_only(list(since.landed)[-1])
             since.passes[number], since.ran_before[number] = set(), self._order
             before = since.landed.keys() - {number}
-            if before and self._were_zeroed(seen, before):
+            self._lands_again = self._lands_again or bool(before)
+            if before and since.were_zeroed(seen.parameters, before, self._followed):
                 since.landed = {other: None for other in since.landed if other == number}
         since.passes[number].add(seen.order)
-
-    def _were_zeroed(self, seen: Seen | Chain, before: Collection[int]) -> bool:
-        """Whether what the passes before the one that reaches a call left in ``.grad`` is gone.
-
-        The parameters of the call say so, if they led there; if not (frozen, a marked state, computed weights), all to
-        which this pass has yet to come.
-        """
-        to_come = {leaf: version for leaf, (last, version) in self._since.leaves.items() if last in before}
-        asked = to_come.keys() & set(map(id, seen.parameters)) or to_come.keys()
-        return bool(asked) and all(_is_gone(self._followed[leaf].grad, to_come[leaf]) for leaf in asked)
-
-
-def _is_gone(gradient: Tensor | None, version: int) -> bool:
-    """Whether a gradient was taken away, or set to zero; one that has always been zero was not changed since."""
-    return gradient is None or (gradient._version != version and not bool(gradient.any()))
 
 
 _KEPT_PASSES = 8  # of micro-batches, or of a script that never takes: their calls hold memory
