@@ -388,7 +388,7 @@ def test_factors_in_any_precision(dtype):
     number = h.grad_fn._sequence_nr()
 
     def factor(entered):
-        return between((entered,), [[(number, 0)]], {number: 0}, asked=True).factors[0]
+        return between((entered,), [[(number, 0)]], {number: 0}, 0, asked=True).factors[0]
 
     torch.testing.assert_close(factor(h * LIVE[1]), LIVE[1].double().expand(B, H))
     torch.testing.assert_close(factor(h.float().double() * 2), torch.full((B, H), 2.0, dtype=torch.float64))

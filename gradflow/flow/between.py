@@ -6,15 +6,16 @@ graph between the steps is asked, while it is there: two products with its trans
 diagonal, and what stands there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradflow.flow.examples import picked
+from gradflow.flow.hooks import Passage, is_hooked
 
 SEARCHED = 1000  # nodes between two steps
 
@@ -31,10 +32,17 @@ class Between:
             than a factor, or nobody knows. None: the states enter as they left.
         earlier: indices of the steps before the last whose states the ones that enter depend on as well, not through
             the steps after.
+        passages: of the states, by which it is known whether a hook of the script changes what the factors say.
     """
 
     factors: tuple[Tensor, ...] | None = None
     earlier: frozenset[int] = frozenset()
+    passages: tuple[Passage, ...] = ()
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether a hook of the script has changed the gradient of a state on its way."""
+        return any(passage.is_hooked for passage in self.passages)
 
     def factor(self, place: int, like: Tensor, layer: int, examples: Sequence[int] | None) -> Tensor:
         """Of one state of one layer of a stack, [B, H].
@@ -56,7 +64,7 @@ AS_LEFT = Between()
 
 
 def between(
-    states: Sequence[Tensor | None], given: Sequence[Places], ran: Mapping[int, int], *, asked: bool
+    states: Sequence[Tensor | None], given: Sequence[Places], ran: Mapping[int, int], since: int, *, asked: bool
 ) -> Between | None:
     """What happens to the states of a step before they enter the next one; None if those do not descend from it.
 
@@ -64,6 +72,7 @@ def between(
         states: that enter the next step.
         given: where each state was given out by the step, once or, as the output of a layer, again.
         ran: number of each node that gave out states of the sequence -> the index of its step.
+        since: :func:`gradflow.flow.hooks.registered_by_script` when the step had run.
         asked: whether the factors are; otherwise they are unknown.
     """
     last = max(ran.values())
@@ -79,7 +88,13 @@ def between(
         torch.zeros_like(like) if way is None else way.factor(places, of_last & way.ends)
         for way, places in zip(ways, given, strict=True)
     ]
-    return Between(tuple(factors), frozenset(map(ran.__getitem__, reached)) - {last})
+    passages = [
+        way.passage(places, factor, since)
+        for way, places, factor in zip(ways, given, factors, strict=True)
+        if way is not None and not bool(factor.isnan().all())
+    ]
+    earlier = frozenset(map(ran.__getitem__, reached)) - {last}
+    return Between(tuple(factors), earlier, tuple(passage for passage in passages if passage is not None))
 
 
 class _Way:
@@ -119,7 +134,7 @@ class _Way:
         if not ends:
             return torch.zeros_like(state)
         unknown = torch.full_like(state, torch.nan)
-        if not ends <= {number for number, _ in places} or _is_hooked(state) or are_packed(if_unknown=False):
+        if not ends <= {number for number, _ in places} or is_hooked(state) or are_packed(if_unknown=False):
             return unknown
         ones, spread = _vectors(state.shape, state.device)
         try:
@@ -129,8 +144,18 @@ class _Way:
             return unknown
         if once is None or again is None:
             return unknown
-        rounding = 4 * max(torch.finfo(kind).eps for kind in self._dtypes())
-        return once.masked_fill(~((again - once * spread).abs() <= rounding * once.abs()), torch.nan)
+        return once.masked_fill(~((again - once * spread).abs() <= self._rounding() * once.abs()), torch.nan)
+
+    def passage(self, places: Places, factor: Tensor, since: int) -> Passage | None:
+        """Looks after the gradient on its way; None: the state enters as it left.
+
+        Args:
+            places: where the state was given out.
+            factor: what :meth:`factor` gave.
+            since: see :func:`between`.
+        """
+        ends = [node for node in self._path() if any(self._place_of(edge) in places for edge in node.next_functions)]
+        return Passage(self._state, factor, ends, places, self._rounding(), since) if ends else None
 
     def _back(self, vector: Tensor, places: Places) -> Tensor | None:
         """The vector times the Jacobian of the state by what left at some places, summed; None: not of its shape.
@@ -157,10 +182,14 @@ class _Way:
             return None
         return sum((part.reshape(vector.shape).to(vector.dtype) for part in parts), torch.zeros_like(vector))
 
-    def _dtypes(self) -> list[torch.dtype]:
-        """Of all that lies on the way, and of the state."""
+    def _rounding(self) -> float:
+        """Of the coarsest number that lies on the way, relative."""
         nodes = [*self._path(), *(node for node, number in self._numbers.items() if number in self.ends)]
-        return [self._state.dtype, *(found.dtype for node in nodes for found in node._input_metadata)]
+        kinds = {self._state.dtype, *(found.dtype for node in nodes for found in node._input_metadata)}
+        return 4 * max(torch.finfo(kind).eps for kind in kinds)
+
+    def _place_of(self, edge: tuple[Any, int]) -> tuple[int | None, int]:
+        return self._numbers.get(edge[0]), edge[1]
 
     def _path(self) -> list[Any]:
         """The nodes that lie on the way, the last one first."""
@@ -180,41 +209,6 @@ def _vectors(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
         places = torch.arange(shape.numel(), dtype=torch.float64, device="cpu")
         spread = 1 + (places * (5**0.5 - 1) / 2).frac().view(shape).to(device)
         return torch.ones_like(spread), spread
-
-
-class Look:
-    """A hook on a tensor that comes before those of the script, to tell what they do to its gradient."""
-
-    __slots__ = ("_seen",)
-
-    def __init__(self) -> None:
-        self._seen: tuple[Tensor, int] | None = None
-
-    def __call__(self, gradient: Tensor | None) -> None:
-        """Keep what arrives until it is asked for; nothing does at an output of compiled code that is not used."""
-        self._seen = None if gradient is None else (gradient, gradient._version)
-
-    def has_seen_other_than(self, gradient: Tensor) -> bool:
-        """Whether the gradient is another one by now, or was changed in place."""
-        seen, self._seen = self._seen, None
-        return seen is not None and (seen[0] is not gradient or seen[1] != gradient._version)
-
-
-def tell_of_changes(state: Tensor, changed: Callable[[], None]) -> None:
-    """Have somebody told in a backward pass if a hook of the script has changed the gradient of a state."""
-    look, place, node = Look(), state.output_nr, state.grad_fn
-
-    def ask(gradients: tuple[Tensor | None, ...]) -> None:
-        gradient = gradients[place]
-        if gradient is not None and look.has_seen_other_than(gradient):
-            changed()
-
-    state.register_hook(look)
-    cast(Any, node).register_prehook(ask)
-
-
-def _is_hooked(state: Tensor) -> bool:
-    return not all(isinstance(hook, Look) for hook in (state._backward_hooks or {}).values())
 
 
 def are_packed(*, if_unknown: bool) -> bool:

@@ -458,7 +458,11 @@ def _passed_by(unrolled: Stepped, back: State, factors: State, steps: Sequence[S
     found = found.expand(unrolled.like.shape[:2]).clone()
     place = {step.index: position for position, step in enumerate(steps)}
     for t, step in enumerate(steps):
-        for index in () if step.between is None else step.between.earlier & place.keys():
+        if step.between is None:
+            continue
+        if step.between.is_hooked:
+            found[[place[index] for index in {step.index - 1, *step.between.earlier} & place.keys()]] = True
+        for index in step.between.earlier & place.keys():
             for name, states in unrolled.states.items():
                 left = factors[name][t - 1] * states[t - 1]
                 rounding = 64 * torch.finfo(left.dtype).eps * states[t - 1].abs().amax(-1, keepdim=True)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.flow.between import AS_LEFT, Between, tell_of_changes
+from gradflow.flow.between import AS_LEFT, Between
 from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
 from gradflow.flow.chains import ChainCall, descend_steps
 from gradflow.flow.dropout import Dropout
+from gradflow.flow.hooks import tell_of_changes
 from gradflow.flow.padding import check_steps
 from gradflow.flow.parameters import have_changed, parameters_of, versions_of
 from gradflow.flow.recursion import Descent, Run, recur

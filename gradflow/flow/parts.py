@@ -48,7 +48,8 @@ class Parts:
             blocks = [each[2] for each in found]
             (layer, _), *_ = found[0]
             for joint, pair, (before, part) in zip(joints, pairwise(unrolled), pairwise(self._parts), strict=True):
-                joint.enter(*pair, part.between, layer, examples, known=not before.is_hooked)
+                known = not (before.is_hooked or part.between.is_hooked)
+                joint.enter(*pair, part.between, layer, examples, known=known)
                 joint.shared = before.is_shared
             whole = _joined(unrolled, carried=all(j.as_left for j in joints) and all(part.carried for part in unrolled))
             whole = whole if whole.carried else replace(whole, cut=_cut(unrolled, joints))

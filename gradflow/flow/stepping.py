@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from gradflow.cells.cell import Cell, State
-from gradflow.flow.between import AS_LEFT, SEARCHED, Between, Look, between
+from gradflow.flow.between import AS_LEFT, SEARCHED, Between, between
 from gradflow.flow.calls import REACH, SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
+from gradflow.flow.hooks import Look, registered_by_script
 from gradflow.flow.redoing import Redone
 
 
@@ -136,7 +137,7 @@ class Head:
     ):  # fmt: skip
         self._chain: Any = weakref.ref(chain)
         self._index, self._keeper = index, None if keeper is None else weakref.ref(keeper)
-        self._step = weakref.ref(step)
+        self._step, self._since = weakref.ref(step), registered_by_script()
         self._given = [weakref.ref(state) for state in given]
         self.ran: set[int] = set()
         self._places: list[list[tuple[int, int]]] = []
@@ -196,7 +197,7 @@ class Head:
             for ref, state, places in zip(self._given, entered, self._places, strict=True)
         ):
             return AS_LEFT
-        return between(states, self._places, self._ran, asked=asked)
+        return between(states, self._places, self._ran, self._since, asked=asked)
 
 
 def place_of(state: Tensor) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from gradflow.flow.copying import Hook, copy_as_ever, leave_hooks_behind
 from gradflow.flow.dropout import Dropout, active_dropout
 from gradflow.flow.examples import chosen
 from gradflow.flow.finding import unwrapped
+from gradflow.flow.hooks import own_hooks
 from gradflow.flow.joining import Chain, Joiner
 from gradflow.flow.kernels import Inside, has_own_forward
 from gradflow.flow.marking import OPEN
@@ -52,7 +53,8 @@ def _outlived(hook: Callable[..., None]) -> Callable[..., None]:
     @wraps(hook)
     def outlived(watcher: "Watcher[Any]", *args: Any, **kwargs: Any) -> None:
         try:
-            hook(watcher, *args, **kwargs)
+            with own_hooks():
+                hook(watcher, *args, **kwargs)
         except (NotImplementedError, TypeError, ValueError):
             raise
         except Exception as error:

@@ -1,0 +1,144 @@
+"""What hooks of a script do to the gradients of states, on them and on the way from one step to the next.
+
+Shapes: B examples, H hidden size, [..., H] of a stack.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.flow.calls import is_of_many_passes
+
+_ROUNDINGS = 64
+_ours = 0  # handles of hooks that were registered here
+_inside: int | None = None  # how many were the script's, while more are being registered
+
+
+@contextmanager
+def own_hooks() -> Iterator[None]:
+    """Inside, hooks that are registered are none of the script's."""
+    global _ours, _inside
+    before, _inside = _inside, registered_by_script()
+    try:
+        yield
+    finally:
+        _ours, _inside = RemovableHandle.next_id - _inside, before
+
+
+def registered_by_script() -> int:
+    """How many hooks anybody else has registered so far, on tensors, nodes and modules."""
+    return RemovableHandle.next_id - _ours if _inside is None else _inside
+
+
+class Look:
+    """A hook on a tensor that comes before those of the script, to tell what they do to its gradient."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: tuple[Tensor, int] | None = None
+
+    def __call__(self, gradient: Tensor | None) -> None:
+        """Keep what arrives until it is asked for; nothing does at an output of compiled code that is not used."""
+        self._seen = None if gradient is None else (gradient, gradient._version)
+
+    def has_seen_other_than(self, gradient: Tensor) -> bool:
+        """Whether the gradient is another one by now, or was changed in place."""
+        seen, self._seen = self._seen, None
+        return seen is not None and (seen[0] is not gradient or seen[1] != gradient._version)
+
+
+def tell_of_changes(state: Tensor, changed: Callable[[], None]) -> None:
+    """Have somebody told in a backward pass if a hook of the script has changed the gradient of a state."""
+    look, place, node = Look(), state.output_nr, state.grad_fn
+
+    def ask(gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[place]
+        if gradient is not None and look.has_seen_other_than(gradient):
+            changed()
+
+    state.register_hook(look)
+    cast(Any, node).register_prehook(ask)
+
+
+def is_hooked(state: Tensor) -> bool:
+    """Whether a hook of the script is on a tensor."""
+    return not all(isinstance(hook, Look) for hook in (state._backward_hooks or {}).values())
+
+
+class Passage:
+    """Whether the gradient of a state that enters a step comes to the state that left the one before as it should.
+
+    What else than that comes by (a tensor on the way is read by the loss as well) is no fault; so a hook is held to
+    have changed it only where the script has registered one since.
+
+    Args:
+        state: that enters.
+        factor: [..., H], by what its gradient is to be multiplied; NaN: nobody knows.
+        nodes: of the graph, that lead to where the state was given out.
+        places: number of a node and place among its outputs: where the state was given out.
+        rounding: of one operation on the way, relative.
+        since: :func:`registered_by_script` when the state was given out.
+    """
+
+    def __init__(
+        self,
+        state: Tensor,
+        factor: Tensor,
+        nodes: Collection[Any],
+        places: Collection[tuple[int, int]],
+        rounding: float,
+        since: int,
+    ):
+        self._factor, self._rounding, self._since, self._count = factor, rounding, since, len(nodes)
+        self._place, self._entered = state.output_nr, dict[int, Tensor]()
+        self._left: dict[int, list[Tensor]] = {}
+        self._off: list[Tensor] = []
+        self._is_changed = False
+        tell_of_changes(state, self._changed)
+        cast(Any, state.grad_fn).register_prehook(self._enters)
+        for node in nodes:
+            edges = [n for n, (child, at) in enumerate(node.next_functions) if _number(child, at) in places]
+            node.register_hook(self._leaver(edges))
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether a hook of the script has changed the gradient on its way, in a backward pass that came by."""
+        if self._is_changed:
+            return True
+        return registered_by_script() > self._since and any(map(bool, self._off))
+
+    def _changed(self) -> None:
+        self._is_changed = True
+
+    def _enters(self, gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[self._place]
+        if gradient is not None and not is_of_many_passes(gradient):
+            self._entered[torch._C._current_graph_task_id()] = gradient.detach().clone()
+
+    def _leaver(self, edges: Collection[int]) -> Callable[..., None]:
+        def leaves(onward: tuple[Tensor | None, ...], _: Any) -> None:
+            number = torch._C._current_graph_task_id()
+            if number not in self._entered:
+                return
+            parts = [part.detach() for part in (onward[edge] for edge in edges) if part is not None]
+            whole = sum((part.reshape(self._factor.shape) for part in parts), torch.zeros_like(self._factor))
+            self._left.setdefault(number, []).append(whole)
+            if len(self._left[number]) == self._count:
+                self._compare(self._entered.pop(number), torch.stack(self._left.pop(number)).sum(0))
+
+        return leaves
+
+    @torch.no_grad()
+    def _compare(self, entered: Tensor, left: Tensor) -> None:
+        expected, tiny = self._factor * entered, torch.finfo(entered.dtype).tiny
+        rounding = _ROUNDINGS * (self._rounding * expected.abs() + tiny)
+        self._off.append(((left - expected).abs() > rounding).any())
+
+
+def _number(node: Any, place: int) -> tuple[int, int] | None:
+    return None if node is None else (node._sequence_nr(), place)
