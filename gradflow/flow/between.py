@@ -8,7 +8,7 @@ diagonal, and what stands there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -144,7 +144,7 @@ class _Way:
             return unknown
         if once is None or again is None:
             return unknown
-        return once.masked_fill(~((again - once * spread).abs() <= self._rounding() * once.abs()), torch.nan)
+        return once.masked_fill(~((again - once * spread).abs() <= self._rounding * once.abs()), torch.nan)
 
     def passage(self, places: Places, factor: Tensor, since: int) -> Passage | None:
         """Looks after the gradient on its way; None: the state enters as it left.
@@ -154,8 +154,8 @@ class _Way:
             factor: what :meth:`factor` gave.
             since: see :func:`between`.
         """
-        ends = [node for node in self._path() if any(self._place_of(edge) in places for edge in node.next_functions)]
-        return Passage(self._state, factor, ends, places, self._rounding(), since) if ends else None
+        ends = [node for node in self._path if any(self._place_of(edge) in places for edge in node.next_functions)]
+        return Passage(self._state, factor, ends, places, self._rounding, since) if ends else None
 
     def _back(self, vector: Tensor, places: Places) -> Tensor | None:
         """The vector times the Jacobian of the state by what left at some places, summed; None: not of its shape.
@@ -168,7 +168,7 @@ class _Way:
             arrived[place] = arrived[place] + part if place in arrived else part
 
         add((self._numbers[self._state.grad_fn], self._state.output_nr), vector)
-        for node in self._path():
+        for node in self._path:
             number = self._numbers[node]
             gradients = [arrived.get((number, place)) for place in range(len(node._input_metadata))]
             found = node(*gradients)
@@ -182,15 +182,17 @@ class _Way:
             return None
         return sum((part.reshape(vector.shape).to(vector.dtype) for part in parts), torch.zeros_like(vector))
 
+    @cached_property
     def _rounding(self) -> float:
         """Of the coarsest number that lies on the way, relative."""
-        nodes = [*self._path(), *(node for node, number in self._numbers.items() if number in self.ends)]
+        nodes = [*self._path, *(node for node, number in self._numbers.items() if number in self.ends)]
         kinds = {self._state.dtype, *(found.dtype for node in nodes for found in node._input_metadata)}
         return 4 * max(torch.finfo(kind).eps for kind in kinds)
 
     def _place_of(self, edge: tuple[Any, int]) -> tuple[int | None, int]:
         return self._numbers.get(edge[0]), edge[1]
 
+    @cached_property
     def _path(self) -> list[Any]:
         """The nodes that lie on the way, the last one first."""
         leads: set[Any] = set()

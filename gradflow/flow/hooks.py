@@ -73,8 +73,8 @@ def is_hooked(state: Tensor) -> bool:
 class Passage:
     """Whether the gradient of a state that enters a step comes to the state that left the one before as it should.
 
-    What else than that comes by (a tensor on the way is read by the loss as well) is no fault; so a hook is held to
-    have changed it only where the script has registered one since.
+    What else than that comes by (a tensor on the way is read by the loss as well) is no fault; so it is asked only
+    where the script has registered a hook since, somewhere.
 
     Args:
         state: that enters.
@@ -108,17 +108,16 @@ class Passage:
     @property
     def is_hooked(self) -> bool:
         """Whether a hook of the script has changed the gradient on its way, in a backward pass that came by."""
-        if self._is_changed:
-            return True
-        return registered_by_script() > self._since and any(map(bool, self._off))
+        return self._is_changed or any(map(bool, self._off))
 
     def _changed(self) -> None:
         self._is_changed = True
 
     def _enters(self, gradients: tuple[Tensor | None, ...]) -> None:
         gradient = gradients[self._place]
-        if gradient is not None and not is_of_many_passes(gradient):
-            self._entered[torch._C._current_graph_task_id()] = gradient.detach().clone()
+        if registered_by_script() == self._since or gradient is None or is_of_many_passes(gradient):
+            return
+        self._entered[torch._C._current_graph_task_id()] = gradient.detach().clone()
 
     def _leaver(self, edges: Collection[int]) -> Callable[..., None]:
         def leaves(onward: tuple[Tensor | None, ...], _: Any) -> None:
