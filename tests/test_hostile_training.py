@@ -158,12 +158,12 @@ EVILS = {
     "infinite input": Evil(partial(batch_of, torch.full((T, B, D), torch.inf))),
     "singular values": Evil(raising(torch.linalg.LinAlgError("no convergence"), "torch.linalg.svdvals")),
     "eigenvalues": Evil(raising(torch.linalg.LinAlgError("no convergence"), "torch.linalg.eigvals")),
-    "rows": Evil(raising(NO_MEMORY, "gradflow.recording.recorder.state_rows"), "the states of"),
+    "rows": Evil(raising(NO_MEMORY, "gradflow.recording.states.state_rows"), "the states of"),
     "a proof": Evil(
-        raising(MemoryError(), "gradflow.recording.recorder.prove"), "a proof of 2 iterations, first of 1 "
+        raising(MemoryError(), "gradflow.recording.states.prove"), "a proof of 2 iterations, first of 1 "
     ),
     "a spectrum": Evil(
-        raising(NO_MEMORY, "gradflow.recording.recorder.spectrum_columns"), "the spectrum of", ("own", "mark")
+        raising(NO_MEMORY, "gradflow.recording.states.spectrum_columns"), "the spectrum of", ("own", "mark")
     ),
     "copies": Evil(raising(NO_MEMORY, "gradflow.recording.copies.Copies.of"), "copies of the weights", ("own", "mark")),
     "norms": Evil(raising(MemoryError(), "gradflow.recording.scalars.gradient_norms"), "the norms of gradients of 3"),

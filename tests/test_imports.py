@@ -123,7 +123,7 @@ PACKAGES = {
 }
 """Package -> the wings that may know it. Analysis is numbers only: of the disk it knows nothing, see below."""
 
-DISK = {"recording/recorder.py", "recording/start.py", "recording/quantities.py", "recording/measuring.py"}
+DISK = {f"recording/{name}.py" for name in ("recorder", "journal", "start", "quantities", "measuring")}
 DISK |= {
     "diagnosis/examination.py",
     "figures/gallery.py",

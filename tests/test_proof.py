@@ -113,7 +113,7 @@ def test_residuals_are_those_of_their_definition(tmp_path, monkeypatch):
         found["residual"] = seen_by(calls, added)[0].backward
         return seen_by(calls, added)
 
-    monkeypatch.setattr("gradflow.recording.recorder.prove", keep)
+    monkeypatch.setattr("gradflow.recording.states.prove", keep)
     record(layer, tmp_path)
     torch.manual_seed(1)
     x = torch.randn(T, B, D, dtype=torch.float64)

@@ -223,7 +223,7 @@ def test_interruption_half_way_through_a_step(tmp_path, monkeypatch):
     with contextlib.suppress(KeyboardInterrupt), gf.record(model, tmp_path, every=2) as recorder:
         for iteration in range(3):
             if iteration == 2:
-                monkeypatch.setattr(recorder, "_log_factor", interrupt)
+                monkeypatch.setattr(recorder._states, "_log_factor", interrupt)
             model(torch.randn(T, B, D)).sum().backward()
             recorder.step(loss=1.0)
     run = gf.open_run(tmp_path)

@@ -602,7 +602,7 @@ def test_what_is_missing_of_the_end_alone_is_counted(tmp_path, monkeypatch):
         for _ in range(2):
             model(data()).sum().backward()
             recorder.step()
-        monkeypatch.setattr("gradflow.recording.recorder.state_rows", divide)
+        monkeypatch.setattr("gradflow.recording.states.state_rows", divide)
     run = gf.open_run(tmp_path)
     assert (run.status, len(run.scalars)) == ("finished", 2)
     assert run.error == "not recorded: the states of 'recurrent' of 1 iteration, first of 1 (ZeroDivisionError: inside)"

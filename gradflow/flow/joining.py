@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradflow.flow.between import AS_LEFT, Between
 from gradflow.flow.calls import cell_class, kernel_dtype_of, weights_known
-from gradflow.flow.chains import ChainCall, descend_steps
+from gradflow.flow.chains import descend_steps
 from gradflow.flow.dropout import Dropout
 from gradflow.flow.hooks import tell_of_changes
 from gradflow.flow.padding import check_steps
@@ -28,6 +28,7 @@ from gradflow.flow.stepping import (
     keep_gradients,
     place_of,
 )
+from gradflow.flow.unrolling import ChainCall
 
 
 class Chain:

@@ -5,24 +5,16 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gradflow.checks import require
-from gradflow.flow.added import Added
-from gradflow.flow.calls import LayerCall, weights_known
-from gradflow.flow.chains import ChainCall
+from gradflow.flow.calls import weights_known
 from gradflow.flow.joining import Chain
-from gradflow.flow.parts import grouped
-from gradflow.flow.proof import CAUSES, failed, prove
 from gradflow.flow.seen import Seen
-from gradflow.flow.spectrum import spectrum_columns
-from gradflow.flow.stepping import Marked
 from gradflow.flow.watching import Watcher
 from gradflow.recording.arguments import (
     Lengths,
@@ -33,13 +25,12 @@ from gradflow.recording.arguments import (
 )
 from gradflow.recording.copies import Copies
 from gradflow.recording.ending import closes_at_exit, has_ended, uncaught_error
+from gradflow.recording.journal import Journal
 from gradflow.recording.mishaps import Mishaps
-from gradflow.recording.pooling import Pooled, pooled
 from gradflow.recording.probe import ProbeRunner
-from gradflow.recording.quantities import QUANTITIES
-from gradflow.recording.rows import state_rows
 from gradflow.recording.scalars import ScalarRows, Scaling
 from gradflow.recording.schedule import Schedule
+from gradflow.recording.states import States
 from gradflow.recording.updates import Updates
 from gradflow.remedies.clipping import Clipping
 from gradflow.runlog import RunWriter
@@ -53,7 +44,6 @@ class Recorder:
     Attributes:
         iteration: number of updates so far: of those recorded here, and of what a resumed run had before.
         path: the run folder.
-        error: why not all that was recorded is on disk, once the log has ended; None: all is.
     """
 
     def __init__(
@@ -70,21 +60,20 @@ class Recorder:
     ):
         self.iteration = writer.start
         self.path = writer.path
-        self.error: Exception | None = None
         self._mishaps = Mishaps(writer.path)
         watcher.meets = rows.arrivals.meets = self._mishaps.note
-        self._watcher, self._writer, self._rows, self._probe = watcher, writer, rows, probe
-        self._quantities, self._examples, self._reduction = quantities, examples, reduction
+        self._watcher, self._writer, self._rows = watcher, writer, rows
+        self._journal = Journal(writer, self._mishaps, self._stop)
+        self._states = States(
+            writer.path, watcher, self._journal, self._mishaps, quantities, examples, reduction, probe
+        )
         self._when, self._when_spectrum = when, when_spectrum
         self._latest: list[tuple[int, Seen | Chain]] = []  # kept in case it is the last iteration
         self._log_targets: float | None = None
-        self._probe_has_run = self._waits = False
         self._log_scale = 0.0
         self._copies: dict[tuple[str, int], Copies] = defaultdict(Copies)  # of the weights of the calls of each module
         self._callbacks: list[Callable[[int, dict[str, float]], None]] = []
         self._diverged_at: int | None = None
-        self._owed = True  # a proof, and the quantities that are taken as seldom as spectra
-        self._warned: set[tuple[str, str]] = set()  # layers and identities
         self._updates: Updates | None = None
         self._process = os.getpid()
         self._due = self._spectrum_due = True  # at this iteration
@@ -119,6 +108,11 @@ class Recorder:
         self.__exit__(type(error) if error else None, error, None)
 
     @property
+    def error(self) -> Exception | None:
+        """Why not all that was recorded is on disk, once the log has ended; None: all is."""
+        return self._journal.error
+
+    @property
     def hold(self) -> Any:
         """The lock of the run folder."""
         return self._writer.lock
@@ -142,7 +136,7 @@ class Recorder:
         try:
             self._close(error)
         except Exception as failure:
-            self.error = failure
+            self._journal.error = failure
             if error is None:
                 log.error("closing the log failed: %s", failure, exc_info=not isinstance(failure, OSError))
             else:
@@ -150,7 +144,7 @@ class Recorder:
 
     def _let_go(self) -> None:
         """Hold neither the model nor anything of its size; a recorder may outlive it."""
-        self._latest, self._probe = [], None
+        self._latest, self._states.probe = [], None
         self._copies.clear()
         self._watcher.let_go()
         self._rows.let_go()
@@ -191,12 +185,12 @@ class Recorder:
     def _record_last(self, last: int) -> None:
         """What was not due at the last iteration, from what was kept of it."""
         if not self._when_spectrum.due(last):
-            self._record_spectrum(last)
+            self._states.record_spectrum(last, self._latest)
         if self._when.due(last):
             return
-        if not self._latest and self._probe is None:
+        if not self._latest and self._states.probe is None:
             return
-        if self._probe is None and any(seen.is_stale() for _, seen in self._latest):
+        if self._states.probe is None and any(seen.is_stale() for _, seen in self._latest):
             log.warning(
                 "%s: the last iteration, %d, has no state gradients: it was not due, and an input or output of the "
                 "layers was changed in place since",
@@ -320,10 +314,10 @@ class Recorder:
             self._rows.measure(row, clipping, scaling or Scaling(factor), only_new=only_new)
         except Exception as error:
             self._mishaps.note("the norms of gradients", error)
-        self._append("scalars", iteration, row)
+        self._journal.append("scalars", iteration, row)
         self._note_divergence(row)
         if is_spectrum_due:
-            self._record_spectrum(iteration)
+            self._states.record_spectrum(iteration, self._latest)
         if due:
             self._record(iteration)
         self._keep(due, is_spectrum_due)
@@ -368,30 +362,6 @@ class Recorder:
             return []
         return calls
 
-    def _append(self, table: str, iteration: int, rows: Mapping[str, Any]) -> None:
-        """Give rows to the log; where the disk takes none now, they wait in memory for the next try."""
-        if self.error is not None:
-            return
-        try:
-            self._writer.append(table, iteration, rows)
-        except OSError as failure:
-            self._outlive(failure)
-            if self.error is None:
-                self._writer.append(table, iteration, rows)
-
-    def _outlive(self, failure: OSError) -> None:
-        """A flush failed: let the rows wait in memory, or, without a folder or with too many of them, end the log."""
-        if not (isinstance(failure, FileNotFoundError) or self._writer.is_full):
-            if not self._waits:
-                log.warning("rows wait in memory to be written later, and training goes on: %s", failure)
-            self._waits = True
-            return
-        self.error = failure
-        log.error("the log ends at iteration %d, and training goes on: %s", self._mishaps.iteration, failure)
-        self._stop()
-        with suppress(OSError):
-            self._writer.close("failed", error=f"{type(failure).__name__}: {failure}")
-
     def subscribe(self, callback: Callable[[int, dict[str, float]], None]) -> None:
         """Have a function called with the iteration and its row of scalars, at the end of each :meth:`step`.
 
@@ -409,19 +379,15 @@ class Recorder:
         """
         if self._ended:
             return
-        try:
-            self._writer.flush()
-        except OSError as failure:
-            self._outlive(failure)
+        self._journal.flush()
 
     def _look_ahead(self) -> None:
-        """Have the backward pass of the next iteration read if it is due, and all of it if a proof is owed."""
         self._mishaps.iteration = self.iteration
         self._due, self._spectrum_due = self._when.due(self.iteration), self._when_spectrum.due(self.iteration)
-        self._owed = self._owed or self._spectrum_due
-        is_read = self._due and self._probe is None
-        self._watcher.examples = ("all" if self._owed else self._examples) if is_read else None
-        self._watcher.added = Added(self._watcher.used_beside) if is_read and self._owed else None
+        self._states.look_ahead(due=self._due, with_spectra=self._spectrum_due)
+
+    def _record(self, iteration: int, *, kept: bool = False) -> None:
+        self._states.record(iteration, self._latest, self._log_targets, self._log_scale, kept=kept)
 
     def _tell(self, iteration: int, row: dict[str, float]) -> None:
         for callback in list(self._callbacks):
@@ -430,13 +396,6 @@ class Recorder:
             except Exception:
                 log.exception("subscribe: %r failed at iteration %d and is not called again", callback, iteration)
                 self._callbacks.remove(callback)
-
-    def _log_factor(self, call: LayerCall | ChainCall, log_targets: float | None) -> float:
-        if self._reduction == "sum":
-            return 0.0
-        if log_targets is not None:
-            return log_targets
-        return 0.0 if isinstance(call, Pooled) else math.log(call.batch_size)
 
     def _note_divergence(self, row: Mapping[str, float]) -> None:
         if "loss" not in row:
@@ -461,92 +420,8 @@ class Recorder:
                 if which not in copies:
                     copies[which] = self._copies[seen.name, len(copies)].of(call.weights)
                 call.weights = copies[which]
-            if self._probe is not None:
-                self._probe.keep()
+            if self._states.probe is not None:
+                self._states.probe.keep()
         except Exception as error:
             self._latest = []
             self._mishaps.note("copies of the weights, from which the last one would be recorded", error)
-
-    def _record(self, iteration: int, *, kept: bool = False) -> None:
-        calls, log_targets, log_scale = self._latest, self._log_targets, self._log_scale
-        added = Added() if kept else self._watcher.added  # of what was kept only the forward identity can be asked
-        if self._probe is not None:
-            added = Added(self._watcher.used_beside) if self._owed or kept else None
-            calls, log_targets, log_scale = self._probe_calls(self._probe, kept, added), self._probe.log_targets, 0.0
-        if any(seen.call.batch_size == 0 for _, seen in calls):
-            self._mishaps.note(
-                "the states", ValueError("expected at least one example, got a batch of none; leave it out")
-            )
-            return
-        self._say_what_does_not_go_on(calls, iteration)
-        quantities = [name for name in self._quantities if self._owed or kept or not QUANTITIES[name].with_spectra]
-        watching, self._watcher.open = self._watcher.open, False  # marked steps are done again, with their modules
-        try:
-            with self._mishaps.survived("the states"):
-                calls = pooled(calls)
-                for number, seen in grouped(calls) if quantities else ():
-                    with self._mishaps.survived(f"the states of {seen.name!r}"):
-                        log_factor = self._log_factor(seen.call, log_targets) - log_scale
-                        for table, columns in state_rows(seen, self._examples, quantities, log_factor):
-                            self._append(table, iteration, {"module": seen.name, "call": number, **columns})
-        finally:
-            self._watcher.open = watching and self.error is None  # which ends the log
-        if added is not None:
-            with self._mishaps.survived("a proof"):
-                self._prove(iteration, calls, added)
-        self._owed = False
-
-    def _say_what_does_not_go_on(self, calls: list[tuple[int, Seen | Chain]], iteration: int) -> None:
-        """Say once of marked states that each of them is a sequence of its own."""
-        steps: dict[str, list[int]] = defaultdict(list)
-        for _, seen in calls:
-            if isinstance(seen, Chain) and isinstance(seen.call.layer, Marked):
-                steps[seen.name].append(seen.length)
-        for name, lengths in steps.items():
-            if len(lengths) > 1 and max(lengths) == 1 and (name, "single") not in self._warned:
-                self._warned.add((name, "single"))
-                log.warning(
-                    "%s: %r was marked %d times at iteration %d, and none was computed from the one before, so that "
-                    "each is a sequence of one step and nothing is seen along time; if a scan gives all steps at once, "
-                    "step through them, or write the step as a gradflow.Cell in gradflow.Recurrent",
-                    self.path, name, len(lengths), iteration,
-                )  # fmt: skip
-
-    def _prove(self, iteration: int, calls: list[tuple[int, Seen | Chain]], added: Added) -> None:
-        """Ask whether what was recorded is what happened; say at once where it is not."""
-        residuals = prove(calls, added)
-        added.forget()
-        for residual in residuals:
-            self._append("proof", iteration, residual.row())
-        for identity, worst in failed(residuals).items():
-            if (worst.module, identity) not in self._warned:
-                self._warned.add((worst.module, identity))
-                log.warning(
-                    "%s: the record of %r failed its %s proof at iteration %d: layer %d, direction %d, call %d has a "
-                    "residual of %.1e where %.0e is allowed, so its numbers are not those of the training; usual "
-                    "causes: %s",
-                    self.path, worst.module, identity, iteration, worst.layer, worst.direction, worst.call,
-                    getattr(worst, identity), worst.tolerance, CAUSES[identity],
-                )  # fmt: skip
-
-    def _probe_calls(self, runner: ProbeRunner, kept: bool, added: Added | None) -> list[tuple[int, Seen | Chain]]:
-        watching, self._watcher.open = self._watcher.open, False
-        try:
-            calls = runner.calls(kept=kept, examples="all" if added else self._examples, added=added)
-        except Exception as error:
-            if not self._probe_has_run:  # the arguments `probe` and `criterion` are wrong
-                raise
-            self._mishaps.note("the probe", error)
-            return []
-        finally:
-            self._watcher.open = watching
-        self._probe_has_run = True
-        return calls
-
-    def _record_spectrum(self, iteration: int) -> None:
-        for name, call in {seen.name: seen.call for _, seen in self._latest}.items():
-            if not weights_known(call.layer):
-                continue
-            with self._mishaps.survived(f"the spectrum of {name!r}"):
-                columns: dict[str, np.ndarray | str] = {"module": name, **spectrum_columns(call.layer, call.weights)}
-                self._append("spectrum", iteration, columns)
