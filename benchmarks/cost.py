@@ -45,6 +45,7 @@ def main() -> None:
     """Measure both, and leave tables and figure in FOLDER."""
     logging.disable()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     if sys.argv[1:2] == ["peak"]:
         cell, examples, *shape = sys.argv[2:]
         print(*peak(cell, int(examples), tuple(map(int, shape))))

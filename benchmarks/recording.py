@@ -10,8 +10,8 @@ iterations (spectra, proof, spectral norms) at every one; and the usual way, a l
 its quartiles. Then, per Jacobian, the time of dense ones by ``torch.func.vmap(jacrev)`` over that of the exact
 Frobenius norm here, and of dense ones with their singular values over that of the spectral norm here. One torch
 thread, float32, Adam, clipping by norm throughout; processor time, so that other work on the machine disturbs less.
-The learning rate is 0, so that all ways do the same work at every iteration: where training takes gradients to the
-least numbers that float32 has, a processor multiplies them several times slower.
+Denormal numbers are flushed to zero, as `gradflow train` does: a processor multiplies them several times slower, which
+would make plain training dear, and the more so the longer it goes on, wherever gradients vanish.
 """
 
 import logging
@@ -59,7 +59,7 @@ class Training:
         batch, steps, hidden = shape
         torch.manual_seed(0)
         self.model = Model(LAYERS[cell](INPUT_SIZE, hidden, num_layers), hidden)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0)
+        self.optimizer = torch.optim.Adam(self.model.parameters())
         self.x, self.y = torch.randn(steps, batch, INPUT_SIZE), torch.randint(0, 2, (batch,))
         self.recorder = gf.record(self.model, folder, **recording) if recording else None
         if self.recorder:
@@ -187,6 +187,7 @@ def main() -> None:
     """Print the table row by row, and write it."""
     logging.disable()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     rows = []
     for shape in SHAPES:
