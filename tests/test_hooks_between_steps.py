@@ -59,7 +59,7 @@ class Loop(nn.Module):
         return [part.norm(dim=-1).log().mean().item() for part in parts]
 
 
-def recorded(model, tmp_path):
+def recorded(model, tmp_path, node_halves=False):
     torch.manual_seed(1)
     x = torch.randn(T, B, D, dtype=torch.float64)
     with gf.record(model.double(), tmp_path, examples="all", reduction="sum") as recorder:
@@ -68,7 +68,8 @@ def recorded(model, tmp_path):
     run = gf.open_run(tmp_path)
     frame = run.frame("time")
     frame = frame[[model.left[0].dim() == 2 or t % 2 == 1 for t in range(T)]]  # where a call ends
-    total = [h.grad.norm(dim=-1).log().mean().item() for h in model.left]
+    total = np.array([h.grad.norm(dim=-1).log().mean().item() for h in model.left])
+    total[:-1] += np.log(0.5) if node_halves else 0  # inside of a layer, past its last state
     np.testing.assert_allclose(frame.log_state_gradient_mean, total, 1e-6)
     assert run.proof == "proved"
     return frame
@@ -125,3 +126,42 @@ def test_hooks_that_change_nothing_and_a_tensor_between_that_is_read(kind, watch
     frame = recorded(model, tmp_path)
     np.testing.assert_allclose(frame.log_direct_gradient_mean, model.direct(), 1e-5)
     assert len(norms) == (len(model.entered) if watched else 0)  # nobody else has called it
+
+
+class Masked(Loop):
+    """One operation between steps."""
+
+    def between(self, state, outputs):
+        entering = 0.5 * state
+        self.entered.append((state, state, entering))
+        return entering
+
+
+@pytest.mark.parametrize("place", [0, 2], ids=["of the state", "between"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_late_hook_on_a_node_that_gradflow_has_hooks_on(before, place, tmp_path):
+    """It comes after those that gradflow has registered on the same node, and is seen all the same."""
+
+    def late(*passed):
+        node = passed[place].grad_fn
+        node.register_prehook(halve_all) if before else node.register_hook(halve_all)
+
+    torch.manual_seed(0)
+    frame = recorded(Masked("GRU", late=late), tmp_path, node_halves=place == 0)
+    assert frame.log_direct_gradient_non_finite.tolist() == [B] * (len(frame) - 1) + [0]
+
+
+@pytest.mark.parametrize("kind", ["GRUCell", "LSTMCell"])
+@pytest.mark.parametrize("changes", [False, True])
+def test_hooks_of_a_forward_hook_that_was_there_before_the_recorder(changes, kind, tmp_path):
+    def forward_hook(module, args, out):
+        (out[0] if isinstance(out, tuple) else out).register_hook(halve if changes else lambda gradient: None)
+
+    torch.manual_seed(0)
+    model = Loop(kind)
+    model.step.register_forward_hook(forward_hook)
+    frame = recorded(model, tmp_path)
+    if changes:
+        assert frame.log_direct_gradient_non_finite.tolist() == [B] * len(frame)
+    else:
+        np.testing.assert_allclose(frame.log_direct_gradient_mean, model.direct(), 1e-5)

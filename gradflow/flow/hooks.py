@@ -52,17 +52,56 @@ class Look:
         return seen is not None and (seen[0] is not gradient or seen[1] != gradient._version)
 
 
+def look_first(state: Tensor, look: Look) -> None:
+    """Put a look on a tensor, before the hooks that the script has registered there already."""
+    _put_first(state.register_hook(look))
+
+
 def tell_of_changes(state: Tensor, changed: Callable[[], None]) -> None:
-    """Have somebody told in a backward pass if a hook of the script has changed the gradient of a state."""
-    look, place, node = Look(), state.output_nr, state.grad_fn
+    """Have somebody told in a backward pass if hooks of the script on a state, or on its node, change gradients."""
+    look, place, node, since = Look(), state.output_nr, state.grad_fn, registered_by_script()
 
     def ask(gradients: tuple[Tensor | None, ...]) -> None:
         gradient = gradients[place]
-        if gradient is not None and look.has_seen_other_than(gradient):
+        if gradient is None:
+            return
+        if look.has_seen_other_than(gradient):
+            changed()
+        elif registered_by_script() != since:
+            tell_of_later_changes(gradient, place, changed)
+
+    look_first(state, look)
+    cast(Any, node).register_prehook(ask)
+
+
+def tell_of_later_changes(gradient: Tensor, place: int, changed: Callable[[], None]) -> None:
+    """In a hook before a node: have somebody told if those of the script that come later there change gradients.
+
+    Args:
+        gradient: that comes to the node.
+        place: among its outputs.
+        changed: is told.
+    """
+    node: Any = torch._C._current_autograd_node()
+    came, onward = (gradient, gradient._version), list[tuple[Tensor | None, int | None]]()
+
+    def first(made: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
+        onward.extend((part, None if part is None else part._version) for part in made)
+        if arrived[place] is not came[0] or came[0]._version != came[1]:
             changed()
 
-    state.register_hook(look)
-    cast(Any, node).register_prehook(ask)
+    def last(made: tuple[Tensor | None, ...], _: Any) -> None:
+        for handle in handles:
+            handle.remove()
+        if any(
+            part is not was or (part is not None and part._version != version)
+            for part, (was, version) in zip(made, onward, strict=True)
+        ):
+            changed()
+
+    with own_hooks():
+        handles = [node.register_hook(first), node.register_hook(last)]
+    _put_first(handles[0])
 
 
 def is_hooked(state: Tensor) -> bool:
@@ -98,12 +137,13 @@ class Passage:
         self._place, self._entered = state.output_nr, dict[int, Tensor]()
         self._left: dict[int, list[Tensor]] = {}
         self._off: list[Tensor] = []
+        self._leavers: list[RemovableHandle] = []
         self._is_changed = False
         tell_of_changes(state, self._changed)
         cast(Any, state.grad_fn).register_prehook(self._enters)
         for node in nodes:
             edges = [n for n, (child, at) in enumerate(node.next_functions) if _number(child, at) in places]
-            node.register_hook(self._leaver(edges))
+            self._leavers.append(node.register_hook(self._leaver(edges)))
 
     @property
     def is_hooked(self) -> bool:
@@ -118,6 +158,8 @@ class Passage:
         if registered_by_script() == self._since or gradient is None or is_of_many_passes(gradient):
             return
         self._entered[torch._C._current_graph_task_id()] = gradient.detach().clone()
+        for leaver in self._leavers:
+            _put_last(leaver)
 
     def _leaver(self, edges: Collection[int]) -> Callable[..., None]:
         def leaves(onward: tuple[Tensor | None, ...], _: Any) -> None:
@@ -137,6 +179,24 @@ class Passage:
         expected, tiny = self._factor * entered, torch.finfo(entered.dtype).tiny
         rounding = _ROUNDINGS * (self._rounding * expected.abs() + tiny)
         self._off.append(((left - expected).abs() > rounding).any())
+
+
+def _put_first(handle: RemovableHandle) -> None:
+    """Let a hook come before those that the script has registered in the same place already."""
+    hooks = handle.hooks_dict_ref()
+    if hooks is not None and len(hooks) > 1:
+        others = dict(hooks)
+        own = others.pop(handle.id)
+        hooks.clear()
+        hooks[handle.id] = own
+        hooks.update(others)
+
+
+def _put_last(handle: RemovableHandle) -> None:
+    """Let a hook see what those make that the script has registered on the same node since."""
+    hooks = handle.hooks_dict_ref()
+    if hooks is not None and handle.id in hooks:
+        hooks[handle.id] = hooks.pop(handle.id)
 
 
 def _number(node: Any, place: int) -> tuple[int, int] | None:

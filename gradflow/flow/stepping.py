@@ -17,7 +17,7 @@ from gradflow.cells.cell import Cell, State
 from gradflow.flow.between import AS_LEFT, SEARCHED, Between, between
 from gradflow.flow.calls import REACH, SteppedCell, add, is_of_many_passes, weights_known
 from gradflow.flow.dropout import Dropout
-from gradflow.flow.hooks import Look, registered_by_script
+from gradflow.flow.hooks import Look, look_first, registered_by_script, tell_of_later_changes
 from gradflow.flow.redoing import Redone
 
 
@@ -316,12 +316,13 @@ class Keeper(Look):
         below: nodes some steps before, which are held, see :data:`gradflow.flow.calls.REACH`.
     """
 
-    __slots__ = ("__weakref__", "_name", "_place", "_reached", "_step", "below")
+    __slots__ = ("__weakref__", "_name", "_place", "_reached", "_since", "_step", "below")
 
     def __init__(
         self, step: Step, name: str, place: int, reached: Callable[[Step, int], None], below: tuple[Any, ...] = ()
     ):
         super().__init__()
+        self._since = registered_by_script()
         self._step, self._name, self._place, self._reached, self.below = step, name, place, reached, below
 
     def keep(self, gradients: tuple[Tensor | None, ...]) -> None:
@@ -330,12 +331,17 @@ class Keeper(Look):
         if gradient is None or is_of_many_passes(gradient):
             return
         if self.has_seen_other_than(gradient):
-            step.is_hooked = True
+            self._is_changed()
+        elif registered_by_script() != self._since:
+            tell_of_later_changes(gradient, self._place, self._is_changed)
         number = torch._C._current_graph_task_id()
         if number not in step.arrived:
             step.arrived[number] = Arrived()
             self._reached(step, number)
         add(step.arrived[number], self._name, gradient.detach().clone())  # a leaf's .grad may take its memory
+
+    def _is_changed(self) -> None:
+        self._step.is_hooked = True
 
 
 def keep_gradients(
@@ -353,6 +359,6 @@ def keep_gradients(
     for name, value in outputs.items():
         if value.requires_grad and value.grad_fn is not None:
             keeper = Keeper(step, name, value.output_nr, reached, below)
-            value.register_hook(keeper)
+            look_first(value, keeper)
             cast(Any, value.grad_fn).register_prehook(keeper.keep)
     return keeper
