@@ -159,9 +159,7 @@ EVILS = {
     "singular values": Evil(raising(torch.linalg.LinAlgError("no convergence"), "torch.linalg.svdvals")),
     "eigenvalues": Evil(raising(torch.linalg.LinAlgError("no convergence"), "torch.linalg.eigvals")),
     "rows": Evil(raising(NO_MEMORY, "gradflow.recording.states.state_rows"), "the states of"),
-    "a proof": Evil(
-        raising(MemoryError(), "gradflow.recording.states.prove"), "a proof of 2 iterations, first of 1 "
-    ),
+    "a proof": Evil(raising(MemoryError(), "gradflow.recording.states.prove"), "a proof of 2 iterations, first of 1 "),
     "a spectrum": Evil(
         raising(NO_MEMORY, "gradflow.recording.states.spectrum_columns"), "the spectrum of", ("own", "mark")
     ),
