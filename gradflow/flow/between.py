@@ -154,8 +154,13 @@ class _Way:
             factor: what :meth:`factor` gave.
             since: see :func:`between`.
         """
-        ends = [node for node in self._path if any(self._place_of(edge) in places for edge in node.next_functions)]
-        return Passage(self._state, factor, ends, places, self._rounding, since) if ends else None
+        edges = {}
+        for node in self._path:
+            places_below = [(self._numbers.get(child), at) for child, at in node.next_functions]
+            chosen = [edge for edge, place in enumerate(places_below) if place in places]
+            if chosen:
+                edges[node] = chosen
+        return Passage(self._state, factor, edges, self._rounding, since) if edges else None
 
     def _back(self, vector: Tensor, places: Places) -> Tensor | None:
         """The vector times the Jacobian of the state by what left at some places, summed; None: not of its shape.
@@ -188,9 +193,6 @@ class _Way:
         nodes = [*self._path, *(node for node, number in self._numbers.items() if number in self.ends)]
         kinds = {self._state.dtype, *(found.dtype for node in nodes for found in node._input_metadata)}
         return 4 * max(torch.finfo(kind).eps for kind in kinds)
-
-    def _place_of(self, edge: tuple[Any, int]) -> tuple[int | None, int]:
-        return self._numbers.get(edge[0]), edge[1]
 
     @cached_property
     def _path(self) -> list[Any]:

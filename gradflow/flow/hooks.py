@@ -3,7 +3,7 @@
 Shapes: B examples, H hidden size, [..., H] of a stack.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -118,8 +118,7 @@ class Passage:
     Args:
         state: that enters.
         factor: [..., H], by what its gradient is to be multiplied; NaN: nobody knows.
-        nodes: of the graph, that lead to where the state was given out.
-        places: number of a node and place among its outputs: where the state was given out.
+        edges: node of the graph -> which of its gradients go to where the state was given out.
         rounding: of one operation on the way, relative.
         since: :func:`registered_by_script` when the state was given out.
     """
@@ -128,22 +127,18 @@ class Passage:
         self,
         state: Tensor,
         factor: Tensor,
-        nodes: Collection[Any],
-        places: Collection[tuple[int, int]],
+        edges: Mapping[Any, Sequence[int]],
         rounding: float,
         since: int,
     ):
-        self._factor, self._rounding, self._since, self._count = factor, rounding, since, len(nodes)
+        self._factor, self._rounding, self._since, self._count = factor, rounding, since, len(edges)
         self._place, self._entered = state.output_nr, dict[int, Tensor]()
         self._left: dict[int, list[Tensor]] = {}
         self._off: list[Tensor] = []
-        self._leavers: list[RemovableHandle] = []
         self._is_changed = False
         tell_of_changes(state, self._changed)
         cast(Any, state.grad_fn).register_prehook(self._enters)
-        for node in nodes:
-            edges = [n for n, (child, at) in enumerate(node.next_functions) if _number(child, at) in places]
-            self._leavers.append(node.register_hook(self._leaver(edges)))
+        self._leavers = [node.register_hook(self._leaver(chosen)) for node, chosen in edges.items()]
 
     @property
     def is_hooked(self) -> bool:
@@ -161,7 +156,7 @@ class Passage:
         for leaver in self._leavers:
             _put_last(leaver)
 
-    def _leaver(self, edges: Collection[int]) -> Callable[..., None]:
+    def _leaver(self, edges: Sequence[int]) -> Callable[..., None]:
         def leaves(onward: tuple[Tensor | None, ...], _: Any) -> None:
             number = torch._C._current_graph_task_id()
             if number not in self._entered:
@@ -197,7 +192,3 @@ def _put_last(handle: RemovableHandle) -> None:
     hooks = handle.hooks_dict_ref()
     if hooks is not None and handle.id in hooks:
         hooks[handle.id] = hooks.pop(handle.id)
-
-
-def _number(node: Any, place: int) -> tuple[int, int] | None:
-    return None if node is None else (node._sequence_nr(), place)
